@@ -1,0 +1,24 @@
+"""By hand, with build_backend in PYTHONPATH: `python -m hali_build cython` compiles the Cython modules in place, while
+working on them; `python -m hali_build check WHEEL [SOURCE_TREE]` says what is wrong with a wheel."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from . import NATIVE, ROOT, extensions, wheel_check
+
+
+def main(arguments: list[str]) -> None:
+    """Run one of the two commands."""
+    match arguments:
+        case ["cython"]:
+            extensions.build(ROOT, ROOT / NATIVE)
+        case ["check", wheel, *tree]:
+            wheel_check.check(Path(wheel), Path(tree[0]) if tree else ROOT)
+            print(f"{wheel}: right")
+        case _:
+            raise SystemExit(__doc__)
+
+
+main(sys.argv[1:])

@@ -1,0 +1,59 @@
+"""The Cython modules: what they are and how they are compiled."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sysconfig
+import tempfile
+from pathlib import Path
+
+MODULES = ("frames", "scoring")
+RUST_MODULE = "hashcore"
+SUFFIX: str = sysconfig.get_config_var("EXT_SUFFIX")
+
+# No -march: a wheel runs on any machine of its platform. The two -fno- let loops with divisions and comparisons be
+# vectorised and change no result. Nothing of -ffast-math: checks for NaN must stay checks.
+COMPILE_ARGS = [] if os.name == "nt" else ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
+
+
+def filenames() -> list[str]:
+    """The compiled modules as this interpreter names them."""
+    return [name + SUFFIX for name in (*MODULES, RUST_MODULE)]
+
+
+def c_compiler() -> str | None:
+    """Path of the compiler that setuptools is going to call, if it is there."""
+    command = os.environ.get("CC") or sysconfig.get_config_var("CC") or ("cl" if os.name == "nt" else "cc")
+    return shutil.which(command.split()[0])
+
+
+def build(root: Path, destination: Path) -> None:
+    """Compile root/cython/*.pyx for the running interpreter and put the modules into destination."""
+    from Cython.Build import cythonize
+    from setuptools import Distribution, Extension
+
+    with tempfile.TemporaryDirectory(prefix="hali-cython-") as scratch:
+        work = Path(scratch)
+        sources = Path(shutil.copytree(root / "cython", work / "cython"))
+        # the full name decides what the module calls itself; the path only where its file lands
+        modules = [
+            Extension(f"hali._native.{name}", [str(sources / f"{name}.pyx")], extra_compile_args=COMPILE_ARGS)
+            for name in MODULES
+        ]
+        distribution = Distribution({"name": "hali", "ext_modules": cythonize(modules, include_path=[str(sources)])})
+        command = distribution.get_command_obj("build_ext")
+        command.build_lib, command.build_temp = str(work / "lib"), str(work / "temp")
+        command.parallel = len(MODULES)
+        command.include_dirs = [str(sources)]
+        command.ensure_finalized()
+        command.run()
+        for name in MODULES:
+            _replace(work / "lib" / "hali" / "_native" / (name + SUFFIX), destination)
+
+
+def _replace(module: Path, destination: Path) -> None:
+    """Swap in a new file: writing over a module that a running process has mapped would crash it."""
+    fresh = destination / (module.name + ".new")
+    shutil.copy2(module, fresh)
+    fresh.replace(destination / module.name)

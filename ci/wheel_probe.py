@@ -1,0 +1,57 @@
+"""Run by ci/wheel_smoke inside a fresh environment: every compiled module is the installed one and answers right."""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+from array import array
+from pathlib import Path
+
+from hali._native import frames, hashcore, scoring
+
+
+def check_place(suffix: str) -> None:
+    """The modules come from site-packages and are named for exactly this interpreter."""
+    folder = Path(sysconfig.get_path("platlib")) / "hali" / "_native"
+    for module in (frames, hashcore, scoring):
+        assert module.__file__ is not None
+        expected = folder / (module.__name__.rpartition(".")[2] + suffix)
+        assert Path(module.__file__).resolve() == expected.resolve(), f"{module.__file__} is not {expected}"
+
+
+def check_hashcore() -> None:
+    """The digests of "abc", from FIPS 180 and the BLAKE3 test vectors; and a build with optimisation."""
+    assert [digest.hex() for digest in hashcore.hash_piece(b"abc", 0, 3)] == [
+        "a9993e364706816aba3e25717850c26c9cd0d89d",
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+        "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85",
+    ]
+    assert hashcore.build_profile() == "release", hashcore.build_profile()
+
+
+def check_frames() -> None:
+    """A frame of 1.0 in bf16, byte by byte at its ends, and back."""
+    frame = frames.encode(
+        frames.FORWARD, session=bytes(16), positions=[7], cols=1, dtype=frames.BF16, payload=array("f", [1.0])
+    )
+    assert frame[:8] == b"HLF1\x01\x01\x01\x00", frame[:8]
+    assert len(frame) == 130, len(frame)
+    assert frame[128:] == b"\x80\x3f", frame[128:]
+    assert list(frames.decode(frame).to_f32()) == [1.0]
+
+
+def check_scoring() -> None:
+    """3 holders × 20 (none near) × 100 (configured) × 0.5 (size unknown) × 0.75 (a quarter is here) = 2,250."""
+    out = array("d", [0.0])
+    columns = [array("d", [value]) for value in (3.0, 0.0, 0.0, 0.0, 0.25, 0.0)]
+    scoring.score_candidates(*columns, bytes([scoring.CONFIGURED]), out, region_minimum=2.0, pool_bytes=1e9)
+    assert out[0] == 2250.0, out[0]
+    assert scoring.top_k(out, 1) == [0]
+
+
+if __name__ == "__main__":
+    check_place(sys.argv[1])
+    check_hashcore()
+    check_frames()
+    check_scoring()
+    print(f"   Python {sys.version.split()[0]}: 3 modules, {sys.argv[1]}, known answers right ({hashcore.backend()})")

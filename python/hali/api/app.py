@@ -1,0 +1,94 @@
+"""The Starlette application: routes, the gate before them, errors as OpenAI tells them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from hali._version import __version__
+from hali.api.base import ApiDeps
+from hali.api.chat import chat_completions
+from hali.api.gate import Gate
+from hali.api.problems import json_response, problem
+from hali.model.errors import HaliError, NotFound, UsageError
+from hali.pipeline.base import ServedModel
+
+
+def build_app(deps: ApiDeps) -> Starlette:
+    """The whole HTTP API.
+
+    Where a key is required is `deps.require_key`'s to say; `ApiServer` sets it by the address it binds.
+    """
+    routes = [
+        Route("/", index, methods=["GET"]),
+        Route("/health", health, methods=["GET"]),
+        Route("/health/ready", ready, methods=["GET"]),
+        Route("/v1/models", list_models, methods=["GET"]),
+        Route("/v1/models/{name:path}", show_model, methods=["GET"]),  # names may hold slashes: owner/repo
+        Route("/v1/chat/completions", chat_completions, methods=["POST"]),
+    ]
+    handlers: dict[Any, Any] = {HTTPException: _http_problem, HaliError: _hali_problem}
+    app = Starlette(routes=routes, middleware=[Middleware(Gate, deps=deps)], exception_handlers=handlers)
+    app.router.redirect_slashes = False  # a redirect is built from Host; a wrong path is a 404
+    app.state.deps = deps
+    return app
+
+
+async def index(request: Request) -> Response:
+    """What this is and what it answers."""
+    endpoints = [f"{m} {r.path}" for r in request.app.routes for m in sorted(r.methods - {"HEAD"})]
+    return json_response({"name": "hali", "version": __version__, "endpoints": endpoints})
+
+
+async def health(_: Request) -> Response:
+    """The process answers."""
+    return json_response({"status": "ok", "version": __version__})
+
+
+async def ready(request: Request) -> Response:
+    """200 when a request for tokens would be taken now, else 503 with the reason."""
+    deps: ApiDeps = request.app.state.deps
+    stats = deps.router.stats()
+    reason = deps.not_ready() or (None if stats.accepting else "the inference router is not running")
+    state = {"status": "not ready" if reason else "ready", "reason": reason}
+    return json_response({**state, "running": stats.running, "queued": stats.queued}, 503 if reason else 200)
+
+
+async def list_models(request: Request) -> Response:
+    """All models that can answer."""
+    deps: ApiDeps = request.app.state.deps
+    return json_response({"object": "list", "data": [_model(m) for m in deps.catalog.list()]})
+
+
+async def show_model(request: Request) -> Response:
+    """One of them, by any of its names."""
+    deps: ApiDeps = request.app.state.deps
+    return json_response(_model(deps.catalog.find(request.path_params["name"])))
+
+
+def _model(model: ServedModel) -> dict[str, Any]:
+    ours = {"sha256": model.sha256, "size": model.size, "aliases": model.aliases}
+    return {"id": model.id, "object": "model", "created": model.created, "owned_by": "hali", **ours}
+
+
+async def _hali_problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HaliError)
+    return problem(error)
+
+
+async def _http_problem(request: Request, error: Exception) -> Response:
+    """Starlette's own 404 and 405 in OpenAI's words."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        response = problem(UsageError(f"{request.method} is not allowed here", code="method"))
+        response.headers["allow"] = (error.headers or {}).get("Allow", "")
+        return response
+    if error.status_code == 404:
+        return problem(NotFound("there is no such endpoint", hint="GET / lists them", code="no_endpoint"))
+    return problem(UsageError(str(error.detail), code="request"))

@@ -1,0 +1,75 @@
+"""What the API is given: models, a router, keys, limits."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+
+from hali.api.replies import OpenReplies
+from hali.model.generation import GenerateRequest, GenerationEvent
+from hali.pipeline.base import Catalog, ServedModel
+from hali.pipeline.router import RouterStats
+
+MIB = 1024 * 1024
+
+
+class Router(Protocol):
+    """Where generations come from; `hali.pipeline.InferenceRouter` is one."""
+
+    def generate(
+        self,
+        model: str | ServedModel,
+        request: GenerateRequest,
+        *,
+        key: str | None = None,
+        deadline: float | None = None,
+        weight: float = 1.0,
+    ) -> AsyncGenerator[GenerationEvent, None]:
+        """Chunks, then `Done`, or a `HaliError`; closing the generator cancels."""
+
+    def stats(self) -> RouterStats:
+        """What it does now."""
+
+
+class ApiKey(msgspec.Struct, frozen=True):
+    """A secret, who owns it, and the owner's weight in the queue."""
+
+    owner: str
+    secret: str
+    weight: float = 1.0
+
+    def __repr__(self) -> str:
+        return f"ApiKey(owner={self.owner!r})"  # the secret must not reach a log by way of a repr
+
+
+class ApiLimits(msgspec.Struct, frozen=True):
+    """Bounds on what a client may cost; times in seconds."""
+
+    body_bytes: int = 8 * MIB  # a 1M-token prompt is about 4 MB of text
+    head_bytes: int = 32 * 1024  # request line and headers
+    header_s: float = 5.0  # from connecting, or the first byte of a later request, to the end of its headers
+    body_s: float = 30.0  # from the end of the headers to the end of the body
+    write_s: float = 30.0  # for a reader that lags to take what is buffered
+    keep_alive_s: int = 5  # between two requests
+    connections: int = 1024  # in all
+    per_address: int = 64  # from one address …
+    per_loopback: int = 512  # … but this machine's own programs may open many streams
+    reserved: int = 16  # on top of each cap, for routes that only tell how hali is
+    drain_s: float = 10.0  # for open replies to end at shutdown (architecture.md)
+
+
+@dataclass(frozen=True)
+class ApiDeps:
+    """Everything `build_app` needs."""
+
+    catalog: Catalog
+    router: Router
+    keys: tuple[ApiKey, ...] = ()
+    require_key: bool = False  # `ApiServer` sets it for every address but loopback
+    names: tuple[str, ...] = ()  # further Host names, `name` or `name:port`
+    limits: ApiLimits = field(default_factory=ApiLimits)
+    not_ready: Callable[[], str | None] = lambda: None  # why the daemon cannot answer requests now, or None
+    replies: OpenReplies = field(default_factory=OpenReplies)

@@ -1,0 +1,130 @@
+"""The one door all requests pass: Host, Origin, key, content type.
+
+And the last net for errors. Outside of routing, so errors pass it too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from functools import lru_cache
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hali.api.base import ApiDeps, ApiKey
+from hali.api.origins import RawHeaders, authorities, foreign, values
+from hali.api.problems import SECURITY_HEADERS, problem
+from hali.model.errors import Failed, HaliError, Overloaded, Refused, UsageError
+from hali.runtime.log import get_logger
+
+log = get_logger(__name__)
+
+KEY = "hali_key"  # scope["state"]: the ApiKey of this request, or None
+RESERVED = "hali_reserved"  # scope["state"]: this connection sits in a slot kept for control routes
+CONTROL = frozenset({"/", "/health", "/health/ready", "/v1/models"})  # cheap, and what one asks when hali seems stuck
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+
+
+class Gate:
+    """ASGI middleware.
+
+    Authorises on `scope["path"]` and raw headers only, never on a URL rebuilt from Host (CVE-2026-48710).
+    """
+
+    def __init__(self, app: ASGIApp, deps: ApiDeps) -> None:
+        self._app = app
+        self._names = deps.names
+        self._require_key = deps.require_key
+        self._keys = [(_digest(key.secret.encode()), key) for key in deps.keys]
+        self._authorities = lru_cache(maxsize=64)(lambda address, port: authorities(address, port, self._names))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self._app(scope, receive, send)
+            return
+        door = _Door(send)
+        try:
+            self._check(scope)
+            await self._app(scope, receive, door.send)
+        except ClientDisconnect:
+            log.debug("api.client_left", path=repr(scope["path"]))
+        except HaliError as error:
+            log.info("api.refused", path=repr(scope["path"]), code=error.code, error=str(error))
+            await self._answer(door, error, scope, receive)
+        except Exception as bug:  # the border: the client gets a 500 without our internals, the log gets everything
+            log.error("api.broken", exc=bug, path=repr(scope["path"]))
+            await self._answer(door, Failed("internal error", code="internal"), scope, receive)
+
+    async def _answer(self, door: _Door, error: HaliError, scope: Scope, receive: Receive) -> None:
+        if door.started:
+            raise error  # uvicorn cuts the connection: the client sees a broken reply, not a short one
+        await problem(error)(scope, receive, door.send)
+
+    def _check(self, scope: Scope) -> None:
+        headers: RawHeaders = scope["headers"]
+        address, port = scope.get("server") or ("", None)
+        reason = foreign(headers, self._authorities(address, port or 0))
+        if reason is not None:
+            raise Refused(reason, code="origin")
+        state = scope.setdefault("state", {})
+        state[KEY] = self._identify(headers)
+        if state.get(RESERVED) and scope["path"] not in CONTROL:
+            raise Overloaded("too many connections", details={"retry_after_s": 1})
+        if scope["method"] in _WITH_BODY:
+            _must_be_json(headers)
+
+    def _identify(self, headers: RawHeaders) -> ApiKey | None:
+        """The key of the request.
+
+        Where none is required any is accepted, as OpenAI clients must send one; a known one names its owner.
+        """
+        sent = values(headers, b"authorization")
+        scheme, _, secret = sent[0].partition(b" ") if len(sent) == 1 else (b"", b"", b"")
+        known = self._known(secret.strip()) if scheme.lower() == b"bearer" else None
+        if known is None and self._require_key:
+            text = "a valid API key is required: Authorization: Bearer <key>"
+            raise Refused(text, hint="`hali config path` names the folder that holds it", code="invalid_api_key")
+        return known
+
+    def _known(self, secret: bytes) -> ApiKey | None:
+        """Compares digests of equal length, all of them, so that the time tells nothing about any key."""
+        digest, found = _digest(secret), None
+        for expected, key in self._keys:
+            if hmac.compare_digest(digest, expected):
+                found = key
+        return found
+
+
+class _Door:
+    """`send` that adds the security headers and knows whether the answer has begun."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.started = False
+
+    async def send(self, message: Message) -> None:
+        """See the class."""
+        if message["type"] == "http.response.start":
+            self.started = True
+            present = {name.lower() for name, _ in message.get("headers", ())}
+            added = [header for header in SECURITY_HEADERS if header[0] not in present]
+            message = {**message, "headers": [*message.get("headers", ()), *added]}
+        await self._send(message)
+
+
+def _must_be_json(headers: RawHeaders) -> None:
+    """A form or text/plain is what a page of another site can send without asking (CORS preflight).
+
+    Compressed bodies can be bombs.
+    """
+    types = values(headers, b"content-type")
+    if len(types) != 1 or types[0].split(b";")[0].strip().lower() != b"application/json":
+        raise UsageError("the body must be JSON: Content-Type: application/json", code="media_type")
+    if any(value.strip().lower() != b"identity" for value in values(headers, b"content-encoding")):
+        raise UsageError("compressed bodies are not accepted", code="media_type")
+
+
+def _digest(secret: bytes) -> bytes:
+    return hashlib.sha256(secret).digest()

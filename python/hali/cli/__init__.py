@@ -1,0 +1,1 @@
+"""L7: the `hali` command, one module per command group, imported only when it is used."""

@@ -1,0 +1,88 @@
+"""`hali config show|get|set|unset|edit|path`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import Annotated, Any
+
+import typer
+
+from hali.cli.output import current
+from hali.config import load as config
+from hali.config.paths import from_environment
+from hali.model.errors import Failed
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Show and change settings.")
+Key = Annotated[str, typer.Argument(help="A key, for example max_upload_mbps or lan.enabled.")]
+
+
+@app.command()
+def show(ctx: typer.Context) -> None:
+    """Every key with its value, source and unit; secrets are masked."""
+    out, paths = current(ctx), from_environment()
+    rows = config.load(paths.config).rows()
+    if out.as_json:
+        out.json({"path": str(paths.config), "keys": rows})
+        return
+    out.line(f"config path: {paths.config}")
+    out.table(("KEY", "VALUE", "UNIT", "SOURCE"), [(r["key"], _text(r["value"]), r["unit"], r["source"]) for r in rows])
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(value) if isinstance(value, list) else str(value)
+
+
+@app.command()
+def get(ctx: typer.Context, key: Key) -> None:
+    """The value of one key."""
+    out = current(ctx)
+    name = config.find_key(key).name
+    row = next(r for r in config.load(from_environment().config).rows() if r["key"] == name)
+    out.result(row, _text(row["value"]))
+
+
+@app.command(name="set")
+def set_key(ctx: typer.Context, key: Key, value: Annotated[str, typer.Argument(help="The new value.")]) -> None:
+    """Change one key in the file; comments stay."""
+    paths = from_environment()
+    paths.create()
+    config.store(paths.config, key, value)
+    _changed(ctx, key)
+
+
+@app.command()
+def unset(ctx: typer.Context, key: Key) -> None:
+    """Go back to the default of one key."""
+    paths = from_environment()
+    paths.create()
+    config.store(paths.config, key, None)
+    _changed(ctx, key)
+
+
+def _changed(ctx: typer.Context, key: str) -> None:
+    path = from_environment().config
+    current(ctx).result({"key": key, "path": str(path)}, f"Updated {key} in {path}. `hali daemon restart` applies it.")
+
+
+@app.command()
+def edit(ctx: typer.Context) -> None:
+    """Open the file in $VISUAL or $EDITOR and check it afterwards."""
+    paths = from_environment()
+    paths.create()
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    try:
+        subprocess.run([*editor.split(), str(paths.config)], check=True)
+    except (OSError, subprocess.CalledProcessError) as exc:
+        raise Failed(f"the editor {editor!r} failed: {exc}", hint="set EDITOR") from None
+    config.load(paths.config)
+    current(ctx).note("The file is valid.")
+
+
+@app.command()
+def path(ctx: typer.Context) -> None:
+    """Where the file is."""
+    found = from_environment().config
+    current(ctx).result({"path": str(found)}, str(found))

@@ -1,0 +1,105 @@
+"""Finding the daemon of this home, and starting one when a command needs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from hali.config.paths import Paths, from_environment
+from hali.daemon.address import is_locked
+from hali.daemon.client import DaemonClient
+from hali.model.errors import Failed, HaliError, NotRunning, from_wire
+
+START_S = 30.0  # a cold disk and a large store included; an ordinary start takes well under a second
+STOP_S = 30.0  # above the daemon's own drain of 10 s and the stop limits of its services
+POLL_S = 0.02
+
+
+def connect(paths: Paths | None = None) -> DaemonClient:
+    """The running daemon; NotRunning."""
+    return DaemonClient(paths or from_environment())
+
+
+def ensure(paths: Paths | None = None, *, flags: Sequence[str] = (), detach: bool = False) -> tuple[DaemonClient, bool]:
+    """The running daemon, started if need be; the second value tells whether it was."""
+    paths = paths or from_environment()
+    try:
+        return _answering(paths), False
+    except NotRunning:
+        return start(paths, flags=flags, detach=detach), True
+
+
+def _answering(paths: Paths) -> DaemonClient:
+    client = DaemonClient(paths)
+    try:
+        client.call("ping", timeout=5.0)
+    except HaliError as exc:
+        client.close()
+        # Another program took the port of a daemon that died; or the token is of an older life.
+        raise NotRunning(f"stale {paths.address}") from exc
+    return client
+
+
+def start(paths: Paths, *, flags: Sequence[str] = (), detach: bool = False) -> DaemonClient:
+    """Start a daemon and wait until it answers. Its own error is raised when it ends instead."""
+    paths.create()
+    report = paths.logs / "start.err"
+    with report.open("wb") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "hali.daemon.main", "--ready-report", *flags],
+            stdin=subprocess.DEVNULL,
+            stdout=errors,
+            stderr=errors,
+            env=os.environ | {"HALI_HOME": str(paths.home)},
+            # Its own group, so that Ctrl-C in the terminal does not reach it; its own session when it shall outlive the terminal.
+            start_new_session=detach,
+            process_group=None if detach else 0,
+        )
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise _start_error(report, process.returncode)
+        try:
+            return _answering(paths)
+        except NotRunning:
+            time.sleep(POLL_S)
+    process.terminate()
+    raise Failed(f"the daemon did not answer in {START_S:.0f} s", hint=f"see {paths.logs / 'hali.log'}")
+
+
+def _start_error(report: Path, code: int) -> HaliError:
+    import json
+
+    lines = report.read_text(errors="replace").strip().splitlines()
+    for line in reversed(lines):
+        try:
+            wire = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(wire, dict) and "code" in wire:
+            return from_wire(wire)
+    last = lines[-1] if lines else f"exit code {code}"
+    return Failed(f"the daemon ended at once: {last}", hint=f"see {report.parent / 'hali.log'}")
+
+
+def stop(paths: Paths | None = None) -> bool:
+    """Ask the daemon to stop and wait until it has; False when none ran."""
+    paths = paths or from_environment()
+    try:
+        with connect(paths) as client:
+            client.call("stop", timeout=10.0)
+    except NotRunning:
+        if not is_locked(paths):
+            return False
+    deadline = time.monotonic() + STOP_S
+    while is_locked(paths):
+        if time.monotonic() > deadline:
+            raise Failed(f"the daemon still runs after {STOP_S:.0f} s", hint="`hali daemon status` shows its PID")
+        time.sleep(POLL_S)
+    return True
+
+

@@ -1,0 +1,51 @@
+"""The store without a daemon: the same answers, read from disk."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from hali.config import load as config
+from hali.config.paths import Paths, from_environment
+from hali.daemon.address import exclusive
+from hali.daemon.views import describe_model, verified
+from hali.share.library import Library
+from hali.store.models import ModelStore
+
+
+def _library() -> tuple[Library, Paths]:
+    paths = from_environment()
+    settings = config.load(paths.config).settings
+    store = ModelStore(paths.models(settings.models_dir))
+    return Library(store, paths.torrents, announce=lambda _: None), paths
+
+
+def models() -> list[dict[str, Any]]:
+    """As the IPC method `models`."""
+    library, _ = _library()
+    library.scan()
+    return [describe_model(library, entry) for entry in library.entries()]
+
+
+def info(name: str) -> dict[str, Any]:
+    """As the IPC method `info`."""
+    library, _ = _library()
+    return describe_model(library, library.find(name))
+
+
+def verify(name: str) -> dict[str, Any]:
+    """As the IPC method `verify`."""
+    library, paths = _library()
+    entry = library.find(name)
+    with exclusive(paths):
+        digests = asyncio.run(library.verify(entry))
+    return verified(entry, digests)
+
+
+def remove(name: str) -> dict[str, Any]:
+    """As the IPC method `rm`."""
+    library, paths = _library()
+    entry = library.find(name)
+    with exclusive(paths):
+        asyncio.run(library.remove(entry))
+    return {"model_id": entry.record.meta.model_id, "sha256": entry.record.meta.sha256, "freed": entry.record.meta.size}

@@ -1,0 +1,69 @@
+"""What a command prints: tables and lines for people, JSON for programs, one line for an error."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import typer
+
+from hali.model.errors import HaliError
+
+
+class Output:
+    """How this invocation prints. Results go to standard output, everything else to standard error."""
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False, no_color: bool = False) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+        self.color = not no_color and "NO_COLOR" not in os.environ
+        self.interactive = sys.stderr.isatty() and sys.stdin.isatty() and not as_json
+
+    def json(self, value: Any, *, line: bool = False) -> None:
+        """A result for programs; with `line`, one event of a stream on a line of its own."""
+        text = json.dumps(value, ensure_ascii=False, indent=None if line else 2)
+        print(text, flush=True)
+
+    def line(self, text: str = "") -> None:
+        """A result for people."""
+        if not self.as_json:
+            print(text, flush=True)
+
+    def note(self, text: str) -> None:
+        """What happens meanwhile; nothing a program should need."""
+        if not (self.as_json or self.quiet):
+            print(text, file=sys.stderr, flush=True)
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Columns padded with spaces: readable, and cut and awk work on it."""
+        widths = [max(len(str(row[i])) for row in (columns, *rows)) for i in range(len(columns))]
+        for row in (columns, *rows):
+            self.line("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+    def result(self, value: Mapping[str, Any], text: str) -> None:
+        """JSON or a sentence, as asked."""
+        if self.as_json:
+            self.json(value)
+        elif not self.quiet:
+            self.line(text)
+
+    def error(self, error: HaliError) -> int:
+        """One clear line (or one JSON object); returns the exit code."""
+        if self.as_json:
+            self.json({"ok": False, "error": error.to_wire()}, line=True)
+        else:
+            hint = f" — {error.hint}" if error.hint else ""
+            print(f"hali: {error.message}{hint}", file=sys.stderr, flush=True)
+            for choice in error.details.get("choices", []):
+                print(f"  {choice}", file=sys.stderr)
+        return int(error.exit_code)
+
+
+def current(ctx: typer.Context) -> Output:
+    """The output of the running command."""
+    out = ctx.find_object(Output)
+    assert out is not None
+    return out

@@ -1,0 +1,154 @@
+"""Settings from defaults, file, environment and flags, each value with its source."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from hali.config.schema import KEYS, Key, Settings, value_of
+from hali.model.errors import ConfigError, UsageError
+from hali.runtime.files import write_secret
+
+Source = Literal["default", "file", "env", "flag"]
+_BOOLS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """The settings in force, and where each came from."""
+
+    settings: Settings
+    sources: dict[str, Source]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Every key with value (secrets masked), source, unit, default, env, flag and doc, for `config show`."""
+        return [self._row(key) for key in KEYS.values()]
+
+    def _row(self, key: Key) -> dict[str, Any]:
+        value = value_of(self.settings, key.name)
+        shown = "********" if key.secret and value else value
+        return {
+            "key": key.name,
+            "value": list(shown) if isinstance(shown, tuple) else shown,
+            "source": self.sources.get(key.name, "default"),
+            "unit": key.unit,
+            "default": list(key.default) if isinstance(key.default, tuple) else key.default,
+            "env": key.env,
+            "flag": key.flag,
+            "doc": key.doc,
+        }
+
+
+def find_key(name: str) -> Key:
+    """The key called `name`; UsageError with the nearest names otherwise."""
+    if name in KEYS:
+        return KEYS[name]
+    near = difflib.get_close_matches(name, KEYS, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else "`hali config show` lists all keys"
+    raise UsageError(f"unknown configuration key {name!r}", hint=hint)
+
+
+def parse_text(key: Key, text: str) -> Any:
+    """`text` from a flag, the environment or `config set` as a value of `key`; UsageError when it is none."""
+    value: Any = text
+    if isinstance(key.default, bool):
+        value = _BOOLS.get(text.strip().lower(), text)
+    elif isinstance(key.default, tuple):
+        value = [part.strip() for part in text.split(",") if part.strip()]
+    return check(key, value, strict=False)
+
+
+def check(key: Key, value: Any, *, strict: bool = True) -> Any:
+    """`value` converted to the type of `key`; UsageError naming key and reason."""
+    try:
+        return msgspec.convert(value, key.type, strict=strict)
+    except msgspec.ValidationError as exc:
+        unit = f" ({key.unit})" if key.unit else ""
+        raise UsageError(f"{key.name}{unit}: {exc}, got {value!r}", hint=key.doc) from None
+
+
+def load(path: Path, env: Mapping[str, str] | None = None, flags: Mapping[str, str] | None = None) -> Loaded:
+    """Read `path` (may be missing), then environment, then flags; ConfigError names file, key and reason."""
+    env = os.environ if env is None else env
+    values: dict[str, Any] = {}
+    sources: dict[str, Source] = {}
+    for name, value in _flatten(read_file(path)).items():
+        values[name], sources[name] = _from_file(path, name, value), "file"
+    for name, key in KEYS.items():
+        variable = next((v for v in (key.env, key.also_env) if v and env.get(v)), None)
+        if variable:
+            values[name], sources[name] = _from_text(variable, key, env[variable]), "env"
+    for name, text in (flags or {}).items():
+        values[name], sources[name] = parse_text(find_key(name), text), "flag"
+    return Loaded(msgspec.convert(_nest(values), Settings), sources)
+
+
+def _from_file(path: Path, name: str, value: Any) -> Any:
+    try:
+        return check(find_key(name), value)
+    except UsageError as exc:
+        raise ConfigError(f"{path}: {exc.message}", hint=exc.hint) from None
+
+
+def _from_text(variable: str, key: Key, text: str) -> Any:
+    try:
+        return parse_text(key, text)
+    except UsageError as exc:
+        raise ConfigError(f"environment variable {variable}: {exc.message}", hint=exc.hint) from None
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The TOML document at `path`; empty when there is none."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{path} is not valid TOML: {exc}", hint="mend it with `hali config edit`") from None
+    except OSError as exc:
+        raise ConfigError(f"cannot read {path}: {exc.strerror}") from None
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat.update(_flatten(value, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for name, value in flat.items():
+        *parents, leaf = name.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = value
+    return tree
+
+
+def store(path: Path, name: str, text: str | None) -> None:
+    """Set key `name` in the file to `text`, or remove it with None; comments and order of the file are kept."""
+    import tomlkit  # only `config set` writes; every other command should not pay for the import
+
+    key = find_key(name)
+    document = tomlkit.parse(path.read_text(encoding="utf-8")) if path.exists() else tomlkit.document()
+    *parents, leaf = name.split(".")
+    table: Any = document
+    for parent in parents:
+        table = table.setdefault(parent, tomlkit.table())
+    if text is None:
+        table.pop(leaf, None)
+    else:
+        value = parse_text(key, text)
+        table[leaf] = list(value) if isinstance(value, tuple) else value
+    # The file may hold the LAN secret, so it is never readable by others.
+    write_secret(path, tomlkit.dumps(document).encode())

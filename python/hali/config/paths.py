@@ -1,0 +1,87 @@
+"""Where a node keeps its things. `HALI_HOME` moves all of it; two homes are two nodes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from hali.model.errors import Failed, NoSpace, Refused
+
+PRIVATE = 0o700
+
+
+class Paths(msgspec.Struct, frozen=True):
+    """The files below the data directory `home`."""
+
+    home: Path
+
+    @property
+    def config(self) -> Path:
+        """Settings, TOML."""
+        return self.home / "config.toml"
+
+    @property
+    def identity(self) -> Path:
+        """Ed25519 private key, PEM, 0600."""
+        return self.home / "identity.key"
+
+    @property
+    def address(self) -> Path:
+        """`127.0.0.1:PORT` of the running daemon's IPC."""
+        return self.home / "daemon.addr"
+
+    @property
+    def token(self) -> Path:
+        """Secret that every IPC request carries, 0600, new at each start."""
+        return self.home / "daemon.token"
+
+    @property
+    def lock(self) -> Path:
+        """Held (flock) while a daemon of this home lives."""
+        return self.home / "daemon.lock"
+
+    @property
+    def api_key(self) -> Path:
+        """Key of the HTTP API for anything but loopback, 0600."""
+        return self.home / "api.key"
+
+    @property
+    def database(self) -> Path:
+        """SQLite."""
+        return self.home / "hali.db"
+
+    @property
+    def torrents(self) -> Path:
+        """`<infohash>.torrent` of everything we seed."""
+        return self.home / "torrents"
+
+    @property
+    def logs(self) -> Path:
+        """`hali.log` and its predecessors."""
+        return self.home / "logs"
+
+    def models(self, configured: str = "") -> Path:
+        """The model store; `configured` is the key `models_dir`."""
+        return Path(configured).expanduser() if configured else self.home / "models"
+
+    def create(self) -> None:
+        """Make the data directory; one clear error when it cannot be written."""
+        try:
+            self.home.mkdir(parents=True, exist_ok=True, mode=PRIVATE)
+            for directory in (self.torrents, self.logs):
+                directory.mkdir(exist_ok=True, mode=PRIVATE)
+        except PermissionError as exc:
+            raise Refused(f"no permission to write {exc.filename}", hint="set HALI_HOME to a folder of yours") from None
+        except OSError as exc:
+            kind = NoSpace if exc.errno == 28 else Failed  # ENOSPC
+            raise kind(f"cannot create the data directory {self.home}: {exc.strerror}") from None
+
+
+def from_environment(env: Mapping[str, str] | None = None) -> Paths:
+    """`HALI_HOME`, else `~/.hali`."""
+    env = os.environ if env is None else env
+    home = env.get("HALI_HOME")
+    return Paths(Path(home).expanduser().absolute() if home else Path.home() / ".hali")

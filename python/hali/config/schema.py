@@ -1,0 +1,137 @@
+"""The settings. Each key is declared here once: name, type, default, limits, unit, doc. Everything else is derived.
+
+A nested struct is a dotted key: `LanSettings.enabled` is `lan.enabled`, `HALI_LAN_ENABLED`, `--lan-enabled`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+
+
+def _doc(text: str, unit: str = "", *, env: str = "", secret: bool = False, **limits: Any) -> Meta:
+    return Meta(description=text, extra={"unit": unit, "env": env, "secret": secret}, **limits)
+
+
+class TorrentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """BitTorrent beyond the port and the caps."""
+
+    lsd: Annotated[bool, _doc("Announce torrents on the LAN by Local Service Discovery (BEP 14), so that any client finds us.")] = True
+    dht: Annotated[bool, _doc("Join the public DHT. Off: infohashes stay on the LAN.")] = False
+    upnp: Annotated[bool, _doc("Ask the router to open the torrent port (UPnP and NAT-PMP).")] = False
+
+
+class LanSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Discovery of other nodes."""
+
+    enabled: Annotated[bool, _doc("Announce our models on the LAN and listen for those of others.")] = True
+    port: Annotated[Port, _doc("UDP port of the announcements; the same on all nodes.", "port")] = 4269
+    peers: Annotated[tuple[str, ...], _doc("Nodes in other subnets to announce to by unicast: host or host:port, comma separated.")] = ()
+    hmac_enabled: Annotated[bool, _doc("Accept only announcements that carry an HMAC by the shared secret.")] = False
+    hmac_shared_secret: Annotated[
+        str, _doc("64 hex digits, the same on all nodes of the LAN.", secret=True, pattern="^([0-9a-fA-F]{64})?$")
+    ] = ""
+
+
+class HfSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Hugging Face."""
+
+    endpoint: Annotated[
+        str, _doc("Hub or mirror to resolve repositories at.", "URL", env="HF_ENDPOINT", pattern="^https?://")
+    ] = "https://huggingface.co"
+    connections: Annotated[int, _doc("Parallel ranged connections for one file.", "connections", ge=1, le=32)] = 8
+
+
+class ApiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The HTTP API."""
+
+    require_key: Annotated[bool, _doc("Ask for an API key on loopback too. On any other address one is always needed.")] = False
+
+
+class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """llama.cpp workers."""
+
+    threads: Annotated[int, _doc("Threads of one worker; 0 = all cores but none to spare under four.", "threads", ge=0, le=1024)] = 0
+    n_ctx: Annotated[int, _doc("Context of one sequence; 0 = what the model was trained with, at most 4096.", "tokens", ge=0)] = 0
+    slots: Annotated[int, _doc("Sequences decoded together in one model.", "sequences", ge=1, le=256)] = 8
+    gpu_layers: Annotated[int, _doc("Layers to put on a GPU when llama.cpp was built for one; -1 = all.", "layers", ge=-1)] = 0
+    max_loaded: Annotated[int, _doc("Models held in memory at once; the least recently used one gives way.", "models", ge=1)] = 2
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All settings with their values."""
+
+    streaming_hash: Annotated[bool, _doc("Hash pieces while they arrive; off: hash the finished file, shown as `hashing`.")] = True
+    debug: Annotated[bool, _doc("Log debug messages.")] = False
+    max_upload_mbps: Annotated[float, _doc("Cap over all uploads; 0 = none.", "Mbit/s", ge=0)] = 0.0
+    max_download_mbps: Annotated[float, _doc("Cap over all downloads, torrents and HTTP together; 0 = none.", "Mbit/s", ge=0)] = 0.0
+    models_dir: Annotated[str, _doc("Where models are kept; empty = `models` in the data directory.", "path")] = ""
+    daemon_listen_addr: Annotated[str, _doc("Address of the HTTP API. Anything but loopback demands an API key.", "address")] = "127.0.0.1"
+    daemon_port: Annotated[
+        Port, _doc("Port of the HTTP API; 0 = any free one. If the default is taken by another node, the next free one.", "port")
+    ] = 47433
+    torrent_port: Annotated[Port, _doc("BitTorrent port (TCP and uTP); 0 = a free one, then kept across restarts.", "port")] = 0
+    torrent: TorrentSettings = TorrentSettings()
+    lan: LanSettings = LanSettings()
+    hf: HfSettings = HfSettings()
+    api: ApiSettings = ApiSettings()
+    engine: EngineSettings = EngineSettings()
+
+
+class Key(msgspec.Struct, frozen=True):
+    """One key as people see it."""
+
+    name: str  # dotted
+    type: Any
+    default: Any
+    doc: str
+    unit: str
+    env: str
+    flag: str
+    secret: bool
+    also_env: str = ""  # a name other tools already use, read when ours is not set
+
+
+def _keys_of(kind: type[msgspec.Struct], prefix: str) -> list[Key]:
+    found: list[Key] = []
+    hints = msgspec.inspect.type_info(kind)
+    annotations = {f.name: f for f in msgspec.structs.fields(kind)}
+    assert isinstance(hints, msgspec.inspect.StructType)
+    for field in hints.fields:
+        name = f"{prefix}{field.name}"
+        if isinstance(field.type, msgspec.inspect.StructType):
+            found += _keys_of(field.type.cls, f"{name}.")
+            continue
+        found.append(_key(name, annotations[field.name]))
+    return found
+
+
+def _key(name: str, field: msgspec.structs.FieldInfo) -> Key:
+    meta = next(m for m in field.type.__metadata__ if isinstance(m, Meta) and m.extra is not None)
+    flat = name.replace(".", "_")
+    return Key(
+        name=name,
+        type=field.type,
+        default=field.default,
+        doc=meta.description or "",
+        unit=(meta.extra or {})["unit"],
+        env=f"HALI_{flat.upper()}",
+        flag=f"--{flat.replace('_', '-')}",
+        secret=(meta.extra or {})["secret"],
+        also_env=(meta.extra or {})["env"],
+    )
+
+
+KEYS: dict[str, Key] = {key.name: key for key in _keys_of(Settings, "")}
+
+
+def value_of(settings: Settings, name: str) -> Any:
+    """The value of dotted key `name`."""
+    value: Any = settings
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value

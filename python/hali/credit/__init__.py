@@ -1,0 +1,1 @@
+"""L4: ledger, receipts, League. Empty until operators are served (operator.md)."""

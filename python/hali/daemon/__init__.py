@@ -1,0 +1,1 @@
+"""L6: the composition root, the IPC that the CLI speaks, start-up and shutdown."""

@@ -1,0 +1,39 @@
+"""The library as the catalogue of models that can answer."""
+
+from __future__ import annotations
+
+import calendar
+import time
+from collections.abc import Sequence
+
+from hali.model.errors import Refused
+from hali.pipeline.base import ServedModel
+from hali.share.library import Entry, Library
+
+
+class LibraryCatalog:
+    """Only verified models are served: a damaged or missing one is refused by name."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+
+    def list(self) -> Sequence[ServedModel]:
+        """All models that can answer, by name."""
+        return [_served(entry) for entry in self._library.entries() if _usable(entry)]
+
+    def find(self, name: str) -> ServedModel:
+        """The one model `name` means; NotFound, AmbiguousName, Refused when it is damaged."""
+        entry = self._library.find(name)
+        if not _usable(entry):
+            raise Refused(f"{entry.record.meta.model_id} is {entry.state}: {entry.error or 'not verified'}", hint="`hali verify` or pull it again")
+        return _served(entry)
+
+
+def _usable(entry: Entry) -> bool:
+    return entry.trusted and entry.record.meta.files[0].lower().endswith(".gguf")
+
+
+def _served(entry: Entry) -> ServedModel:
+    meta = entry.record.meta
+    created = calendar.timegm(time.strptime(meta.downloaded_at, "%Y-%m-%dT%H:%M:%SZ"))
+    return ServedModel(meta.model_id, meta.sha256, entry.record.path, created, meta.size, (meta.files[0],))

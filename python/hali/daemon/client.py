@@ -1,0 +1,80 @@
+"""The CLI's side of the IPC: plain blocking sockets, because a command that prints a table needs no event loop."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+from hali.config.paths import Paths
+from hali.model.errors import NotRunning, ProtocolError, from_wire
+
+CONNECT_S = 3.0
+ANSWER_S = 60.0  # an idle daemon answers in milliseconds; one that starts an engine or scans a disk may take longer
+
+
+class DaemonClient:
+    """One connection to the daemon of `paths`. NotRunning when there is none; a stale address file is detected, not believed."""
+
+    def __init__(self, paths: Paths) -> None:
+        try:
+            host, _, port = paths.address.read_text().strip().rpartition(":")
+            self._token = paths.token.read_text().strip()
+            self._socket = socket.create_connection((host, int(port)), timeout=CONNECT_S)
+        except (FileNotFoundError, ValueError, ConnectionError, TimeoutError) as exc:
+            raise NotRunning("Daemon is not running.", hint="start it with `hali daemon start`") from exc
+        self._lines = self._socket.makefile("rb")
+        self._next_id = 0
+
+    def call(self, method: str, *, timeout: float | None = ANSWER_S, **params: Any) -> dict[str, Any]:
+        """Send one request and return its result, dropping events on the way; raises the daemon's error."""
+        result: dict[str, Any] = {}
+        for kind, value in self.stream(method, timeout=timeout, **params):
+            if kind == "result":
+                result = value
+        return result
+
+    def stream(self, method: str, *, timeout: float | None = None, **params: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+        """("event", …) as they come, then one ("result", …); raises the daemon's error."""
+        self._next_id += 1
+        self._socket.settimeout(timeout)
+        request = {"method": method, "token": self._token, "id": self._next_id, **params}
+        try:
+            self._socket.sendall(json.dumps(request).encode() + b"\n")
+            while True:
+                message = self._receive()
+                if message.get("id") not in (self._next_id, None):
+                    continue
+                if "event" in message:
+                    yield "event", message["event"]
+                    continue
+                if not message.get("ok"):
+                    raise from_wire(message.get("error") or {})
+                yield "result", {k: v for k, v in message.items() if k not in ("id", "ok")}
+                return
+        except TimeoutError:
+            raise NotRunning(f"the daemon did not answer {method!r} in {timeout:.0f} s", hint="see `hali logs` or `hali daemon restart`") from None
+        except ConnectionError:
+            raise NotRunning("the daemon went away during the request", hint="run the command again; finished pieces are kept") from None
+
+    def _receive(self) -> dict[str, Any]:
+        line = self._lines.readline()
+        if not line:
+            raise ConnectionResetError
+        try:
+            message: dict[str, Any] = json.loads(line)
+        except ValueError:
+            raise ProtocolError("what answers at daemon.addr is not a hali daemon") from None
+        return message
+
+    def close(self) -> None:
+        """Hang up."""
+        self._lines.close()
+        self._socket.close()
+
+    def __enter__(self) -> DaemonClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,215 @@
+"""The methods of the IPC: thin adapters between a request and the node."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import anyio
+import msgspec
+
+from hali.daemon.ipc import Emit, Handler, Params, field
+from hali.daemon.node import Node
+from hali.daemon.views import describe_job, describe_model, verified
+from hali.model.errors import UsageError
+from hali.model.units import format_duration
+from hali.runtime.channels import Lagged
+from hali.share.job import Job, JobSpec
+from hali.share.library import Entry
+
+PROGRESS_S = 0.1  # between two progress events of one job: faster than anyone reads, slow enough to cost nothing
+
+
+class Methods:
+    """All methods by name; `stop_daemon` is called when a client asks for the end."""
+
+    def __init__(self, node: Node, stop_daemon: Callable[[], None]) -> None:
+        self._node, self._stop_daemon = node, stop_daemon
+        self._started = time.monotonic()
+
+    def table(self) -> dict[str, Handler]:
+        """Method name → handler."""
+        return {
+            "ping": self.ping,
+            "status": self.status,
+            "stats": self.stats,
+            "models": self.models,
+            "info": self.info,
+            "add": self.add,
+            "pull": self.pull,
+            "cancel": self.cancel,
+            "verify": self.verify,
+            "rm": self.rm,
+            "ps": self.ps,
+            "unload": self.unload,
+            "stop": self.stop,
+        }
+
+    async def ping(self, params: Params, emit: Emit) -> Mapping[str, Any]:
+        """Who answers."""
+        return {"pid": os.getpid(), "home": str(self._node.paths.home)}
+
+    async def stop(self, params: Params, emit: Emit) -> Mapping[str, Any]:
+        """Begin the orderly shutdown; the reply comes first."""
+        self._stop_daemon()
+        return {"stopping": True}
+
+    # ---- state
+
+    async def status(self, params: Params, emit: Emit) -> Mapping[str, Any]:
+        """What runs, what is seeded, what the LAN offers."""
+        node, uptime = self._node, time.monotonic() - self._started
+        session, api = node.torrents.value, node.api.value
+        peers = self._peers()
+        return {
+            "pid": os.getpid(),
+            "uptime": format_duration(uptime),
+            "uptime_s": round(uptime, 3),
+            "home": str(node.paths.home),
+            "node_id": node.identity.node_id,
+            "torrent_port": session.port if session is not None else None,
+            "http": api.address if api is not None else None,
+            "seeding": [self._seeding(entry, peers) for entry in node.library.entries()],
+            "lan": self._lan_rows(),
+            "jobs": [describe_job(job) for job in node.board.active()],
+            "services": [msgspec.to_builtins(status) for status in node.supervisor.statuses()],
+        }
+
+    def _peers(self) -> dict[str, int]:
+        """Connected peers by infohash."""
+        session = self._node.torrents.value
+        found: dict[str, int] = {}
+        for status in session.status() if session is not None else []:
+            for name in (status.infohashes.v1, status.infohashes.v2):
+                if name is not None:
+                    found[name] = status.peers
+        return found
+
+    def _seeding(self, entry: Entry, peers: Mapping[str, int]) -> dict[str, Any]:
+        meta = entry.record.meta
+        return {
+            "model_id": meta.model_id,
+            "status": entry.state,
+            "peers": peers.get(meta.infohash_v1, peers.get(meta.infohash_v2, 0)),
+            "magnet": self._node.library.magnet(entry.record),
+            "sha256": meta.sha256,
+            "infohash_v1": meta.infohash_v1,
+            "infohash_v2": meta.infohash_v2,
+            "progress": entry.progress,
+            "error": entry.error,
+        }
+
+    def _lan_rows(self) -> list[dict[str, Any]]:
+        lan = self._node.lan.value
+        if lan is None:
+            return []
+        return [
+            {"model_id": e.model_id, "peers": len(e.peers), "infohash": e.infohashes.best, "sha256_prefix": e.sha256_prefix}
+            for e in lan.entries()
+        ]
+
+    async def stats(self, params: Params, emit: Emit) -> Mapping[str, Any]:
+        """Rates and totals of this session."""
+        node = self._node
+        session = node.torrents.value
+        by_hash = {s.infohashes.v1: s for s in (session.status() if session is not None else [])}
+        totals = session.totals() if session is not None else None
+        models = []
+        for entry in node.library.entries():
+            torrent = by_hash.get(entry.record.meta.infohash_v1)
+            models.append({
+                "model_id": entry.record.meta.model_id,
+                "status": entry.state,
+                "down_rate": torrent.down_rate if torrent else 0,
+                "up_rate": torrent.up_rate if torrent else 0,
+                "peers": torrent.peers if torrent else 0,
+            })
+        return {
+            "uptime": format_duration(time.monotonic() - self._started),
+            "down_rate": totals.down_rate if totals else 0,
+            "up_rate": totals.up_rate if totals else 0,
+            "down_total": totals.down_total if totals else 0,
+            "up_total": totals.up_total if totals else 0,
+            "models": models,
+            "inference": msgspec.to_builtins(node.router.stats()),
+        }
+
+    # ---- models
+
+    async def models(self, params: Params, emit: Emit) -> Mapping[str, Any]:
+        """All models of this node."""
+        return {"models": [describe_model(self._node.library, entry) for entry in self._node.library.entries()]}
+
+    async def info(self, params: Params, emit: Emit) -> Mapping[str, Any]:
+        """One model."""
+        return describe_model(self._node.library, self._node.library.find(field(params, "model", str)))
+
+    async def verify(self, params: Params, emit: Emit) -> Mapping[str, Any]:
+        """Read one model again."""
+        entry = self._node.library.find(field(params, "model", str))
+        return verified(entry, await self._node.library.verify(entry))
+
+    async def rm(self, params: Params, emit: Emit) -> Mapping[str, Any]:
+        """Delete one model."""
+        entry = self._node.library.find(field(params, "model", str))
+        meta = entry.record.meta
+        await self._node.engines.stop(meta.model_id)
+        await self._node.library.remove(entry)
+        return {"model_id": meta.model_id, "sha256": meta.sha256, "freed": meta.size}
+
+    # ---- jobs
+
+    async def add(self, params: Params, emit: Emit) -> Mapping[str, Any]:
+        """Import a file, telling progress."""
+        spec = JobSpec("add", field(params, "what", str), link=field(params, "link", bool, True))
+        if not os.path.isabs(spec.what):
+            raise UsageError("`what` must be an absolute path")
+        return await self._watch(self._node.board.submit(spec), emit)
+
+    async def pull(self, params: Params, emit: Emit) -> Mapping[str, Any]:
+        """Fetch a model, telling progress. The job goes on when the client goes away."""
+        spec = JobSpec("pull", field(params, "what", str), quant=field(params, "quant", str | None, None))
+        return await self._watch(self._node.board.submit(spec), emit)
+
+    async def _watch(self, job: Job, emit: Emit) -> Mapping[str, Any]:
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._tell, job, emit)
+            with anyio.CancelScope() as waiting:
+                try:
+                    return await job.wait()
+                finally:
+                    waiting.cancel()
+                    group.cancel_scope.cancel()
+        raise AssertionError("a job ends with a result or an error")
+
+    async def _tell(self, job: Job, emit: Emit) -> None:
+        told = ""
+        with job.updates.subscribe(replay=True) as updates:
+            async for update in updates:
+                if isinstance(update, Lagged):
+                    continue
+                await emit(msgspec.to_builtins(update))
+                if update.state == told:
+                    await anyio.sleep(PROGRESS_S)
+                told = update.state
+
+    async def cancel(self, params: Params, emit: Emit) -> Mapping[str, Any]:
+        """Stop a job under way; what arrived is kept."""
+        what, kind = field(params, "what", str), field(params, "kind", str, "pull")
+        found = [job for job in self._node.board.active() if (job.spec.what, job.spec.kind) == (what, kind)]
+        for job in found:
+            job.scope.cancel()
+        return {"cancelled": len(found)}
+
+    # ---- engines
+
+    async def ps(self, params: Params, emit: Emit) -> Mapping[str, Any]:
+        """Models in memory."""
+        return {"engines": [msgspec.to_builtins(row) for row in self._node.engines.list()]}
+
+    async def unload(self, params: Params, emit: Emit) -> Mapping[str, Any]:
+        """Unload one model."""
+        entry = self._node.library.find(field(params, "model", str))
+        return {"stopped": await self._node.engines.stop(entry.record.meta.model_id)}

@@ -1,0 +1,48 @@
+"""The LAN service as the neighbours that a pull asks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hali.model.ids import InfoHashes
+from hali.runtime.channels import Watch
+from hali.share.base import Offer
+from hali.store.models import Record
+from hali.transfer.lan import LanAnnouncer, LanModel
+
+ASK_S = 1.0  # sharing.md: a pull knows within a second
+
+
+class LanNeighbours:
+    """Asks whatever LAN service runs now; nobody answers while none does."""
+
+    def __init__(self, lan: Watch[LanAnnouncer | None]) -> None:
+        self._lan = lan
+
+    async def ask(self, name: str) -> Sequence[Offer]:
+        """Who has `name`?"""
+        lan = self._lan.value
+        if lan is None:
+            return ()
+        hits = await lan.query(name, timeout=ASK_S)
+        return [
+            Offer(
+                model_id=hit.model_id,
+                sha256_prefix=hit.sha256_prefix,
+                infohashes=hit.infohashes,
+                peers=tuple(hit.peers),
+                size=hit.size,
+            )
+            for hit in hits
+        ]
+
+
+def lan_model(record: Record) -> LanModel:
+    """What we announce of a model."""
+    meta = record.meta
+    return LanModel(
+        model_id=meta.model_id,
+        sha256=meta.sha256,
+        infohashes=InfoHashes(meta.infohash_v1, meta.infohash_v2),
+        size=meta.size,
+    )

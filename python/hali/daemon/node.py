@@ -1,0 +1,230 @@
+"""The composition root: the only file that knows all concrete classes. Builds the node's parts and joins their channels."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import anyio
+import anyio.abc
+import httpx
+
+from hali.api.base import ApiDeps, ApiKey
+from hali.api.binding import Bind
+from hali.api.server import ApiServer
+from hali.config.identity import Identity
+from hali.config.load import Loaded
+from hali.config.paths import Paths
+from hali.config.schema import Settings
+from hali.daemon.catalog import LibraryCatalog
+from hali.daemon.neighbours import LanNeighbours, lan_model
+from hali.engine.options import EngineOptions
+from hali.engine.pool import EnginePool
+from hali.model.errors import TransferFailed
+from hali.pipeline.router import InferenceRouter
+from hali.runtime.channels import Receiver, Sender, Watch, mailbox
+from hali.runtime.log import get_logger
+from hali.runtime.supervisor import Service, Spec, Supervisor
+from hali.share.acquire import AcquisitionManager
+from hali.share.board import JobBoard
+from hali.share.job import Job
+from hali.share.library import Library
+from hali.share.resolve import Plan, Resolver
+from hali.store.database import Database
+from hali.store.models import ModelStore, Record
+from hali.transfer.http import RangeSource
+from hali.transfer.http_retry import HttpPolicy
+from hali.transfer.hub import Hub
+from hali.transfer.lan import LanAnnouncer, LanOptions
+from hali.transfer.metainfo import MAX_BYTES
+from hali.transfer.options import TorrentOptions
+from hali.transfer.rate_limit import RateLimiter
+from hali.transfer.session import TorrentSession
+
+log = get_logger(__name__)
+
+QUEUED_JOBS = 256  # a person pulls a handful, a script a few dozen; more than this is a runaway loop
+BYTES_PER_MEGABIT = 125_000
+PORT_STATE = "torrent_port"  # the port chosen at the first start, kept so that routers and friends may rely on it
+
+
+class Published:
+    """A service whose object others use through a `Watch`: set while it is ready, None otherwise."""
+
+    def __init__(self, build: Callable[[], Service], where: Watch[Service | None]) -> None:
+        self._build, self._where = build, where
+
+    async def run(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+        """Run what `build` makes."""
+        service = self._build()
+        try:
+            async with anyio.create_task_group() as group:
+                await group.start(_run, service)
+                self._where.set(service)
+                task_status.started()
+        finally:
+            self._where.set(None)
+
+
+async def _run(service: Service, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+    await service.run(task_status=task_status)
+
+
+class Node:
+    """One running daemon's parts. `supervisor` runs the services; `engines` must be entered around it."""
+
+    def __init__(self, paths: Paths, loaded: Loaded, identity: Identity, database: Database, keys: Sequence[ApiKey]) -> None:
+        self.paths, self.settings, self.database = paths, loaded.settings, database
+        self.identity = identity
+        self.torrents: Watch[TorrentSession | None] = Watch(None)
+        self.lan: Watch[LanAnnouncer | None] = Watch(None)
+        self.api: Watch[ApiServer | None] = Watch(None)
+        self._shared: tuple[Record, ...] = ()
+        store = ModelStore(paths.models(self.settings.models_dir))
+        self.library = Library(store, paths.torrents, self._announce)
+        self.library.scan()
+        ends: tuple[Sender[Job], Receiver[Job]] = mailbox("acquisition", QUEUED_JOBS)
+        sender, self._queue = ends
+        self.board = JobBoard(database, sender)
+        self.limiter = RateLimiter(self.settings.max_download_mbps * BYTES_PER_MEGABIT)
+        self.catalog = LibraryCatalog(self.library)
+        self.engines = EnginePool(engine_options(self.settings), max_engines=self.settings.engine.max_loaded)
+        self.router = InferenceRouter(self.catalog, self.engines)
+        self._keys = tuple(keys)
+        self.supervisor = Supervisor(self._specs())
+
+    def _specs(self) -> list[Spec]:
+        """The services, with what each needs before it."""
+        torrents = Spec("TorrentSeeder", self._torrent_seeder, essential=True)
+        acquisition = Spec("AcquisitionManager", self._acquisition, requires=("TorrentSeeder",))
+        router = Spec("InferenceRouter", lambda: self.router)
+        # The API drains open replies for 10 s; its stop limit is above that.
+        api = Spec("ApiServer", self._api_server, requires=("InferenceRouter",), essential=True, stop_timeout_s=15.0)
+        lan = Spec("LanAnnouncer", self._lan_announcer, requires=("TorrentSeeder",))
+        return [torrents, *([lan] if self.settings.lan.enabled else []), acquisition, router, api]
+
+    # ---- services
+
+    def _torrent_seeder(self) -> Service:
+        return Published(self._torrent_session, self.torrents)  # type: ignore[arg-type]
+
+    def _torrent_session(self) -> TorrentSession:
+        remembered = int(self.database.get_state(PORT_STATE) or 0)
+        return TorrentSession(torrent_options(self.settings, remembered))
+
+    def _lan_announcer(self) -> Service:
+        return Published(self._lan_service, self.lan)  # type: ignore[arg-type]
+
+    def _lan_service(self) -> LanAnnouncer:
+        session = self.torrents.value
+        port = session.port if session is not None else 0
+        self.database.set_state(PORT_STATE, str(port))
+        lan = self.settings.lan
+        secret = bytes.fromhex(lan.hmac_shared_secret) if lan.hmac_enabled else None
+        options = LanOptions(port=lan.port, peers=lan.peers, hmac_secret=secret)
+        announcer = LanAnnouncer(self.identity.private_key, port, options)
+        announcer.set_models([lan_model(record) for record in self._shared])
+        return announcer
+
+    def _acquisition(self) -> Service:
+        neighbours = LanNeighbours(self.lan)
+        resolver = Resolver(self.library, neighbours, self._hub(), fetch_metainfo=self._fetch_metainfo)
+        return AcquisitionManager(
+            board=self.board,
+            queue=self._queue,
+            library=self.library,
+            resolver=resolver,
+            torrents=self.torrents,
+            open_source=self._open_source,
+            streaming=self.settings.streaming_hash,
+        )
+
+    def _api_server(self) -> Service:
+        return Published(self._api_service, self.api)  # type: ignore[arg-type]
+
+    def _api_service(self) -> ApiServer:
+        settings = self.settings
+        deps = ApiDeps(catalog=self.catalog, router=self.router, keys=self._keys, require_key=settings.api.require_key)
+        # The default port gives way to the next free one; a port somebody chose does not.
+        default = Settings().daemon_port
+        port = None if settings.daemon_port == default else settings.daemon_port
+        return ApiServer(deps, Bind(settings.daemon_listen_addr, port))
+
+    # ---- what they share
+
+    def _announce(self, records: Sequence[Record]) -> None:
+        self._shared = tuple(records)
+        if self.lan.value is not None:
+            self.lan.value.set_models([lan_model(record) for record in records])
+
+    def _hub(self) -> Hub:
+        return Hub(self.settings.hf.endpoint)
+
+    async def _open_source(self, plan: Plan) -> RangeSource:
+        ref = plan.ref
+        assert ref is not None and ref.repo is not None and ref.revision is not None
+        where = await self._hub().file_source(ref.repo, ref.revision, plan.repo_path)
+        return RangeSource(
+            where.url,
+            trusted=True,  # the configuration names the hub
+            size=ref.size,
+            headers=where.headers,
+            limiter=self.limiter,
+            policy=HttpPolicy(connections=self.settings.hf.connections),
+        )
+
+    @staticmethod
+    async def _fetch_metainfo(url: str) -> bytes:
+        """A .torrent by URL that the user typed."""
+        try:
+            async with httpx.AsyncClient(follow_redirects=True, timeout=30.0) as client, client.stream("GET", url) as response:
+                response.raise_for_status()
+                body = bytearray()
+                async for chunk in response.aiter_bytes():
+                    body += chunk
+                    if len(body) > MAX_BYTES:
+                        raise TransferFailed(f"{url} is too large for a .torrent", retryable=False)
+        except httpx.HTTPError as exc:
+            raise TransferFailed(f"{url}: {exc or type(exc).__name__}") from None
+        return bytes(body)
+
+    async def preload(self, model: str) -> None:
+        """Load a model before the first request asks for it; NotFound, ModelLoadFailed."""
+        served = self.catalog.find(model)
+        await self.engines.get(served.id, served.path)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """All services up while the block runs; raises what an essential service failed with."""
+        async with self.engines, anyio.create_task_group() as group:
+            await group.start(self._supervise)
+            try:
+                yield
+            finally:
+                group.cancel_scope.cancel()
+
+    async def _supervise(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+        await self.supervisor.run(task_status=task_status)
+
+
+def engine_options(settings: Settings) -> EngineOptions:
+    """The engine's own options from the keys `engine.*`."""
+    engine = settings.engine
+    return EngineOptions(
+        n_ctx=engine.n_ctx, n_seq_max=engine.slots, threads=engine.threads, gpu_layers=engine.gpu_layers
+    )
+
+
+def torrent_options(settings: Settings, remembered_port: int) -> TorrentOptions:
+    """The session's own options from the keys `torrent_*`, `torrent.*` and the caps."""
+    return TorrentOptions(
+        port=settings.torrent_port or remembered_port,
+        port_required=bool(settings.torrent_port),
+        lsd=settings.torrent.lsd,
+        dht=settings.torrent.dht,
+        upnp=settings.torrent.upnp,
+        upload_rate=int(settings.max_upload_mbps * BYTES_PER_MEGABIT),
+        download_rate=int(settings.max_download_mbps * BYTES_PER_MEGABIT),
+    )
+
+

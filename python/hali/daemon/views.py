@@ -1,0 +1,44 @@
+"""What IPC answers say about models, jobs, peers: the shapes that the CLI and tests rely on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hali.model.digests import FileDigests
+from hali.model.units import piece_count
+from hali.share.acquire import describe
+from hali.share.job import Job
+from hali.share.library import Entry, Library
+
+
+def describe_model(library: Library, entry: Entry) -> dict[str, Any]:
+    """All public fields of a model."""
+    return describe(entry, library.magnet(entry.record))
+
+
+def verified(entry: Entry, digests: FileDigests) -> dict[str, Any]:
+    """The answer of a verification that found nothing wrong."""
+    return {
+        "model_id": entry.record.meta.model_id,
+        "sha256": digests.sha256.hex(),
+        "size": digests.length,
+        "pieces": piece_count(digests.length),
+        "verified": True,
+    }
+
+
+def describe_job(job: Job) -> dict[str, Any]:
+    """A job and how far it is."""
+    progress = job.progress
+    return {
+        "id": job.spec.id,
+        "kind": job.spec.kind,
+        "what": job.spec.what,
+        "state": progress.state,
+        "name": progress.name,
+        "done": progress.done,
+        "total": progress.total,
+        "rate": progress.rate,
+        "peers": progress.peers,
+        "sources": progress.sources,
+    }

@@ -1,0 +1,250 @@
+"""llama.cpp through llama-cpp-python's low-level API: one model, one context, one reusable batch. Worker only."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+from llama_cpp import llama_cpp as low
+
+from hali.engine.options import DEFAULT_CONTEXT, EngineOptions
+from hali.engine.schedule import Slice
+from hali.model.errors import EngineFailed, ModelLoadFailed, UsageError
+
+KV_TYPES = {
+    "f32": low.GGML_TYPE_F32,
+    "f16": low.GGML_TYPE_F16,
+    "bf16": 30,  # GGML_TYPE_BF16; the binding does not name it
+    "q8_0": low.GGML_TYPE_Q8_0,
+    "q4_0": low.GGML_TYPE_Q4_0,
+}
+ABORTED = 2  # llama_decode: the abort callback said stop
+NO_SLOT = 1  # llama_decode: no room in the KV cache
+ALL_LAYERS = 0x7FFFFFFF
+_KEPT_ERRORS = 8  # lines; the first one usually names the reason
+
+
+class NativeLog:
+    """Keeps llama.cpp's warnings and errors: all go to standard error, the last errors also into `reason()`."""
+
+    def __init__(self) -> None:
+        self._errors: list[str] = []
+        self._level = 0
+        self._callback = low.llama_log_callback(self._take)  # must outlive llama.cpp's use of it
+
+    def install(self) -> None:
+        """From now on llama.cpp logs here."""
+        low.llama_log_set(self._callback, ctypes.c_void_p(0))
+
+    def _take(self, level: int, text: bytes, _: object) -> None:
+        if level != 5:  # GGML_LOG_LEVEL_CONT continues the line before
+            self._level = level
+        if self._level not in (2, 3):  # warn, error
+            return
+        line = text.decode("utf-8", "replace")
+        sys.stderr.write(line)
+        if self._level == 3 and line.strip():
+            self._errors = [*self._errors, line.strip()][-_KEPT_ERRORS:]
+
+    def reason(self) -> str:
+        """llama.cpp's own words for the last failure, on one line."""
+        return "; ".join(self._errors) or "no reason given"
+
+
+class Model:
+    """A loaded model with its context. `close` gives everything back; a failed constructor leaves nothing."""
+
+    def __init__(
+        self, path: Path, options: EngineOptions, log: NativeLog, on_progress: Callable[[float], None]
+    ) -> None:
+        self._log = log
+        with ExitStack() as undo:
+            self.model = self._load(path, options, on_progress)
+            undo.callback(low.llama_model_free, self.model)
+            self.vocab = low.llama_model_get_vocab(self.model)
+            self._check_kind(path, options)
+            self.n_ctx, self.n_kv = self._sizes(options)
+            self.n_batch = min(self.n_ctx, options.n_batch)
+            self.abort = ctypes.create_string_buffer(2)  # "" or "\1", read as a C string; see _context_params
+            self.ctx = low.llama_init_from_model(self.model, self._context_params(options))
+            if not self.ctx:
+                raise ModelLoadFailed(f"no context of {self.n_kv} tokens for {path.name}: {log.reason()}")
+            undo.callback(low.llama_free, self.ctx)
+            self.memory = low.llama_get_memory(self.ctx)
+            self._undo = undo.pop_all()
+        self.batch = Batch(self.n_batch)
+        self.n_vocab = int(low.llama_vocab_n_tokens(self.vocab))
+
+    def _load(self, path: Path, options: EngineOptions, on_progress: Callable[[float], None]) -> Any:
+        params = low.llama_model_default_params()
+        params.n_gpu_layers = ALL_LAYERS if options.gpu_layers < 0 else options.gpu_layers
+
+        def progress(fraction: float, _: object) -> bool:
+            on_progress(fraction)
+            return True
+
+        params.progress_callback = low.llama_progress_callback(progress)
+        model = low.llama_model_load_from_file(os.fsencode(path), params)
+        if not model:
+            raise ModelLoadFailed(f"llama.cpp cannot load {path.name}: {self._log.reason()}")
+        return model
+
+    def _check_kind(self, path: Path, options: EngineOptions) -> None:
+        if low.llama_model_has_encoder(self.model) or not low.llama_model_has_decoder(self.model):
+            raise ModelLoadFailed(f"{path.name} is not a plain decoder model; hali cannot chat with it yet")
+        self.n_layer = int(low.llama_model_n_layer(self.model))
+        end = self.n_layer if options.layer_end is None else options.layer_end
+        if (options.layer_start, end) != (0, self.n_layer):
+            raise UsageError(
+                f"layers [{options.layer_start}, {end}) of {path.name}: this engine runs whole models only, "
+                f"[0, {self.n_layer})",
+                code="layer_range",
+            )
+
+    def _sizes(self, options: EngineOptions) -> tuple[int, int]:
+        """(context of one session, cells of the shared KV cache)."""
+        trained = int(low.llama_model_n_ctx_train(self.model))
+        n_ctx = min(trained, options.n_ctx or min(trained, DEFAULT_CONTEXT))
+        n_kv = options.n_kv or min(2, options.n_seq_max) * n_ctx
+        original = self._original_context()
+        if n_ctx <= original < n_kv:
+            n_kv = original  # longrope models choose their factors by the size of the cache (pipeline.md, 3)
+        return n_ctx, max(n_ctx, n_kv)
+
+    def _original_context(self) -> int:
+        arch = self.meta("general.architecture")
+        text = self.meta(f"{arch}.rope.scaling.original_context_length")
+        return int(text) if text.isdigit() else 1 << 62
+
+    def _context_params(self, options: EngineOptions) -> Any:
+        params: Any = low.llama_context_default_params()
+        half = max(1, (os.cpu_count() or 2) // 2)
+        params.n_ctx, params.n_batch, params.n_ubatch = self.n_kv, self.n_batch, self.n_batch
+        params.n_seq_max, params.kv_unified = options.n_seq_max, True
+        params.n_threads = options.threads or half
+        params.n_threads_batch = options.threads_batch or params.n_threads
+        params.flash_attn_type = (
+            low.LLAMA_FLASH_ATTN_TYPE_ENABLED if options.flash_attn else low.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        )
+        params.type_k = params.type_v = KV_TYPES[options.kv_type]
+        # strlen is a compiled `bool f(void *)`: true while the buffer is not empty. A Python callback would take the
+        # GIL at each of the graph's nodes; this one lets another thread stop a long prefill by writing one byte.
+        strlen = ctypes.cast(ctypes.CDLL(None).strlen, low.ggml_abort_callback)
+        params.abort_callback = strlen
+        params.abort_callback_data = ctypes.addressof(self.abort)
+        return params
+
+    def close(self) -> None:
+        """Free context and model."""
+        self._undo.close()
+
+    # --- computing
+
+    def decode(
+        self, slices: Sequence[Slice], tokens: Callable[[int], Sequence[int]], start: Callable[[int], int]
+    ) -> int:
+        """One llama_decode over `slices`: 0, ABORTED or NO_SLOT; EngineFailed for anything else.
+
+        `tokens(key)` is the whole text of a session and `start(key)` the first position to compute. The last row of
+        each slice has logits: sample from `batch.row_of_last`.
+        """
+        self.batch.fill(slices, tokens, start)
+        code = int(low.llama_decode(self.ctx, self.batch.native))
+        if code < 0 or code > ABORTED:
+            raise EngineFailed(
+                f"llama_decode of {self.batch.native.n_tokens} rows failed with {code}: {self._log.reason()}"
+            )
+        return code
+
+    def forget(self, key: int, start: int = 0) -> bool:
+        """Drop the KV cells of a sequence from position `start` on; False if this kind of model can only drop all."""
+        return bool(low.llama_memory_seq_rm(self.memory, key, start, -1))
+
+    def clear(self) -> None:
+        """Empty the KV cache, so that the next session lies in it as in a new one: same cells, same roundings."""
+        low.llama_memory_clear(self.memory, False)
+
+    # --- vocabulary
+
+    def meta(self, key: str) -> str:
+        """A metadata value of the file as text; empty if there is none."""
+        size = 1 << 10
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            needed = low.llama_model_meta_val_str(self.model, key.encode(), buffer, size)
+            if needed < size:
+                return buffer.value.decode("utf-8", "replace") if needed >= 0 else ""
+            size = needed + 1
+
+    def tokenize(self, text: str, *, add_special: bool) -> list[int]:
+        """Token ids; special tokens spelled in the text count, as llama-cpp-python has it for chats and prompts."""
+        data = text.encode("utf-8", "replace")
+        room = len(data) + 8  # no tokenizer makes more tokens than bytes, plus BOS and EOS
+        tokens = (low.llama_token * room)()
+        count = low.llama_tokenize(self.vocab, data, len(data), tokens, room, add_special, True)
+        if count < 0:
+            raise UsageError(f"a prompt of {len(data)} bytes cannot be tokenized", code="tokenize")
+        return list(tokens[:count])
+
+    def piece(self, token: int) -> bytes:
+        """The bytes a sampled token stands for; special tokens stand for none."""
+        size = 64
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            count = low.llama_token_to_piece(self.vocab, token, buffer, size, 0, False)
+            if count >= 0:
+                return buffer.raw[:count]
+            size = -count
+
+    def token_text(self, token: int) -> str:
+        """How the vocabulary spells a token; empty for "no such token" (-1)."""
+        return "" if token < 0 else (low.llama_vocab_get_text(self.vocab, token) or b"").decode("utf-8", "replace")
+
+    def is_end(self, token: int) -> bool:
+        """Whether the model says with this token that it has finished."""
+        return bool(low.llama_vocab_is_eog(self.vocab, token))
+
+
+class Batch:
+    """A llama_batch over arrays of ours, filled anew for each decode; nothing is allocated per call."""
+
+    def __init__(self, rows: int) -> None:
+        self._token = (low.llama_token * rows)()
+        self._pos = (low.llama_pos * rows)()
+        self._n_seq = (ctypes.c_int32 * rows)(*[1] * rows)
+        self._seq = (low.llama_seq_id * rows)()
+        width = ctypes.sizeof(low.llama_seq_id)
+        first = ctypes.addressof(self._seq)
+        pointer = ctypes.POINTER(low.llama_seq_id)
+        self._seq_at = (pointer * rows)(*(ctypes.cast(first + width * row, pointer) for row in range(rows)))
+        self._logits = (ctypes.c_int8 * rows)()
+        self.native = low.llama_batch(0, self._token, None, self._pos, self._n_seq, self._seq_at, self._logits)
+        self.row_of_last: dict[int, int] = {}
+
+    def fill(
+        self, slices: Sequence[Slice], tokens: Callable[[int], Sequence[int]], start: Callable[[int], int]
+    ) -> None:
+        """Put the rows of `slices` one after the other; only the last row of each asks for logits."""
+        at = 0
+        self.row_of_last = {}
+        ctypes.memset(self._logits, 0, len(self._logits))
+        for part in slices:
+            begin, end = start(part.key), at + part.count
+            self._token[at:end] = list(tokens(part.key)[begin : begin + part.count])
+            self._pos[at:end] = list(range(begin, begin + part.count))
+            self._seq[at:end] = [part.key] * part.count
+            self._logits[end - 1] = 1
+            self.row_of_last[part.key] = end - 1
+            at = end
+        self.native.n_tokens = at
+
+
+def version() -> str:
+    """Which binding computes here."""
+    return f"llama-cpp-python {llama_cpp.__version__}"

@@ -1,0 +1,236 @@
+"""The worker's loop: admit, schedule, one llama_decode, sample, emit. Only `interrupt` may come from another thread."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable
+
+from hali.engine import schedule as plan
+from hali.engine.backend import ABORTED, NO_SLOT, Model
+from hali.engine.chat import Prompter
+from hali.engine.options import EngineStats
+from hali.engine.sampling import Sampler
+from hali.engine.session import MAX_STOP_BYTES, MAX_STOPS, Session
+from hali.model.errors import EngineFailed, HaliError, Overloaded, UsageError
+from hali.model.generation import Done, GenerateRequest, GenerationEvent, SamplingParams
+
+MAX_QUEUED = 256  # requests waiting in the worker; the router's own queue in front of it is shorter
+
+Emit = Callable[[bytes, int, GenerationEvent], None]
+Fail = Callable[[bytes, HaliError], None]
+
+
+class Loop:
+    """Sessions of one model. `admit`, then `step` computes one batch; `emit` and `fail` receive what comes of it."""
+
+    def __init__(self, model: Model, prompter: Prompter, n_seq_max: int, emit: Emit, fail: Fail) -> None:
+        self._model, self._prompter = model, prompter
+        self._emit, self._fail = emit, fail
+        self._free = list(range(n_seq_max - 1, -1, -1))  # sequence ids, the lowest on top
+        self._running: dict[int, Session] = {}  # by key, oldest first
+        self._waiting: deque[Session] = deque()
+        self._turn = itertools.count()
+        self._long: frozenset[bytes] = frozenset()  # sessions with prompt rows in the decode under way
+        self._doomed: set[bytes] = set()  # cancelled by another thread, not yet by `cancel`
+        self._prompt_tokens = self._completion_tokens = self._decodes = self._preempted = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether `step` has something to do."""
+        return bool(self._running or self._waiting)
+
+    # --- requests
+
+    def open(self, ident: bytes, request: GenerateRequest) -> None:
+        """Queue a request; what is wrong with it goes to `fail`."""
+        try:
+            self._waiting.append(self._session(ident, request))
+        except HaliError as error:
+            self._fail(ident, error)
+
+    def _session(self, ident: bytes, request: GenerateRequest) -> Session:
+        if len(self._waiting) >= MAX_QUEUED:
+            raise Overloaded(f"{MAX_QUEUED} requests already wait for this model", details={"retry_after_s": 5})
+        _check_stops(request.sampling)
+        prompt = self._prompter.prompt(request)
+        if len(prompt.tokens) >= self._model.n_ctx:
+            raise UsageError(
+                f"the prompt has {len(prompt.tokens)} tokens; with a reply at most {self._model.n_ctx} fit",
+                hint="shorten the conversation, or load the model with a larger context",
+                code="context_length",
+                details={"prompt_tokens": len(prompt.tokens), "n_ctx": self._model.n_ctx},
+            )
+        sampler = Sampler(request.sampling, self._model.n_vocab)
+        return Session(
+            ident, prompt.tokens, request.sampling, stops=prompt.stops, n_ctx=self._model.n_ctx, sampler=sampler
+        )
+
+    def cancel(self, ident: bytes) -> None:
+        """End a session that nobody waits for and give back all it holds. An unknown one has just ended."""
+        self._doomed.discard(ident)
+        for session in [*self._running.values(), *self._waiting]:
+            if session.ident == ident:
+                self._end(session, session.finish("cancelled"))
+                return
+
+    def cancel_all(self) -> None:
+        """Every client gets `Done("cancelled")`."""
+        for session in [*self._running.values(), *self._waiting]:
+            self.cancel(session.ident)
+
+    def interrupt(self, ident: bytes) -> None:
+        """From another thread, before `cancel`: stop a decode with prompt rows of `ident`; single rows are short."""
+        self._doomed.add(ident)
+        if ident in self._long:
+            self._model.abort[0] = b"\1"
+
+    # --- one batch
+
+    def step(self) -> None:
+        """Compute one batch for the sessions that were let in."""
+        chosen = plan.schedule(
+            [session.work() for session in self._running.values()],
+            n_batch=self._model.n_batch,
+            kv_free=self._model.n_kv - self._kv_used(),
+            turn=next(self._turn),
+        )
+        for key in chosen.preempt:
+            self._put_back(self._running[key])
+        if chosen.slices:
+            self._execute(chosen.slices)
+
+    def admit(self) -> None:
+        """Let in as many waiting sessions as there are sequence ids and KV cells for."""
+        while self._waiting and plan.may_enter(
+            len(self._waiting[0].tokens),
+            running=len(self._running),
+            committed=sum(len(session.tokens) for session in self._running.values()),
+            n_kv=self._model.n_kv,
+            slots_free=len(self._free),
+        ):
+            if not self._running:
+                self._model.clear()
+            session = self._waiting.popleft()
+            session.key = self._free.pop()
+            self._running[session.key] = session
+
+    def _execute(self, slices: tuple[plan.Slice, ...]) -> None:
+        self._model.abort[0] = b"\0"
+        self._long = frozenset(self._running[part.key].ident for part in slices if part.count > 1)
+        if not self._doomed.isdisjoint(self._long):
+            return  # the order to cancel lies in the inbox already
+        try:
+            rows = self._running
+            code = self._model.decode(slices, lambda key: rows[key].tokens, lambda key: rows[key].done)
+        except EngineFailed as error:
+            self._give_up(slices, error)
+            return
+        finally:
+            self._long = frozenset()
+        self._decodes += 1
+        if code == ABORTED:
+            self._rewind(slices)
+        elif code == NO_SLOT:
+            self._no_slot()
+        else:
+            self._update(slices)
+
+    def _update(self, slices: tuple[plan.Slice, ...]) -> None:
+        """Account for computed rows; where a session's last token was among them, sample its next one."""
+        for part in slices:
+            session = self._running[part.key]
+            if session.n_reply == 0:
+                self._prompt_tokens += part.count
+            session.done += part.count
+            if session.done == len(session.tokens):
+                self._sample(session)
+
+    def _sample(self, session: Session) -> None:
+        token = session.sampler.sample(self._model.ctx, self._model.batch.row_of_last[session.key])
+        self._completion_tokens += 1
+        events = session.accept(token, self._model.piece(token), self._model.is_end(token))
+        if events and isinstance(events[-1], Done):
+            self._end(session, events)
+        else:
+            self._send(session, events)
+
+    # --- ways out
+
+    def _send(self, session: Session, events: list[GenerationEvent]) -> None:
+        for event in events:
+            self._emit(session.ident, session.step, event)
+            session.step += 1
+
+    def _end(self, session: Session, events: list[GenerationEvent]) -> None:
+        """Give back first, then tell: who hears `Done` finds everything free."""
+        self._release(session)
+        self._send(session, events)
+
+    def _release(self, session: Session) -> None:
+        session.sampler.close()
+        if session.key < 0:
+            self._waiting.remove(session)
+        else:
+            self._vacate(session)
+
+    def _vacate(self, session: Session) -> None:
+        self._model.forget(session.key)
+        del self._running[session.key]
+        self._free.append(session.key)
+        session.key, session.done = -1, 0
+
+    def _put_back(self, session: Session) -> None:
+        """The KV cache is full: this session, the youngest, waits and computes its text again later."""
+        self._preempted += 1
+        self._vacate(session)
+        self._waiting.appendleft(session)
+
+    def _no_slot(self) -> None:
+        """llama.cpp finds no room although our count says there is: put the youngest back, or fail the only one."""
+        youngest = list(self._running.values())[-1]
+        if len(self._running) > 1:
+            self._put_back(youngest)
+            return
+        self._release(youngest)
+        error = EngineFailed(f"no room in the KV cache of {self._model.n_kv} tokens", code="kv_full")
+        self._fail(youngest.ident, error)
+
+    def _rewind(self, slices: tuple[plan.Slice, ...]) -> None:
+        """A decode was stopped half-way: drop the cells it left, so that the same rows can be computed again."""
+        for part in slices:
+            session = self._running[part.key]
+            if not self._model.forget(part.key, session.done):
+                self._model.forget(part.key)  # recurrent states cannot go back part of the way
+                session.done = 0
+
+    def _give_up(self, slices: tuple[plan.Slice, ...], error: EngineFailed) -> None:
+        for part in slices:
+            session = self._running[part.key]
+            self._release(session)
+            self._fail(session.ident, error)
+
+    # --- counting
+
+    def _kv_used(self) -> int:
+        return sum(session.done for session in self._running.values())
+
+    def stats(self) -> EngineStats:
+        """Counters as of now."""
+        return EngineStats(
+            sessions=len(self._running),
+            queued=len(self._waiting),
+            kv_used=self._kv_used(),
+            kv_total=self._model.n_kv,
+            sequences_free=len(self._free),
+            samplers=Sampler.alive,
+            prompt_tokens=self._prompt_tokens,
+            completion_tokens=self._completion_tokens,
+            decodes=self._decodes,
+            preempted=self._preempted,
+        )
+
+
+def _check_stops(sampling: SamplingParams) -> None:
+    if len(sampling.stop) > MAX_STOPS or any(len(stop.encode()) > MAX_STOP_BYTES for stop in sampling.stop):
+        raise UsageError(f"at most {MAX_STOPS} stop strings of {MAX_STOP_BYTES} bytes each", code="stop")

@@ -1,0 +1,225 @@
+"""The daemon's side of one engine worker: start it, talk to it, survive its death. No tasks, only callbacks."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import secrets
+import time
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import anyio
+import msgspec
+from anyio import to_thread
+
+from hali._native import frames
+from hali.engine import protocol
+from hali.engine.child import Child, Link, spawn
+from hali.engine.options import EngineOptions, EngineStats
+from hali.engine.reply import Reply
+from hali.model.errors import EngineCrashed, EngineUnavailable, HaliError, ModelLoadFailed, ProtocolError, UsageError
+from hali.model.generation import Done, EngineInfo, GenerateRequest, GenerationEvent
+from hali.runtime.log import get_logger
+from hali.wire.gguf import GgufError, read_header_file
+
+log = get_logger(__name__)
+
+STOP_S = 10.0  # running replies are cancelled within one batch; then llama.cpp frees its memory
+KILL_S = 5.0  # from SIGKILL to the exit; longer only in uninterruptible disk sleep
+SILENCE_S = 600.0  # no frame for so long although a reply is awaited: 512 rows of a 70 B model on a slow CPU take less
+
+
+class EngineProcess:
+    """One worker process for one model. `start` once; after `stop` or a crash make a new object."""
+
+    def __init__(self, model_id: str) -> None:
+        self.model_id = model_id
+        self.info: EngineInfo | None = None
+        self.confinement: dict[str, str] = {}
+        self.progress = 0.0  # of loading, 0 to 1
+        self._child: Child | None = None
+        self._link: Link | None = None
+        self._replies: dict[bytes, Reply] = {}
+        self._spoke = anyio.Event()  # ready, failed or dead
+        self._gone = anyio.Event()
+        self._failure: HaliError | None = None
+        self._stats = EngineStats()
+        self._heard = -math.inf
+        self._stopping = False
+
+    @property
+    def alive(self) -> bool:
+        """Loaded and able to take requests."""
+        return self.info is not None and not self._gone.is_set() and not self._stopping
+
+    @property
+    def pid(self) -> int | None:
+        """Of the worker, None before the start and after the end."""
+        return None if self._child is None or self._gone.is_set() else self._child.pid
+
+    # --- start and end
+
+    async def start(self, path: Path, options: EngineOptions | None = None) -> EngineInfo:
+        """Load `path` in a new process. ModelLoadFailed, EngineUnavailable, UsageError: then nothing is left."""
+        options = options or EngineOptions()
+        await self._check(path, options)
+        try:
+            with anyio.fail_after(options.start_timeout_s):
+                self._child, self._link = await spawn(path, options, self._on_frame, self._on_gone)
+                await self._spoke.wait()
+        except TimeoutError:
+            await self._end_now()
+            raise ModelLoadFailed(f"loading {path.name} took more than {options.start_timeout_s:g} s") from None
+        except BaseException:
+            await self._end_now()
+            raise
+        if self.info is None:
+            await self._end_now()
+            raise self._load_failure(path)
+        log.info("engine.started", model=self.model_id, pid=self.info.pid, confinement=self.confinement)
+        return self.info
+
+    async def _check(self, path: Path, options: EngineOptions) -> None:
+        if self._child is not None:
+            raise UsageError(f"the engine of {self.model_id} was already started")
+        if problems := options.problems():
+            raise UsageError(f"engine options: {'; '.join(problems)}")
+        if importlib.util.find_spec("llama_cpp") is None:
+            raise EngineUnavailable("llama.cpp is not installed here", hint="pip install 'hali[inference]'")
+        try:
+            await to_thread.run_sync(read_header_file, path)
+        except GgufError as error:
+            raise ModelLoadFailed(f"{path.name} is not a model that can be loaded: {error}") from error
+        except OSError as error:
+            raise ModelLoadFailed(f"{path.name} cannot be read: {error.strerror}") from error
+
+    def _load_failure(self, path: Path) -> HaliError:
+        if self._failure is not None:
+            return self._failure
+        how = "did not start" if self._child is None else self._child.how_it_ended()
+        return ModelLoadFailed(f"the engine {how} while loading {path.name}", details=self._evidence())
+
+    async def stop(self, *, drain: bool = False, timeout_s: float = STOP_S) -> None:
+        """End the process: running replies end with "cancelled", or normally if `drain`; killed after `timeout_s`."""
+        if self._child is None or self._gone.is_set():
+            return
+        self._stopping = True
+        self._send(protocol.pack_stop(drain))
+        try:
+            with anyio.move_on_after(timeout_s):
+                await self._gone.wait()
+        finally:
+            await self._end_now()
+        log.info("engine.stopped", model=self.model_id)
+
+    async def wait(self) -> None:
+        """Until the process has ended, for whatever reason, and its sockets are closed."""
+        await self._gone.wait()
+
+    async def _end_now(self) -> None:
+        """SIGKILL if it still lives, and wait for the end, whoever cancels us meanwhile."""
+        if self._child is None:
+            return
+        self._child.kill()
+        with anyio.move_on_after(KILL_S, shield=True):
+            await self._gone.wait()
+
+    # --- requests
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerationEvent]:
+        """The events of one reply, `Done` last. Closing the generator or cancelling its task cancels it in the worker.
+
+        EngineCrashed if the process dies or falls silent; UsageError and Overloaded are the worker's own answers.
+        """
+        if not self.alive:
+            raise self._crash()
+        ident, reply = secrets.token_bytes(16), Reply()
+        frame = protocol.pack_request(ident, request)
+        if not self._replies:
+            self._heard = time.monotonic()  # an idle worker has nothing to say
+        self._replies[ident] = reply
+        try:
+            self._send(frame)
+            while True:
+                event = await self._next(reply)
+                yield event
+                if isinstance(event, Done):
+                    return
+        finally:
+            del self._replies[ident]
+            if not reply.over:
+                self._send(protocol.pack_cancel(ident))
+
+    async def _next(self, reply: Reply) -> GenerationEvent:
+        while True:
+            with anyio.move_on_after(self._heard + SILENCE_S - time.monotonic()):
+                return await reply.next()
+            if time.monotonic() - self._heard >= SILENCE_S:
+                log.error("engine.silent", model=self.model_id, seconds=SILENCE_S)
+                await self._end_now()  # which puts the error into `reply`
+
+    def stats(self) -> EngineStats:
+        """The counters of the last report, and the memory the process holds now."""
+        rss = None if self._child is None or self._gone.is_set() else self._child.rss_bytes()
+        return msgspec.structs.replace(self._stats, rss_bytes=rss)
+
+    # --- callbacks of the link and the child
+
+    def _send(self, frame: bytearray) -> None:
+        if self._link is not None:
+            self._link.send(frame)
+
+    def _on_frame(self, frame: protocol.Frame) -> None:
+        self._heard = time.monotonic()
+        if frame.kind == frames.ACK:
+            self._on_ack(protocol.unpack_ack(frame))
+        elif frame.kind == frames.ERROR and frame.session == protocol.PROCESS:
+            self._failure = protocol.unpack_error(frame)
+            self._spoke.set()
+        elif frame.kind == frames.TOKEN:
+            self._deliver(frame.session, protocol.unpack_event(frame))
+        elif frame.kind == frames.ERROR:
+            self._deliver(frame.session, protocol.unpack_error(frame))
+        else:
+            raise ProtocolError(f"unexpected frame of kind {frames.KIND_NAMES[frame.kind]}")
+
+    def _deliver(self, session: bytes, what: GenerationEvent | HaliError) -> None:
+        reply = self._replies.get(session)
+        if reply is not None:  # else it was cancelled, and this was on its way
+            reply.put(what)
+
+    def _on_ack(self, ack: protocol.Ack) -> None:
+        if isinstance(ack, protocol.Progress):
+            self.progress = ack.fraction
+        elif isinstance(ack, protocol.Report):
+            self._stats = ack.stats
+        else:
+            self.info = msgspec.structs.replace(ack.info, model_id=self.model_id)
+            self.confinement, self.progress = ack.confinement, 1.0
+            self._spoke.set()
+
+    def _on_gone(self) -> None:
+        self._gone.set()
+        self._spoke.set()
+        for reply in self._replies.values():
+            reply.put(self._crash())
+        if self.info is not None and not self._stopping:
+            log.warning("engine.crashed", model=self.model_id, **self._evidence())
+
+    def _crash(self) -> HaliError:
+        if self._child is None:
+            return EngineCrashed(f"the engine of {self.model_id} is not running")
+        if self._stopping:
+            return EngineCrashed(f"the engine of {self.model_id} was stopped")
+        return EngineCrashed(
+            f"the engine of {self.model_id} {self._child.how_it_ended()}",
+            hint="the next request starts it again",
+            details=self._evidence(),
+        )
+
+    def _evidence(self) -> dict[str, object]:
+        child = self._child
+        if child is None:
+            return {}
+        return {"signal": child.signal_name(), "exit": child.returncode, "stderr": child.stderr_tail()}

@@ -1,0 +1,88 @@
+"""Which rows the next llama_decode computes, who is let in and who must step back. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# Rows of prompt beside decode rows: a row of prompt costs about a third of a decode step on the CPU, so 128 more
+# delay the others by a few hundred milliseconds at most on a small model (pipeline.md, 8: "64-128 rows").
+PREFILL_BESIDE_DECODE = 128
+GROWTH = 32  # tokens kept free for each running session when a new one is let in, so that it is not thrown out at once
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A session as the scheduler sees it: `held` tokens of its text are in the KV cache, `pending` are not yet."""
+
+    key: int
+    held: int
+    pending: int
+    decoding: bool  # its prompt is done: exactly one token is pending
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Compute the next `count` pending tokens of session `key`."""
+
+    key: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The rows of one batch in order, and the sessions to put back first because the KV cache is full."""
+
+    slices: tuple[Slice, ...]
+    preempt: tuple[int, ...] = ()
+
+
+def schedule(works: Sequence[Work], *, n_batch: int, kv_free: int, turn: int) -> Plan:
+    """The next batch for `works`, oldest session first.
+
+    Decode rows come first, one a session; prompts share what is left of the budget, `turn` rotating who begins. A
+    session that is alone gets chunks of `n_batch`, then single tokens: llama-cpp-python's own shapes, hence its bits.
+    When there is not a cell for each session, the youngest step back; the oldest never does.
+    """
+    kept, preempt, kv_free = _make_room(works, kv_free)
+    room = min(n_batch, kv_free)
+    decoding = [Slice(work.key, 1) for work in kept if work.decoding][:room]
+    budget = room - len(decoding)
+    if decoding:
+        budget = min(budget, PREFILL_BESIDE_DECODE)
+    prompts = [work for work in kept if not work.decoding]
+    return Plan((*decoding, *_share(prompts, budget, turn)), preempt)
+
+
+def _make_room(works: Sequence[Work], kv_free: int) -> tuple[list[Work], tuple[int, ...], int]:
+    """(who stays, who steps back, cells free then): each who stays has at least one cell to grow by."""
+    kept, preempt = list(works), []
+    while len(kept) > 1 and len(kept) > kv_free:
+        last = kept.pop()
+        preempt.append(last.key)
+        kv_free += last.held
+    return kept, tuple(preempt), kv_free
+
+
+def _share(prompts: Sequence[Work], budget: int, turn: int) -> list[Slice]:
+    """Equal parts of `budget`, what one does not need for the others; one row each in turn when it is very small."""
+    if not prompts or budget <= 0:
+        return []
+    first = turn % len(prompts)
+    order = [*prompts[first:], *prompts[:first]]
+    if budget < len(order):
+        return [Slice(work.key, 1) for work in order[:budget]]
+    found: list[Slice] = []
+    # Smallest first, so that what they leave over is known when the large ones are served.
+    for left, work in zip(range(len(order), 0, -1), sorted(order, key=lambda work: work.pending), strict=True):
+        count = min(work.pending, -(-budget // left))
+        found.append(Slice(work.key, count))
+        budget -= count
+    return found
+
+
+def may_enter(tokens: int, *, running: int, committed: int, n_kv: int, slots_free: int) -> bool:
+    """Whether a session of `tokens` is let in beside `running` ones that hold or await `committed` cells."""
+    if slots_free <= 0:
+        return False
+    return running == 0 or committed + tokens + GROWTH * (running + 1) <= n_kv

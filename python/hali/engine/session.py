@@ -1,0 +1,93 @@
+"""One generation inside the worker: its tokens, what is already computed, and what becomes of each sampled token."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from hali.engine.schedule import Work
+from hali.engine.text import TextStream
+from hali.model.generation import Chunk, Done, FinishReason, GenerationEvent, SamplingParams, Usage
+
+MAX_STOPS, MAX_STOP_BYTES = 16, 1024  # OpenAI allows 4; each is searched for at each token
+
+
+class Drawer(Protocol):
+    """What a session needs of a sampler."""
+
+    def sample(self, ctx: Any, row: int) -> int:
+        """Draw a token from the logits of a row."""
+
+    def close(self) -> None:
+        """Give the native chain back."""
+
+
+class Session:
+    """State of one request. `key` is its sequence id in llama.cpp while it is admitted, else -1."""
+
+    def __init__(
+        self,
+        ident: bytes,
+        prompt: list[int],
+        sampling: SamplingParams,
+        *,
+        stops: tuple[str, ...],
+        n_ctx: int,
+        sampler: Drawer,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.ident = ident
+        self.tokens = list(prompt)
+        self.n_prompt = len(prompt)
+        self.sampler = sampler
+        self.key = -1
+        self.done = 0  # tokens whose KV cells exist
+        self.step = 0  # events sent so far
+        most = n_ctx - self.n_prompt
+        # 0 means "no limit of its own", as in llama-cpp-python.
+        self.n_reply_max = min(most, sampling.max_tokens) if sampling.max_tokens else most
+        self._text = TextStream((*sampling.stop, *stops))
+        self._clock, self._began = clock, clock()
+        self._first: float | None = None  # when the first token came
+        self._unreported = 0
+
+    @property
+    def n_reply(self) -> int:
+        """Tokens sampled so far; one that ends the reply is not counted."""
+        return len(self.tokens) - self.n_prompt
+
+    def work(self) -> Work:
+        """How the scheduler sees it. A session that was put back computes its reply so far like a prompt."""
+        pending = len(self.tokens) - self.done
+        return Work(self.key, self.done, pending, decoding=pending == 1 and self.n_reply > 0)
+
+    def accept(self, token: int, piece: bytes, is_end: bool) -> list[GenerationEvent]:
+        """Take a sampled token; the events to send. The last one is `Done` when the reply is over."""
+        if self._first is None:
+            self._first = self._clock()
+        if is_end:
+            return self.finish("stop")
+        self.tokens.append(token)
+        self._unreported += 1
+        text = self._text.push(piece)
+        if self._text.stopped:
+            return self._close(text, "stop")
+        if self.n_reply >= self.n_reply_max:
+            return self._close(text + self._text.finish(), "length")
+        return self._chunk(text)
+
+    def finish(self, reason: FinishReason) -> list[GenerationEvent]:
+        """End the reply here; held-back text is final now."""
+        return self._close(self._text.finish(), reason)
+
+    def _chunk(self, text: str) -> list[GenerationEvent]:
+        if not text:
+            return []
+        count, self._unreported = self._unreported, 0
+        return [Chunk(text, count)]
+
+    def _close(self, text: str, reason: FinishReason) -> list[GenerationEvent]:
+        now = self._clock()
+        ttft = None if self._first is None else self._first - self._began
+        return [*self._chunk(text), Done(reason, Usage(self.n_prompt, self.n_reply, ttft, now - self._began))]

@@ -1,0 +1,205 @@
+"""`python -m hali.engine.worker`: one model, one process. Started by `hali.engine.process` only.
+
+Arguments: the number of an inherited socket, the daemon's process id, the GGUF file, and EngineOptions as JSON.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import resource
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from hali._native import frames
+from hali.engine import protocol
+from hali.engine.confine import confine
+from hali.engine.options import EngineOptions
+from hali.model.errors import EngineUnavailable, HaliError, ProtocolError
+from hali.model.generation import Done, EngineInfo, GenerationEvent
+
+READ = 256 * 1024
+PROGRESS_EVERY_S = 0.1
+REPORT_EVERY_S = 0.5  # while sessions run; besides, whenever the set of sessions changed
+
+
+class Wire:
+    """The socket, written by the main thread: frames are collected and sent once a step."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._out = bytearray()
+
+    def put(self, frame: bytearray) -> None:
+        """Send at the next `flush`."""
+        self._out += frame
+
+    def flush(self) -> None:
+        """Blocks while the daemon does not read: then there is nobody to compute for either."""
+        if self._out:
+            data, self._out = self._out, bytearray()
+            self._sock.sendall(data)
+
+
+class Inbox(threading.Thread):
+    """Reads frames while the main thread computes. The end of the socket ends the process, whatever it is doing."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(name="engine-inbox", daemon=True)
+        self._sock = sock
+        self.frames: queue.SimpleQueue[protocol.Frame] = queue.SimpleQueue()
+        self.on_cancel: Callable[[bytes], None] | None = None  # set once there is a loop to interrupt
+
+    def run(self) -> None:
+        """Until the daemon closes its end."""
+        reader = protocol.FrameReader()
+        try:
+            while data := self._sock.recv(READ):
+                for frame in reader.feed(data):
+                    self.frames.put(frame)
+                    if frame.kind == frames.CANCEL and self.on_cancel is not None:
+                        self.on_cancel(frame.session)
+        except (OSError, ProtocolError) as error:
+            sys.stderr.write(f"engine worker: {error}\n")
+        sys.stderr.flush()
+        os._exit(1)  # the main thread may be inside llama.cpp for seconds, and nobody waits for it any more
+
+
+class Worker:
+    """Takes frames from the inbox between two batches, and runs the loop while it has work."""
+
+    def __init__(self, wire: Wire, inbox: Inbox, path: Path, options: EngineOptions, held: dict[str, str]) -> None:
+        # Imported here: after confine(), and so that a missing library is an answer rather than a traceback.
+        from hali.engine import backend
+        from hali.engine.chat import Prompter
+        from hali.engine.loop import Loop
+
+        began = time.monotonic()
+        self._wire, self._inbox = wire, inbox
+        self._told = 0.0
+        log = backend.NativeLog()
+        log.install()
+        self._model = backend.Model(path, options, log, self._progress)
+        prompter = Prompter(self._model)
+        self._loop = Loop(self._model, prompter, options.n_seq_max, self._emit, self._fail)
+        inbox.on_cancel = self._loop.interrupt
+        self._stop: protocol.Stop | None = None
+        self._seen = self._loop.stats()
+        info = self._info(options, prompter.has_template)
+        wire.put(protocol.pack_ack(protocol.Ready(info, held, time.monotonic() - began, backend.version())))
+        wire.put(protocol.pack_ack(protocol.Report(self._seen)))
+        wire.flush()
+
+    def _progress(self, fraction: float) -> None:
+        if fraction >= 1 or time.monotonic() - self._told >= PROGRESS_EVERY_S:
+            self._told = time.monotonic()
+            self._wire.put(protocol.pack_ack(protocol.Progress(fraction)))
+            self._wire.flush()
+
+    def _info(self, options: EngineOptions, has_template: bool) -> EngineInfo:
+        model = self._model
+        return EngineInfo(
+            model_id="",  # the daemon's name for it; the worker knows a file only
+            pid=os.getpid(),
+            n_ctx=model.n_ctx,
+            n_seq_max=options.n_seq_max,
+            n_vocab=model.n_vocab,
+            n_layer=model.n_layer,
+            layer_start=0,
+            layer_end=model.n_layer,
+            architecture=model.meta("general.architecture"),
+            memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            has_chat_template=has_template,
+        )
+
+    def _emit(self, session: bytes, step: int, event: GenerationEvent) -> None:
+        if isinstance(event, Done):
+            self._report(force=True)  # before `Done`, so that who hears it finds the counters up to date
+        self._wire.put(protocol.pack_event(session, step, event))
+
+    def _fail(self, session: bytes, error: HaliError) -> None:
+        self._report(force=True)
+        self._wire.put(protocol.pack_error(session, error))
+
+    def run(self) -> None:
+        """Until a stop order."""
+        while self._stop is None or (self._stop.drain and self._loop.busy):
+            self._take_frames()
+            if self._loop.busy:
+                self._loop.admit()
+                self._report(force=False)
+                self._wire.flush()  # a batch may take seconds
+                self._loop.step()
+            self._wire.flush()
+        self._loop.cancel_all()
+        self._wire.flush()
+        self._model.close()
+
+    def _take_frames(self) -> None:
+        """All that lie there; with nothing to compute, wait for the first."""
+        wait = not self._loop.busy
+        try:
+            while True:
+                self._handle(self._inbox.frames.get(block=wait))
+                wait = False
+        except queue.Empty:
+            return
+
+    def _handle(self, frame: protocol.Frame) -> None:
+        if frame.kind == frames.FORWARD:
+            self._open(frame)
+        elif frame.kind == frames.CANCEL:
+            self._loop.cancel(frame.session)
+        elif frame.kind == frames.RELEASE:
+            self._stop = protocol.unpack_stop(frame)
+        else:
+            raise ProtocolError(f"unexpected frame of kind {frames.KIND_NAMES[frame.kind]}")
+
+    def _open(self, frame: protocol.Frame) -> None:
+        try:
+            request = protocol.unpack_request(frame)
+        except ProtocolError as error:
+            self._fail(frame.session, error)
+            return
+        self._loop.open(frame.session, request)
+
+    def _report(self, *, force: bool) -> None:
+        now = time.monotonic()
+        stats = self._loop.stats()
+        changed = (stats.sessions, stats.queued) != (self._seen.sessions, self._seen.queued)
+        if force or changed or now - self._told >= REPORT_EVERY_S:
+            self._told, self._seen = now, stats
+            self._wire.put(protocol.pack_ack(protocol.Report(stats)))
+
+
+def main(argv: list[str]) -> int:
+    """0 after an orderly stop, 1 when the model could not be loaded (the reason went over the socket)."""
+    fd, parent, path, options_json = argv
+    options = msgspec.json.decode(options_json, type=EngineOptions)
+    held = confine(int(parent), options.memory_limit)
+    sock = socket.socket(fileno=int(fd))
+    sock.set_inheritable(False)
+    wire, inbox = Wire(sock), Inbox(sock)
+    try:
+        inbox.start()
+        worker = Worker(wire, inbox, Path(path), options, held)
+    except ImportError as error:
+        wire.put(protocol.pack_error(protocol.PROCESS, EngineUnavailable(f"llama.cpp cannot be loaded: {error}")))
+        wire.flush()
+        return 1
+    except HaliError as error:
+        wire.put(protocol.pack_error(protocol.PROCESS, error))
+        wire.flush()
+        return 1
+    worker.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

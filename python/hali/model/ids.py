@@ -1,0 +1,39 @@
+"""Identity of models: the SHA-256 of the file. Everything else is a name for people."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+_HEX = re.compile(r"[0-9a-f]+\Z")
+
+
+def is_hex(text: str, digits: int) -> bool:
+    """True for exactly `digits` lower-case hexadecimal digits."""
+    return len(text) == digits and _HEX.match(text) is not None
+
+
+class ModelRef(msgspec.Struct, frozen=True):
+    """One exact file: its SHA-256, where it comes from, its name and size in bytes."""
+
+    sha256: str
+    file: str
+    size: int
+    repo: str | None = None
+    revision: str | None = None
+
+
+class InfoHashes(msgspec.Struct, frozen=True):
+    """The two names of one torrent; either may be missing for foreign torrents."""
+
+    v1: str | None = None  # 40 hex digits
+    v2: str | None = None  # 64 hex digits
+
+    @property
+    def best(self) -> str:
+        """v2 when known: it cannot be forged by SHA-1 collisions."""
+        found = self.v2 or self.v1
+        if found is None:
+            raise ValueError("a torrent without any infohash")
+        return found

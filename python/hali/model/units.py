@@ -1,0 +1,48 @@
+"""Sizes and spans of pieces, and how people read quantities."""
+
+from __future__ import annotations
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+BLOCK = 16 * KIB  # BEP 52: the leaf of a v2 merkle tree, and the unit peers request
+PIECE = 16 * MIB  # always: the same file has the same infohash on every machine (sharing.md, Torrents)
+
+
+def piece_count(length: int, piece: int = PIECE) -> int:
+    """How many pieces a file of `length` bytes has (0 for an empty file)."""
+    return -(-length // piece)
+
+
+def piece_span(index: int, length: int, piece: int = PIECE) -> tuple[int, int]:
+    """(offset, size) in bytes of piece `index`; ValueError outside the file."""
+    if not 0 <= index < piece_count(length, piece):
+        raise ValueError(f"piece {index} is outside a file of {length} bytes")
+    offset = index * piece
+    return offset, min(piece, length - offset)
+
+
+def format_bytes(n: float) -> str:
+    """`98362432` → `98.4 MB`: decimal units, as disks and networks are sold."""
+    value = float(n)
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(value) < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def format_rate(bytes_per_second: float | None) -> str:
+    """`4.1e7` → `41.0 MB/s`; a rate nobody measured is a dash."""
+    return "—" if bytes_per_second is None else f"{format_bytes(bytes_per_second)}/s"
+
+
+def format_duration(seconds: float) -> str:
+    """`8100` → `2h15m0s`."""
+    whole = int(seconds)
+    hours, rest = divmod(whole, 3600)
+    minutes, secs = divmod(rest, 60)
+    if hours:
+        return f"{hours}h{minutes}m{secs}s"
+    return f"{minutes}m{secs}s" if minutes else f"{secs}s"

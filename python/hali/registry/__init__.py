@@ -1,0 +1,1 @@
+"""L5: signed manifests and search. Empty until the registry is built (sharing.md, Registry)."""

@@ -1,0 +1,102 @@
+"""Structured logs: an event name and fields, as JSON lines in a file or as readable lines on a terminal.
+
+Built on the standard library's `logging`, so that messages of libraries land in the same place.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.handlers
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+_FIELDS = "hali_fields"
+MAX_LOG_BYTES = 5_000_000  # with two old files: at most 15 MB of logs, a few days of an ordinary node
+OLD_LOGS = 2
+
+
+class Logger:
+    """`log.info("peer.connected", peer=…)`: the event is a constant, what varies is a field."""
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    def debug(self, event: str, **fields: Any) -> None:
+        """For someone who debugs hali."""
+        self._emit(logging.DEBUG, event, fields)
+
+    def info(self, event: str, **fields: Any) -> None:
+        """A transition worth keeping."""
+        self._emit(logging.INFO, event, fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        """Something is degraded; hali goes on."""
+        self._emit(logging.WARNING, event, fields)
+
+    def error(self, event: str, *, exc: BaseException | None = None, **fields: Any) -> None:
+        """Something failed; with `exc` its traceback is kept."""
+        self._emit(logging.ERROR, event, fields, exc)
+
+    def _emit(self, level: int, event: str, fields: dict[str, Any], exc: BaseException | None = None) -> None:
+        if self._logger.isEnabledFor(level):
+            self._logger.log(level, "%s", event, extra={_FIELDS: fields}, exc_info=exc)
+
+
+def get_logger(name: str) -> Logger:
+    """The logger of module `name` (pass `__name__`)."""
+    return Logger(name)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: ts, level, logger, event, fields, and the traceback when there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See the class."""
+        line: dict[str, Any] = {
+            "ts": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+            **getattr(record, _FIELDS, {}),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str, ensure_ascii=False)
+
+
+class LineFormatter(logging.Formatter):
+    """`12:00:01 warning transfer.session peer.banned peer=…` for people."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See the class."""
+        fields = " ".join(f"{k}={v}" for k, v in getattr(record, _FIELDS, {}).items())
+        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
+        name = record.name.removeprefix("hali.")
+        line = f"{clock} {record.levelname.lower():<7} {name} {record.getMessage()} {fields}".rstrip()
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def configure(*, debug: bool, directory: Path | None = None, stderr: bool = True) -> None:
+    """Send all logs to `directory/hali.log` (JSON lines, rotated) and, if asked, to standard error."""
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        root.removeHandler(handler)
+        handler.close()
+    root.setLevel(logging.DEBUG if debug else logging.INFO)
+    # Libraries that log every request at INFO would drown ours.
+    for chatty in ("httpx", "httpcore", "uvicorn.access", "huggingface_hub", "asyncio"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    if directory is not None:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        keep = logging.handlers.RotatingFileHandler(
+            directory / "hali.log", maxBytes=MAX_LOG_BYTES, backupCount=OLD_LOGS, encoding="utf-8"
+        )
+        keep.setFormatter(JsonFormatter())
+        root.addHandler(keep)
+    if stderr:
+        people = logging.StreamHandler(sys.stderr)
+        people.setFormatter(LineFormatter())
+        root.addHandler(people)

@@ -1,0 +1,1 @@
+"""L4: the use cases of sharing: acquire, seed, verify, remove."""

@@ -1,0 +1,280 @@
+"""AcquisitionManager: verified downloads and imports, from what was asked to seeding."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.abc
+import anyio.from_thread
+import anyio.to_thread
+import msgspec
+
+from hali.model.digests import FileDigests
+from hali.model.errors import Cancelled, Failed, HaliError, NotFound, TransferFailed, UsageError, VerificationFailed
+from hali.runtime.channels import Receiver, Watch
+from hali.runtime.log import get_logger
+from hali.share.board import JobBoard
+from hali.share.fetch import Rate, Report, TorrentFetch, fetch_http
+from hali.share.importing import bring_in
+from hali.share.incoming import IncomingFile, io_error
+from hali.share.job import Job, JobState, Progress
+from hali.share.library import Entry, Library, Origin
+from hali.share.resolve import Plan, Resolver
+from hali.share.targets import parse_target
+from hali.transfer.http import RangeSource
+from hali.transfer.metainfo import Metainfo
+from hali.transfer.session import TorrentSession
+
+log = get_logger(__name__)
+
+PARALLEL_JOBS = 4  # each may use all cores for hashing and eight connections; more only make all of them late
+
+OpenSource = Callable[[Plan], Awaitable[RangeSource]]
+
+
+class AcquisitionManager:
+    """The service. `queue` brings new jobs; unfinished ones of an earlier life come from the board."""
+
+    def __init__(
+        self,
+        *,
+        board: JobBoard,
+        queue: Receiver[Job],
+        library: Library,
+        resolver: Resolver,
+        torrents: Watch[TorrentSession | None],
+        open_source: OpenSource,
+        streaming: bool,
+    ) -> None:
+        self._board, self._queue, self._library, self._resolver = board, queue, library, resolver
+        self._torrents, self._open_source, self._streaming = torrents, open_source, streaming
+        self._running: set[str] = set()
+        self._room = anyio.Semaphore(PARALLEL_JOBS)
+
+    async def run(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+        """Serve until cancelled; unfinished jobs stay on the board."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._follow_session)
+            for job in self._board.unfinished():
+                group.start_soon(self._work, job)
+            task_status.started()
+            async for job in self._queue:
+                group.start_soon(self._work, job)
+
+    async def _follow_session(self) -> None:
+        """A restarted torrent session starts empty: seed everything again in it."""
+        session = await self._torrents.until(lambda s: s is not None)
+        while True:
+            if session is not None:
+                await self._library.seed_all(session)
+            session = await self._torrents.changed()
+
+    async def _session(self) -> TorrentSession:
+        session = await self._torrents.until(lambda s: s is not None)
+        assert session is not None
+        return session
+
+    async def _work(self, job: Job) -> None:
+        if job.ended or job.spec.id in self._running:
+            return
+        self._running.add(job.spec.id)
+        try:
+            with job.scope:
+                async with self._room:
+                    job.finish(await self._do(job))
+            if job.scope.cancelled_caught:
+                job.fail(Cancelled(f"{job.spec.what}: cancelled; what was verified is kept", hint="the same command goes on where it stopped"))
+            self._board.forget(job)
+        except HaliError as exc:
+            log.warning("job.failed", job=job.spec.what, error=str(exc), code=exc.code)
+            self._board.forget(job)
+            job.fail(exc)
+        except OSError as exc:
+            self._board.forget(job)
+            job.fail(io_error(exc, exc.filename or job.spec.what))
+        finally:
+            self._running.discard(job.spec.id)
+
+    async def _do(self, job: Job) -> dict[str, Any]:
+        started = anyio.current_time()
+        job.update(Progress("resolving", job.spec.what))
+        if job.spec.kind == "add":
+            result = await self._add(job)
+        else:
+            result = await self._pull(job)
+        result["seconds"] = round(anyio.current_time() - started, 3)
+        return result
+
+    # ---- pull
+
+    async def _pull(self, job: Job) -> dict[str, Any]:
+        target = parse_target(job.spec.what)
+        stored = self._resolver.stored(target)
+        if stored is not None:
+            return self.describe(stored, from_store=True)
+        plan = await self._resolver.plan(target, job.spec.quant)
+        if plan.ref is not None and (stored := self._library.entry(plan.ref.sha256)) is not None:
+            return self.describe(stored, from_store=True)
+        job.update(Progress("connecting", plan.name, total=plan.ref.size if plan.ref else None))
+        incoming, origin = await self._fetch(job, plan)
+        with incoming:
+            return await self._complete(job, plan, incoming, origin)
+
+    async def _fetch(self, job: Job, plan: Plan) -> tuple[IncomingFile, Origin]:
+        """Torrent first when there is one, HTTP when there is none or it fails; both go on in the same file."""
+        failure: TransferFailed | None = None
+        if plan.torrent is not None:
+            try:
+                return await self._fetch_torrent(job, plan)
+            except TransferFailed as exc:
+                if plan.ref is None:
+                    raise
+                log.warning("pull.torrent_failed", model=plan.name, error=str(exc))
+                failure = exc
+        try:
+            return await self._fetch_http(job, plan)
+        except TransferFailed as exc:
+            if failure is None:
+                raise
+            raise TransferFailed(f"{plan.name}: {failure.message}; then {exc.message}", hint=exc.hint) from exc
+
+    async def _fetch_torrent(self, job: Job, plan: Plan) -> tuple[IncomingFile, Origin]:
+        assert plan.torrent is not None
+        fetch = TorrentFetch(
+            await self._session(),
+            plan.torrent,
+            self._library.store.incoming(plan.key),
+            peers=plan.peers,
+            streaming=self._streaming,
+            sha256=plan.ref.sha256 if plan.ref else None,
+        )
+        kind = "lan" if plan.on_lan else "torrent"
+        try:
+            incoming = await fetch.run(self._reporter(job, plan.name, lambda: fetch.incoming, kind, lambda: fetch.came))
+        except BaseException:
+            if fetch.incoming is not None:
+                fetch.incoming.close()
+            raise
+        assert fetch.metainfo is not None
+        return incoming, self._origin(plan, {kind: fetch.came}, fetch.metainfo)
+
+    async def _fetch_http(self, job: Job, plan: Plan) -> tuple[IncomingFile, Origin]:
+        ref = plan.ref
+        if ref is None:
+            raise TransferFailed(f"{plan.name}: no source can be reached", details={"tried": []})
+        incoming = await IncomingFile.open(
+            self._library.store.incoming(plan.key), ref.file, ref.size, sha256=ref.sha256, streaming=self._streaming
+        )
+        begun = incoming.done_bytes
+        report = self._reporter(job, plan.name, lambda: incoming, "http", lambda: incoming.done_bytes - begun)
+        try:
+            async with await self._open_source(plan) as source:
+                came = await fetch_http(source, incoming, report)
+        except BaseException:
+            incoming.close()
+            raise
+        return incoming, self._origin(plan, {"http": came}, None)
+
+    @staticmethod
+    def _origin(plan: Plan, sources: Mapping[str, int], fetched_by: Metainfo | None) -> Origin:
+        ref = plan.ref
+        return Origin(
+            repo=ref.repo if ref else None,
+            revision=ref.revision if ref else None,
+            sources={kind: n for kind, n in sources.items() if n},
+            foreign=fetched_by.raw if fetched_by is not None else None,
+        )
+
+    @staticmethod
+    def _reporter(
+        job: Job, name: str, incoming: Callable[[], IncomingFile | None], kind: str, came: Callable[[], int]
+    ) -> Report:
+        def report(rate: Rate) -> None:
+            file = incoming()
+            if file is None:
+                job.update(Progress("connecting", name, peers=rate.peers))
+                return
+            sources = {kind: came()}
+            job.update(Progress("downloading", file.path.name, file.done_bytes, file.length, rate.bytes_per_second, rate.peers, sources))
+
+        return report
+
+    async def _complete(self, job: Job, plan: Plan, incoming: IncomingFile, origin: Origin) -> dict[str, Any]:
+        last_byte = anyio.current_time()
+        state: JobState = "downloading" if self._streaming else "hashing"
+        update = partial(Progress, state, incoming.path.name, total=incoming.length, sources=origin.sources)
+        job.update(update(done=incoming.done_bytes))
+        digests = await incoming.finish(lambda done: anyio.from_thread.run_sync(job.update, update(done=done)))
+        self._check(plan, digests, incoming)
+        entry = await self._library.adopt(incoming.path, digests, origin)
+        self._library.store.discard_incoming(plan.key)
+        after = anyio.current_time() - last_byte
+        job.update(Progress("seeding", entry.record.meta.model_id, digests.length, digests.length, sources=origin.sources))
+        return self.describe(entry, from_store=False) | {"seeding_after_s": round(after, 4)}
+
+    def _check(self, plan: Plan, digests: FileDigests, incoming: IncomingFile) -> None:
+        """The file must be the one that was promised; if not, nothing of it is kept, since any piece may be the wrong one."""
+        expected = plan.ref.sha256 if plan.ref else plan.sha256_prefix
+        if expected is None or digests.sha256.hex().startswith(expected):
+            return
+        incoming.close()
+        self._library.store.discard_incoming(plan.key)
+        raise VerificationFailed(
+            f"{plan.name}: what arrived has SHA-256 {digests.sha256.hex()}, promised was {expected}",
+            hint="the source serves another file; it was thrown away",
+            details={"sha256": digests.sha256.hex(), "expected_sha256": expected},
+        )
+
+    # ---- add
+
+    async def _add(self, job: Job) -> dict[str, Any]:
+        source = Path(job.spec.what)
+        info = await self._importable(source)
+        key = f"add-{job.spec.id}"
+        directory = self._library.store.incoming(key)
+        tag = f"{info.st_mtime_ns}:{info.st_ino}"
+        await anyio.to_thread.run_sync(partial(bring_in, source, directory / source.name, link=job.spec.link, tag=tag))
+        with await IncomingFile.open(directory, source.name, info.st_size, tag=tag, writable=False) as incoming:
+            update = partial(Progress, "hashing", source.name, total=info.st_size)
+            job.update(update(done=incoming.done_bytes))
+            digests = await incoming.hash_rest(lambda done: anyio.from_thread.run_sync(job.update, update(done=done)))
+            known = self._library.entry(digests.sha256.hex())
+            if known is not None and known.state != "damaged":
+                self._library.store.discard_incoming(key)
+                return self.describe(known, from_store=True)
+            last_byte = anyio.current_time()
+            entry = await self._library.adopt(incoming.path, digests, Origin(sources={"import": info.st_size}))
+        self._library.store.discard_incoming(key)
+        job.update(Progress("seeding", entry.record.meta.model_id, info.st_size, info.st_size))
+        return self.describe(entry, from_store=False) | {"seeding_after_s": round(anyio.current_time() - last_byte, 4)}
+
+    @staticmethod
+    async def _importable(source: Path) -> os.stat_result:
+        path = anyio.Path(source)
+        try:
+            info = await path.stat()
+        except FileNotFoundError:
+            raise NotFound(f"no file {source}") from None
+        except OSError as exc:
+            raise Failed(f"cannot read {source}: {exc.strerror}") from None
+        if not await path.is_file():
+            raise UsageError(f"{source} is not a file", hint="give the path of one model file")
+        if info.st_size == 0:
+            raise UsageError(f"{source} is empty")
+        return info
+
+    def describe(self, entry: Entry, *, from_store: bool) -> dict[str, Any]:
+        """A model as the result of a job, and as `info` shows it."""
+        return describe(entry, self._library.magnet(entry.record)) | {"from_store": from_store}
+
+
+def describe(entry: Entry, magnet: str) -> dict[str, Any]:
+    """The public fields of a model of this node."""
+    fields: dict[str, Any] = msgspec.to_builtins(entry.record.meta)
+    fields.pop("mtime_ns")
+    return fields | {"path": str(entry.record.path), "state": entry.state, "magnet": magnet, "error": entry.error}

@@ -1,0 +1,46 @@
+"""What the use cases of sharing need from the services below; `daemon/node.py` joins them with the concrete ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from hali.model.ids import InfoHashes
+
+
+class Seeds(Protocol):
+    """A session that can seed finished files."""
+
+    async def seed(self, metainfo: bytes, directory: Path) -> InfoHashes:
+        """Seed without reading the file; the same torrent twice is fine."""
+
+    async def remove(self, infohashes: InfoHashes) -> None:
+        """Stop seeding; files stay."""
+
+
+class Offer(msgspec.Struct, frozen=True):
+    """A model that nodes of the LAN say they have."""
+
+    model_id: str
+    sha256_prefix: str  # 32 hex digits
+    infohashes: InfoHashes
+    peers: tuple[tuple[str, int], ...]  # BitTorrent endpoints
+    size: int | None = None
+
+
+class Neighbours(Protocol):
+    """The LAN."""
+
+    async def ask(self, name: str) -> Sequence[Offer]:
+        """Who has `name` (model id, part of one, or SHA-256)? Answers within a second; empty when nobody does."""
+
+
+class Nobody:
+    """The LAN when it is switched off."""
+
+    async def ask(self, name: str) -> Sequence[Offer]:  # noqa: ARG002
+        """Nobody answers."""
+        return ()

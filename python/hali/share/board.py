@@ -1,0 +1,63 @@
+"""The jobs of this node: asked for once, watched by many, remembered across restarts until they are done."""
+
+from __future__ import annotations
+
+import msgspec
+
+from hali.model.errors import NotFound
+from hali.runtime.channels import Sender
+from hali.share.job import Job, JobSpec
+from hali.store.database import Database
+
+KEPT = 100  # ended jobs that can still be asked about
+
+
+class JobBoard:
+    """IPC and API submit here; the AcquisitionManager reads the other end of `queue`."""
+
+    def __init__(self, database: Database, queue: Sender[Job]) -> None:
+        self._database = database
+        self._queue = queue
+        self._jobs: dict[str, Job] = {}
+
+    def submit(self, spec: JobSpec) -> Job:
+        """The job doing `spec`: the one under way, or a new one. Overloaded when too many wait."""
+        known = self._jobs.get(spec.id)
+        if known is not None and not known.ended:
+            return known
+        job = Job(spec)
+        self._queue.offer(job)
+        self._database.add_job(spec.id, spec.kind, msgspec.json.encode(spec).decode())
+        self._jobs[spec.id] = job
+        self._forget_old()
+        return job
+
+    def unfinished(self) -> list[Job]:
+        """Jobs that an earlier run of the daemon, or of the manager, left behind."""
+        found = []
+        for job_id, _, text in self._database.jobs():
+            job = self._jobs.get(job_id)
+            if job is None or job.ended:
+                job = self._jobs[job_id] = Job(msgspec.json.decode(text, type=JobSpec))
+            found.append(job)
+        return found
+
+    def forget(self, job: Job) -> None:
+        """Done or given up: the next start does not go on with it."""
+        self._database.remove_job(job.spec.id)
+
+    def get(self, job_id: str) -> Job:
+        """The job of that id; NotFound."""
+        try:
+            return self._jobs[job_id]
+        except KeyError:
+            raise NotFound(f"no job {job_id!r}") from None
+
+    def active(self) -> list[Job]:
+        """Jobs under way or waiting."""
+        return [job for job in self._jobs.values() if not job.ended]
+
+    def _forget_old(self) -> None:
+        ended = [job_id for job_id, job in self._jobs.items() if job.ended]
+        for job_id in ended[:-KEPT]:
+            del self._jobs[job_id]

@@ -1,0 +1,63 @@
+"""Bringing a local file into the store's file system: by reflink or hard link when it can, else by copy."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows has neither reflinks by ioctl nor this module
+    fcntl = None  # type: ignore[assignment]
+
+FICLONE = 0x40049409  # linux/fs.h: share the extents of another file (btrfs, xfs, bcachefs)
+CANNOT_LINK = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.EACCES)
+
+
+def bring_in(source: Path, target: Path, *, link: bool, tag: str) -> str:
+    """Make `target` hold the bytes of `source`: "reflink", "link", "copy", or "kept" when an earlier try had finished.
+
+    `tag` names this version of the source; a note of it beside the target tells a finished copy from a broken one.
+    """
+    note = target.with_name(f"{target.name}.imported")
+    if target.exists() and note.exists() and note.read_text() == tag:
+        return "kept"
+    with contextlib.suppress(FileNotFoundError):
+        target.unlink()
+    how = _bring(source.resolve(), target, link=link)
+    note.write_text(tag)
+    return how
+
+
+def _bring(source: Path, target: Path, *, link: bool) -> str:
+    if link and _reflink(source, target):
+        return "reflink"
+    if link and _hard_link(source, target):
+        return "link"
+    shutil.copyfile(source, target)
+    return "copy"
+
+
+def _reflink(source: Path, target: Path) -> bool:
+    if fcntl is None:
+        return False
+    with source.open("rb") as old, target.open("wb") as new:
+        try:
+            fcntl.ioctl(new.fileno(), FICLONE, old.fileno())
+        except OSError:
+            target.unlink()
+            return False
+    return True
+
+
+def _hard_link(source: Path, target: Path) -> bool:
+    try:
+        os.link(source, target)
+    except OSError as exc:
+        if exc.errno in CANNOT_LINK:
+            return False
+        raise
+    return True

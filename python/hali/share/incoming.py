@@ -1,0 +1,201 @@
+"""A file on its way in: bytes, hasher and journal move together, so that a crash loses at most the pieces in flight."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Self, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from hali.hashing import PieceHasher, hash_file_async
+from hali.model.digests import FileDigests, PieceDigests
+from hali.model.errors import Failed, NoSpace, VerificationFailed
+from hali.model.units import format_bytes, piece_count, piece_span
+from hali.store.journal import Journal
+
+T = TypeVar("T")
+JOURNAL = "journal"
+RESERVE = 64 * 1024 * 1024  # left free for the database, logs and the rest of the machine
+
+
+def io_error(exc: OSError, what: str) -> Failed | NoSpace:
+    """An OS error on the file `what` as one of ours."""
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(f"disk full while writing {what}", hint="free some space and run the same command again; it goes on where it stopped")
+    return Failed(f"{what}: {exc.strerror or exc}")
+
+
+class IncomingFile:
+    """The unfinished file `directory/name` of known `length`. Use as a context manager: it closes, and keeps what is done."""
+
+    def __init__(self, path: Path, length: int, journal: Journal, *, streaming: bool, writable: bool) -> None:
+        self.path = path
+        self.streaming = streaming  # False: bytes are only put on record, and hashed all at once by `finish`
+        self.length = length
+        self.journal = journal
+        self.hasher = PieceHasher(length)
+        self.rechecked = 0  # pieces read again after a power cut
+        flags = os.O_RDWR | os.O_CREAT if writable else os.O_RDONLY
+        self._fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        self._catching_up = anyio.Lock()
+
+    @classmethod
+    async def open(
+        cls,
+        directory: Path,
+        name: str,
+        length: int,
+        *,
+        sha256: str | None = None,
+        tag: str | None = None,
+        streaming: bool = True,
+        writable: bool = True,
+    ) -> Self:
+        """Go on with what is there or begin anew. NoSpace before the first byte if the disk cannot take the rest.
+
+        `writable=False` for a file that is whole already and only to be hashed.
+        """
+
+        def prepare() -> Self:
+            journal = Journal.open(directory / JOURNAL, length, sha256=sha256, tag=tag)
+            try:
+                incoming = cls(directory / name, length, journal, streaming=streaming, writable=writable)
+                if writable:
+                    incoming._make_room()
+                incoming._restore()
+            except OSError as exc:
+                raise io_error(exc, str(directory / name)) from exc
+            return incoming
+
+        return await anyio.to_thread.run_sync(prepare)
+
+    def _make_room(self) -> None:
+        missing = self.length - sum(piece_span(i, self.length)[1] for i in self.journal.pieces)
+        free = shutil.disk_usage(self.path.parent).free
+        if missing + RESERVE > free:
+            raise NoSpace(
+                f"{self.path.name} needs {format_bytes(missing)} more, {format_bytes(free)} are free",
+                hint="`hali rm` a model or set models_dir to a larger disk",
+            )
+        os.ftruncate(self._fd, self.length)
+
+    def _restore(self) -> None:
+        if not self.journal.same_boot:
+            self._recheck()
+        for index, digests in self.journal.pieces.items():
+            self.hasher.record(index, digests)
+        if self.journal.midstate is not None and self.journal.same_boot:
+            self.hasher.restore_midstate(self.journal.midstate)
+
+    def _recheck(self) -> None:
+        """After a power cut a page may be on record and not on disk: believe only what still hashes right."""
+        for index in list(self.journal.pieces):
+            self.rechecked += 1
+            if self.hasher.hash_piece_at(self._fd, index) != self.journal.pieces[index]:
+                self.journal.forget_piece(index)
+        self.journal.torrent_pieces &= set(self.journal.pieces)
+
+    @property
+    def have(self) -> set[int]:
+        """Pieces (16 MiB) on disk, by the journal."""
+        return set(self.journal.pieces) | (set() if self.streaming else self.journal.torrent_pieces)
+
+    @property
+    def missing(self) -> list[int]:
+        """Pieces not there yet."""
+        have = self.have
+        return [i for i in range(piece_count(self.length)) if i not in have]
+
+    @property
+    def done_bytes(self) -> int:
+        """Bytes on disk, by the journal."""
+        return sum(piece_span(i, self.length)[1] for i in self.have)
+
+    async def write_piece(self, index: int, data: bytes | bytearray | memoryview) -> None:
+        """Write a piece that just arrived, hash it while it is in memory, then put it on record."""
+        offset = piece_span(index, self.length)[0]
+        await self._thread(partial(self._pwrite, data, offset))
+        if not self.streaming:
+            self.journal.record_torrent_piece(index)
+            return
+        digests = await self._thread(partial(self.hasher.add_piece, index, data))
+        self.journal.record_piece(index, digests, self.hasher.midstate() if self.hasher.prefix else None)
+        await self._catch_up()
+
+    async def adopt_piece(self, index: int, accept: Callable[[PieceDigests], bool] | None = None) -> PieceDigests:
+        """Hash a piece that another writer put into the file, and record it if `accept` agrees; VerificationFailed otherwise."""
+        digests = await self._thread(partial(self.hasher.hash_piece_at, self._fd, index))
+        if accept is not None and not accept(digests):
+            raise VerificationFailed(f"piece {index} of {self.path.name} is not what the torrent promises", details={"pieces": [index]})
+        self.hasher.record(index, digests)
+        self.journal.record_piece(index, digests)
+        await self._catch_up()
+        return digests
+
+    async def _catch_up(self) -> None:
+        """Let the file's SHA-256 follow the contiguous prefix, while its bytes are still in memory."""
+        async with self._catching_up:
+            before = self.hasher.prefix
+            await self._thread(partial(self.hasher.catch_up, self._fd))
+            if self.hasher.prefix != before:
+                self.journal.record_midstate(self.hasher.midstate())
+
+    async def finish(self, on_progress: Callable[[int], None] | None = None) -> FileDigests:
+        """All digests, once every byte is there; what was not hashed on its way in is now. The bytes are then synced to disk."""
+        digests = await self._finish_streamed() if self.hasher.missing() == [] else await self.hash_rest(on_progress)
+        await self._thread(partial(os.fsync, self._fd))
+        return digests
+
+    async def _finish_streamed(self) -> FileDigests:
+        await self._catch_up()
+        return await self._thread(self.hasher.finish)
+
+    async def hash_rest(self, on_progress: Callable[[int], None] | None = None) -> FileDigests:
+        """Hash what is not on record, with all cores; every finished piece goes on record at once. `on_progress` gets bytes done."""
+        done = sum(piece_span(i, self.length)[1] for i in self.journal.pieces)
+
+        def on_piece(index: int, digests: PieceDigests, midstate: bytes) -> None:
+            nonlocal done
+            if index not in self.journal.pieces:
+                done += piece_span(index, self.length)[1]
+            self.journal.record_piece(index, digests, midstate)
+            if on_progress is not None:
+                on_progress(done)
+
+        return await hash_file_async(self._fd, on_piece=on_piece, known=self.hasher)
+
+    def _pwrite(self, data: bytes | bytearray | memoryview, offset: int) -> None:
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(self._fd, view, offset)
+            view, offset = view[written:], offset + written
+
+    async def _thread(self, work: Callable[[], T]) -> T:
+        try:
+            return await anyio.to_thread.run_sync(work)
+        except OSError as exc:
+            raise io_error(exc, str(self.path)) from exc
+
+    def forget(self, pieces: Iterable[int]) -> None:
+        """These pieces turned out wrong after all (the whole file's SHA-256 differs)."""
+        for index in pieces:
+            self.journal.forget_piece(index)
+
+    def close(self) -> None:
+        """Release file and journal; the next `open` goes on here."""
+        self.journal.close()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

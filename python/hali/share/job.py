@@ -1,0 +1,84 @@
+"""A piece of work of the AcquisitionManager: what was asked, how far it is, how it ended."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Literal
+
+import anyio
+import msgspec
+
+from hali.model.errors import HaliError
+from hali.runtime.channels import Bus
+
+JobKind = Literal["add", "pull"]
+JobState = Literal["queued", "resolving", "connecting", "downloading", "hashing", "seeding", "failed"]
+
+
+class JobSpec(msgspec.Struct, frozen=True):
+    """What was asked; kept in the database until it is done, so that a daemon that dies goes on with it."""
+
+    kind: JobKind
+    what: str  # `add`: an absolute path; `pull`: as typed
+    quant: str | None = None
+    link: bool = True  # `add`: reflink or hard link when possible, else copy
+
+    @property
+    def id(self) -> str:
+        """The same request twice is one job."""
+        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:16]
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a job is; `None` is unknown, never 0."""
+
+    state: JobState
+    name: str
+    done: int = 0
+    total: int | None = None
+    rate: float | None = None  # bytes a second
+    peers: int | None = None
+    sources: dict[str, int] = {}  # bytes so far by kind of source
+
+
+class Job:
+    """Shared by the manager, which moves it on, and any number of watchers."""
+
+    def __init__(self, spec: JobSpec) -> None:
+        self.spec = spec
+        self.progress = Progress("queued", spec.what)
+        # A watcher that reads slower than 64 updates skips to newer ones, which is what a progress bar wants.
+        self.updates: Bus[Progress] = Bus(capacity=64, history=1)
+        self.result: dict[str, Any] | None = None
+        self.error: HaliError | None = None
+        self.scope = anyio.CancelScope()
+        self._ended = anyio.Event()
+
+    def update(self, progress: Progress) -> None:
+        """Tell the watchers."""
+        self.progress = progress
+        self.updates.publish(progress)
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """It worked."""
+        self.result = result
+        self._ended.set()
+
+    def fail(self, error: HaliError) -> None:
+        """It did not."""
+        self.error = error
+        self.update(msgspec.structs.replace(self.progress, state="failed"))
+        self._ended.set()
+
+    @property
+    def ended(self) -> bool:
+        """True once there is a result or an error."""
+        return self._ended.is_set()
+
+    async def wait(self) -> dict[str, Any]:
+        """The result; raises the error the job ended with."""
+        await self._ended.wait()
+        if self.error is not None:
+            raise self.error
+        assert self.result is not None
+        return self.result

@@ -1,0 +1,269 @@
+"""The models of this node and what is being done with each: the shared state behind `list`, `status` and the HTTP API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from hali.hashing import PieceHasher, hash_file_async
+from hali.model.digests import FileDigests, PieceDigests
+from hali.model.errors import HaliError, VerificationFailed
+from hali.model.ids import InfoHashes
+from hali.model.names import ModelId, derive
+from hali.model.units import piece_count, piece_span
+from hali.runtime.files import write_atomically
+from hali.runtime.log import get_logger
+from hali.share.base import Seeds
+from hali.store.models import Metadata, ModelStore, Record, matching, now_rfc3339, the_one
+from hali.transfer import magnet, metainfo
+from hali.wire import gguf
+
+log = get_logger(__name__)
+
+ModelState = Literal["seeding", "hashing", "stored", "damaged", "missing"]
+HUB = "https://huggingface.co"  # the web seed is part of the torrent's generation rule: never a mirror
+
+
+class Entry(msgspec.Struct):
+    """One model of this node."""
+
+    record: Record
+    state: ModelState
+    progress: float | None = None  # 0 … 1 while hashing
+    error: str | None = None
+    trusted: bool = False  # the file is, as far as we know, what its SHA-256 says; stays so while it is verified once more
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where the bytes of a new model came from."""
+
+    repo: str | None = None
+    revision: str | None = None
+    sources: dict[str, int] = {}
+    foreign: bytes | None = None  # metainfo of the torrent it was fetched by, when it is not the one hali builds
+
+
+class Library:
+    """Lives in the daemon's event loop. `announce` is told all seeded records after each change."""
+
+    def __init__(self, store: ModelStore, torrents: Path, announce: Callable[[Sequence[Record]], None]) -> None:
+        self.store = store
+        self._torrents = torrents
+        self._announce = announce
+        self._seeds: Seeds | None = None
+        self._entries: dict[str, Entry] = {}  # by SHA-256
+
+    def scan(self) -> None:
+        """Read the store. Blocks for the time it takes to read all metadata; called once, before the services start."""
+        for record in self.store.records():
+            self._entries.setdefault(record.meta.sha256, Entry(record, "stored"))
+
+    def entries(self) -> list[Entry]:
+        """All models, by name."""
+        return sorted(self._entries.values(), key=lambda e: e.record.meta.model_id)
+
+    def entry(self, sha256: str) -> Entry | None:
+        """The model of that file hash."""
+        return self._entries.get(sha256)
+
+    def find(self, name: str) -> Entry:
+        """The one model called `name`; NotFound, AmbiguousName."""
+        return self._entries[the_one(self._records(), name).meta.sha256]
+
+    def holds(self, name: str) -> bool:
+        """True if `name` fits one model or more."""
+        return bool(matching(self._records(), name))
+
+    def _records(self) -> list[Record]:
+        return [entry.record for entry in self._entries.values()]
+
+    async def seed_all(self, seeds: Seeds) -> None:
+        """Seed every model in the new session `seeds`; files that changed since they were verified are verified first."""
+        self._seeds = seeds
+        for entry in self.entries():
+            try:
+                await self._seed_stored(entry)
+            except HaliError as exc:
+                log.warning("library.not_seeded", model=entry.record.meta.model_id, error=str(exc))
+                entry.error, entry.trusted = str(exc), False
+                entry.state = "damaged" if isinstance(exc, VerificationFailed) else "missing"
+        self._changed()
+
+    async def _seed_stored(self, entry: Entry) -> None:
+        record = entry.record
+        torrent = self._torrent_path(record.meta.infohash_v1)
+        if record.changed_on_disk() or not torrent.exists():
+            await self.verify(entry)
+            return
+        await self._seed(entry, await anyio.Path(torrent).read_bytes())
+
+    async def _seed(self, entry: Entry, torrent: bytes) -> None:
+        entry.trusted = True
+        if self._seeds is None:
+            return
+        await self._seeds.seed(torrent, entry.record.directory)
+        for foreign in entry.record.meta.also_torrents:
+            path = anyio.Path(self._torrent_path(foreign))
+            if await path.exists():
+                await self._seeds.seed(await path.read_bytes(), entry.record.directory)
+        entry.state, entry.progress, entry.error = "seeding", None, None
+
+    async def adopt(self, path: Path, digests: FileDigests, origin: Origin) -> Entry:
+        """Take the finished and checked file at `path` into the store and seed it, reading nothing again."""
+        torrent = metainfo.build(digests, path.name, webseeds=_webseeds(path.name, origin))
+        parsed = metainfo.parse(torrent)
+        also = self._keep_foreign(origin.foreign, parsed.infohashes)
+        model_id = await anyio.to_thread.run_sync(partial(name_file, path))
+        meta = Metadata(
+            model_id=str(model_id),
+            sha256=digests.sha256.hex(),
+            blake3=digests.blake3.hex(),
+            infohash_v1=parsed.infohashes.v1 or "",
+            infohash_v2=parsed.infohashes.v2 or "",
+            files=[path.name],
+            size=digests.length,
+            downloaded_at=now_rfc3339(),
+            mtime_ns=0,  # set when it is placed
+            hf_repo=origin.repo,
+            hf_revision=origin.revision,
+            sources=origin.sources,
+            also_torrents=also,
+        )
+        write_atomically(self._torrent_path(meta.infohash_v1), torrent)
+        record = await anyio.to_thread.run_sync(partial(self.store.place, path, model_id, meta))
+        entry = Entry(record, "stored")
+        self._entries[meta.sha256] = entry
+        await self._seed(entry, torrent)
+        self._changed()
+        return entry
+
+    def _keep_foreign(self, foreign: bytes | None, ours: InfoHashes) -> list[str]:
+        if foreign is None:
+            return []
+        theirs = metainfo.parse(foreign).infohashes
+        if theirs == ours:
+            return []
+        name = theirs.v1 or theirs.best
+        write_atomically(self._torrent_path(name), foreign)
+        return [name]
+
+    async def verify(self, entry: Entry, on_progress: Callable[[int], None] | None = None) -> FileDigests:
+        """Read the whole file again. VerificationFailed names the wrong pieces, and the model is no longer seeded."""
+        record = entry.record
+        record.changed_on_disk()  # raises when the file is gone
+        entry.state, entry.progress = "hashing", 0.0
+        torrent = self._torrent_path(record.meta.infohash_v1)
+        known = await anyio.Path(torrent).read_bytes() if torrent.exists() else None
+        try:
+            digests, hasher = await self._hash(entry, on_progress)
+            self._compare(record, digests, hasher, known)
+        except HaliError as exc:
+            entry.state, entry.progress, entry.error, entry.trusted = "damaged", None, str(exc), False
+            if self._seeds is not None:
+                await self._seeds.remove(record.infohashes)
+            self._changed()
+            raise
+        await self._verified(entry, digests, known)
+        return digests
+
+    async def _hash(self, entry: Entry, on_progress: Callable[[int], None] | None) -> tuple[FileDigests, PieceHasher]:
+        record = entry.record
+        hasher = PieceHasher(record.path.stat().st_size)
+        done = 0
+
+        def on_piece(index: int, _digests: PieceDigests, _midstate: bytes) -> None:
+            nonlocal done
+            done += piece_span(index, hasher.length)[1]
+            entry.progress = done / hasher.length
+            if on_progress is not None:
+                on_progress(done)
+
+        return await hash_file_async(record.path, on_piece=on_piece, known=hasher), hasher
+
+    @staticmethod
+    def _compare(record: Record, digests: FileDigests, hasher: PieceHasher, torrent: bytes | None) -> None:
+        if digests.sha256.hex() == record.meta.sha256:
+            return
+        promised = metainfo.parse(torrent) if torrent is not None else None
+        wrong = wrong_pieces(digests, promised.sha1_pieces) if promised is not None else []
+        where = f", wrong {'piece' if len(wrong) == 1 else 'pieces'} {_ranges(wrong)} of {hasher.piece_count}" if wrong else ""
+        size = "" if digests.length == record.meta.size else f", {digests.length} bytes instead of {record.meta.size}"
+        raise VerificationFailed(
+            f"{record.meta.model_id} is damaged{where}{size}: {record.path}",
+            hint=f"hali rm {record.meta.model_id} and pull it again",
+            details={"pieces": wrong, "sha256": digests.sha256.hex(), "expected_sha256": record.meta.sha256},
+        )
+
+    async def _verified(self, entry: Entry, digests: FileDigests, torrent: bytes | None) -> None:
+        record = entry.record
+        if torrent is None:
+            origin = Origin(record.meta.hf_repo, record.meta.hf_revision)
+            torrent = metainfo.build(digests, record.path.name, webseeds=_webseeds(record.path.name, origin))
+            write_atomically(self._torrent_path(record.meta.infohash_v1), torrent)
+        meta = msgspec.structs.replace(record.meta, mtime_ns=record.path.stat().st_mtime_ns)
+        entry.record = self.store.update(Record(meta, record.directory))
+        entry.state, entry.progress = "stored", None
+        await self._seed(entry, torrent)
+        self._changed()
+
+    async def remove(self, entry: Entry) -> None:
+        """Stop seeding and delete the files."""
+        meta = entry.record.meta
+        if self._seeds is not None:
+            await self._seeds.remove(entry.record.infohashes)
+            for foreign in meta.also_torrents:
+                await self._seeds.remove(_as_infohashes(foreign))
+        self._entries.pop(meta.sha256, None)
+        self._changed()
+        await anyio.to_thread.run_sync(partial(self.store.remove, entry.record))
+        for name in (meta.infohash_v1, *meta.also_torrents):
+            self._torrent_path(name).unlink(missing_ok=True)
+
+    def magnet(self, record: Record) -> str:
+        """The link that any BitTorrent client takes."""
+        meta = record.meta
+        webseeds = _webseeds(meta.files[0], Origin(meta.hf_repo, meta.hf_revision))
+        return magnet.build(record.infohashes, meta.files[0], webseeds=webseeds)
+
+    def _torrent_path(self, infohash: str) -> Path:
+        return self._torrents / f"{infohash}.torrent"
+
+    def _changed(self) -> None:
+        self._announce([e.record for e in self.entries() if e.state == "seeding"])
+
+
+def name_file(path: Path) -> ModelId:
+    """The id of a file by its name and, when it is a GGUF, by its header. Any other file can be shared too, only not run."""
+    try:
+        header = gguf.read_header_file(path)
+    except HaliError as exc:
+        log.warning("library.not_gguf", file=path.name, error=str(exc))
+        return derive(path.name)
+    return derive(path.name, size_label=header.size_label)
+
+
+def wrong_pieces(digests: FileDigests, promised: bytes) -> list[int]:
+    """Indices of 16 MiB pieces whose SHA-1 differs from the torrent's, or that only one side has."""
+    count = max(piece_count(digests.length), len(promised) // 20)
+    return [i for i in range(count) if digests.sha1_pieces[20 * i : 20 * i + 20] != promised[20 * i : 20 * i + 20]]
+
+
+def _ranges(indices: Sequence[int]) -> str:
+    shown = ", ".join(str(i) for i in indices[:8])  # more would not fit a line
+    return f"{shown} and {len(indices) - 8} more" if len(indices) > 8 else shown
+
+
+def _webseeds(file: str, origin: Origin) -> tuple[str, ...]:
+    if not (origin.repo and origin.revision):
+        return ()
+    return (f"{HUB}/{origin.repo}/resolve/{origin.revision}/{file}",)
+
+
+def _as_infohashes(text: str) -> InfoHashes:
+    return InfoHashes(v1=text) if len(text) == 40 else InfoHashes(v2=text)

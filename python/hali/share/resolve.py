@@ -1,0 +1,153 @@
+"""From what the user asked for to what can be fetched: the store first, then the LAN, then Hugging Face."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import anyio
+import msgspec
+
+from hali.model.errors import AmbiguousName, NotFound, TransferFailed
+from hali.model.ids import InfoHashes, ModelRef
+from hali.share.base import Neighbours, Offer
+from hali.share.library import Entry, Library
+from hali.share.targets import MagnetTarget, NameTarget, RepoTarget, Target, TorrentTarget
+from hali.transfer import magnet, metainfo
+from hali.transfer.hub import Hub
+from hali.transfer.hub_choice import choose
+
+FetchMetainfo = Callable[[str], Awaitable[bytes]]
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """How to get one file: a torrent, an HTTP source, or both; `key` names its folder while it is unfinished."""
+
+    key: str
+    name: str
+    torrent: magnet.Magnet | metainfo.Metainfo | None = None
+    peers: tuple[tuple[str, int], ...] = ()
+    on_lan: bool = False
+    ref: ModelRef | None = None  # when Hugging Face told the SHA-256
+    repo_path: str = ""  # of `ref` inside its repository
+    sha256_prefix: str | None = None  # what a LAN announcement promised
+
+
+class Resolver:
+    """Reads the store, asks the LAN and the hub."""
+
+    def __init__(self, library: Library, neighbours: Neighbours, hub_client: Hub, *, fetch_metainfo: FetchMetainfo) -> None:
+        self._library, self._neighbours, self._hub = library, neighbours, hub_client
+        self._fetch_metainfo = fetch_metainfo
+
+    def stored(self, target: Target) -> Entry | None:
+        """The model of the store that `target` means, if it is there; AmbiguousName."""
+        match target:
+            case NameTarget(name=name):
+                return self._library.find(name) if self._library.holds(name) else None
+            case MagnetTarget(uri=uri):
+                return self._by_infohash(magnet.parse(uri).infohashes)
+            case RepoTarget():
+                return self._by_repo(target)
+            case TorrentTarget():
+                return None
+
+    def _by_infohash(self, wanted: InfoHashes) -> Entry | None:
+        for entry in self._library.entries():
+            meta = entry.record.meta
+            have = {meta.infohash_v1, meta.infohash_v2, *meta.also_torrents}
+            if wanted.v1 in have or wanted.v2 in have:
+                return entry
+        return None
+
+    def _by_repo(self, target: RepoTarget) -> Entry | None:
+        """Only an exact choice is answered without asking the hub: a file, or a quant of which there is one here."""
+        found = [e for e in self._library.entries() if e.record.meta.hf_repo == target.repo]
+        if target.revision is not None:
+            found = [e for e in found if (e.record.meta.hf_revision or "").startswith(target.revision)]
+        if target.file is not None:
+            found = [e for e in found if e.record.meta.files[0] == target.file.rpartition("/")[2]]
+        elif target.quant is not None:
+            found = [e for e in found if e.record.meta.model_id.rpartition(":")[2] == target.quant.lower()]
+        return found[0] if len(found) == 1 else None
+
+    async def plan(self, target: Target, quant: str | None) -> Plan:
+        """What to fetch for `target`; NotFound, AmbiguousName, TransferFailed, Refused."""
+        match target:
+            case NameTarget(name=name):
+                return await self._plan_name(name)
+            case MagnetTarget(uri=uri):
+                link = magnet.parse(uri)
+                return Plan(link.infohashes.best, link.name or link.infohashes.best, link, link.peers)
+            case TorrentTarget(location=location):
+                return await self._plan_torrent(location)
+            case RepoTarget():
+                return await self._plan_repo(target, target.quant or quant)
+
+    async def _plan_name(self, name: str) -> Plan:
+        offers = _merge(await self._neighbours.ask(name))
+        if not offers:
+            raise NotFound(
+                f"no model {name!r} in the store or on the LAN", hint="give owner/repo, a magnet link or a .torrent to fetch from elsewhere"
+            )
+        if len(offers) > 1:
+            choices = [f"{o.model_id} (sha256 {o.sha256_prefix[:12]}…)" for o in offers]
+            raise AmbiguousName(f"{name!r} fits {len(offers)} models on the LAN", choices=choices, hint="give more of the id or the SHA-256")
+        (offer,) = offers
+        return Plan(
+            key=offer.sha256_prefix,
+            name=offer.model_id,
+            torrent=magnet.Magnet(infohashes=offer.infohashes),
+            peers=offer.peers,
+            on_lan=True,
+            sha256_prefix=offer.sha256_prefix,
+        )
+
+    async def _plan_torrent(self, location: str) -> Plan:
+        if "://" in location:
+            raw = await self._fetch_metainfo(location)
+        else:
+            raw = await _read_torrent(location)
+        parsed = metainfo.parse(raw)
+        return Plan(parsed.infohashes.best, parsed.name, parsed)
+
+    async def _plan_repo(self, target: RepoTarget, quant: str | None) -> Plan:
+        listing = await self._hub.resolve(target.repo, target.revision)
+        chosen = choose(listing, quant=quant, file=target.file)
+        if chosen.sha256 is None:
+            raise TransferFailed(f"{target.repo} does not publish a SHA-256 for {chosen.name}", hint="only LFS files can be pinned")
+        ref = ModelRef(chosen.sha256, chosen.base, chosen.size, target.repo, listing.commit)
+        offers = [o for o in _merge(await self._neighbours.ask(ref.sha256)) if ref.sha256.startswith(o.sha256_prefix)]
+        lan = offers[0] if len(offers) == 1 else None
+        return Plan(
+            key=ref.sha256,
+            name=chosen.base,
+            torrent=magnet.Magnet(infohashes=lan.infohashes) if lan else None,
+            peers=lan.peers if lan else (),
+            on_lan=lan is not None,
+            ref=ref,
+            repo_path=chosen.name,
+        )
+
+
+async def _read_torrent(location: str) -> bytes:
+    path = anyio.Path(location)
+    try:
+        if (await path.stat()).st_size > metainfo.MAX_BYTES:
+            raise TransferFailed(f"{Path(location).name} is too large for a .torrent", retryable=False)
+        return await path.read_bytes()
+    except OSError as exc:
+        raise NotFound(f"cannot read {location}: {exc.strerror}") from None
+
+
+def _merge(offers: Sequence[Offer]) -> list[Offer]:
+    """One offer per file, with the peers of all who have it."""
+    by_file: dict[str, Offer] = {}
+    for offer in offers:
+        known = by_file.get(offer.sha256_prefix)
+        if known is None:
+            by_file[offer.sha256_prefix] = offer
+        elif known.infohashes == offer.infohashes:
+            peers = tuple(dict.fromkeys(known.peers + offer.peers))
+            by_file[offer.sha256_prefix] = msgspec.structs.replace(known, peers=peers)
+    return list(by_file.values())

@@ -1,0 +1,93 @@
+"""The node's SQLite database: write-ahead log, migrations in order, one writer."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hali.model.errors import ConfigError, StoreDamaged
+
+# One entry per schema version; entries are never changed, only appended: a database in the field replays the rest.
+MIGRATIONS = (
+    """
+    CREATE TABLE state (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+    CREATE TABLE job (
+        id TEXT PRIMARY KEY,
+        kind TEXT NOT NULL CHECK (kind IN ('add', 'pull')),
+        spec TEXT NOT NULL,
+        created_at REAL NOT NULL
+    ) STRICT;
+    """,
+)
+
+
+class Database:
+    """Opened once per daemon. Calls are short; long readers must not hold `transaction` open."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.Lock()
+        try:
+            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            # FULL: an acknowledged write survives power loss (security.md, promise 2).
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._migrate()
+        except sqlite3.DatabaseError as exc:
+            raise StoreDamaged(f"database {path}: {exc}", hint=f"move it away to start anew: mv {path} {path}.bad") from None
+
+    def _migrate(self) -> None:
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version > len(MIGRATIONS):
+            raise ConfigError(f"the database is of a newer hali (schema {version})", hint="update hali")
+        for number in range(version, len(MIGRATIONS)):
+            # executescript commits first, so the version is set in the same script.
+            self._db.executescript(f"BEGIN; {MIGRATIONS[number]} PRAGMA user_version = {number + 1}; COMMIT;")
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing; durable when the block ends."""
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def get_state(self, key: str) -> str | None:
+        """A remembered fact, or None."""
+        with self._lock:
+            row = self._db.execute("SELECT value FROM state WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def set_state(self, key: str, value: str) -> None:
+        """Remember a fact."""
+        with self.transaction() as db:
+            db.execute("INSERT INTO state VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value))
+
+    def add_job(self, job_id: str, kind: str, spec: str) -> None:
+        """Remember work, so that a daemon that dies goes on with it; the same id twice is one job."""
+        with self.transaction() as db:
+            db.execute("INSERT OR IGNORE INTO job VALUES (?, ?, ?, ?)", (job_id, kind, spec, time.time()))
+
+    def jobs(self) -> list[tuple[str, str, str]]:
+        """(id, kind, spec) of unfinished work, oldest first."""
+        with self._lock:
+            rows = self._db.execute("SELECT id, kind, spec FROM job ORDER BY created_at, id").fetchall()
+        return [(str(i), str(k), str(s)) for i, k, s in rows]
+
+    def remove_job(self, job_id: str) -> None:
+        """Forget finished or abandoned work."""
+        with self.transaction() as db:
+            db.execute("DELETE FROM job WHERE id = ?", (job_id,))
+
+    def close(self) -> None:
+        """Checkpoint and close."""
+        with self._lock:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._db.close()

@@ -1,0 +1,160 @@
+"""The journal of an unfinished file: which pieces are on disk and verified, so that a restart neither fetches nor hashes them again.
+
+A file of fixed-size records, appended after the bytes they speak of. A record counts only if its CRC is right; a torn tail is cut off.
+Data written but not synced survives `kill -9` but not a power cut: the header names the boot, and records of another boot are only hints.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from hali.model.digests import PieceDigests
+from hali.model.errors import StoreDamaged
+from hali.model.units import piece_count
+from hali.runtime.processes import boot_id
+
+MAGIC = b"HALIJ1\n"
+_PIECE, _MIDSTATE, _TORRENT = b"P", b"M", b"T"
+_RECORD = struct.Struct("<cxxxI84sI")  # kind, index, body, CRC-32 of all before it
+_DIGESTS = struct.Struct("<20s32s32s")
+
+
+class Header(msgspec.Struct, frozen=True):
+    """What the file will be. A journal with another header is of another file and is not believed."""
+
+    length: int
+    boot: str
+    sha256: str | None = None  # pinned, when known
+    tag: str | None = None  # what else must be equal: infohash of the torrent whose pieces `T` counts, or the time of an imported file
+
+
+class Journal:
+    """Open with `open`; `record_*` are durable against kill -9 as soon as they return."""
+
+    def __init__(self, path: Path, header: Header, same_boot: bool) -> None:
+        self.path = path
+        self.header = header
+        self.same_boot = same_boot  # False: the machine went down since; verify what the journal says
+        self.pieces: dict[int, PieceDigests] = {}
+        self.torrent_pieces: set[int] = set()
+        self.midstate: bytes | None = None
+        self._fd = -1
+
+    @classmethod
+    def open(cls, path: Path, length: int, *, sha256: str | None = None, tag: str | None = None) -> Self:
+        """Continue the journal at `path` if it speaks of this very file, else begin a new one."""
+        wanted = Header(length, boot_id(), sha256, tag)
+        old = _read_header(path)
+        fits = old is not None and _same_file(old[0], wanted)
+        journal = cls(path, wanted, same_boot=not fits or (old is not None and old[0].boot == wanted.boot))
+        if fits and old is not None:
+            journal._load(old[1])
+        journal._rewrite()
+        return journal
+
+    def _load(self, body: bytes) -> None:
+        count = piece_count(self.header.length)
+        for kind, index, data in _records(body):
+            if kind == _PIECE and index < count:
+                self.pieces[index] = PieceDigests(*_DIGESTS.unpack(data))
+            elif kind == _TORRENT:
+                self.torrent_pieces.add(index)
+            elif kind == _MIDSTATE:
+                self.midstate = data[:index]
+
+    def _rewrite(self) -> None:
+        """Start the file afresh with what is known: drops torn tails and superseded midstates."""
+        temporary = self.path.with_suffix(".new")
+        with temporary.open("wb") as out:
+            header = msgspec.json.encode(self.header)
+            out.write(MAGIC + struct.pack("<I", len(header)) + header)
+            for index, digests in self.pieces.items():
+                out.write(_piece_record(index, digests))
+            for index in self.torrent_pieces:
+                out.write(_pack(_TORRENT, index, b""))
+            if self.midstate is not None:
+                out.write(_pack(_MIDSTATE, len(self.midstate), self.midstate))
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(temporary, self.path)
+        self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+
+    def record_piece(self, index: int, digests: PieceDigests, midstate: bytes | None = None) -> None:
+        """Piece `index` is in the file and has these digests; `midstate` is the SHA-256 state of the prefix, if it moved."""
+        self.pieces[index] = digests
+        data = _piece_record(index, digests)
+        if midstate is not None:
+            self.midstate = midstate
+            data += _pack(_MIDSTATE, len(midstate), midstate)
+        os.write(self._fd, data)
+
+    def record_midstate(self, midstate: bytes) -> None:
+        """The SHA-256 state of the prefix moved on."""
+        self.midstate = midstate
+        os.write(self._fd, _pack(_MIDSTATE, len(midstate), midstate))
+
+    def record_torrent_piece(self, index: int) -> None:
+        """Piece `index` of the torrent (its own piece size) is in the file."""
+        self.torrent_pieces.add(index)
+        os.write(self._fd, _pack(_TORRENT, index, b""))
+
+    def forget_piece(self, index: int) -> None:
+        """The bytes of piece `index` turned out wrong."""
+        self.pieces.pop(index, None)
+        self.close()
+        self.midstate = None
+        self._rewrite()
+
+    def close(self) -> None:
+        """Close the file; the journal stays for the next time."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _same_file(old: Header, new: Header) -> bool:
+    return (old.length, old.sha256, old.tag) == (new.length, new.sha256, new.tag)
+
+
+def _piece_record(index: int, digests: PieceDigests) -> bytes:
+    return _pack(_PIECE, index, _DIGESTS.pack(digests.sha1, digests.root, digests.cv))
+
+
+def _pack(kind: bytes, index: int, data: bytes) -> bytes:
+    if len(data) > 84:
+        raise StoreDamaged(f"a journal record holds 84 bytes, not {len(data)}")
+    body = _RECORD.pack(kind, index, data, 0)[:-4]
+    return body + struct.pack("<I", zlib.crc32(body))
+
+
+def _read_header(path: Path) -> tuple[Header, bytes] | None:
+    """Header and the bytes after it; None when there is no journal or its start is damaged."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    start = len(MAGIC) + 4
+    if len(data) < start or not data.startswith(MAGIC):
+        return None
+    (size,) = struct.unpack_from("<I", data, len(MAGIC))
+    try:
+        return msgspec.json.decode(data[start : start + size], type=Header), data[start + size :]
+    except msgspec.MsgspecError:
+        return None
+
+
+def _records(body: bytes) -> list[tuple[bytes, int, bytes]]:
+    """Records up to the first torn or damaged one."""
+    found = []
+    for at in range(0, len(body) - _RECORD.size + 1, _RECORD.size):
+        kind, index, data, crc = _RECORD.unpack_from(body, at)
+        if zlib.crc32(body[at : at + _RECORD.size - 4]) != crc:
+            break
+        found.append((kind, index, data))
+    return found

@@ -1,0 +1,208 @@
+"""The model store: `models/<base>/<size>-<variant>/<quant>/<file>` with `metadata.json` beside it.
+
+The folder tree is the only truth: a damaged metadata file harms that model only, and a model moved away is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from hali.model.errors import AmbiguousName, NotFound, StoreDamaged
+from hali.model.ids import InfoHashes, ModelRef, is_hex
+from hali.model.names import ModelId
+from hali.runtime.files import fsync_directory, write_atomically
+from hali.runtime.log import get_logger
+
+log = get_logger(__name__)
+
+METADATA = "metadata.json"
+INCOMING = ".incoming"
+MIN_HASH_PREFIX = 8  # hex digits; fewer would make short names look like hashes
+
+
+class Metadata(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`metadata.json`. Field names are a public format; only additions are allowed."""
+
+    model_id: str
+    sha256: str
+    blake3: str
+    infohash_v1: str
+    infohash_v2: str
+    files: list[str]
+    size: int
+    downloaded_at: str  # RFC 3339, UTC
+    mtime_ns: int  # of the file when it was last verified: a difference means it must be verified again
+    hf_repo: str | None = None
+    hf_revision: str | None = None
+    sources: dict[str, int] = {}  # bytes by kind of source: import, lan, torrent, http
+    also_torrents: list[str] = []  # v1 (else v2) infohashes of foreign torrents of the same bytes that we seed too
+
+
+class Record(msgspec.Struct, frozen=True):
+    """One model of the store: its metadata and where it lies."""
+
+    meta: Metadata
+    directory: Path
+
+    @property
+    def path(self) -> Path:
+        """The model file."""
+        return self.directory / self.meta.files[0]
+
+    @property
+    def infohashes(self) -> InfoHashes:
+        """Of the torrent hali makes of it."""
+        return InfoHashes(self.meta.infohash_v1, self.meta.infohash_v2)
+
+    @property
+    def ref(self) -> ModelRef:
+        """Its identity."""
+        return ModelRef(self.meta.sha256, self.meta.files[0], self.meta.size, self.meta.hf_repo, self.meta.hf_revision)
+
+    def changed_on_disk(self) -> bool:
+        """True if size or time of the file differ from when it was verified; NotFound if it is gone."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            raise NotFound(f"{self.meta.model_id}: its file is gone from {self.directory}") from None
+        return (found.st_size, found.st_mtime_ns) != (self.meta.size, self.meta.mtime_ns)
+
+
+class ModelStore:
+    """All models below `root`. Reading needs no daemon; only one process (the daemon, or a command without one) writes."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def records(self) -> list[Record]:
+        """Every readable model, by name; unreadable metadata is logged and left out."""
+        found = []
+        for path in self._metadata_files():
+            try:
+                found.append(self._read(path))
+            except StoreDamaged as exc:
+                log.warning("store.damaged", path=str(path), error=str(exc))
+        return sorted(found, key=lambda r: (r.meta.model_id, r.meta.sha256))
+
+    def _metadata_files(self) -> Iterator[Path]:
+        return self.root.glob(f"[!.]*/*/*/{METADATA}")
+
+    def _read(self, path: Path) -> Record:
+        try:
+            meta = msgspec.json.decode(path.read_bytes(), type=Metadata)
+        except (OSError, msgspec.MsgspecError) as exc:
+            raise StoreDamaged(f"{path}: {exc}", hint="`hali add` the model file again") from None
+        if not meta.files or any(Path(name).name != name for name in meta.files):
+            raise StoreDamaged(f"{path}: names files outside its folder")
+        return Record(meta, path.parent)
+
+    def place(self, source: Path, model_id: ModelId, meta: Metadata) -> Record:
+        """Move `source` into the store and write its metadata; the model is there whole or not at all.
+
+        The same file again replaces its old record; another file of the same id gets a folder of its own.
+        """
+        directory = self._directory_for(model_id, meta)
+        directory.mkdir(parents=True, exist_ok=True)
+        target = directory / meta.files[0]
+        if source != target:
+            os.replace(source, target)
+        fsync_directory(directory)
+        meta = msgspec.structs.replace(meta, mtime_ns=target.stat().st_mtime_ns)
+        return self.update(Record(meta, directory))
+
+    def _directory_for(self, model_id: ModelId, meta: Metadata) -> Path:
+        plain = self.root / model_id.base / f"{model_id.size}-{model_id.variant}" / model_id.quant
+        metadata = plain / METADATA
+        if not metadata.exists() or self._read_sha(metadata) == meta.sha256:
+            return plain
+        return plain.with_name(f"{model_id.quant}-{meta.sha256[:8]}")
+
+    def _read_sha(self, path: Path) -> str | None:
+        try:
+            return self._read(path).meta.sha256
+        except StoreDamaged:
+            return None
+
+    def update(self, record: Record) -> Record:
+        """Write the metadata of a placed model."""
+        data = msgspec.json.format(msgspec.json.encode(record.meta), indent=2)
+        write_atomically(record.directory / METADATA, data + b"\n")
+        return record
+
+    def remove(self, record: Record) -> None:
+        """Delete a model: metadata first, so that a crash in between leaves no record of a file that is gone."""
+        (record.directory / METADATA).unlink(missing_ok=True)
+        for name in record.meta.files:
+            (record.directory / name).unlink(missing_ok=True)
+        for directory in (record.directory, *record.directory.parents[:2]):
+            if directory == self.root or any(directory.iterdir()):
+                break
+            directory.rmdir()
+
+    def incoming(self, key: str) -> Path:
+        """The folder of an unfinished model; made when missing."""
+        directory = self.root / INCOMING / key
+        directory.mkdir(parents=True, exist_ok=True)
+        return directory
+
+    def discard_incoming(self, key: str) -> None:
+        """Forget an unfinished model and its journal."""
+        shutil.rmtree(self.root / INCOMING / key, ignore_errors=True)
+
+
+def matching(records: Iterable[Record], name: str) -> list[Record]:
+    """All models that `name` fits; an exact id or hash beats a partial one."""
+    wanted, known = name.strip().lower(), list(records)
+    exact = [r for r in known if wanted in _exact_names(r)]
+    return exact or [r for r in known if _fits(wanted, r)]
+
+
+def the_one(records: Iterable[Record], name: str) -> Record:
+    """The one model called `name`: id, part of an id, SHA-256 or infohash (or a prefix), file name. NotFound, AmbiguousName."""
+    found = matching(records, name)
+    if not found:
+        raise NotFound(f"no model {name!r} in the store", hint="`hali list` shows what there is, `hali pull` fetches more")
+    if len({r.meta.sha256 for r in found}) > 1:
+        raise AmbiguousName(
+            f"{name!r} fits {len(found)} models", choices=[_choice(r) for r in found], hint="give more of the id or the SHA-256"
+        )
+    return found[0]
+
+
+def _exact_names(record: Record) -> set[str]:
+    meta = record.meta
+    return {meta.model_id, meta.sha256, meta.infohash_v1, meta.infohash_v2, meta.files[0].lower(), *meta.also_torrents}
+
+
+def _fits(wanted: str, record: Record) -> bool:
+    meta = record.meta
+    if len(wanted) >= MIN_HASH_PREFIX and is_hex(wanted, len(wanted)):
+        if any(h.startswith(wanted) for h in (meta.sha256, meta.infohash_v1, meta.infohash_v2)):
+            return True
+    return _names_part_of(wanted, meta.model_id)
+
+
+def _names_part_of(wanted: str, model_id: str) -> bool:
+    """`smollm2`, `smollm2:135m` or `smollm2:q4_1`: the base, then any of the other parts in order."""
+    parts, have = wanted.split(":"), model_id.split(":")
+    if not wanted or parts[0] != have[0]:
+        return False
+    rest = iter(have[1:])
+    return all(part in rest for part in parts[1:])
+
+
+def _choice(record: Record) -> str:
+    return f"{record.meta.model_id} (sha256 {record.meta.sha256[:12]}…, {record.meta.files[0]})"
+
+
+def now_rfc3339() -> str:
+    """The wall clock, for display only."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+

@@ -1,0 +1,281 @@
+"""Whole pieces of a file over parallel HTTP range requests."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from types import TracebackType
+
+import anyio
+import httpx
+
+from hali.model.errors import HaliError, TransferFailed
+from hali.model.units import PIECE, piece_count, piece_span
+from hali.runtime.log import get_logger
+from hali.transfer.http_body import Attempt, Body, http_client
+from hali.transfer.http_guard import origin, redacted
+from hali.transfer.http_location import (
+    HeaderProvider,
+    Headers,
+    Location,
+    Resolver,
+    RetryLater,
+    parse_content_range,
+    plain_tag,
+    refuse_broken_answer,
+)
+from hali.transfer.http_retry import EXPIRED_STATUS, HttpPolicy, wait_before_retry
+from hali.transfer.rate_limit import RateLimiter
+
+log = get_logger(__name__)
+
+Sink = Callable[[int, memoryview], Awaitable[None]]
+TRIED_KEPT = 20  # lines of `details['tried']`; enough to see a pattern
+
+
+class RangeSource:
+    """One URL as a source of pieces. Use as `async with`; call `pieces` as often as wanted, one call at a time.
+
+    `headers` (or an async provider of them, asked again at each resolution) go to the URL's own host only. `trusted`
+    means that the user or the configuration named the URL; other URLs may not lead to private addresses unless
+    `allow_private`. `size` and `etag`, when given, must match what the server says. Memory: one piece per connection.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        trusted: bool,
+        size: int | None = None,
+        etag: str | None = None,
+        headers: Headers | HeaderProvider | None = None,
+        limiter: RateLimiter | None = None,
+        progress: Callable[[int], None] | None = None,
+        allow_private: bool = False,
+        policy: HttpPolicy | None = None,
+        piece: int = PIECE,
+        client: httpx.AsyncClient | None = None,
+    ) -> None:
+        origin(url)
+        self.url = url
+        self.size = size  # learnt by `open` when not given
+        self.retries = 0
+        self._etag = plain_tag(etag)
+        self._policy = policy or HttpPolicy()
+        self._limiter = limiter or RateLimiter()
+        self._progress = progress or (lambda count: None)
+        self._piece = piece
+        self._own_client = client is None
+        self._client = client or http_client(self._policy)
+        guarded = not (trusted or allow_private)
+        self._resolver = Resolver(self._client, url, headers or {}, self._policy, guarded=guarded)
+        self._location: Location | None = None
+        self._resolving = anyio.Lock()
+        self._not_before = 0.0  # monotonic; set by Retry-After, for all connections
+        self._tried: deque[str] = deque(maxlen=TRIED_KEPT)
+
+    async def __aenter__(self) -> RangeSource:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._own_client:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(2.0):  # closing sockets waits for nobody longer
+                await self._client.aclose()
+
+    async def open(self) -> Location:
+        """Resolves the URL and checks size and tag, retrying passing trouble. Raises a `HaliError`."""
+        failures = 0
+        while True:
+            try:
+                return await self._locate()
+            except RetryLater as trouble:
+                failures += 1
+                await self._pause(f"{redacted(self.url)}: {trouble.reason}", failures, trouble.after)
+
+    async def pieces(self, wanted: Iterable[int], sink: Sink) -> None:
+        """Fetches the `wanted` pieces and awaits `sink(index, bytes)` for each; order is not promised.
+
+        `wanted` is consumed lazily, one item when a connection is free, so a generator can hand out work shared with
+        other sources (a server without ranges takes all of it at once). `sink` runs in up to `policy.connections` tasks
+        at a time; its view is valid until it returns. An error of `sink` or a final one of the server ends all of them
+        and is raised as it is.
+        """
+        location = await self.open()
+        queue = iter(wanted)
+        if not location.ranges:
+            await self._stream(location, frozenset(queue), sink)
+            return
+        await self._in_parallel(queue, sink)
+
+    async def _in_parallel(self, queue: Iterator[int], sink: Sink) -> None:
+        count = min(self._policy.connections, piece_count(self._known_size(), self._piece))
+        try:
+            async with anyio.create_task_group() as group:
+                for _ in range(count):
+                    group.start_soon(self._worker, queue, sink)
+        except BaseExceptionGroup as errors:
+            raise _first(errors) from None
+
+    async def _worker(self, queue: Iterator[int], sink: Sink) -> None:
+        buffer: bytearray | None = None
+        for index in queue:
+            offset, size = piece_span(index, self._known_size(), self._piece)
+            if buffer is None:  # not before there is work
+                buffer = bytearray(min(self._piece, self._known_size()))
+            view = memoryview(buffer)[:size]
+            await self._fill(index, offset, view)
+            await sink(index, view)
+
+    async def _fill(self, index: int, offset: int, view: memoryview) -> None:
+        done = failures = 0
+        while done < len(view):
+            attempt = Attempt(view[done:], offset + done)
+            try:
+                await self._read_range(attempt)
+            except RetryLater as trouble:
+                useful = attempt.done >= self._policy.useful_progress
+                failures = 1 if useful else failures + 1
+                await self._pause(f"piece {index} from {redacted(self.url)}: {trouble.reason}", failures, trouble.after)
+            done += attempt.done
+
+    async def _read_range(self, attempt: Attempt) -> None:
+        """Reads what is missing of a piece in one request; `attempt.done` counts what came, also when it raises."""
+        location = await self._locate()
+        await self._respect_retry_after()
+        span = f"bytes={attempt.offset}-{attempt.last}"
+        async with self._resolver.request(location.url, {**location.headers, "range": span}) as response:
+            if location.redirected and (response.status_code in EXPIRED_STATUS or response.is_redirect):
+                self._expire(location)
+                raise RetryLater(f"the redirect expired (HTTP {response.status_code})", after=0.0)
+            refuse_broken_answer(location.url, response)
+            allowed = self._check_range(location, response, attempt)
+            if not await attempt.read(self._body(response), allowed):
+                raise TransferFailed(f"{redacted(self.url)}: more bytes than asked for", retryable=False)
+        if attempt.done < len(attempt.view):
+            raise RetryLater(f"the answer ended after {attempt.done} of {len(attempt.view)} bytes")
+
+    def _check_range(self, location: Location, response: httpx.Response, attempt: Attempt) -> int:
+        """How many bytes this answer may bring; final errors for lies and changed files."""
+        where = redacted(location.url)
+        if response.status_code != 206:
+            raise RetryLater(f"HTTP {response.status_code} instead of 206")
+        span = parse_content_range(response.headers.get("content-range"))
+        fits = span is not None and span[0] == attempt.offset and span[1] <= attempt.last
+        if span is None or not fits or "content-encoding" in response.headers:
+            raise TransferFailed(f"{where}: the answer is not the range asked for", retryable=False)
+        if span[2] is not None and span[2] != self.size:
+            raise self._changed(f"size {self.size} became {span[2]}")
+        if (tag := plain_tag(response.headers.get("etag"))) != location.etag:
+            raise self._changed(f"ETag {location.etag} became {tag}")
+        return span[1] - span[0] + 1
+
+    async def _stream(self, location: Location, wanted: frozenset[int], sink: Sink) -> None:
+        """The whole file in order, for servers without ranges; after a break again, skipping what was delivered."""
+        log.info("http.no_ranges", url=redacted(self.url))
+        left, failures = set(wanted), 0
+        buffer = bytearray(min(self._piece, self._known_size()))
+        while left:
+            before = len(left)
+            try:
+                await self._stream_once(location, left, buffer, sink)
+            except RetryLater as trouble:
+                failures = 1 if len(left) < before else failures + 1
+                await self._pause(f"{redacted(self.url)}: {trouble.reason}", failures, trouble.after)
+                location = await self.open()
+
+    async def _stream_once(self, location: Location, left: set[int], buffer: bytearray, sink: Sink) -> None:
+        await self._respect_retry_after()
+        async with self._resolver.request(location.url, location.headers) as response:
+            if location.redirected and response.status_code in EXPIRED_STATUS:
+                self._expire(location)
+                raise RetryLater(f"the redirect expired (HTTP {response.status_code})", after=0.0)
+            refuse_broken_answer(location.url, response)
+            if response.status_code != 200 or "content-encoding" in response.headers:
+                raise TransferFailed(f"{redacted(location.url)}: not the plain file", retryable=False)
+            if plain_tag(response.headers.get("etag")) != location.etag:
+                raise self._changed("the ETag")
+            body = self._body(response)
+            for index in range(max(left) + 1):
+                _, size = piece_span(index, self._known_size(), self._piece)
+                view = memoryview(buffer)[:size]
+                await body.fill(view)
+                if index in left:
+                    await sink(index, view)
+                    left.discard(index)
+
+    async def _locate(self) -> Location:
+        async with self._resolving:
+            if self._location is None:
+                await self._respect_retry_after()
+                found = await self._resolver.locate()
+                self._accept(found)
+                self._location = found
+            return self._location
+
+    def _accept(self, found: Location) -> None:
+        """Checks a resolution against the caller's expectations and the first resolution; learns size and tag."""
+        if found.size is None and self.size is None:
+            raise TransferFailed(f"{redacted(self.url)}: the server does not say how long the file is", retryable=False)
+        if self.size is None:
+            self.size = found.size
+        if found.size is not None and found.size != self.size:
+            raise self._changed(f"size {self.size} became {found.size}")
+        tag = found.origin_tag or found.etag
+        if self._etag is not None and tag != self._etag:
+            raise self._changed(f"ETag {self._etag} became {tag}")
+        self._etag = tag
+
+    def _body(self, response: httpx.Response) -> Body:
+        return Body(response, self._policy, self._limiter, self._progress)
+
+    def _expire(self, location: Location) -> None:
+        if self._location is location:  # else another connection has already resolved it anew
+            self._location = None
+
+    def _changed(self, what: str) -> TransferFailed:
+        return TransferFailed(
+            f"{redacted(self.url)}: the file on the server is not the expected one ({what})",
+            retryable=False,
+            hint="resolve the model again to get the present revision",
+        )
+
+    async def _respect_retry_after(self) -> None:
+        # The cap bounds it; several connections may move it on while one sleeps.
+        while self._not_before > anyio.current_time():
+            await anyio.sleep_until(self._not_before)
+
+    async def _pause(self, what: str, failures: int, after: float | None) -> None:
+        """Notes a failed attempt and waits, or raises the final error when patience is used up."""
+        self.retries += 1
+        self._tried.append(what)
+        log.debug("http.retry", what=what, failures=failures)
+        if failures >= self._policy.attempts:
+            raise TransferFailed(
+                f"{redacted(self.url)}: given up after {failures} failed attempts in a row",
+                details={"tried": list(self._tried)},
+                hint=f"the last one: {what}",
+            )
+        wait = wait_before_retry(self._policy, failures, after)
+        if after:
+            self._not_before = max(self._not_before, anyio.current_time() + wait)
+        await anyio.sleep(wait)
+
+    def _known_size(self) -> int:
+        if self.size is None:
+            raise TransferFailed(f"{redacted(self.url)}: size not known before open()", retryable=False)
+        return self.size
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The most telling leaf of a group: a `HaliError` if there is one."""
+    leaves: list[BaseException] = []
+    pending: list[BaseException] = [errors]
+    while pending:
+        error = pending.pop(0)
+        if isinstance(error, BaseExceptionGroup):
+            pending.extend(error.exceptions)
+        else:
+            leaves.append(error)
+    return next((leaf for leaf in leaves if isinstance(leaf, HaliError)), leaves[0])

@@ -1,0 +1,258 @@
+"""The Hugging Face hub: what a repository holds and where its bytes are.
+
+The library finds tokens and knows the API; the bytes are `http.py`'s.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import anyio
+import msgspec
+
+from hali.model.errors import HaliError, NotFound, ProtocolError, Refused, TransferFailed, UsageError
+from hali.model.ids import is_hex
+from hali.runtime.log import get_logger
+from hali.transfer.http_guard import origin
+from hali.transfer.http_retry import RETRYABLE_STATUS, HttpPolicy, retry_after, wait_before_retry
+from hali.transfer.hub_choice import HubName, RepoFile, RepoListing, choose, parse_hub_name, quant_of
+
+__all__ = [
+    "Hub",
+    "HubFile",
+    "HubName",
+    "RepoFile",
+    "RepoListing",
+    "SearchHit",
+    "choose",
+    "is_safe_path",
+    "parse_hub_name",
+    "quant_of",
+]
+
+log = get_logger(__name__)
+T = TypeVar("T")
+
+REQUEST_TIMEOUT = 15.0  # one API request; the hub answers in well under a second
+TOTAL_TIMEOUT = 60.0  # with all retries; a person waits at the other end
+MAX_SIZE = 1 << 43  # 8 TiB; the largest files on the hub have 50 GB, a bigger number is a lie
+_TOKEN_HINT = "accept its terms on the hub, then set HF_TOKEN or run `hf auth login`"
+_THREADS = 4  # at a time; a hung one is abandoned at its deadline and must not block the next
+
+
+class HubFile(msgspec.Struct, frozen=True):
+    """Where a file's bytes are: for `RangeSource(url, headers=headers, trusted=True)`."""
+
+    url: str
+    headers: dict[str, str]
+
+
+class SearchHit(msgspec.Struct, frozen=True):
+    """One repository with GGUF files."""
+
+    repo: str
+    downloads: int | None
+    likes: int | None
+    gated: bool
+
+
+class Hub:
+    """One endpoint of the hub. `endpoint` None: HF_ENDPOINT or huggingface.co. `token` None: found as `hf` finds it."""
+
+    def __init__(
+        self, endpoint: str | None = None, *, token: str | bool | None = None, policy: HttpPolicy | None = None
+    ) -> None:
+        if endpoint is not None:
+            origin(endpoint)
+            endpoint = endpoint.rstrip("/")
+        self._endpoint = endpoint
+        self._token = token
+        self._policy = policy or HttpPolicy(attempts=4)
+        self._threads = anyio.CapacityLimiter(_THREADS)
+
+    async def resolve(self, repo: str, revision: str | None = None) -> RepoListing:
+        """The files of `repo` at `revision` (default: main) and the commit they belong to."""
+        return await self._call(repo, lambda: self._listing(repo, revision))
+
+    async def file_source(self, repo: str, commit: str, file: str) -> HubFile:
+        """URL of a file at a commit, and headers with the token if there is one. No network."""
+        return await self._call(repo, lambda: self._source(repo, commit, file))
+
+    async def search(self, query: str, limit: int = 20) -> list[SearchHit]:
+        """Repositories with GGUF files that fit the words, most downloaded first."""
+        return await self._call(f"search {query!r}", lambda: self._search(query, limit))
+
+    # In worker threads, where huggingface_hub is also imported: it takes a few hundred milliseconds.
+
+    def _base(self) -> str:
+        from huggingface_hub import constants
+
+        return self._endpoint or constants.ENDPOINT
+
+    def _safe_token(self) -> str | bool | None:
+        scheme, host, _ = origin(self._base())
+        if scheme == "http" and host not in ("127.0.0.1", "localhost", "::1"):
+            return False  # a token in clear text is everybody's
+        return self._token
+
+    def _headers(self) -> dict[str, str]:
+        from huggingface_hub import utils
+
+        headers: dict[str, str] = utils.build_hf_headers(  # type: ignore[attr-defined]
+            token=self._safe_token(), library_name="hali"
+        )
+        return headers
+
+    def _listing(self, repo: str, revision: str | None) -> RepoListing:
+        from huggingface_hub import HfApi
+
+        api = HfApi(endpoint=self._base(), token=self._safe_token(), library_name="hali")
+        info = api.model_info(repo, revision=revision, files_metadata=True, timeout=REQUEST_TIMEOUT)
+        commit = str(info.sha or "")
+        if not is_hex(commit, 40):
+            raise ProtocolError(f"{repo}: the hub names no commit")
+        files = [_entry(s.rfilename, s.size, s.lfs.sha256 if s.lfs else None) for s in info.siblings or []]
+        if any(file is not None and file.is_gguf and file.size < 0 for file in files):  # mirrors that ignore `blobs`
+            files = self._tree(repo, commit)
+        return RepoListing(repo, commit, tuple(sorted((f for f in files if f is not None and f.size >= 0), key=_order)))
+
+    def _tree(self, repo: str, commit: str) -> list[RepoFile | None]:
+        entries = self._get(f"/api/models/{repo}/tree/{commit}", {"recursive": "1"})
+        files = [e for e in entries if e.get("type") == "file"]
+        return [_entry(e["path"], e.get("size"), (e.get("lfs") or {}).get("oid")) for e in files]
+
+    def _source(self, repo: str, commit: str, file: str) -> HubFile:
+        from huggingface_hub import hf_hub_url
+
+        url = hf_hub_url(repo, file, revision=commit, endpoint=self._base())
+        return HubFile(url, self._headers())
+
+    def _search(self, query: str, limit: int) -> list[SearchHit]:
+        params = {"search": query, "filter": "gguf", "sort": "downloads", "direction": "-1", "limit": str(limit)}
+        found = self._get("/api/models", params)
+        return [
+            SearchHit(str(i["id"]), _count(i.get("downloads")), _count(i.get("likes")), bool(i.get("gated")))
+            for i in found[:limit]
+        ]
+
+    def _get(self, path: str, params: Mapping[str, str]) -> list[dict[str, Any]]:
+        # Not HfApi.list_*: they sleep through Retry-After in the thread, without a bound and without a timeout.
+        from huggingface_hub import get_session, hf_raise_for_status
+
+        url = self._base() + quote(path, safe="/")
+        response = get_session().get(url, headers=self._headers(), params=dict(params), timeout=REQUEST_TIMEOUT)
+        hf_raise_for_status(response)
+        found = response.json()
+        if not isinstance(found, list):
+            raise ProtocolError(f"{path}: the hub's answer is not a list")
+        return found
+
+    # Deadlines and retries
+
+    async def _call(self, what: str, work: Callable[[], T]) -> T:
+        failures = 0
+        try:
+            with anyio.fail_after(TOTAL_TIMEOUT):
+                while True:
+                    result = await anyio.to_thread.run_sync(
+                        _outcome, what, work, abandon_on_cancel=True, limiter=self._threads
+                    )
+                    if not isinstance(result, _Again):
+                        return result
+                    failures += 1
+                    if failures >= self._policy.attempts:
+                        raise result.error
+                    log.debug("hub.retry", what=what, error=str(result.error))
+                    await anyio.sleep(wait_before_retry(self._policy, failures, result.after))
+        except TimeoutError:
+            raise TransferFailed(f"{what}: the hub did not answer within {TOTAL_TIMEOUT:.0f} s") from None
+
+
+class _Again:
+    """Passing trouble: the error to raise when patience ends, and the wait the server asked for."""
+
+    def __init__(self, error: HaliError, after: float | None) -> None:
+        self.error = error
+        self.after = after
+
+
+_import_lock = threading.Lock()
+
+
+def _outcome(what: str, work: Callable[[], T]) -> T | _Again:
+    """Runs `work`; maps what huggingface_hub raises."""
+    with _import_lock:  # its lazy attributes are not safe to load from several threads at once
+        from huggingface_hub import HfApi, errors, get_session  # noqa: F401
+    network = errors.HfHubHTTPError.__mro__[1]  # HTTPError of httpx in huggingface_hub 1, of httpx2 in 2
+    try:
+        return work()
+    except errors.HFValidationError as error:
+        raise UsageError(f"{what}: not a repository name ({error})") from error
+    except errors.HfHubHTTPError as error:
+        return _http_error(what, error)
+    except errors.OfflineModeIsEnabled as error:
+        raise TransferFailed(f"{what}: offline mode is on", hint="unset HF_HUB_OFFLINE", retryable=False) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ProtocolError(f"{what}: the hub's answer makes no sense ({type(error).__name__})") from error
+    except Exception as error:
+        if not isinstance(error, (network, OSError)):
+            raise
+        return _Again(TransferFailed(f"{what}: the hub cannot be reached ({type(error).__name__}: {error})"), None)
+
+
+def _http_error(what: str, error: Any) -> _Again:
+    from huggingface_hub import errors
+
+    response = error.response
+    status = response.status_code if response is not None else 0
+    asked_with_token = "authorization" in response.request.headers if response is not None else False
+    message = response.headers.get("x-error-message", "") if response is not None else ""
+    if isinstance(error, errors.GatedRepoError):
+        raise Refused(f"{what}: a gated repository", hint=_TOKEN_HINT) from error
+    if isinstance(error, errors.RevisionNotFoundError):
+        raise NotFound(f"{what}: no such revision") from error
+    if isinstance(error, errors.EntryNotFoundError):
+        raise NotFound(f"{what}: no such file") from error
+    if status == 401 and asked_with_token:
+        hint = "check HF_TOKEN or run `hf auth login`"
+        raise Refused(f"{what}: the hub does not accept the token", hint=hint) from error
+    if isinstance(error, errors.RepositoryNotFoundError) or status in (401, 404):
+        # To strangers the hub says 401 for repositories that do not exist as for private ones.
+        raise NotFound(
+            f"{what}: no such repository on the hub", hint="check the name; a private one needs HF_TOKEN"
+        ) from error
+    if status == 403:
+        raise Refused(f"{what}: the hub refuses access ({message or 'HTTP 403'})", hint=_TOKEN_HINT) from error
+    failed = TransferFailed(f"{what}: the hub answers HTTP {status}")
+    if status in RETRYABLE_STATUS or status >= 500:
+        return _Again(failed, retry_after(response.headers))
+    raise failed from error
+
+
+def _entry(name: object, size: object, sha256: object) -> RepoFile | None:
+    """A listed file, or None for names that could leave a folder and for sizes that cannot be; unknown size is -1."""
+    if not isinstance(name, str) or not is_safe_path(name):
+        log.warning("hub.bad_file_name", name=repr(name)[:200])
+        return None
+    if size is not None and (not isinstance(size, int) or not 0 <= size <= MAX_SIZE):
+        return None
+    digest = sha256 if isinstance(sha256, str) and is_hex(sha256, 64) else None
+    return RepoFile(name, -1 if size is None else size, digest)
+
+
+def is_safe_path(name: str) -> bool:
+    """True for relative paths without `..`, empty parts, backslashes, drive letters or control characters."""
+    if len(name) > 1024 or "\\" in name or ":" in name or any(ord(c) < 32 or ord(c) == 127 for c in name):
+        return False
+    return all(part not in ("", ".", "..") for part in name.split("/"))
+
+
+def _order(file: RepoFile) -> tuple[int, int, str]:
+    return (0 if file.is_model else 1 if file.is_gguf else 2, file.size, file.name)
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) else None

@@ -1,0 +1,163 @@
+//! What is known of a file: digests of its pieces in any order, and its SHA-256 as far as it goes.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use crate::{
+    error::{Error, Result},
+    layout::piece_count,
+    merkle,
+    piece::{FileDigests, PieceDigests, blake3_of, hash_piece},
+    sha256::{Chain, Hash},
+    source::Source,
+};
+
+struct Known {
+    pieces: BTreeMap<u32, PieceDigests>,
+    chain: Chain,
+}
+
+/// Collects piece digests in any order, from any thread.
+///
+/// Hashing happens outside the locks. `known` is held for table access only; `feeding` is held
+/// while the SHA-256 chain takes a piece, so that one thread at a time moves it.
+pub struct FileState {
+    length: u64,
+    count: u32,
+    known: Mutex<Known>,
+    feeding: Mutex<()>,
+}
+
+/// A panic elsewhere cannot leave the tables half-written: each change is a single store.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl FileState {
+    /// Nothing known yet of a file of `length` bytes.
+    pub fn new(length: u64) -> Result<Self> {
+        let count = piece_count(length)?;
+        let known = Known { pieces: BTreeMap::new(), chain: Chain::new(length) };
+        Ok(Self { length, count, known: Mutex::new(known), feeding: Mutex::new(()) })
+    }
+
+    /// Bytes of the file.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Pieces of the file.
+    pub fn piece_count(&self) -> u32 {
+        self.count
+    }
+
+    /// The SHA-256 chain as it is now; never waits for a piece being fed.
+    pub fn chain(&self) -> Chain {
+        lock(&self.known).chain
+    }
+
+    /// Whether the digests of piece `index` are known.
+    pub fn has(&self, index: u32) -> bool {
+        lock(&self.known).pieces.contains_key(&index)
+    }
+
+    /// The digests of piece `index`, when they are known.
+    pub fn get(&self, index: u32) -> Option<PieceDigests> {
+        lock(&self.known).pieces.get(&index).copied()
+    }
+
+    /// Indices of the known pieces, ascending.
+    pub fn have(&self) -> Vec<u32> {
+        lock(&self.known).pieces.keys().copied().collect()
+    }
+
+    /// Indices of the unknown pieces, ascending.
+    pub fn missing(&self) -> Vec<u32> {
+        let known = lock(&self.known);
+        (0..self.count).filter(|i| !known.pieces.contains_key(i)).collect()
+    }
+
+    /// Whether [`FileState::finish`] will succeed.
+    pub fn complete(&self) -> bool {
+        let known = lock(&self.known);
+        known.pieces.len() == self.count as usize && known.chain.pieces() == self.count
+    }
+
+    /// Takes digests computed elsewhere or earlier; a second record of a piece replaces the first.
+    pub fn record(&self, index: u32, digests: PieceDigests) -> Result<()> {
+        if index >= self.count {
+            return Err(Error::BadIndex { index, count: self.count });
+        }
+        lock(&self.known).pieces.insert(index, digests);
+        Ok(())
+    }
+
+    /// Hashes a piece from memory, records it, and moves the chain when it is next in line.
+    pub fn add(&self, index: u32, data: &[u8]) -> Result<PieceDigests> {
+        let digests = hash_piece(data, index, self.length)?;
+        self.feed(index, data)?;
+        self.record(index, digests)?;
+        Ok(digests)
+    }
+
+    /// Gives the chain piece `index` if that is the next one; says whether it was.
+    pub fn feed(&self, index: u32, data: &[u8]) -> Result<bool> {
+        let _one_at_a_time = lock(&self.feeding);
+        let chain = self.chain();
+        if chain.pieces() != index {
+            return Ok(false);
+        }
+        let fed = chain.fed(data, self.length)?;
+        lock(&self.known).chain = fed;
+        Ok(true)
+    }
+
+    /// Reads the known pieces just beyond the chain from `source` into it; returns the new prefix.
+    ///
+    /// Known pieces must be readable from `source` when this is called.
+    pub fn catch_up(&self, source: &Source) -> Result<u32> {
+        let mut buffer = Vec::new();
+        loop {
+            let next = self.chain().pieces();
+            if next == self.count || !self.has(next) {
+                return Ok(next);
+            }
+            source.read_piece(next, self.length, &mut buffer)?;
+            self.feed(next, &buffer)?;
+        }
+    }
+
+    /// Puts the chain where a saved one was. Trusted: a wrong one gives a wrong SHA-256.
+    pub fn restore_chain(&self, saved: &[u8]) -> Result<()> {
+        let chain = Chain::load(saved, self.count)?;
+        let _one_at_a_time = lock(&self.feeding);
+        lock(&self.known).chain = chain;
+        Ok(())
+    }
+
+    /// The digests of the file, when all pieces are known and in the chain.
+    pub fn finish(&self) -> Result<FileDigests> {
+        let known = lock(&self.known);
+        let (missing, prefix) = (self.count - known.pieces.len() as u32, known.chain.pieces());
+        if missing > 0 || prefix < self.count {
+            return Err(Error::Incomplete { missing, prefix, count: self.count });
+        }
+        let pieces: Vec<_> = known.pieces.values().copied().collect();
+        Ok(assemble(self.length, known.chain.state_bytes(), &pieces))
+    }
+}
+
+/// Joins the digests of all pieces, in order.
+fn assemble(length: u64, sha256: Hash, pieces: &[PieceDigests]) -> FileDigests {
+    let (v2_root, v2_layer) = merkle::root_and_layer(pieces.iter().map(|p| p.root).collect());
+    FileDigests {
+        length,
+        sha256,
+        blake3: blake3_of(pieces.iter().map(|p| p.cv).collect()),
+        sha1_pieces: pieces.iter().flat_map(|p| p.sha1).collect(),
+        v2_root,
+        v2_layer,
+    }
+}

@@ -1,0 +1,92 @@
+"""Doubles for the API's tests: a catalogue in memory and a router that follows a script; a client without sockets."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+
+import anyio
+import httpx
+import pytest
+
+from hali.api import ApiDeps, build_app
+from hali.model.errors import AmbiguousName, NotFound
+from hali.model.generation import Chunk, Done, GenerateRequest, GenerationEvent, Usage
+from hali.pipeline import RouterStats, ServedModel
+
+OWN = "http://127.0.0.1:47433"
+DONE = Done("stop", Usage(prompt_tokens=7, completion_tokens=2, ttft_s=0.1, total_s=0.2))
+TINY = ServedModel("tiny:1m:base:q4_0", "ab" * 32, Path("/models/tiny.gguf"), 1_700_000_000, 1000, ("acme/tiny",))
+OTHER = ServedModel("other:1m:base:q4_0", "cd" * 32, Path("/models/other.gguf"), 1_700_000_001, 2000)
+
+
+class MemoryCatalog:
+    """Two models; `both` is ambiguous."""
+
+    def list(self) -> list[ServedModel]:
+        return [TINY, OTHER]
+
+    def find(self, name: str) -> ServedModel:
+        if name == "both":
+            raise AmbiguousName("both fits two models", choices=[TINY.id, OTHER.id])
+        for model in self.list():
+            if name in (model.id, model.sha256, *model.aliases):
+                return model
+        raise NotFound(f"no model is called {name}")
+
+
+class ScriptedRouter:
+    """Yields `script`; exceptions in it are raised, events waited for."""
+
+    def __init__(self) -> None:
+        self.script: list[GenerationEvent | BaseException | anyio.Event] = [Chunk("Hel", 1), Chunk("lo", 1), DONE]
+        self.asked: list[tuple[str, GenerateRequest]] = []
+        self.keys: list[tuple[str | None, float]] = []
+        self.running = 0
+        self.accepting = True
+
+    async def generate(
+        self, model: str | ServedModel, request: GenerateRequest, *, key=None, deadline=None, weight=1.0
+    ) -> AsyncGenerator[GenerationEvent, None]:
+        self.asked.append((model if isinstance(model, str) else model.id, request))
+        self.keys.append((key, weight))
+        self.running += 1
+        try:
+            for step in self.script:
+                await anyio.lowlevel.checkpoint()
+                if isinstance(step, BaseException):
+                    raise step
+                if isinstance(step, anyio.Event):
+                    await step.wait()
+                else:
+                    yield step
+        finally:
+            self.running -= 1
+
+    def stats(self) -> RouterStats:
+        return RouterStats(self.accepting, self.running, 0, 0, 0, 0, 0)
+
+
+@pytest.fixture
+def router() -> ScriptedRouter:
+    return ScriptedRouter()
+
+
+@pytest.fixture
+def deps(router) -> ApiDeps:
+    return ApiDeps(catalog=MemoryCatalog(), router=router)
+
+
+@pytest.fixture
+def client_of() -> Callable[..., httpx.AsyncClient]:
+    """`client_of(deps)`: a client of an application built with them."""
+
+    def make(deps: ApiDeps, base_url: str = OWN) -> httpx.AsyncClient:
+        return httpx.AsyncClient(transport=httpx.ASGITransport(build_app(deps)), base_url=base_url)
+
+    return make
+
+
+@pytest.fixture
+def client(deps, client_of) -> httpx.AsyncClient:
+    return client_of(deps)

@@ -1,0 +1,48 @@
+"""The identity is made once and kept; the data directory is private."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hali.config.identity import load_or_create, verify
+from hali.config.paths import Paths, from_environment
+from hali.model.errors import ConfigError, HaliError
+
+
+def test_an_identity_is_made_once_private_and_signs(tmp_path: Path) -> None:
+    first, again = load_or_create(tmp_path / "k"), load_or_create(tmp_path / "k")
+    assert first.node_id == again.node_id
+    assert (tmp_path / "k").stat().st_mode & 0o777 == 0o600
+    signature = first.sign(b"x")
+    assert verify(again.public_key, signature, b"x")
+    assert not verify(again.public_key, signature, b"y")
+    assert not verify(b"short", signature, b"x")
+
+
+def test_a_key_that_others_can_read_or_that_is_damaged_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "k"
+    load_or_create(path)
+    path.chmod(0o644)
+    with pytest.raises(ConfigError, match="read by others"):
+        load_or_create(path)
+    path.chmod(0o600)
+    path.write_bytes(b"-----BEGIN")
+    with pytest.raises(ConfigError, match="damaged"):
+        load_or_create(path)
+
+
+def test_hali_home_moves_everything_and_is_private(tmp_path: Path) -> None:
+    paths = from_environment({"HALI_HOME": str(tmp_path / "x")})
+    paths.create()
+    assert paths.home == tmp_path / "x"
+    assert paths.home.stat().st_mode & 0o777 == 0o700
+    assert from_environment({}).home == Path.home() / ".hali"
+    assert paths.models("~/m") == Path.home() / "m"
+
+
+def test_a_data_directory_that_cannot_be_made_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(HaliError, match="cannot create the data directory"):
+        Paths(tmp_path / "file" / "home").create()

@@ -1,0 +1,104 @@
+"""Settings: where values come from, what is refused, what `config show` tells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hali.config.load import find_key, load, parse_text, store
+from hali.config.schema import KEYS, Settings, value_of
+from hali.model.errors import ConfigError, UsageError
+
+
+def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("max_upload_mbps = 1.0\nmax_download_mbps = 1.0\ndaemon_port = 1\n[lan]\nport = 5\n")
+    env = {"HALI_MAX_DOWNLOAD_MBPS": "2", "HALI_DAEMON_PORT": "2"}
+    found = load(path, env, {"daemon_port": "3"})
+    rows = {row["key"]: (row["value"], row["source"]) for row in found.rows()}
+    assert rows["max_upload_mbps"] == (1.0, "file")
+    assert rows["max_download_mbps"] == (2.0, "env")
+    assert rows["daemon_port"] == (3, "flag")
+    assert rows["lan.port"] == (5, "file")
+    assert rows["debug"] == (False, "default")
+
+
+def test_every_key_is_shown_with_doc_source_environment_and_flag() -> None:
+    rows = load(Path("/nonexistent/config.toml"), {}).rows()
+    assert [row["key"] for row in rows] == list(KEYS)
+    for row in rows:
+        assert row["doc"].endswith(".")
+        assert row["source"] == "default"
+        assert row["env"].startswith("HALI_")
+        assert row["flag"].startswith("--")
+        assert isinstance(row["unit"], str)
+
+
+@pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
+def test_every_key_can_be_set_from_the_environment(key: object) -> None:
+    from hali.config.schema import Key
+
+    assert isinstance(key, Key)
+    other = {bool: "true" if key.default is False else "false", int: "1", float: "2.5"}
+    text = other.get(type(key.default), "/elsewhere")
+    text = {"lan.hmac_shared_secret": "ab" * 32, "hf.endpoint": "http://127.0.0.1:1", "daemon_listen_addr": "::1"}.get(key.name, text)
+    found = load(Path("/nonexistent"), {key.env: text})
+    assert found.sources == {key.name: "env"}
+    assert value_of(found.settings, key.name) != key.default
+
+
+def test_the_name_other_tools_use_for_the_hub_is_understood_and_ours_wins() -> None:
+    path = Path("/nonexistent")
+    assert load(path, {"HF_ENDPOINT": "http://mirror"}).settings.hf.endpoint == "http://mirror"
+    both = {"HF_ENDPOINT": "http://mirror", "HALI_HF_ENDPOINT": "http://ours"}
+    assert load(path, both).settings.hf.endpoint == "http://ours"
+
+
+def test_a_secret_is_masked(tmp_path: Path) -> None:
+    store(tmp_path / "c", "lan.hmac_shared_secret", "ab" * 32)
+    rows = {row["key"]: row["value"] for row in load(tmp_path / "c", {}).rows()}
+    assert rows["lan.hmac_shared_secret"] == "********"
+    assert (tmp_path / "c").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("daemon_port", "70000"),
+        ("daemon_port", "http"),
+        ("max_upload_mbps", "-1"),
+        ("debug", "maybe"),
+        ("lan.hmac_shared_secret", "short"),
+        ("hf.endpoint", "ftp://x"),
+        ("engine.slots", "0"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_key_and_reason(key: str, text: str) -> None:
+    with pytest.raises(UsageError, match=key):
+        parse_text(find_key(key), text)
+
+
+def test_an_unknown_key_names_the_nearest() -> None:
+    with pytest.raises(UsageError) as caught:
+        find_key("max_uploads_mbps")
+    assert "max_upload_mbps" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("text", ["nonsense", "debug = 1", "no_such_key = 1", "daemon_port = 'x'", "\x00"])
+def test_a_bad_file_is_a_configuration_error_that_names_it(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"config\.toml"):
+        load(path, {})
+
+
+def test_setting_a_key_keeps_comments_and_unsetting_restores_the_default(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("# mine\ndebug = true # loud\n")
+    store(path, "lan.peers", "a, b:1")
+    assert load(path, {}).settings.lan.peers == ("a", "b:1")
+    store(path, "debug", None)
+    store(path, "lan.peers", None)
+    assert "# mine" in path.read_text()
+    assert load(path, {}).settings == Settings()

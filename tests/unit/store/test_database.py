@@ -1,0 +1,56 @@
+"""The database: migrations, transactions, jobs that survive."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from hali.model.errors import ConfigError, StoreDamaged
+from hali.store.database import MIGRATIONS, Database
+
+
+def test_jobs_and_facts_are_there_after_a_reopen(tmp_path: Path) -> None:
+    first = Database(tmp_path / "d")
+    first.set_state("port", "1")
+    first.set_state("port", "2")
+    first.add_job("a", "pull", "{}")
+    first.add_job("a", "pull", "{}")
+    first.add_job("b", "add", "{}")
+    first.remove_job("b")
+    first.close()
+    again = Database(tmp_path / "d")
+    assert (again.get_state("port"), again.get_state("other")) == ("2", None)
+    assert again.jobs() == [("a", "pull", "{}")]
+    again.close()
+
+
+def test_a_failed_transaction_changes_nothing(tmp_path: Path) -> None:
+    database = Database(tmp_path / "d")
+    with pytest.raises(sqlite3.IntegrityError):
+        _break(database)
+    assert database.jobs() == []
+    database.close()
+
+
+def _break(database: Database) -> None:
+    with database.transaction() as db:
+        db.execute("INSERT INTO job VALUES ('x', 'pull', '{}', 0)")
+        db.execute("INSERT INTO job VALUES ('y', 'no such kind', '{}', 0)")
+
+
+def test_a_database_of_a_newer_hali_is_refused(tmp_path: Path) -> None:
+    Database(tmp_path / "d").close()
+    raw = sqlite3.connect(tmp_path / "d")
+    raw.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    raw.close()
+    with pytest.raises(ConfigError, match="newer hali"):
+        Database(tmp_path / "d")
+
+
+def test_a_file_that_is_no_database_is_reported_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "d").write_bytes(b"not a database, but long enough to be looked at" * 100)
+    with pytest.raises(StoreDamaged) as caught:
+        Database(tmp_path / "d")
+    assert "mv " in str(caught.value.hint)
