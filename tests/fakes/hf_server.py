@@ -1,7 +1,7 @@
 """A local stand-in for the Hugging Face hub and its CDN, as nasty as the real ones by switches (`FakeHub.faults`).
 
-Speaks what the real `huggingface_hub` uses: model info with blobs, tree, search, resolve (HEAD and GET) with its `X-` headers and the
-redirect to a CDN on another origin with a token that may expire, ranges, error codes. For manual use:
+Speaks what the real `huggingface_hub` uses: model info with blobs, tree, search, resolve (HEAD and GET) with its `X-`
+headers and the redirect to a CDN on another origin with a token that may expire, ranges, error codes. For manual use:
 
     python tests/fakes/hf_server.py owner/repo model-Q4_K_M.gguf …     then HF_ENDPOINT=http://127.0.0.1:PORT
 """
@@ -16,7 +16,6 @@ import secrets
 import socket
 import sys
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -50,12 +49,13 @@ class Faults:
     rate: int | None = None  # bytes per second and connection
     no_redirect: bool = False  # files come from the hub itself
     redirect_to: str | None = None  # instead of the CDN
+    no_blobs: bool = False  # model info names files only, as some mirrors do
     refuse: int | None = None  # every request for bytes answers with this status
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Request:
-    """One request as the server saw it; `sent` are body bytes."""
+    """One request as the server saw it, noted before the answer goes out; `sent` are body bytes of a file so far."""
 
     server: str  # hub or cdn
     method: str
@@ -63,7 +63,7 @@ class Request:
     range: str | None
     authorization: str | None
     status: int
-    sent: int
+    sent: int = 0
 
 
 @dataclasses.dataclass
@@ -219,20 +219,16 @@ class _Handler(BaseHTTPRequestHandler):
         self._route()
 
     def _route(self) -> None:
-        self._status, self._sent = 0, 0
         url = urlsplit(self.path)
         path, query = unquote(url.path), parse_qs(url.query)
-        try:
-            if self.role == "cdn":
-                self._cdn(path, query)
-            elif path.startswith("/api/models"):
-                self._api(path.removeprefix("/api/models").strip("/"), query)
-            else:
-                self._resolve(path.strip("/"))
-        finally:
-            with self.hub.lock:
-                seen = (self.headers.get("range"), self.headers.get("authorization"), self._status, self._sent)
-                self.hub.requests.append(Request(self.role, self.command, path, *seen))
+        headers = self.headers.get("range"), self.headers.get("authorization")
+        self._seen = Request(self.role, self.command, path, *headers, status=0)
+        if self.role == "cdn":
+            self._cdn(path, query)
+        elif path.startswith("/api/models"):
+            self._api(path.removeprefix("/api/models").strip("/"), query)
+        else:
+            self._resolve(path.strip("/"))
 
     # The API
 
@@ -251,7 +247,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _search(self, query: dict[str, list[str]]) -> None:
         words = query.get("search", [""])[0].lower()
         found = [
-            {"id": name, "modelId": name, "sha": repo.sha, "downloads": 7, "likes": 1, "tags": ["gguf"], "private": False}
+            {"id": name, "modelId": name, "sha": repo.sha, "downloads": 7, "likes": 1, "tags": ["gguf"]}
             for name, repo in self.hub.repos.items()
             if words in name.lower() and any(file.endswith(".gguf") for file in repo.files)
         ]
@@ -260,7 +256,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _info(self, name: str, revision: str | None, blobs: bool) -> None:
         repo = self._repo(name, revision)
         if repo is not None:
-            siblings = [self._sibling(repo, file, blobs) for file in sorted(repo.files)]
+            siblings = [self._sibling(repo, file, blobs and not self.hub.faults.no_blobs) for file in sorted(repo.files)]
             gated: str | bool = "manual" if repo.gated else False
             body = {"_id": "1", "id": name, "modelId": name, "sha": repo.sha, "siblings": siblings, "gated": gated}
             self._json({**body, "private": repo.private, "tags": ["gguf"], "downloads": 7, "likes": 1})
@@ -377,37 +373,37 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _body(self, repo: Repo, file: str, status: int, head: dict[str, str], offset: int, count: int) -> None:
         faults = self.hub.faults
-        chunked = count > 1 and (faults.end_early is not None or faults.too_long > 0)
-        sending = count - (faults.end_early or 0) if chunked else count
+        early = faults.end_early if faults.end_early is not None and count > 2 * faults.end_early else 0
+        chunked = count > 1 and (early > 0 or faults.too_long > 0)
+        sending = count - early
         head |= {"Transfer-Encoding": "chunked"} if chunked else {"Content-Length": str(count)}
         self._head(status, head)
         if self.command == "HEAD":
             return
-        while self._sent < sending:
-            step = min(CHUNK, sending - self._sent, self._until_trouble())
-            data = self._flipped(repo.read(file, offset + self._sent, step), offset + self._sent)
+        while (done := self._seen.sent) < sending:
+            step = min(CHUNK, sending - done, self._until_trouble(done))
+            data = self._flipped(repo.read(file, offset + done, step), offset + done)
+            self._seen.sent += len(data)
             self._write(data, chunked)
-            self._sent += len(data)
         if chunked:
             self._write(b"x" * faults.too_long, True)
             self.wfile.write(b"0\r\n\r\n")
 
-    def _until_trouble(self) -> int:
+    def _until_trouble(self, done: int) -> int:
         """How many bytes may go before the next cut or stall; cuts and stalls when it is time."""
         faults, allowed = self.hub.faults, CHUNK
         if faults.cut_every is not None:
-            if self._sent >= faults.cut_every and self.hub.spend("cut_times"):
+            if done >= faults.cut_every and self.hub.spend("cut_times"):
                 raise ConnectionAbortedError("cut on purpose")
-            allowed = max(1, min(allowed, faults.cut_every - self._sent)) if self._sent < faults.cut_every else allowed
+            allowed = _up_to(faults.cut_every, done, allowed)
         if faults.stall_after is not None:
-            if self._sent >= faults.stall_after and self.hub.spend("stall_times"):
+            if done >= faults.stall_after and self.hub.spend("stall_times"):
                 self.hub.stopping.wait(60)
                 raise ConnectionAbortedError("stalled on purpose")
-            left = faults.stall_after - self._sent
-            allowed = min(allowed, left) if left > 0 else allowed
+            allowed = _up_to(faults.stall_after, done, allowed)
         if faults.rate is not None:
-            time.sleep(min(CHUNK, faults.rate) / faults.rate)
-            allowed = min(allowed, faults.rate)
+            allowed = min(allowed, max(1, faults.rate // 10))
+            self.hub.stopping.wait(allowed / faults.rate)
         return allowed
 
     def _flipped(self, data: bytes, offset: int) -> bytes:
@@ -425,7 +421,9 @@ class _Handler(BaseHTTPRequestHandler):
     # Answers
 
     def _head(self, status: int, headers: dict[str, str]) -> None:
-        self._status = status
+        self._seen.status = status
+        with self.hub.lock:
+            self.hub.requests.append(self._seen)
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -449,6 +447,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._head(status, head)
         if self.command != "HEAD":
             self.wfile.write(data)
+
+
+def _up_to(mark: int, done: int, allowed: int) -> int:
+    return min(allowed, mark - done) if done < mark else allowed
 
 
 def _is_lfs(file: str) -> bool:

@@ -1,4 +1,4 @@
-"""The HTTP server on real sockets: deadlines, caps, ports, keys, draining. The tokens come from a double; see test_api_openai for real ones."""
+"""The HTTP server on real sockets: deadlines, caps, ports, keys, draining. Tokens come from a double."""
 
 from __future__ import annotations
 
@@ -286,11 +286,11 @@ async def test_a_foreign_host_is_refused_by_the_real_server(deps):
 
 async def test_a_large_body_gets_its_413_and_the_connection_can_be_used_again(deps):
     limits = ApiLimits(body_bytes=100_000)
-    async with serving(dataclasses.replace(deps, limits=limits)) as server:
-        async with httpx.AsyncClient(base_url=server.address) as client:
-            reply = await client.post(CHAT, content=b" " * 5_000_000, headers={"content-type": "application/json"})
-            assert reply.status_code == 413
-            assert (await client.post(CHAT, json=ASK)).status_code == 200
+    limited = dataclasses.replace(deps, limits=limits)
+    async with serving(limited) as server, httpx.AsyncClient(base_url=server.address) as client:
+        reply = await client.post(CHAT, content=b" " * 5_000_000, headers={"content-type": "application/json"})
+        assert reply.status_code == 413
+        assert (await client.post(CHAT, json=ASK)).status_code == 200
 
 
 # --- ports and addresses
@@ -364,21 +364,24 @@ async def test_ipv6_loopback_works(deps):
 # --- the end
 
 
+async def read_stream(address: str, lines: list[str]) -> None:
+    """Ask for a streamed reply and keep its lines."""
+    async with (
+        httpx.AsyncClient(base_url=address) as client,
+        client.stream("POST", CHAT, json={**ASK, "stream": True}) as response,
+    ):
+        lines.extend([line async for line in response.aiter_lines() if line])
+
+
 async def test_open_replies_are_drained(deps, router):
     router.hold = anyio.Event()
     limits = ApiLimits(drain_s=PATIENCE_S)
     lines: list[str] = []
-
-    async def ask(address: str) -> None:
-        async with httpx.AsyncClient(base_url=address) as client:
-            async with client.stream("POST", CHAT, json={**ASK, "stream": True}) as response:
-                lines.extend([line async for line in response.aiter_lines() if line])
-
     async with anyio.create_task_group() as clients:
         server = ApiServer(dataclasses.replace(deps, limits=limits), Bind(port=0))
         async with anyio.create_task_group() as group:
             await group.start(lambda task_status: server.run(task_status=task_status))
-            clients.start_soon(ask, server.address)
+            clients.start_soon(read_stream, server.address, lines)
             await until(lambda: router.running == 1)
             group.cancel_scope.cancel()
             clients.start_soon(_later, router.hold)
@@ -393,16 +396,9 @@ async def _later(event: anyio.Event) -> None:
 async def test_replies_that_take_too_long_end_with_an_error_event(deps, router):
     router.hold = anyio.Event()
     lines: list[str] = []
-
-    async def ask(address: str) -> None:
-        async with httpx.AsyncClient(base_url=address) as client:
-            async with client.stream("POST", CHAT, json={**ASK, "stream": True}) as response:
-                lines.extend([line async for line in response.aiter_lines() if line])
-
-    async with anyio.create_task_group() as clients:
-        async with serving(deps) as server:
-            clients.start_soon(ask, server.address)
-            await until(lambda: router.running == 1)
+    async with anyio.create_task_group() as clients, serving(deps) as server:
+        clients.start_soon(read_stream, server.address, lines)
+        await until(lambda: router.running == 1)
     assert "stopping" in json.loads(lines[-1].removeprefix("data: "))["error"]["message"]
     assert router.running == 0
 
@@ -421,8 +417,10 @@ async def test_a_client_that_hangs_does_not_hold_up_the_end(deps, router):
 async def test_a_client_that_leaves_ends_its_generation(deps, router):
     router.hold = anyio.Event()
     async with serving(deps) as server:
-        async with httpx.AsyncClient(base_url=server.address) as client:
-            async with client.stream("POST", CHAT, json={**ASK, "stream": True}) as response:
-                await anext(response.aiter_lines())
-                assert router.running == 1
+        async with (
+            httpx.AsyncClient(base_url=server.address) as client,
+            client.stream("POST", CHAT, json={**ASK, "stream": True}) as response,
+        ):
+            await anext(response.aiter_lines())
+            assert router.running == 1
         await until(lambda: router.running == 0)

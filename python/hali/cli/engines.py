@@ -24,10 +24,17 @@ def ps(ctx: typer.Context) -> None:
         out.json(engines)
         return
     rows = [
-        (e["model_id"], str(e["pid"]), format_bytes(e["memory_bytes"]) if e["memory_bytes"] else "—", str(e["n_ctx"]), str(e["active"]))
+        (
+            e["model_id"],
+            e["state"],
+            str(e["pid"] or "—"),
+            format_bytes(e["memory_bytes"]) if e["memory_bytes"] else "—",
+            str(e["n_ctx"] or "—"),
+            str(e["active"]),
+        )
         for e in engines
     ]
-    out.table(("MODEL ID", "PID", "MEMORY", "CONTEXT", "ACTIVE"), rows)
+    out.table(("MODEL ID", "STATE", "PID", "MEMORY", "CONTEXT", "ACTIVE"), rows)
 
 
 @app.command()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Command → (module, help). The module has a Typer `app` (a group, or one command). Sorted as `hali --help` shows them.
+    from hali.cli.output import Output
+
+# Command → (module, help). The module has a Typer `app` (a group, or one command). In the order of `hali --help`.
 COMMANDS = {
     "pull": ("hali.cli.pull", "Get a model: by name on the LAN, from Hugging Face, by magnet, .torrent or infohash."),
     "add": ("hali.cli.add", "Import a local model file and share it."),
@@ -25,6 +28,12 @@ COMMANDS = {
     "config": ("hali.cli.config", "Show and change settings."),
     "demo": ("hali.cli.demo", "Two nodes on this machine: share a model, fetch it, chat with it."),
 }
+USAGE = """usage: hali COMMAND [ARGUMENTS]      hali COMMAND --help
+
+Get large language models onto machines, keep them shared, and run them, alone or together."""
+FOOTER = """Every command takes --json, --quiet and --no-color. HALI_HOME chooses the data directory (default ~/.hali).
+Exit codes: 0 ok, 1 failed, 2 usage or ambiguous, 3 not found, 4 not running, 5 verification failed, 6 no space, 7 refused,
+78 bad configuration, 130 interrupted."""
 FLAGS = {"--json": "as_json", "--quiet": "quiet", "-q": "quiet", "--no-color": "no_color"}
 
 
@@ -46,14 +55,15 @@ def _run(args: list[str]) -> int:
     args, flags = _take_flags(args)
     out = Output(**flags)
     try:
-        return _dispatch(args, out)
+        found = _dispatch(args)
+        return _call(*found, out) if found is not None else ExitCode.OK
     except HaliError as exc:
         return out.error(exc)
     except KeyboardInterrupt:
         return out.error(Cancelled("interrupted"))
     except BrokenPipeError:
         # The reader (head, less) has what it wanted; Python must not complain about it at exit either.
-        sys.stdout = None
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
 
 
@@ -71,19 +81,49 @@ def _take_flags(args: list[str]) -> tuple[list[str], dict[str, bool]]:
     return rest, flags
 
 
-def _dispatch(args: list[str], out: object) -> int:
-    import click
+def _dispatch(args: list[str]) -> tuple[str, list[str]] | None:
+    """The command and its arguments; None when help was asked for. UsageError with the nearest names otherwise."""
+    from hali.model.errors import UsageError
 
-    from hali.cli.lazy import root
+    if not args or args[0] in ("--help", "-h", "help"):
+        print(_help())
+        return None
+    name, rest = args[0], args[1:]
+    if name not in COMMANDS:
+        import difflib
 
+        near = difflib.get_close_matches(name, COMMANDS, n=2)
+        hint = f"did you mean {' or '.join(near)}?" if near else "`hali --help` lists the commands"
+        raise UsageError(f"no command {name!r}", hint=hint)
+    return name, rest
+
+
+def _call(name: str, args: list[str], out: Output) -> int:
+    """Import the module of command `name` and run it; returns its exit code."""
+    import importlib
+
+    import typer
+    import typer.main
+
+    from hali.model.errors import UsageError
+
+    command = typer.main.get_command(importlib.import_module(COMMANDS[name][0]).app)
+    nested = getattr(command, "commands", {})
+    if name in nested:  # a module of several commands, not a group
+        command = nested[name]
     try:
-        code = root(COMMANDS).main(args=args, prog_name="hali", standalone_mode=False, obj=out)
-    except click.exceptions.Exit as exc:
-        return exc.exit_code
-    except click.ClickException as exc:
-        from hali.model.errors import UsageError
-
-        raise UsageError(exc.format_message(), hint="`hali --help` shows how") from None
-    except click.Abort:
+        code = command.main(args=args, prog_name=f"hali {name}", standalone_mode=False, obj=out)
+    except typer.Exit as exc:
+        return int(exc.exit_code)
+    except typer.Abort:
         raise KeyboardInterrupt from None
+    except typer.TyperException as exc:
+        message = exc.format_message() if hasattr(exc, "format_message") else str(exc)
+        raise UsageError(message.replace("\n", " "), hint=f"`hali {name} --help` shows how") from None
     return code if isinstance(code, int) else 0
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join([USAGE, "", *lines, "", FOOTER])

@@ -185,7 +185,7 @@ class _Connection:
                 await self._writer.drain()
 
 
-def field(params: Params, name: str, kind: type[Any], default: Any = ...) -> Any:
+def field(params: Params, name: str, kind: Any, default: Any = ...) -> Any:
     """Parameter `name` of a request, checked; UsageError when it is missing or of another type."""
     if name not in params and default is not ...:
         return default

@@ -12,8 +12,8 @@ import msgspec
 
 from hali.daemon.ipc import Emit, Handler, Params, field
 from hali.daemon.node import Node
-from hali.daemon.views import describe_job, describe_model, verified
-from hali.model.errors import UsageError
+from hali.daemon.views import describe_engine, describe_job, describe_model, verified
+from hali.model.errors import NotFound, UsageError
 from hali.model.units import format_duration
 from hali.runtime.channels import Lagged
 from hali.share.job import Job, JobSpec
@@ -155,7 +155,7 @@ class Methods:
         """Delete one model."""
         entry = self._node.library.find(field(params, "model", str))
         meta = entry.record.meta
-        await self._node.engines.stop(meta.model_id)
+        await self._unload(meta.model_id)
         await self._node.library.remove(entry)
         return {"model_id": meta.model_id, "sha256": meta.sha256, "freed": meta.size}
 
@@ -207,9 +207,17 @@ class Methods:
 
     async def ps(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """Models in memory."""
-        return {"engines": [msgspec.to_builtins(row) for row in self._node.engines.list()]}
+        return {"engines": [describe_engine(status) for status in self._node.engines.list()]}
 
     async def unload(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """Unload one model."""
         entry = self._node.library.find(field(params, "model", str))
-        return {"stopped": await self._node.engines.stop(entry.record.meta.model_id)}
+        return {"stopped": await self._unload(entry.record.meta.model_id)}
+
+    async def _unload(self, model_id: str) -> bool:
+        """False when it was not loaded."""
+        try:
+            await self._node.engines.stop(model_id)
+        except NotFound:
+            return False
+        return True

@@ -34,6 +34,7 @@ class LanNeighbours:
                 size=hit.size,
             )
             for hit in hits
+            if hit.sha256_prefix  # nodes of protocol 1 tell no hash, so nothing could be checked against it
         ]
 
 

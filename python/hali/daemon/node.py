@@ -19,8 +19,8 @@ from hali.config.schema import Settings
 from hali.daemon.catalog import LibraryCatalog
 from hali.daemon.neighbours import LanNeighbours, lan_model
 from hali.engine.options import EngineOptions
-from hali.engine.pool import EnginePool
-from hali.model.errors import TransferFailed
+from hali.engine.pool import EnginePool, PoolLimits
+from hali.model.errors import ConfigError, TransferFailed
 from hali.pipeline.router import InferenceRouter
 from hali.runtime.channels import Receiver, Sender, Watch, mailbox
 from hali.runtime.log import get_logger
@@ -88,7 +88,7 @@ class Node:
         self.board = JobBoard(database, sender)
         self.limiter = RateLimiter(self.settings.max_download_mbps * BYTES_PER_MEGABIT)
         self.catalog = LibraryCatalog(self.library)
-        self.engines = EnginePool(engine_options(self.settings), max_engines=self.settings.engine.max_loaded)
+        self.engines = EnginePool(engine_options(self.settings), PoolLimits(max_engines=self.settings.engine.max_loaded))
         self.router = InferenceRouter(self.catalog, self.engines)
         self._keys = tuple(keys)
         self.supervisor = Supervisor(self._specs())
@@ -116,15 +116,13 @@ class Node:
         return Published(self._lan_service, self.lan)  # type: ignore[arg-type]
 
     def _lan_service(self) -> LanAnnouncer:
-        session = self.torrents.value
-        port = session.port if session is not None else 0
-        self.database.set_state(PORT_STATE, str(port))
-        lan = self.settings.lan
-        secret = bytes.fromhex(lan.hmac_shared_secret) if lan.hmac_enabled else None
-        options = LanOptions(port=lan.port, peers=lan.peers, hmac_secret=secret)
-        announcer = LanAnnouncer(self.identity.private_key, port, options)
+        announcer = LanAnnouncer(self.identity, lan_options(self.settings), self._torrent_port)
         announcer.set_models([lan_model(record) for record in self._shared])
         return announcer
+
+    def _torrent_port(self) -> int:
+        session = self.torrents.value
+        return session.port if session is not None else 0
 
     def _acquisition(self) -> Service:
         neighbours = LanNeighbours(self.lan)
@@ -191,7 +189,7 @@ class Node:
     async def preload(self, model: str) -> None:
         """Load a model before the first request asks for it; NotFound, ModelLoadFailed."""
         served = self.catalog.find(model)
-        await self.engines.get(served.id, served.path)
+        await self.engines.load(served.id, served.path)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -228,3 +226,12 @@ def torrent_options(settings: Settings, remembered_port: int) -> TorrentOptions:
     )
 
 
+def lan_options(settings: Settings) -> LanOptions:
+    """The announcer's own options from the keys `lan.*`; ConfigError when HMAC is on without a secret."""
+    lan = settings.lan
+    if lan.hmac_enabled and not lan.hmac_shared_secret:
+        raise ConfigError(
+            "lan.hmac_enabled needs lan.hmac_shared_secret",
+            hint="`openssl rand -hex 32` makes one; set the same on every node",
+        )
+    return LanOptions(port=lan.port, peers=lan.peers, secret=bytes.fromhex(lan.hmac_shared_secret) if lan.hmac_enabled else None)

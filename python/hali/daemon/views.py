@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hali.engine.pool import EngineStatus
 from hali.model.digests import FileDigests
 from hali.model.units import piece_count
 from hali.share.acquire import describe
@@ -41,4 +42,20 @@ def describe_job(job: Job) -> dict[str, Any]:
         "rate": progress.rate,
         "peers": progress.peers,
         "sources": progress.sources,
+    }
+
+
+def describe_engine(status: EngineStatus) -> dict[str, Any]:
+    """A model in memory, for `hali ps`."""
+    info, stats = status.info, status.stats
+    return {
+        "model_id": status.model_id,
+        "state": status.state,
+        "pid": info.pid if info is not None else None,
+        "n_ctx": info.n_ctx if info is not None else None,
+        "memory_bytes": stats.rss_bytes,
+        "active": status.active,
+        "idle_s": status.idle_s,
+        "prompt_tokens": stats.prompt_tokens,
+        "completion_tokens": stats.completion_tokens,
     }

@@ -56,13 +56,13 @@ class IncomingFile:
         tag: str | None = None,
         streaming: bool = True,
         writable: bool = True,
-    ) -> Self:
+    ) -> IncomingFile:
         """Go on with what is there or begin anew. NoSpace before the first byte if the disk cannot take the rest.
 
         `writable=False` for a file that is whole already and only to be hashed.
         """
 
-        def prepare() -> Self:
+        def prepare() -> IncomingFile:
             journal = Journal.open(directory / JOURNAL, length, sha256=sha256, tag=tag)
             try:
                 incoming = cls(directory / name, length, journal, streaming=streaming, writable=writable)

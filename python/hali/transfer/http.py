@@ -242,9 +242,7 @@ class RangeSource:
         )
 
     async def _respect_retry_after(self) -> None:
-        # The cap bounds it; several connections may move it on while one sleeps.
-        while self._not_before > anyio.current_time():
-            await anyio.sleep_until(self._not_before)
+        await anyio.sleep(max(0.0, self._not_before - anyio.current_time()))
 
     async def _pause(self, what: str, failures: int, after: float | None) -> None:
         """Notes a failed attempt and waits, or raises the final error when patience is used up."""

@@ -123,7 +123,7 @@ class LanAnnouncer:
     async def query(self, text: str, timeout: float = 1.0) -> list[LanEntry]:
         """Who has `text` (part of a model id, SHA-256, infohash)? What is known at once, else the answers to a query.
 
-        Returns as soon as there is a hit (for a text a moment later, as other models may fit it too), empty after `timeout`.
+        Returns as soon as there is a hit (for a text a moment later: other models may fit too), empty after `timeout`.
         """
         wants = wants_for(text)
         if not wants:

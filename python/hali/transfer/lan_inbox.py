@@ -24,7 +24,7 @@ MAX_NONCES = 256
 
 
 class Question(msgspec.Struct, frozen=True):
-    """A verified query: what it asks, where to answer by unicast (None: by multicast), and with how many bytes at most."""
+    """A verified query: what it asks, where to answer by unicast (None: multicast), with how many bytes at most."""
 
     packet: Packet
     reply_to: tuple[str, int] | None
@@ -98,9 +98,9 @@ class Inbox:
         digest = int.from_bytes(hashlib.blake2b(datagram, digest_size=8).digest())
         if packed(host) not in packet.addresses:
             raise Malformed("address")
-        verdict = self._index.judge(node, packet, wall=wall, echoed=self._echoes(packet, now))
+        verdict = self._index.judge(node, packet, digest, wall=wall, echoed=self._echoes(packet, now))
         if verdict is Verdict.DUPLICATE:
-            self._index.add_duplicate(node, host, digest)
+            self._index.add_duplicate(node, host)
         if verdict is not Verdict.ACCEPT and self._index.session_of(node) == packet.session:
             raise Malformed(verdict.value)
         self._check_sender(received, now)

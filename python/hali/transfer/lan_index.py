@@ -1,13 +1,12 @@
 """What other nodes say they have: bounded, replay-proof, and free of I/O (times are handed in).
 
-**Replay.** A packet of the known session must have a higher sequence than the last one. Another session of a known node
-must have a later epoch, the packets of an unknown node (and of a later session) a time close to ours. Wall clocks may be
-wrong, so neither is the last word: a packet that fails these tests is not believed, but its node is asked to show that it
-is alive (a query with a fresh nonce), and a packet that echoes a nonce of ours is believed whatever the clocks say. So a
-node that restarts with its clock set back is heard again within a second, and a recording is not.
+**Replay.** A packet of the known session must have a higher sequence than the last one. Another session of a known
+node must have a later epoch, the packets of an unknown node (and of a later session) a time close to ours. Clocks may be wrong, so neither is the last word: a packet that fails these tests is not believed, but its node is asked to show
+that it is alive (a query with a fresh nonce), and a packet that echoes a nonce of ours is believed whatever the clocks
+say. So a node that restarts with its clock set back is heard again within a second, and a recording is not.
 
-**Addresses.** Only the source address of a verified packet is used, and only if the signed message lists it: a recording
-sent from another host points nowhere.
+**Addresses.** Only the source address of a verified packet is used, and only if the signed message lists it: a
+recording sent from another host points nowhere.
 """
 
 from __future__ import annotations
@@ -31,6 +30,7 @@ MAX_NODES_PER_ADDRESS = 32  # daemons on one machine; a liar with one address ge
 MAX_MODELS_PER_NODE = 4096
 MAX_MODELS = 16_384  # about 10 MB in all
 MAX_ENDPOINTS = 8
+RECENT = 32  # datagrams remembered per node: a burst that arrives a second time over another interface
 MIN_HEX_TEXT = 8  # from this length on, a text of hex digits may also be the start of a hash
 
 Endpoint = tuple[str, int]
@@ -75,7 +75,7 @@ class _Node(msgspec.Struct):
     protocol: int
     address: str  # first source address; what MAX_NODES_PER_ADDRESS counts
     sequence: int = -1
-    digest: int = 0  # hash of the last accepted datagram
+    recent: dict[int, None] = msgspec.field(default_factory=dict)  # hashes of the last accepted datagrams
     seen: float = 0.0
     port: int = 0
     hosts: dict[str, None] = msgspec.field(default_factory=dict)
@@ -101,13 +101,13 @@ class LanIndex:
         """Models of all nodes, counted per node."""
         return self._models
 
-    def judge(self, node: bytes, packet: Packet, *, wall: float, echoed: bool) -> Verdict:
+    def judge(self, node: bytes, packet: Packet, digest: int, *, wall: float, echoed: bool) -> Verdict:
         """What the sequence rules say; changes nothing, so it may be asked before the signature is checked."""
         known = self._nodes.get(node)
         if known is not None and packet.session == known.session:
             if packet.sequence > known.sequence:
                 return Verdict.ACCEPT
-            return Verdict.DUPLICATE if packet.sequence == known.sequence else Verdict.REPLAYED
+            return Verdict.DUPLICATE if digest in known.recent else Verdict.REPLAYED
         if echoed:
             return Verdict.ACCEPT
         fresh = abs(wall - packet.time) <= FRESH
@@ -120,12 +120,10 @@ class LanIndex:
         known = self._nodes.get(node)
         return None if known is None else known.session
 
-    def add_duplicate(self, node: bytes, source: str, digest: int) -> None:
-        """Notes one more address of a node when a datagram equal to its last accepted one came from there."""
+    def add_duplicate(self, node: bytes, source: str) -> None:
+        """Notes one more address of a node: one of its accepted datagrams came from there as well."""
         known = self._nodes.get(node)
-        if known is None or known.digest != digest or source in known.hosts:
-            return
-        if len(known.hosts) < MAX_ENDPOINTS:
+        if known is not None and source not in known.hosts and len(known.hosts) < MAX_ENDPOINTS:
             known.hosts[source] = None
             self._changed()
 
@@ -134,7 +132,9 @@ class LanIndex:
         known = self._node(node, packet.session, packet.epoch, 2, source)
         if known is None:
             return False
-        known.sequence, known.digest, known.seen = packet.sequence, digest, now
+        known.sequence, known.seen, known.recent[digest] = packet.sequence, now, None
+        if len(known.recent) > RECENT:
+            del known.recent[next(iter(known.recent))]
         if len(known.hosts) < MAX_ENDPOINTS:
             known.hosts[source] = None
         if packet.kind == Kind.GOODBYE:

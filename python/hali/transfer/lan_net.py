@@ -1,8 +1,8 @@
 """Network interfaces and the UDP sockets of LAN announcements. Nothing here blocks; nothing here knows packets.
 
-Two kinds of sockets. The *shared* ones are bound to the announcement port and join the groups; any number of daemons on a
-machine may have them, and each hears every multicast. A unicast datagram to that port reaches only one of them, so whatever
-wants an answer is sent from the daemon's *own* sockets on a free port, and unicast answers go there.
+Two kinds of sockets. The *shared* ones are bound to the announcement port and join the groups; any number of daemons on
+a machine may have them, and each hears every multicast. A unicast datagram to that port reaches only one of them, so
+whatever wants an answer is sent from the daemon's *own* sockets on a free port, and unicast answers go there.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class LanModel(msgspec.Struct, frozen=True):
 
 
 class Speaker:
-    """Builds signed datagrams of one session. Sequence numbers are drawn when one is made: make them in sending order."""
+    """Builds signed datagrams of one session. A sequence number is drawn when one is made: make them in order."""
 
     def __init__(self, signer: Signer, secret: bytes | None) -> None:
         self._signer = signer

@@ -1,8 +1,8 @@
 """LAN packets, version 2: signed MessagePack of at most 1,200 bytes.
 
 A datagram is the array `[body, signature, mac]`. `body` is a MessagePack array itself (`Packet`), carried as a byte
-string: signature (Ed25519) and MAC (HMAC-SHA256, empty when not used) cover those bytes as sent. The MAC also covers the
-signature. New fields may be appended to `Packet` and `Model`; readers ignore what they do not know.
+string: signature (Ed25519) and MAC (HMAC-SHA256, empty when not used) cover those bytes as sent, the MAC the signature
+too. New fields may be appended to `Packet` and `Model`; readers ignore what they do not know.
 """
 
 from __future__ import annotations
@@ -179,7 +179,9 @@ def pack_addresses(addresses: Iterable[str]) -> tuple[bytes, ...]:
     return tuple(packed)[:MAX_ADDRESSES]
 
 
-def split_models(models: Sequence[Model], base: Packet, *, mac_used: bool, limit: int = MAX_PACKET) -> list[list[Model]]:
+def split_models(
+    models: Sequence[Model], base: Packet, *, mac_used: bool, limit: int = MAX_PACKET
+) -> list[list[Model]]:
     """Shares out `models` so that each share, put into `base`, stays within `limit` bytes. Empty list for no models."""
     room = limit - _overhead(base, mac_used)
     shares: list[list[Model]] = []
@@ -203,7 +205,7 @@ def pad(packet: Packet, *, mac_used: bool, to: int = MAX_PACKET) -> Packet:
 
 
 def _overhead(packet: Packet, mac_used: bool) -> int:
-    """Upper bound of the datagram's bytes without further models: lengths and counters may grow by their widest form."""
+    """Upper bound of the datagram's bytes without further models: counters may still grow to their widest form."""
     code = MAC if mac_used else 0
     widest = 8 * 4 + 2 * 3 + 5 + 5 + 5  # sequence, round, epoch, time; part, parts; three length prefixes
     return len(_encode(packet)) + SIGNATURE + code + 1 + 3 + 2 + 2 + widest

@@ -23,7 +23,12 @@ ROUTES: dict[tuple[str, str], str] = {
     ("POST", "/v1/chat/completions"): "/v1/chat/completions",
 }
 # … and requests that end in errors: those answers must not be open to strangers either.
-ERRORS = [("GET", "/nosuch"), ("GET", "/v1/models/nosuch"), ("DELETE", "/v1/models"), ("OPTIONS", "/v1/chat/completions")]
+ERRORS = [
+    ("GET", "/nosuch"),
+    ("GET", "/v1/models/nosuch"),
+    ("DELETE", "/v1/models"),
+    ("OPTIONS", "/v1/chat/completions"),
+]
 ALL = [(method, path) for (method, _), path in ROUTES.items()] + [
     ("HEAD", path) for (method, _), path in ROUTES.items() if method == "GET"
 ]

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from hali.model.errors import EngineCrashed, EngineFailed, HaliError, ModelLoadFailed, NotFound, Overloaded, UsageError
@@ -121,7 +122,7 @@ async def test_closing_the_generator_stops_the_engine_within_100_ms(catalog, eng
             assert engines.running == 1
         with anyio.fail_after(0.1):
             while not idle(router, engines):
-                await anyio.sleep(0)
+                await anyio.lowlevel.checkpoint()
         assert router.stats().cancelled == 1
 
 
@@ -198,11 +199,10 @@ async def test_the_end_of_the_service_refuses_the_waiting_and_ends_the_running(c
         except HaliError as error:
             failures.append(error)
 
-    async with anyio.create_task_group() as group:
-        async with running(router):
-            group.start_soon(ask)
-            group.start_soon(ask)
-            await until(lambda: (engines.running, router.stats().queued) == (1, 1))
+    async with anyio.create_task_group() as group, running(router):
+        group.start_soon(ask)
+        group.start_soon(ask)
+        await until(lambda: (engines.running, router.stats().queued) == (1, 1))
     assert [type(error) for error in failures] == [Overloaded, Overloaded]
     assert idle(router, engines)
 
@@ -221,7 +221,7 @@ ENDINGS = {
 @pytest.mark.parametrize("leave_after", [None, 0, 1])
 @pytest.mark.parametrize("ending", list(ENDINGS))
 async def test_every_permit_comes_back_whatever_happens(catalog, engines, ending, leave_after):
-    """More requests than permits, each ending in `ending` or left by its reader: afterwards all permits can be had again."""
+    """More requests than permits, each ending in `ending` or left by its reader: then all permits can be had again."""
     script = ENDINGS[ending]
     if script == "load":
         engines.load_errors = [ModelLoadFailed("bad file") for _ in range(6)]

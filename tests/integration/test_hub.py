@@ -1,0 +1,172 @@
+"""Resolving repositories through the real huggingface_hub against a fake hub."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+
+from hali.model.errors import HaliError, NotFound, ProtocolError, Refused, TransferFailed, UsageError
+from hali.transfer.http import RangeSource
+from hali.transfer.http_retry import HttpPolicy
+from hali.transfer.hub import Hub, choose
+from tests.fakes.hf_server import FakeHub
+
+FAST = HttpPolicy(attempts=3, backoff_first=0.01, backoff_cap=0.05)
+FILES = {"m-Q8_0.gguf": b"8" * 3000, "m-Q4_K_M.gguf": b"4" * 2000, "mmproj-m-f16.gguf": b"p", "README.md": b"hi"}
+
+
+@pytest.fixture(autouse=True)
+def no_token_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_STORED_TOKENS_PATH", str(tmp_path / "tokens"))
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeHub]:
+    with FakeHub() as running:
+        running.add("o/r-GGUF", dict(FILES))
+        running.add("o/gated", dict(FILES), gated=True)
+        running.add("o/private", dict(FILES), private=True)
+        yield running
+
+
+async def failure(hub: Hub, repo: str, revision: str | None = None) -> HaliError:
+    with pytest.raises(HaliError) as caught, anyio.fail_after(20):
+        await hub.resolve(repo, revision)
+    return caught.value
+
+
+async def test_a_repository_is_listed_at_its_commit_models_first_smallest_first(fake: FakeHub) -> None:
+    listing = await Hub(fake.url).resolve("o/r-GGUF")
+    assert listing.commit == fake.repos["o/r-GGUF"].sha
+    assert [f.name for f in listing.files] == ["m-Q4_K_M.gguf", "m-Q8_0.gguf", "mmproj-m-f16.gguf", "README.md"]
+    best = choose(listing)
+    assert (best.size, best.sha256) == (2000, hashlib.sha256(FILES["m-Q4_K_M.gguf"]).hexdigest())
+    assert listing.files[-1].sha256 is None
+
+
+async def test_a_resolved_file_can_be_fetched_and_has_the_promised_hash(fake: FakeHub) -> None:
+    hub = Hub(fake.url, token=FakeHub.TOKEN)
+    listing = await hub.resolve("o/gated")
+    best = choose(listing)
+    where = await hub.file_source(listing.repo, listing.commit, best.name)
+    got = bytearray()
+
+    async def sink(index: int, view: memoryview) -> None:
+        got.extend(view)
+
+    options = {"headers": where.headers, "size": best.size, "etag": best.sha256}
+    async with RangeSource(where.url, trusted=True, **options) as source:
+        await source.pieces([0], sink)
+    assert hashlib.sha256(got).hexdigest() == best.sha256
+
+
+async def test_a_revision_is_resolved_to_itself(fake: FakeHub) -> None:
+    sha = fake.repos["o/r-GGUF"].sha
+    assert (await Hub(fake.url).resolve("o/r-GGUF", sha)).commit == sha
+
+
+async def test_what_does_not_exist_is_not_found(fake: FakeHub) -> None:
+    assert isinstance(await failure(Hub(fake.url), "o/nope"), NotFound)
+    assert isinstance(await failure(Hub(fake.url, token=FakeHub.TOKEN), "o/nope"), NotFound)
+    assert "revision" in str(await failure(Hub(fake.url), "o/r-GGUF", "nope"))
+
+
+async def test_a_private_repository_looks_missing_and_the_hint_names_the_token(fake: FakeHub) -> None:
+    error = await failure(Hub(fake.url), "o/private")
+    assert isinstance(error, NotFound)
+    assert "HF_TOKEN" in str(error.hint)
+    assert (await Hub(fake.url, token=FakeHub.TOKEN).resolve("o/private")).models
+
+
+async def test_a_wrong_token_is_refused_and_not_retried(fake: FakeHub) -> None:
+    error = await failure(Hub(fake.url, token="hf_wrong"), "o/r-GGUF")
+    assert isinstance(error, Refused)
+    assert len(fake.requests) == 1
+
+
+async def test_a_bad_name_is_a_usage_error_without_a_request(fake: FakeHub) -> None:
+    assert isinstance(await failure(Hub(fake.url), "not a name"), UsageError)
+    assert fake.requests == []
+
+
+async def test_a_busy_hub_is_asked_again_when_it_says_so(fake: FakeHub) -> None:
+    fake.faults.api_busy, fake.faults.retry_after = 2, "0"
+    assert (await Hub(fake.url, policy=FAST).resolve("o/r-GGUF")).models
+    fake.faults.api_busy = 99
+    error = await failure(Hub(fake.url, policy=FAST), "o/r-GGUF")
+    assert isinstance(error, TransferFailed)
+    assert "429" in str(error)
+
+
+async def test_a_hub_that_is_not_there_is_a_failed_transfer() -> None:
+    with FakeHub() as gone:
+        url = gone.url
+    assert isinstance(await failure(Hub(url, policy=FAST), "o/r"), TransferFailed)
+
+
+async def test_offline_mode_is_named(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    error = await failure(Hub(fake.url), "o/r-GGUF")
+    assert "HF_HUB_OFFLINE" in str(error.hint)
+
+
+async def test_names_that_leave_a_folder_and_impossible_sizes_are_left_out(fake: FakeHub) -> None:
+    fake.add("o/evil", {"../../x.gguf": b"1", "a/../b.gguf": b"2", "ok.gguf": b"3"})
+    assert [f.name for f in (await Hub(fake.url).resolve("o/evil")).files] == ["ok.gguf"]
+    fake.faults.size_lie = -5
+    assert (await Hub(fake.url).resolve("o/evil")).files == ()
+
+
+async def test_an_answer_without_a_commit_is_a_broken_protocol(fake: FakeHub) -> None:
+    fake.repos["o/r-GGUF"].sha = "main"
+    assert isinstance(await failure(Hub(fake.url), "o/r-GGUF"), ProtocolError)
+
+
+async def test_a_mirror_that_tells_no_sizes_is_asked_for_the_tree(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake.faults.no_blobs = True
+    listing = await Hub(fake.url).resolve("o/r-GGUF")
+    assert choose(listing).size == 2000
+    assert choose(listing).sha256 == hashlib.sha256(FILES["m-Q4_K_M.gguf"]).hexdigest()
+
+
+async def test_search_finds_repositories_with_gguf_files(fake: FakeHub) -> None:
+    fake.add("o/other-GGUF", {"x.safetensors": b"1"})
+    hits = await Hub(fake.url).search("gguf", 5)
+    assert [h.repo for h in hits] == ["o/r-GGUF"]
+    assert await Hub(fake.url).search("nothing like it") == []
+
+
+async def test_the_endpoint_comes_from_huggingface_hub_when_none_is_given(
+    fake: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", fake.url)
+    assert (await Hub().resolve("o/r-GGUF")).models
+
+
+async def test_a_token_is_not_sent_over_plain_http_to_other_machines() -> None:
+    where = await Hub("http://mirror.example", token="hf_x").file_source("o/r", "main", "m.gguf")
+    assert "authorization" not in where.headers
+    where = await Hub("https://mirror.example", token="hf_x").file_source("o/r", "main", "m.gguf")
+    assert where.headers["authorization"] == "Bearer hf_x"
+
+
+def test_an_endpoint_that_is_no_web_address_is_a_usage_error() -> None:
+    with pytest.raises(UsageError):
+        Hub("ftp://x")
+
+
+async def test_the_fake_satisfies_the_librarys_own_download(fake: FakeHub, tmp_path: Path) -> None:
+    from huggingface_hub import HfApi
+
+    def download() -> bytes:
+        path = HfApi(endpoint=fake.url).hf_hub_download("o/r-GGUF", "m-Q8_0.gguf", cache_dir=tmp_path)
+        return Path(path).read_bytes()
+
+    assert await anyio.to_thread.run_sync(download) == FILES["m-Q8_0.gguf"]

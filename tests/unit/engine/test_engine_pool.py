@@ -1,0 +1,234 @@
+"""The pool without llama.cpp: one start for all, room made by age, nothing forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+from typing import Any, cast
+
+import anyio
+import pytest
+
+from hali.engine.options import EngineOptions, EngineStats
+from hali.engine.pool import EnginePool, PoolLimits
+from hali.engine.process import EngineProcess
+from hali.model.errors import Cancelled, EngineCrashed, ModelLoadFailed, NotFound, Overloaded
+from hali.model.generation import Chunk, Done, EngineInfo, GenerateRequest, GenerationEvent, Usage
+
+REQUEST = GenerateRequest(prompt="x")
+DEADLINE_S = 10.0
+
+
+class FakeEngine:
+    """An engine that answers one chunk when `gate` opens."""
+
+    made: list[FakeEngine]
+    fail_with: Exception | None = None
+    rss = 100
+
+    def __init__(self, model_id: str) -> None:
+        self.model_id = model_id
+        self.info: EngineInfo | None = None
+        self.progress = 0.0
+        self.loaded, self.gate = anyio.Event(), anyio.Event()
+        self.starts = self.stops = 0
+        self.alive = False
+        type(self).made.append(self)
+
+    async def start(self, path: Path, options: EngineOptions) -> EngineInfo:
+        self.starts += 1
+        await self.loaded.wait()
+        if self.fail_with is not None:
+            raise self.fail_with
+        self.alive = True
+        self.info = EngineInfo(self.model_id, 1, 64, 1, 10, 2, 0, 2, "llama")
+        return self.info
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerationEvent]:
+        if not self.alive:
+            raise EngineCrashed("gone")
+        yield Chunk("hi", 1)
+        await self.gate.wait()
+        yield Done("stop", Usage(1, 1, 0.1, 0.2))
+
+    async def stop(self, *, drain: bool = False) -> None:
+        self.stops += 1
+        self.alive = False
+
+    def stats(self) -> EngineStats:
+        return EngineStats(rss_bytes=self.rss)
+
+
+@pytest.fixture
+def fakes(monkeypatch: pytest.MonkeyPatch) -> list[FakeEngine]:
+    monkeypatch.setattr(FakeEngine, "made", [], raising=False)
+    return FakeEngine.made
+
+
+def pool(**limits: Any) -> EnginePool:
+    launch = cast(Callable[[str], EngineProcess], FakeEngine)
+    return EnginePool(limits=PoolLimits(**{"keep_alive_s": None, **limits}), launch=launch)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with anyio.fail_after(DEADLINE_S):
+        while not condition():
+            await anyio.sleep(0.001)
+
+
+async def load(engines: EnginePool, fakes: list[FakeEngine], name: str) -> FakeEngine:
+    async with anyio.create_task_group() as group:
+        group.start_soon(engines.load, name, Path(name))
+        await until(lambda: any(fake.model_id == name and fake.starts for fake in fakes))
+        fake = next(fake for fake in reversed(fakes) if fake.model_id == name)
+        fake.loaded.set()
+    return fake
+
+
+async def test_requests_that_come_together_share_one_start(fakes: list[FakeEngine]) -> None:
+    async with pool() as engines, anyio.create_task_group() as group:
+        for _ in range(5):
+            group.start_soon(engines.load, "m", Path("m"))
+        await until(lambda: len(fakes) == 1 and fakes[0].starts == 1)
+        assert [status.state for status in engines.list()] == ["loading"]
+        fakes[0].loaded.set()
+        await until(lambda: engines.info("m") is not None)
+    assert len(fakes) == 1
+    assert fakes[0].stops == 1
+
+
+async def test_who_asked_first_may_give_up_while_others_wait(fakes: list[FakeEngine]) -> None:
+    async with pool() as engines:
+        with anyio.move_on_after(0.01):
+            await engines.load("m", Path("m"))
+        fakes[0].loaded.set()
+        assert (await engines.load("m", Path("m"))).model_id == "m"
+        assert fakes[0].starts == 1
+
+
+async def test_a_failed_start_fails_all_who_waited_and_the_next_request_tries_again(fakes: list[FakeEngine]) -> None:
+    async with pool() as engines:
+        errors = []
+
+        async def ask() -> None:
+            with pytest.raises(ModelLoadFailed) as caught:
+                await engines.load("m", Path("m"))
+            errors.append(caught.value)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask)
+            group.start_soon(ask)
+            await until(lambda: bool(fakes))
+            fakes[0].fail_with = ModelLoadFailed("bad file")
+            fakes[0].loaded.set()
+        assert len(errors) == 2
+        assert engines.list() == []
+        await load(engines, fakes, "m")
+        assert len(fakes) == 2
+
+
+async def test_after_a_crash_the_next_request_starts_a_new_engine(fakes: list[FakeEngine]) -> None:
+    async with pool() as engines:
+        (await load(engines, fakes, "m")).alive = False
+        assert engines.info("m") is None
+        assert engines.list() == []
+        await load(engines, fakes, "m")
+        assert [fake.starts for fake in fakes] == [1, 1]
+
+
+async def test_the_idle_engine_longest_unused_makes_room(fakes: list[FakeEngine]) -> None:
+    async with pool(max_engines=2) as engines:
+        first = await load(engines, fakes, "a")
+        second = await load(engines, fakes, "b")
+        await engines.load("a", Path("a"))  # "a" was used after "b"
+        await load(engines, fakes, "c")
+        assert (first.stops, second.stops) == (0, 1)
+        assert [status.model_id for status in engines.list()] == ["a", "c"]
+
+
+async def test_a_busy_engine_is_never_stopped_for_another(fakes: list[FakeEngine]) -> None:
+    async with pool(max_engines=1) as engines:
+        busy = await load(engines, fakes, "a")
+        replies = engines.generate("a", Path("a"), REQUEST)
+        assert await anext(replies) == Chunk("hi", 1)
+        assert engines.list()[0].active == 1
+        assert engines.list()[0].idle_s is None
+        with pytest.raises(Overloaded) as caught:
+            await engines.load("b", Path("b"))
+        assert caught.value.retryable
+        busy.gate.set()
+        assert isinstance(await anext(replies), Done)
+        await replies.aclose()
+        await load(engines, fakes, "b")
+        assert busy.stops == 1
+
+
+async def test_memory_limits_make_room_too_but_one_model_may_always_try(
+    fakes: list[FakeEngine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    big = tmp_path / "big"
+    big.write_bytes(bytes(80))
+    async with pool(max_engines=9, memory_bytes=150) as engines:
+        first = await load(engines, fakes, "a")
+        async with anyio.create_task_group() as group:
+            group.start_soon(engines.load, "b", big)
+            await until(lambda: len(fakes) == 2 and fakes[1].starts == 1)
+            fakes[1].loaded.set()
+        assert first.stops == 1
+        assert [status.model_id for status in engines.list()] == ["b"]
+
+
+async def test_an_engine_nobody_uses_is_stopped_after_its_time(fakes: list[FakeEngine]) -> None:
+    async with pool(keep_alive_s=0.05) as engines:
+        fake = await load(engines, fakes, "m")
+        await until(lambda: fake.stops == 1)
+        assert engines.list() == []
+
+
+async def test_an_engine_in_use_outlives_its_time(fakes: list[FakeEngine]) -> None:
+    async with pool(keep_alive_s=0.05) as engines:
+        fake = await load(engines, fakes, "m")
+        replies = engines.generate("m", Path("m"), REQUEST)
+        await anext(replies)
+        await anyio.sleep(0.2)  # four times its time: nothing must happen, so there is no condition to wait for
+        assert fake.stops == 0
+        await replies.aclose()
+        await until(lambda: fake.stops == 1)
+
+
+async def test_stop_ends_a_loading_engine_and_who_waits_for_it_hears_so(fakes: list[FakeEngine]) -> None:
+    async with pool() as engines:
+
+        async def ask() -> None:
+            with pytest.raises(Cancelled):
+                await engines.load("m", Path("m"))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask)
+            await until(lambda: bool(fakes) and fakes[0].starts == 1)
+            await engines.stop("m")
+        assert engines.list() == []
+
+
+async def test_stopping_what_does_not_run_is_not_found(fakes: list[FakeEngine]) -> None:
+    async with pool() as engines:
+        with pytest.raises(NotFound):
+            await engines.stop("m")
+
+
+async def test_leaving_the_pool_stops_all_also_after_an_error(fakes: list[FakeEngine]) -> None:
+    with pytest.raises(ExceptionGroup):
+        async with pool() as engines:
+            await load(engines, fakes, "a")
+            await load(engines, fakes, "b")
+            raise ValueError("of the owner")
+    assert [fake.stops for fake in fakes] == [1, 1]
+
+
+async def test_a_cancelled_owner_leaves_no_engine(fakes: list[FakeEngine]) -> None:
+    with anyio.CancelScope() as scope:
+        async with pool() as engines:
+            await load(engines, fakes, "a")
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert fakes[0].stops == 1

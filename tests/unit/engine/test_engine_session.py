@@ -1,0 +1,78 @@
+"""What becomes of sampled tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hali.engine.schedule import Work
+from hali.engine.session import Session
+from hali.model.generation import Chunk, Done, SamplingParams, Usage
+
+
+class NoSampler:
+    def sample(self, ctx: Any, row: int) -> int:
+        raise AssertionError("not asked here")
+
+    def close(self) -> None:
+        return None
+
+
+def session(n_ctx: int = 100, **sampling: Any) -> Session:
+    times = iter(range(100))
+    return Session(
+        b"s" * 16,
+        [1, 2, 3],
+        SamplingParams(**sampling),
+        stops=("<eos>",),
+        n_ctx=n_ctx,
+        sampler=NoSampler(),
+        clock=lambda: float(next(times)),
+    )
+
+
+def test_a_token_becomes_a_chunk() -> None:
+    assert session().accept(7, b"hi", False) == [Chunk("hi", 1)]
+
+
+def test_tokens_without_text_are_counted_with_the_next_text() -> None:
+    one = session()
+    llama = "🦙".encode()
+    assert one.accept(7, llama[:2], False) == []
+    assert one.accept(8, llama[2:], False) == [Chunk("🦙", 2)]
+
+
+def test_the_models_own_end_is_a_stop_and_is_not_counted() -> None:
+    one = session()
+    one.accept(7, b"hi", False)
+    assert one.accept(2, b"", True) == [Done("stop", Usage(3, 1, 1.0, 2.0))]
+
+
+def test_a_stop_string_of_the_chat_format_ends_the_reply() -> None:
+    assert session().accept(7, b"hi<eos>", False) == [Chunk("hi", 1), Done("stop", Usage(3, 1, 1.0, 2.0))]
+
+
+def test_max_tokens_ends_with_length_and_gives_out_what_was_held_back() -> None:
+    one = session(max_tokens=2, stop=("END",))
+    assert one.accept(7, b"the", False) == [Chunk("the", 1)]
+    events = one.accept(8, b" EN", False)
+    assert events[0] == Chunk(" EN", 1)
+    assert isinstance(events[1], Done) and events[1].reason == "length"
+
+
+def test_the_context_bounds_a_reply_without_max_tokens() -> None:
+    one = session(n_ctx=5)
+    one.accept(7, b"a", False)
+    assert isinstance(one.accept(8, b"b", False)[-1], Done)
+
+
+def test_a_reply_cancelled_before_its_first_token_has_no_ttft() -> None:
+    assert session().finish("cancelled") == [Done("cancelled", Usage(3, 0, None, 1.0))]
+
+
+def test_a_session_that_was_put_back_computes_all_its_text_again() -> None:
+    one = session()
+    one.key, one.done = 4, 3
+    one.accept(7, b"a", False)
+    assert one.work() == Work(4, 3, 1, decoding=True)
+    one.done = 0
+    assert one.work() == Work(4, 0, 4, decoding=False)

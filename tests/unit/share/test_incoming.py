@@ -1,0 +1,129 @@
+"""A file on its way in: pieces in any order, restarts, power cuts, no space."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from hali.model.errors import NoSpace, VerificationFailed
+from hali.model.units import PIECE, piece_span
+from hali.share.incoming import IncomingFile
+from hali.store import journal
+
+LENGTH = 3 * PIECE + 12_345
+
+
+@pytest.fixture(scope="module")
+def content() -> bytes:
+    block = hashlib.sha256(b"hali").digest() * 4096
+    return b"".join(block + bytes([n % 251]) * 7 for n in range(LENGTH // len(block) + 1))[:LENGTH]
+
+
+def piece(content: bytes, index: int) -> bytes:
+    offset, size = piece_span(index, LENGTH)
+    return content[offset : offset + size]
+
+
+async def write(incoming: IncomingFile, content: bytes, indices: Sequence[int]) -> None:
+    for index in indices:
+        await incoming.write_piece(index, piece(content, index))
+
+
+async def opened(tmp_path: Path, **options: object) -> IncomingFile:
+    return await IncomingFile.open(tmp_path, "m.gguf", LENGTH, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2]])
+@pytest.mark.parametrize("streaming", [True, False])
+async def test_pieces_in_any_order_give_the_right_file_and_hash(
+    tmp_path: Path, content: bytes, order: list[int], streaming: bool
+) -> None:
+    with await opened(tmp_path, streaming=streaming) as incoming:
+        await write(incoming, content, order)
+        digests = await incoming.finish()
+    assert digests.sha256 == hashlib.sha256(content).digest()
+    assert digests.sha1_pieces == b"".join(hashlib.sha1(piece(content, i)).digest() for i in range(4))
+    assert (tmp_path / "m.gguf").read_bytes() == content
+
+
+async def test_a_restart_goes_on_where_it_stopped_and_hashes_nothing_again(
+    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with await opened(tmp_path) as incoming:
+        await write(incoming, content, [0, 1, 3])
+    with await opened(tmp_path) as again:
+        assert again.missing == [2]
+        assert again.hasher.prefix == 2  # the SHA-256 of the prefix was kept as well
+        monkeypatch.setattr(again.hasher.native.__class__, "hash_piece_at", None, raising=False)
+        await write(again, content, [2])
+        assert (await again.finish()).sha256 == hashlib.sha256(content).digest()
+        assert again.rechecked == 0
+
+
+async def test_after_a_power_cut_only_pieces_that_still_hash_right_are_believed(
+    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with await opened(tmp_path) as incoming:
+        await write(incoming, content, [0, 1, 2])
+    with (tmp_path / "m.gguf").open("r+b") as file:  # a page that was never written out
+        file.seek(PIECE + 5)
+        file.write(b"\0" * 4096)
+    monkeypatch.setattr(journal, "boot_id", lambda: "another boot")
+    with await opened(tmp_path) as again:
+        assert again.missing == [1, 3]
+        assert again.rechecked == 3
+        await write(again, content, [1, 3])
+        assert (await again.finish()).sha256 == hashlib.sha256(content).digest()
+
+
+async def test_a_piece_that_is_not_what_was_promised_is_not_put_on_record(tmp_path: Path, content: bytes) -> None:
+    with await opened(tmp_path) as incoming:
+        with pytest.raises(VerificationFailed) as caught:
+            await incoming.adopt_piece(1, lambda digests: digests.sha1 == hashlib.sha1(piece(content, 1)).digest())
+        assert caught.value.details == {"pieces": [1]}
+        assert incoming.missing == [0, 1, 2, 3]
+
+
+async def test_another_pinned_hash_or_source_begins_anew(tmp_path: Path, content: bytes) -> None:
+    with await opened(tmp_path, sha256="ab") as incoming:
+        await write(incoming, content, [0])
+    with await opened(tmp_path, sha256="cd") as again:
+        assert again.missing == [0, 1, 2, 3]
+
+
+async def test_too_little_space_is_told_before_the_first_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=LENGTH))
+    with pytest.raises(NoSpace, match="needs"):
+        await opened(tmp_path)
+
+
+async def test_a_full_disk_on_the_way_is_a_clear_error_and_keeps_what_is_there(
+    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with await opened(tmp_path) as incoming:
+        await write(incoming, content, [0])
+
+        def full(fd: int, data: bytes, offset: int) -> int:
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pwrite", full)
+            with pytest.raises(NoSpace, match="disk full"):
+                await write(incoming, content, [1])
+    with await opened(tmp_path) as again:
+        assert again.missing == [1, 2, 3]
+
+
+async def test_a_symlink_planted_as_the_target_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    (tmp_path / "m.gguf").symlink_to(victim)
+    with pytest.raises(Exception, match=r"m\.gguf"):
+        await opened(tmp_path)
+    assert victim.read_bytes() == b"precious"
