@@ -256,7 +256,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _info(self, name: str, revision: str | None, blobs: bool) -> None:
         repo = self._repo(name, revision)
         if repo is not None:
-            siblings = [self._sibling(repo, file, blobs and not self.hub.faults.no_blobs) for file in sorted(repo.files)]
+            siblings = [
+                self._sibling(repo, file, blobs and not self.hub.faults.no_blobs) for file in sorted(repo.files)
+            ]
             gated: str | bool = "manual" if repo.gated else False
             body = {"_id": "1", "id": name, "modelId": name, "sha": repo.sha, "siblings": siblings, "gated": gated}
             self._json({**body, "private": repo.private, "tags": ["gguf"], "downloads": 7, "likes": 1})

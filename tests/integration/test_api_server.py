@@ -6,7 +6,7 @@ import dataclasses
 import json
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -210,7 +210,7 @@ async def test_a_slow_engine_is_not_a_slow_client(deps, router):
 
 
 async def test_above_the_cap_only_control_routes_are_served_and_above_the_reserve_nothing(deps):
-    limits = ApiLimits(per_loopback=2, reserved=1, header_s=5)
+    limits = ApiLimits(per_loopback=2, reserved=1, header_s=60)
     async with serving(dataclasses.replace(deps, limits=limits)) as server:
         async with connected(server), connected(server):
             await until(lambda: len(server.connections) == 2)
@@ -282,6 +282,12 @@ async def test_a_foreign_host_is_refused_by_the_real_server(deps):
         assert (await client.get("/health")).status_code == 200
         assert (await client.get("/health", headers={"host": f"localhost:{port}"})).status_code == 200
         assert (await client.get("/health", headers={"host": f"evil.example:{port}"})).status_code == 403
+
+
+async def test_a_declared_size_over_the_limit_is_refused_before_the_body_is_sent(deps):
+    async with serving(deps) as server, connected(server) as stream:
+        await stream.send(head(server, "POST", CHAT, "Content-Type: application/json", "Content-Length: 9000000"))
+        assert (await stream.receive()).startswith(b"HTTP/1.1 413")
 
 
 async def test_a_large_body_gets_its_413_and_the_connection_can_be_used_again(deps):
@@ -403,15 +409,18 @@ async def test_replies_that_take_too_long_end_with_an_error_event(deps, router):
     assert router.running == 0
 
 
-async def test_a_client_that_hangs_does_not_hold_up_the_end(deps, router):
+async def test_a_client_that_hangs_does_not_hold_up_the_end(deps, router, caplog):
     router.chunks = [Chunk("x" * 65536, 1)] * 1000
     limits = ApiLimits(drain_s=0.2, write_s=60)
-    with anyio.fail_after(PATIENCE_S):
-        async with serving(dataclasses.replace(deps, limits=limits)) as server, connected(server) as stream:
-            body = json.dumps({**ASK, "stream": True}).encode()
-            more = ["Content-Type: application/json", f"Content-Length: {len(body)}"]
-            await stream.send(head(server, "POST", CHAT, *more) + body)
-            await until(lambda: router.running == 1)
+    async with AsyncExitStack() as outlives_the_server:
+        with anyio.fail_after(PATIENCE_S):
+            async with serving(dataclasses.replace(deps, limits=limits)) as server:
+                stream = await outlives_the_server.enter_async_context(connected(server))
+                body = json.dumps({**ASK, "stream": True}).encode()
+                more = ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+                await stream.send(head(server, "POST", CHAT, *more) + body)
+                await until(lambda: router.running == 1)
+    assert "timeout graceful shutdown exceeded" not in caplog.text  # uvicorn had no task left to cancel
 
 
 async def test_a_client_that_leaves_ends_its_generation(deps, router):

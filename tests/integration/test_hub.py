@@ -129,7 +129,9 @@ async def test_an_answer_without_a_commit_is_a_broken_protocol(fake: FakeHub) ->
     assert isinstance(await failure(Hub(fake.url), "o/r-GGUF"), ProtocolError)
 
 
-async def test_a_mirror_that_tells_no_sizes_is_asked_for_the_tree(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_mirror_that_tells_no_sizes_is_asked_for_the_tree(
+    fake: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fake.faults.no_blobs = True
     listing = await Hub(fake.url).resolve("o/r-GGUF")
     assert choose(listing).size == 2000

@@ -15,16 +15,16 @@ from hali._version import __version__
 from hali.api.base import ApiDeps
 from hali.api.chat import chat_completions
 from hali.api.gate import Gate
-from hali.api.problems import json_response, problem
+from hali.api.problems import json_response, problem, status_of
 from hali.model.errors import HaliError, NotFound, UsageError
 from hali.pipeline.base import ServedModel
+from hali.runtime.log import get_logger
+
+log = get_logger(__name__)
 
 
 def build_app(deps: ApiDeps) -> Starlette:
-    """The whole HTTP API.
-
-    Where a key is required is `deps.require_key`'s to say; `ApiServer` sets it by the address it binds.
-    """
+    """The whole HTTP API. Whether a key is needed is in `deps`; `ApiServer` sets it by the address it binds."""
     routes = [
         Route("/", index, methods=["GET"]),
         Route("/health", health, methods=["GET"]),
@@ -79,6 +79,8 @@ def _model(model: ServedModel) -> dict[str, Any]:
 
 async def _hali_problem(_: Request, error: Exception) -> Response:
     assert isinstance(error, HaliError)
+    if status_of(error) >= 500:
+        log.warning("api.failed", code=error.code, error=str(error))
     return problem(error)
 
 

@@ -45,10 +45,7 @@ async def chat_completions(request: Request) -> Response:
 
 
 class EventStream(Response):
-    """Server-sent events.
-
-    An error before the first event is an HTTP error, one after it an event; then the stream ends whole.
-    """
+    """Server-sent events. An error before the first is an HTTP error, one after it an event; then the stream ends."""
 
     def __init__(self, events: AsyncGenerator[bytes, None], replies: OpenReplies) -> None:
         self.status_code = 200

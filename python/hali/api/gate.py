@@ -1,12 +1,13 @@
-"""The one door all requests pass: Host, Origin, key, content type.
+"""The one door all requests pass: Host, Origin, key, content type; also the last net for errors.
 
-And the last net for errors. Outside of routing, so errors pass it too.
+It stands outside of routing, so that answers to wrong paths and methods pass it too.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import time
 from functools import lru_cache
 
 from starlette.requests import ClientDisconnect
@@ -27,10 +28,7 @@ _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 
 class Gate:
-    """ASGI middleware.
-
-    Authorises on `scope["path"]` and raw headers only, never on a URL rebuilt from Host (CVE-2026-48710).
-    """
+    """ASGI middleware. Decides by `scope["path"]` and raw headers, not by a URL rebuilt from Host (CVE-2026-48710)."""
 
     def __init__(self, app: ASGIApp, deps: ApiDeps) -> None:
         self._app = app
@@ -44,7 +42,7 @@ class Gate:
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
             return
-        door = _Door(send)
+        door, began = _Door(send), time.monotonic()
         try:
             self._check(scope)
             await self._app(scope, receive, door.send)
@@ -56,6 +54,11 @@ class Gate:
         except Exception as bug:  # the border: the client gets a 500 without our internals, the log gets everything
             log.error("api.broken", exc=bug, path=repr(scope["path"]))
             await self._answer(door, Failed("internal error", code="internal"), scope, receive)
+        finally:
+            seconds = round(time.monotonic() - began, 3)
+            log.debug(
+                "api.request", method=scope["method"], path=repr(scope["path"]), status=door.status, seconds=seconds
+            )
 
     async def _answer(self, door: _Door, error: HaliError, scope: Scope, receive: Receive) -> None:
         if door.started:
@@ -76,9 +79,9 @@ class Gate:
             _must_be_json(headers)
 
     def _identify(self, headers: RawHeaders) -> ApiKey | None:
-        """The key of the request.
+        """The key of the request, None if it is not one of ours; `Refused` where one is required.
 
-        Where none is required any is accepted, as OpenAI clients must send one; a known one names its owner.
+        Where none is required (loopback) any is accepted, as OpenAI clients must send one; a known one names its owner.
         """
         sent = values(headers, b"authorization")
         scheme, _, secret = sent[0].partition(b" ") if len(sent) == 1 else (b"", b"", b"")
@@ -102,12 +105,17 @@ class _Door:
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self.started = False
+        self.status: int | None = None  # None until the answer has begun
+
+    @property
+    def started(self) -> bool:
+        """An answer has begun; no other can be sent."""
+        return self.status is not None
 
     async def send(self, message: Message) -> None:
         """See the class."""
         if message["type"] == "http.response.start":
-            self.started = True
+            self.status = message["status"]
             present = {name.lower() for name, _ in message.get("headers", ())}
             added = [header for header in SECURITY_HEADERS if header[0] not in present]
             message = {**message, "headers": [*message.get("headers", ()), *added]}
@@ -115,9 +123,10 @@ class _Door:
 
 
 def _must_be_json(headers: RawHeaders) -> None:
-    """A form or text/plain is what a page of another site can send without asking (CORS preflight).
+    """`UsageError` (415) for everything else.
 
-    Compressed bodies can be bombs.
+    A form or text/plain is what a page of another site can send without asking first (CORS preflight); a compressed
+    body can be a bomb.
     """
     types = values(headers, b"content-type")
     if len(types) != 1 or types[0].split(b";")[0].strip().lower() != b"application/json":

@@ -25,10 +25,7 @@ Phase = Literal["headers", "body", "other"]
 
 
 class GuardedProtocol(H11Protocol):
-    """One connection.
-
-    Evicted when headers, body or a lagging reader take longer than allowed; reading goes on while replying.
-    """
+    """One connection; evicted when headers, body or a lagging reader take longer than allowed."""
 
     limits: ClassVar[ApiLimits]
     open: ClassVar[Connections]
@@ -110,6 +107,9 @@ class GuardedProtocol(H11Protocol):
     def _evict(self, reason: str) -> None:
         log.info("api.evicted", address=self._address, reason=reason)
         self.transport.abort()  # not close: that would wait for the reader
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """An upgrade that is not offered is ignored (RFC 9110, 7.8). No warning: strangers could fill the log."""
 
     def send_400_response(self, msg: str) -> None:
         """Bytes that are not HTTP get the same body and headers as every other error."""

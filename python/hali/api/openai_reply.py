@@ -31,7 +31,7 @@ class Frame(msgspec.Struct, frozen=True):
 
     @classmethod
     def new(cls, model: ServedModel) -> Frame:
-        """A fresh id.
+        """For a new reply.
 
         The fingerprint changes with the file and with hali, as either may change the answer to the same seed.
         """

@@ -1,8 +1,7 @@
 """Which Host and Origin a request may carry. Pure. Names are compared as whole strings, never by prefix or suffix.
 
 A page on another site can make the browser send requests here (CSRF) or let its own name resolve to 127.0.0.1 (DNS
-rebinding):
-the first carries a foreign Origin, Referer or Sec-Fetch-Site, the second a foreign Host.
+rebinding): the first carries a foreign Origin, Referer or Sec-Fetch-Site, the second a foreign Host.
 """
 
 from __future__ import annotations

@@ -60,10 +60,7 @@ class ApiServer:
         return self._address
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Serve until cancelled, then let open replies end.
-
-        `PortInUse`, `ConfigError` when it cannot listen as configured.
-        """
+        """Serve until cancelled, then let open replies end; `PortInUse`, `ConfigError` if it cannot listen as told."""
         if self._deps.require_key and not self._deps.keys:
             raise ConfigError(f"the API on {self._bind.host} requires a key, and there is none")
         with listen(self._bind) as sock:
@@ -109,7 +106,8 @@ class ApiServer:
             http=protocol(limits, self.connections),
             ws="none",
             lifespan="off",
-            log_config=None,  # uvicorn's loggers pass to ours
+            log_config=None,  # its loggers pass to ours …
+            log_level="error",  # … but not a line for each bad request
             access_log=False,
             proxy_headers=False,
             server_header=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from hali.config import load as config
@@ -17,35 +18,39 @@ def _library() -> tuple[Library, Paths]:
     paths = from_environment()
     settings = config.load(paths.config).settings
     store = ModelStore(paths.models(settings.models_dir))
-    return Library(store, paths.torrents, announce=lambda _: None), paths
+    library = Library(store, paths.torrents, announce=lambda _: None)
+    library.scan()
+    return library, paths
 
 
-def models() -> list[dict[str, Any]]:
+def models() -> dict[str, Any]:
     """As the IPC method `models`."""
     library, _ = _library()
-    library.scan()
-    return [describe_model(library, entry) for entry in library.entries()]
+    return {"models": [describe_model(library, entry) for entry in library.entries()]}
 
 
-def info(name: str) -> dict[str, Any]:
+def info(model: str) -> dict[str, Any]:
     """As the IPC method `info`."""
     library, _ = _library()
-    return describe_model(library, library.find(name))
+    return describe_model(library, library.find(model))
 
 
-def verify(name: str) -> dict[str, Any]:
+def verify(model: str) -> dict[str, Any]:
     """As the IPC method `verify`."""
     library, paths = _library()
-    entry = library.find(name)
+    entry = library.find(model)
     with exclusive(paths):
         digests = asyncio.run(library.verify(entry))
     return verified(entry, digests)
 
 
-def remove(name: str) -> dict[str, Any]:
+def remove(model: str) -> dict[str, Any]:
     """As the IPC method `rm`."""
     library, paths = _library()
-    entry = library.find(name)
+    entry = library.find(model)
     with exclusive(paths):
         asyncio.run(library.remove(entry))
     return {"model_id": entry.record.meta.model_id, "sha256": entry.record.meta.sha256, "freed": entry.record.meta.size}
+
+
+METHODS: dict[str, Callable[..., dict[str, Any]]] = {"models": models, "info": info, "verify": verify, "rm": remove}

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hali.cli import control, local
+from hali.cli import control
 from hali.cli.output import Output, current
 from hali.model.errors import NotRunning, UsageError
 from hali.model.units import format_bytes
@@ -15,12 +15,14 @@ app = typer.Typer(add_completion=False)
 Model = Annotated[str, typer.Argument(help="Model id (or a unique part), SHA-256 or infohash (or a prefix), or file name.")]
 
 
-def _ask(method: str, **params: Any) -> dict[str, Any] | None:
-    """The daemon's answer, or None when there is no daemon."""
+def _ask(method: str, **params: Any) -> dict[str, Any]:
+    """The daemon's answer, or, when there is no daemon, the same read from disk."""
     try:
         client = control.connect()
     except NotRunning:
-        return None
+        from hali.cli import local  # reads torrents, so it loads libtorrent, which a command with a daemon need not wait for
+
+        return local.METHODS[method](**params)
     with client:
         return client.call(method, timeout=None, **params)
 
@@ -29,8 +31,7 @@ def _ask(method: str, **params: Any) -> dict[str, Any] | None:
 def list_models(ctx: typer.Context) -> None:
     """Models of this node."""
     out = current(ctx)
-    answer = _ask("models") or {"models": local.models()}
-    models = answer["models"]
+    models = _ask("models")["models"]
     if out.as_json:
         out.json(models)
     elif not models:
@@ -44,7 +45,7 @@ def list_models(ctx: typer.Context) -> None:
 def info(ctx: typer.Context, model: Model) -> None:
     """Everything known about one model."""
     out = current(ctx)
-    found = _ask("info", model=model) or local.info(model)
+    found = _ask("info", model=model)
     if out.as_json:
         out.json(found)
         return
@@ -64,13 +65,13 @@ def verify(
     out = current(ctx)
     if every == (model is not None):
         raise UsageError("give a model or --all")
-    names = [m["sha256"] for m in (_ask("models") or {"models": local.models()})["models"]] if every else [str(model)]
+    names = [m["sha256"] for m in _ask("models")["models"]] if every else [str(model)]
     for name in names:
         _verify(out, name)
 
 
 def _verify(out: Output, name: str) -> None:
-    result = _ask("verify", model=name) or local.verify(name)
+    result = _ask("verify", model=name)
     out.result(result, f"{result['model_id']}: ok, {result['pieces']} pieces, sha256 {result['sha256']}")
 
 
@@ -82,8 +83,8 @@ def rm(
 ) -> None:
     """Delete a model from this node."""
     out = current(ctx)
-    found = _ask("info", model=model) or local.info(model)
+    found = _ask("info", model=model)
     if out.interactive and not yes:
         typer.confirm(f"Delete {found['model_id']} ({format_bytes(found['size'])})?", abort=True, err=True)
-    result = _ask("rm", model=found["sha256"]) or local.remove(found["sha256"])
+    result = _ask("rm", model=found["sha256"])
     out.result(result, f"Removed {found['model_id']}, {format_bytes(found['size'])} free again.")

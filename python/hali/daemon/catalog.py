@@ -19,21 +19,22 @@ class LibraryCatalog:
 
     def list(self) -> Sequence[ServedModel]:
         """All models that can answer, by name."""
-        return [_served(entry) for entry in self._library.entries() if _usable(entry)]
+        return [served(entry) for entry in self._library.entries() if _usable(entry)]
 
     def find(self, name: str) -> ServedModel:
         """The one model `name` means; NotFound, AmbiguousName, Refused when it is damaged."""
         entry = self._library.find(name)
         if not _usable(entry):
             raise Refused(f"{entry.record.meta.model_id} is {entry.state}: {entry.error or 'not verified'}", hint="`hali verify` or pull it again")
-        return _served(entry)
+        return served(entry)
 
 
 def _usable(entry: Entry) -> bool:
     return entry.trusted and entry.record.meta.files[0].lower().endswith(".gguf")
 
 
-def _served(entry: Entry) -> ServedModel:
+def served(entry: Entry) -> ServedModel:
+    """The model of `entry` as the router and the engines know it."""
     meta = entry.record.meta
     created = calendar.timegm(time.strptime(meta.downloaded_at, "%Y-%m-%dT%H:%M:%SZ"))
     return ServedModel(meta.model_id, meta.sha256, entry.record.path, created, meta.size, (meta.files[0],))

@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import msgspec
 
+from hali.daemon.catalog import served
 from hali.daemon.ipc import Emit, Handler, Params, field
 from hali.daemon.node import Node
 from hali.daemon.views import describe_engine, describe_job, describe_model, verified
@@ -130,8 +131,8 @@ class Methods:
             "uptime": format_duration(time.monotonic() - self._started),
             "down_rate": totals.down_rate if totals else 0,
             "up_rate": totals.up_rate if totals else 0,
-            "down_total": totals.down_total if totals else 0,
-            "up_total": totals.up_total if totals else 0,
+            "down_total": totals.downloaded if totals else 0,
+            "up_total": totals.uploaded if totals else 0,
             "models": models,
             "inference": msgspec.to_builtins(node.router.stats()),
         }
@@ -155,7 +156,7 @@ class Methods:
         """Delete one model."""
         entry = self._node.library.find(field(params, "model", str))
         meta = entry.record.meta
-        await self._unload(meta.model_id)
+        await self._unload(entry)
         await self._node.library.remove(entry)
         return {"model_id": meta.model_id, "sha256": meta.sha256, "freed": meta.size}
 
@@ -212,12 +213,12 @@ class Methods:
     async def unload(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """Unload one model."""
         entry = self._node.library.find(field(params, "model", str))
-        return {"stopped": await self._unload(entry.record.meta.model_id)}
+        return {"stopped": await self._unload(entry)}
 
-    async def _unload(self, model_id: str) -> bool:
+    async def _unload(self, entry: Entry) -> bool:
         """False when it was not loaded."""
         try:
-            await self._node.engines.stop(model_id)
+            await self._node.engines.stop(served(entry).engine_name)
         except NotFound:
             return False
         return True

@@ -189,7 +189,7 @@ class Node:
     async def preload(self, model: str) -> None:
         """Load a model before the first request asks for it; NotFound, ModelLoadFailed."""
         served = self.catalog.find(model)
-        await self.engines.load(served.id, served.path)
+        await self.engines.load(served.engine_name, served.path)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

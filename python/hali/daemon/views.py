@@ -49,7 +49,7 @@ def describe_engine(status: EngineStatus) -> dict[str, Any]:
     """A model in memory, for `hali ps`."""
     info, stats = status.info, status.stats
     return {
-        "model_id": status.model_id,
+        "model_id": status.model_id.partition("@")[0],  # engines are named id@sha256, see ServedModel.engine_name
         "state": status.state,
         "pid": info.pid if info is not None else None,
         "n_ctx": info.n_ctx if info is not None else None,

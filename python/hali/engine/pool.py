@@ -54,7 +54,7 @@ class _Entry:
     engine: EngineProcess
     settled: anyio.Event = field(default_factory=anyio.Event)
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-    error: BaseException | None = None
+    error: HaliError | None = None
     active: int = 0
     used: float = field(default_factory=time.monotonic)
     stopping: bool = False
@@ -62,7 +62,7 @@ class _Entry:
     @property
     def usable(self) -> bool:
         """Loading, or alive and meant to stay so."""
-        return not self.stopping and self.error is None and (not self.settled.is_set() or self.engine.alive)
+        return not self.stopping and (not self.settled.is_set() or (self.error is None and self.engine.alive))
 
     @property
     def idle(self) -> bool:
@@ -170,7 +170,7 @@ class EnginePool:
         return entry
 
     async def _start(self, model_id: str, entry: _Entry, options: EngineOptions) -> None:
-        entry.error = Cancelled(f"the engine of {model_id} was stopped while it loaded")
+        entry.error = Cancelled(f"the engine of {model_id} was stopped while it loaded")  # unless it gets to the end
         try:
             with entry.scope:
                 async with self._room:

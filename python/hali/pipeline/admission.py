@@ -22,9 +22,8 @@ class _Ticket:
     """One request in the queue."""
 
     def __init__(self) -> None:
-        self.decided = anyio.Event()
+        self.turn = anyio.Event()
         self.granted = False
-        self.refused: Overloaded | None = None
 
 
 class _Lane:
@@ -56,7 +55,6 @@ class Admission:
     def __init__(self, *, permits: int, queued: int, queued_per_key: int) -> None:
         self._sizes = (permits, queued, queued_per_key)
         self._lanes: dict[str, _Lane] = {}
-        self._closed: str | None = None
 
     @property
     def running(self) -> int:
@@ -67,14 +65,6 @@ class Admission:
     def queued(self) -> int:
         """Requests waiting now, over all lanes."""
         return sum(len(lane.queue) for lane in self._lanes.values())
-
-    def close(self, reason: str) -> None:
-        """Refuse everything from now on, the waiting ones too; running ones keep their permits."""
-        self._closed = reason
-        for lane in self._lanes.values():
-            for ticket in lane.queue.drain():
-                ticket.refused = _closing(reason)
-                ticket.decided.set()
 
     @asynccontextmanager
     async def permit(self, name: str, *, key: str, weight: float, deadline: float) -> AsyncIterator[None]:
@@ -92,8 +82,6 @@ class Admission:
             self._leave(lane)
 
     async def _enter(self, lane: _Lane, key: str, weight: float, deadline: float) -> None:
-        if self._closed is not None:
-            raise _closing(self._closed)
         if lane.running < lane.permits and not len(lane.queue):
             lane.running += 1
             return
@@ -108,7 +96,7 @@ class Admission:
     async def _wait(self, lane: _Lane, ticket: _Ticket, deadline: float) -> None:
         try:
             with anyio.CancelScope(deadline=deadline):
-                await ticket.decided.wait()
+                await ticket.turn.wait()
         except BaseException:
             # Cancelled while waiting, or in the same instant in which the permit was handed over: it must not get lost.
             if ticket.granted:
@@ -116,8 +104,6 @@ class Admission:
             else:
                 lane.queue.remove(ticket)
             raise
-        if ticket.refused is not None:
-            raise ticket.refused
         if not ticket.granted:
             lane.queue.remove(ticket)
             raise Overloaded("no turn came before the deadline", details={"retry_after_s": lane.retry_after_s()})
@@ -129,8 +115,4 @@ class Admission:
             lane.running -= 1
             return
         successor.granted = True
-        successor.decided.set()
-
-
-def _closing(reason: str) -> Overloaded:
-    return Overloaded(reason, details={"retry_after_s": 1})
+        successor.turn.set()

@@ -84,7 +84,7 @@ class InferenceRouter:
         self._counts = _Counts()
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Accept requests until cancelled; then refuse those that wait and end those that run."""
+        """Accept requests until cancelled; then those that wait and those that run end with an error."""
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
             task_status.started()
@@ -92,7 +92,6 @@ class InferenceRouter:
                 await anyio.sleep_forever()
             finally:
                 self._tasks = None
-                self._admission.close("hali is stopping")
 
     def stats(self) -> RouterStats:
         """What the router does now and has done."""

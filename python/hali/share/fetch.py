@@ -9,24 +9,16 @@ import anyio
 import msgspec
 
 from hali.model.digests import PieceDigests
-from hali.model.errors import Refused, TransferFailed
+from hali.model.errors import NoSpace, Refused, TransferFailed
 from hali.model.units import PIECE, piece_span
 from hali.runtime.files import write_atomically
 from hali.runtime.log import get_logger
 from hali.share.incoming import IncomingFile
+from hali.transfer.events import FetchFailed, Finished, MetadataReceived, PeerBanned, PieceDone, PieceFailed, Progress
 from hali.transfer.http import RangeSource
 from hali.transfer.magnet import Magnet
 from hali.transfer.metainfo import Metainfo, parse
-from hali.transfer.session import (
-    FetchFailed,
-    Finished,
-    MetadataReceived,
-    PeerBanned,
-    PieceDone,
-    PieceFailed,
-    Progress,
-    TorrentSession,
-)
+from hali.transfer.session import TorrentSession
 
 log = get_logger(__name__)
 
@@ -99,9 +91,11 @@ class TorrentFetch:
                         log.warning("fetch.piece_failed", piece=index, torrent=self._directory.name)
                     case PeerBanned(address=address):
                         log.warning("fetch.peer_banned", peer=address, torrent=self._directory.name)
-                    case FetchFailed(reason=reason):
-                        raise TransferFailed(f"BitTorrent: {reason}", details={"tried": ["torrent"]})
-                    case Finished():
+                    case FetchFailed(reason=reason, code=code):
+                        raise _failure(reason, code)
+                    case Finished(metainfo=complete):
+                        # The piece layers of a v2 torrent come with its pieces; seeding needs them.
+                        self.metainfo = parse(complete) if complete is not None else self.metainfo
                         break
         assert self.incoming is not None
         return self.incoming
@@ -156,3 +150,9 @@ class TorrentFetch:
             covering = range(start // small, (start + extent - 1) // small + 1)
             if ours not in self.incoming.have and all(i in arrived for i in covering):
                 await self.incoming.adopt_piece(ours)
+
+
+def _failure(reason: str, code: str) -> TransferFailed | NoSpace:
+    if code == "no_space":
+        return NoSpace(f"BitTorrent: {reason}", hint="free some space and run the same command again; it goes on where it stopped")
+    return TransferFailed(f"BitTorrent: {reason}", details={"tried": ["torrent"], "code": code})

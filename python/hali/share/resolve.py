@@ -9,7 +9,7 @@ import anyio
 import msgspec
 
 from hali.model.errors import AmbiguousName, NotFound, TransferFailed
-from hali.model.ids import InfoHashes, ModelRef
+from hali.model.ids import InfoHashes, ModelRef, is_hex
 from hali.share.base import Neighbours, Offer
 from hali.share.library import Entry, Library
 from hali.share.targets import MagnetTarget, NameTarget, RepoTarget, Target, TorrentTarget
@@ -86,6 +86,8 @@ class Resolver:
 
     async def _plan_name(self, name: str) -> Plan:
         offers = _merge(await self._neighbours.ask(name))
+        if not offers and is_hex(name, 64):  # not the SHA-256 of anything here: then it can only be a v2 infohash
+            return Plan(name, name, magnet.Magnet(InfoHashes(v2=name)))
         if not offers:
             raise NotFound(
                 f"no model {name!r} in the store or on the LAN", hint="give owner/repo, a magnet link or a .torrent to fetch from elsewhere"

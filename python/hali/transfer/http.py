@@ -136,7 +136,7 @@ class RangeSource:
                 await self._read_range(attempt)
             except RetryLater as trouble:
                 useful = attempt.done >= self._policy.useful_progress
-                failures = 1 if useful else failures + 1
+                failures = 0 if useful else failures + 1
                 await self._pause(f"piece {index} from {redacted(self.url)}: {trouble.reason}", failures, trouble.after)
             done += attempt.done
 
@@ -181,7 +181,7 @@ class RangeSource:
             try:
                 await self._stream_once(location, left, buffer, sink)
             except RetryLater as trouble:
-                failures = 1 if len(left) < before else failures + 1
+                failures = 0 if len(left) < before else failures + 1
                 await self._pause(f"{redacted(self.url)}: {trouble.reason}", failures, trouble.after)
                 location = await self.open()
 

@@ -50,8 +50,13 @@ def retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> f
 
 
 def backoff(policy: HttpPolicy, failures: int, *, draw: Callable[[], float] = random.random) -> float:
-    """Seconds before the next try after `failures` in a row: doubling, capped, between half and all of it at random."""
-    full = min(policy.backoff_cap, policy.backoff_first * 2.0 ** min(max(0, failures - 1), 30))
+    """Seconds before the next try after `failures` in a row: doubling, capped, between half and all of it at random.
+
+    A break after useful progress is no failure (0): a server that cuts every megabyte is asked again soon.
+    """
+    if failures <= 0:
+        return policy.backoff_first * 0.1 * draw()
+    full = min(policy.backoff_cap, policy.backoff_first * 2.0 ** min(failures - 1, 30))
     return full * (0.5 + 0.5 * draw())
 
 

@@ -16,15 +16,15 @@ from collections.abc import Callable, Iterable, Sequence
 
 import anyio
 import anyio.abc
-import msgspec
 
 from hali.runtime.channels import Watch
 from hali.runtime.log import get_logger
 from hali.transfer.lan_inbox import Inbox, Question, Stale
-from hali.transfer.lan_index import LanEntry, LanIndex, model_fits, wants_for
-from hali.transfer.lan_net import GROUP4, GROUP6, Interface, LanSockets, addresses_of, interfaces
+from hali.transfer.lan_index import LanEntry, LanIndex
+from hali.transfer.lan_match import model_fits, wants_for
+from hali.transfer.lan_outbox import LanOptions, Outbox
 from hali.transfer.lan_packets import LanModel, Signer, Speaker, to_wire
-from hali.wire.lan import MAX_PACKET, Model, Packet, Want, WantKind
+from hali.wire.lan import MAX_PACKET, Model, Want, WantKind
 
 __all__ = ["LanAnnouncer", "LanEntry", "LanModel", "LanOptions", "Signer"]
 
@@ -35,28 +35,12 @@ ANSWER_DELAY = 0.1  # answers are spread over this; with the pace below still in
 ENOUGH_ANSWERS = 3  # a downloader learns of more peers from the swarm itself
 GATHER = 0.12  # after the first hit for a text, others with the same text may follow
 ASK_AGAIN = 0.3  # a lost query or answer costs this much, not the whole pull
-MIN_ROUND_GAP = 2.0  # full announcements on request, however many ask
+MIN_ROUND_GAP = 0.5  # between full announcements on request, however many ask
 REFRESH = 5.0  # how soon a new interface (Wi-Fi joined, cable plugged) is noticed
-PACE, PACE_BURST = 8.0, 16.0  # packets per second and at once; receivers drop above 10 and 20
 PROBE_GAP = 5.0  # between signs of life asked of one node
 MAX_PENDING_ANSWERS = 32
 MAX_ANSWER_PACKETS = 3  # some twenty models; who asks for "a" does not get the catalogue
 READS_PER_TURN = 64  # datagrams before other tasks get their turn
-RESOLVE_TIMEOUT = 5.0
-
-
-class LanOptions(msgspec.Struct, frozen=True):
-    """Settings of LAN presence; `secret` is the shared HMAC key when `lan.hmac_enabled`."""
-
-    port: int = 4269
-    peers: tuple[str, ...] = ()  # host or host:port in other subnets
-    secret: bytes | None = None
-    interval: float = 30.0
-    jitter: float = 0.2
-    group4: str = GROUP4
-    group6: str = GROUP6
-    interfaces: tuple[str, ...] | None = None  # None: all that can multicast, and loopback
-    v1: bool = True  # understand announcements of the existing hali
 
 
 class LanAnnouncer:
@@ -71,16 +55,10 @@ class LanAnnouncer:
         self._inbox = Inbox(self._index, self._speaker.node_id, options.secret, v1=options.v1)
         self._models: tuple[Model, ...] = ()
         self._said_something = False
-        self._sockets: LanSockets | None = None
-        self._interfaces: tuple[Interface, ...] = ()
-        self._peers: tuple[tuple[str, int], ...] = ()
+        self._outbox: Outbox | None = None  # while it runs
         self._due = 0.0
         self._kick = anyio.Event()
         self._last_round = float("-inf")
-        self._sent = 0
-        self._sent_failed = 0
-        self._pace_level, self._pace_at = PACE_BURST, 0.0
-        self._sending = anyio.Lock()
         self._answers = 0
         self._probed: OrderedDict[bytes, float] = OrderedDict()
 
@@ -92,18 +70,14 @@ class LanAnnouncer:
     @property
     def counters(self) -> dict[str, int]:
         """Packets sent, accepted (by kind) and dropped (by reason), and the size of the index."""
-        counts = {"sent": self._sent, "send_failed": self._sent_failed, "nodes": len(self._index)}
+        counts = {"nodes": len(self._index)} | (self._outbox.counters if self._outbox else {})
         counts |= {f"accepted.{kind}": n for kind, n in self._inbox.accepted.items()}
         return counts | {f"dropped.{reason}": n for reason, n in self._inbox.drops.items()}
 
     @property
     def degraded(self) -> str | None:
         """Why we hear or reach less than we should; None if all is well or we do not run."""
-        if self._sockets is None:
-            return None
-        if self._sockets.missing:
-            return "cannot open " + ", ".join(self._sockets.missing)
-        return None if self._sockets.hears_multicast else "no interface takes part in multicast"
+        return self._outbox.degraded if self._outbox else None
 
     def set_models(self, models: Iterable[LanModel]) -> None:
         """What we have from now on; announced within 50 ms. ValueError for a model without SHA-256 or v2 infohash."""
@@ -129,12 +103,12 @@ class LanAnnouncer:
         if not wants:
             return []
         found = self._find(wants)
-        if found or self._sockets is None:
+        if found or self._outbox is None:
             return found
         exact = wants[0].kind != WantKind.TEXT
         with anyio.move_on_after(timeout):
             async with anyio.create_task_group() as asking:
-                asking.start_soon(self._ask_repeatedly, wants)
+                asking.start_soon(self._ask_repeatedly, self._outbox, wants)
                 while not self._find(wants):
                     await self.changes.changed()
                 asking.cancel_scope.cancel()
@@ -144,98 +118,67 @@ class LanAnnouncer:
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Serves until cancelled, then says goodbye. Missing ports or multicast degrade it, but do not end it."""
-        self._sockets = LanSockets(self._options.port, self._options.group4, self._options.group6)
+        self._outbox = outbox = Outbox(self._speaker, self._options)
         try:
             async with anyio.create_task_group() as tasks:
-                for sock in self._sockets.own:
-                    tasks.start_soon(self._listen, sock, tasks)
-                self._refresh(tasks)
-                await self._resolve_peers()
-                if self.degraded:
-                    log.warning("lan.degraded", reason=self.degraded)
-                log.info("lan.started", port=self._options.port, interfaces=[i.name for i in self._interfaces])
-                await self._ask(())
+                self._refresh(outbox, tasks)
+                await outbox.resolve_peers()
+                if outbox.degraded:
+                    log.warning("lan.degraded", reason=outbox.degraded)
+                log.info("lan.started", port=self._options.port, interfaces=outbox.interface_names)
+                await self._ask(outbox, ())
                 self._due = anyio.current_time()
                 task_status.started()
-                await self._announce_forever(tasks)
+                await self._announce_forever(outbox, tasks)
         finally:
-            self._say_goodbye()
-            self._sockets.close()
-            self._sockets = None
+            self._outbox = None
+            if self._said_something:
+                self._said_something = False
+                outbox.send_now(self._speaker.goodbye())
+            outbox.close()
 
     # Sending
 
-    async def _announce_forever(self, tasks: anyio.abc.TaskGroup) -> None:
+    async def _announce_forever(self, outbox: Outbox, tasks: anyio.abc.TaskGroup) -> None:
         while True:
             self._kick = anyio.Event()
             wait = min(self._due - anyio.current_time(), REFRESH)
             with anyio.move_on_after(max(0.0, wait)):
                 await self._kick.wait()
-            if self._refresh(tasks):
+            if self._refresh(outbox, tasks):
                 self._announce_by(DEBOUNCE)
             self._index.expire(anyio.current_time())
             if anyio.current_time() >= self._due:
                 spread = 1.0 + random.uniform(-self._options.jitter, self._options.jitter)
                 self._due = anyio.current_time() + self._options.interval * spread
-                await self._announce()
+                await self._announce(outbox)
 
-    async def _announce(self) -> None:
-        if self._options.peers:
-            await self._resolve_peers()
+    async def _announce(self, outbox: Outbox) -> None:
+        await outbox.resolve_peers()
         self._last_round = anyio.current_time()
         if not self._models and not self._said_something:
             return  # nobody needs to hear that we have nothing, unless we had something before
         self._said_something = bool(self._models)
         self._speaker.port = self._bt_port()
         for packet in self._speaker.announcement(self._models):
-            await self._send(packet)
-        if self._peers:  # their models reach us only as answers
-            await self._ask((), multicast=False)
+            await outbox.send(packet)
+        await self._ask(outbox, (), multicast=False)  # models of `lan.peers` reach us only as answers
 
-    async def _ask_repeatedly(self, wants: Sequence[Want]) -> None:
+    async def _ask_repeatedly(self, outbox: Outbox, wants: Sequence[Want]) -> None:
         while True:
-            await self._ask(wants)
+            await self._ask(outbox, wants)
             await anyio.sleep(ASK_AGAIN)
 
-    async def _ask(self, wants: Sequence[Want], *, multicast: bool = True) -> None:
+    async def _ask(self, outbox: Outbox, wants: Sequence[Want], *, multicast: bool = True) -> None:
         nonce = self._inbox.new_nonce(anyio.current_time())
         if multicast:
-            await self._send(self._speaker.query(wants, nonce), to_peers=False)
-        if self._peers:
-            await self._send(self._speaker.query(wants, nonce, padded=True), multicast=False)
-
-    async def _send(self, packet: Packet, *, multicast: bool = True, to_peers: bool = True) -> None:
-        async with self._sending:  # sequence numbers leave in order
-            await self._keep_pace()
-            datagram = self._speaker.datagram(packet)
-            self._transmit(datagram, multicast=multicast, to_peers=to_peers)
-
-    def _transmit(self, datagram: bytes, *, multicast: bool, to_peers: bool) -> None:
-        if self._sockets is None:
-            return
-        sent = self._sockets.multicast(datagram, self._interfaces) if multicast else 0
-        if to_peers or not multicast:
-            sent += sum(self._sockets.unicast(datagram, host, port) for host, port in self._peers)
-        self._sent += 1 if sent else 0
-        self._sent_failed += 0 if sent else 1
-
-    async def _keep_pace(self) -> None:
-        now = anyio.current_time()
-        self._pace_level = min(PACE_BURST, self._pace_level + (now - self._pace_at) * PACE)
-        self._pace_at = now
-        if self._pace_level < 1.0:
-            await anyio.sleep((1.0 - self._pace_level) / PACE)
-            self._pace_level, self._pace_at = 1.0, anyio.current_time()
-        self._pace_level -= 1.0
-
-    def _say_goodbye(self) -> None:
-        if self._said_something:
-            self._said_something = False
-            self._transmit(self._speaker.datagram(self._speaker.goodbye()), multicast=True, to_peers=True)
+            await outbox.send(self._speaker.query(wants, nonce), to_peers=False)
+        if outbox.has_peers:
+            await outbox.send(self._speaker.query(wants, nonce, padded=True), multicast=False)
 
     # Receiving
 
-    async def _listen(self, sock: socket.socket, tasks: anyio.abc.TaskGroup) -> None:
+    async def _listen(self, sock: socket.socket, outbox: Outbox, tasks: anyio.abc.TaskGroup) -> None:
         while True:
             await anyio.wait_readable(sock)
             for _ in range(READS_PER_TURN):
@@ -246,22 +189,22 @@ class LanAnnouncer:
                 except OSError as error:  # an ICMP answer to an earlier send; the socket itself is fine
                     log.debug("lan.receive_failed", error=str(error))
                     break
-                self._take(datagram, _source(address), tasks)
+                self._take(datagram, _source(address), outbox, tasks)
             await anyio.lowlevel.checkpoint()
 
-    def _take(self, datagram: bytes, source: tuple[str, int], tasks: anyio.abc.TaskGroup) -> None:
+    def _take(self, datagram: bytes, source: tuple[str, int], outbox: Outbox, tasks: anyio.abc.TaskGroup) -> None:
         now = anyio.current_time()
         outcome = self._inbox.receive(datagram, *source, now=now, wall=time.time())
         if isinstance(outcome, Question):
-            self._consider(outcome, now, tasks)
+            self._consider(outcome, now, outbox, tasks)
         elif isinstance(outcome, Stale) and now - self._probed.get(outcome.node, float("-inf")) > PROBE_GAP:
             self._probed[outcome.node] = now
             self._probed.move_to_end(outcome.node)
             if len(self._probed) > 256:  # nodes with wrong clocks; the oldest may be asked again sooner
                 self._probed.popitem(last=False)
-            tasks.start_soon(self._ask, (Want(WantKind.NODE, outcome.node),))
+            tasks.start_soon(self._ask, outbox, (Want(WantKind.NODE, outcome.node),))
 
-    def _consider(self, question: Question, now: float, tasks: anyio.abc.TaskGroup) -> None:
+    def _consider(self, question: Question, now: float, outbox: Outbox, tasks: anyio.abc.TaskGroup) -> None:
         """Plans an answer if we have one."""
         wants = question.packet.wants
         alive = any(w.kind == WantKind.NODE and w.value == self._speaker.node_id for w in wants)
@@ -271,9 +214,9 @@ class LanAnnouncer:
                 self._announce_by(max(random.uniform(0, ANSWER_DELAY), self._last_round + MIN_ROUND_GAP - now))
         elif (fitting or alive) and self._answers < MAX_PENDING_ANSWERS:
             self._answers += 1
-            tasks.start_soon(self._answer, question, fitting, alive, now)
+            tasks.start_soon(self._answer, outbox, question, fitting, alive, now)
 
-    async def _answer(self, question: Question, models: list[Model], alive: bool, asked: float) -> None:
+    async def _answer(self, outbox: Outbox, question: Question, models: list[Model], alive: bool, asked: float) -> None:
         try:
             if question.reply_to is None and not alive:
                 await anyio.sleep(random.uniform(0, ANSWER_DELAY))
@@ -285,18 +228,11 @@ class LanAnnouncer:
             packets = self._speaker.answer(models, question.packet.nonce, limit)
             if question.reply_to is None:
                 for packet in packets[:MAX_ANSWER_PACKETS]:
-                    await self._send(packet, to_peers=False)
+                    await outbox.send(packet, to_peers=False)
             else:
-                await self._reply(packets[0], question.reply_to, limit)
+                await outbox.reply(packets[0], question.reply_to, limit)
         finally:
             self._answers -= 1
-
-    async def _reply(self, packet: Packet, to: tuple[str, int], limit: int) -> None:
-        async with self._sending:
-            await self._keep_pace()
-            datagram = self._speaker.datagram(packet)
-            if self._sockets is not None and len(datagram) <= limit:
-                self._sent += self._sockets.unicast(datagram, *to)
 
     # State
 
@@ -307,47 +243,16 @@ class LanAnnouncer:
         return self._index.entries(anyio.current_time(), wants)
 
     def _announce_by(self, delay: float) -> None:
-        if self._sockets is not None:
+        if self._outbox is not None:
             self._due = min(self._due, anyio.current_time() + delay)
             self._kick.set()
 
-    def _refresh(self, tasks: anyio.abc.TaskGroup) -> bool:
-        """Looks at the interfaces again, binds and joins what was not possible before; True if something changed."""
-        if self._sockets is None:
-            return False
-        found = interfaces(self._options.interfaces)
-        for sock in self._sockets.open_shared():
-            tasks.start_soon(self._listen, sock, tasks)
-        self._sockets.join(found)
-        self._speaker.set_addresses(addresses_of(found))
-        changed = found != self._interfaces
-        self._interfaces = found
+    def _refresh(self, outbox: Outbox, tasks: anyio.abc.TaskGroup) -> bool:
+        """Looks at the interfaces again, and listens where that was not possible before; True if something changed."""
+        changed, fresh = outbox.refresh()
+        for sock in fresh:
+            tasks.start_soon(self._listen, sock, outbox, tasks)
         return changed
-
-    async def _resolve_peers(self) -> None:
-        resolved: list[tuple[str, int]] = []
-        for peer in self._options.peers:
-            host, port = split_peer(peer, self._options.port)
-            try:
-                with anyio.fail_after(RESOLVE_TIMEOUT):
-                    answers = await anyio.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-            except (OSError, TimeoutError, UnicodeError) as error:
-                log.warning("lan.peer_unresolved", peer=peer, error=str(error))
-                continue
-            resolved += [(str(sockaddr[0]), port) for *_, sockaddr in answers[:4]]
-        self._peers = tuple(dict.fromkeys(resolved))
-
-
-def split_peer(text: str, default_port: int) -> tuple[str, int]:
-    """`host`, `host:port`, `[v6]:port` or a bare IPv6 address; ValueError for a bad port."""
-    text = text.strip()
-    if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
-        return host, int(rest[1:]) if rest.startswith(":") else default_port
-    if text.count(":") == 1:
-        host, _, digits = text.partition(":")
-        return host, int(digits)
-    return text, default_port
 
 
 def _source(address: tuple[object, ...]) -> tuple[str, int]:

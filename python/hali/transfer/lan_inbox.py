@@ -11,7 +11,7 @@ import msgspec
 
 from hali.transfer.lan_index import LanIndex, Verdict
 from hali.wire import lan_v1
-from hali.wire.lan import Kind, Malformed, Packet, Received, decode
+from hali.wire.lan import Kind, Malformed, Packet, Received, WantKind, decode
 
 NODE_RATE = 10.0  # packets per second and node (sharing.md) …
 NODE_BURST = 20.0  # … and at once: an announcement of some 140 models
@@ -106,7 +106,8 @@ class Inbox:
         self._check_sender(received, now)
         if verdict is not Verdict.ACCEPT:
             self.drops[verdict.value] += 1
-            return Stale(node)
+            # Who asks us for a sign of life gets it whatever the clocks say: else two that disagree would never meet.
+            return Question(packet, None, 0) if self._asks_for_me(packet) else Stale(node)
         if not self._nodes.take(node, now):  # only believed packets count: a replayer cannot use up a node's share
             raise Malformed("node_rate")
         if not self._index.apply(node, packet, host, digest, now):
@@ -115,6 +116,9 @@ class Inbox:
         if packet.kind != Kind.QUERY:
             return None
         return Question(packet, source if packet.padding else None, len(datagram))
+
+    def _asks_for_me(self, packet: Packet) -> bool:
+        return any(want.kind == WantKind.NODE and want.value == self._me for want in packet.wants)
 
     def _check_sender(self, received: Received, now: float) -> None:
         if not received.mac_ok(self._secret):

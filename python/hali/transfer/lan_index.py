@@ -1,9 +1,10 @@
 """What other nodes say they have: bounded, replay-proof, and free of I/O (times are handed in).
 
 **Replay.** A packet of the known session must have a higher sequence than the last one. Another session of a known
-node must have a later epoch, the packets of an unknown node (and of a later session) a time close to ours. Clocks may be wrong, so neither is the last word: a packet that fails these tests is not believed, but its node is asked to show
-that it is alive (a query with a fresh nonce), and a packet that echoes a nonce of ours is believed whatever the clocks
-say. So a node that restarts with its clock set back is heard again within a second, and a recording is not.
+node must have a later epoch, the packets of an unknown node (and of a later session) a time close to ours. Clocks
+may be wrong, so neither is the last word: a packet that fails these tests is not believed, but its node is asked to
+show that it is alive (a query with a fresh nonce), and a packet that echoes a nonce of ours is believed whatever the
+clocks say. So a node that restarts with its clock set back is heard again within a second, and a recording is not.
 
 **Addresses.** Only the source address of a verified packet is used, and only if the signed message lists it: a
 recording sent from another host points nowhere.
@@ -18,8 +19,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from hali.model.ids import InfoHashes, is_hex
-from hali.wire.lan import MAX_TEXT, SHA_PREFIX, Flag, Kind, Model, Packet, Want, WantKind
+from hali.model.ids import InfoHashes
+from hali.transfer.lan_match import fits
+from hali.wire.lan import Flag, Kind, Packet, Want
 from hali.wire.lan_v1 import PacketV1
 
 MODEL_TTL = 120.0  # seconds; four missed announcements
@@ -31,7 +33,6 @@ MAX_MODELS_PER_NODE = 4096
 MAX_MODELS = 16_384  # about 10 MB in all
 MAX_ENDPOINTS = 8
 RECENT = 32  # datagrams remembered per node: a burst that arrives a second time over another interface
-MIN_HEX_TEXT = 8  # from this length on, a text of hex digits may also be the start of a hash
 
 Endpoint = tuple[str, int]
 
@@ -169,7 +170,7 @@ class LanIndex:
         groups: dict[tuple[bytes, bytes, bytes], list[tuple[_Node, _Held]]] = {}
         for node in self._nodes.values():
             for held in node.models.values():
-                if now - held.seen <= MODEL_TTL and (not wants or any(fits(w, held) for w in wants)):
+                if now - held.seen <= MODEL_TTL and (not wants or any(_fits(w, held) for w in wants)):
                     groups.setdefault((held.sha256, held.v2, held.v1), []).append((node, held))
         found = [_entry(members, now) for members in groups.values()]
         return sorted(found, key=lambda e: (e.model_id, e.sha256_prefix, e.infohashes.best))
@@ -233,51 +234,8 @@ class LanIndex:
             del self._per_address[node.address]
 
 
-class _Named(msgspec.Struct, frozen=True):
-    model_id: str
-    sha256: bytes
-    v2: bytes
-    v1: bytes
-
-
-def model_fits(want: Want, model: Model) -> bool:
-    """Does one of our own models answer this want?"""
-    return fits(want, _Named(model.id, model.sha256, model.v2, model.v1))
-
-
-def fits(want: Want, held: _Held | _Named) -> bool:
-    """Does a model answer a want?"""
-    value = want.value
-    if want.kind == WantKind.SHA256:
-        return len(held.sha256) == SHA_PREFIX == len(value[:SHA_PREFIX]) and value[:SHA_PREFIX] == held.sha256
-    if want.kind == WantKind.INFOHASH:
-        return value in (held.v2, held.v1)
-    if want.kind == WantKind.TEXT:
-        return _text_fits(value.decode("utf-8", "replace").casefold(), held)
-    return False
-
-
-def _text_fits(text: str, held: _Held | _Named) -> bool:
-    if text in held.model_id.casefold():
-        return True
-    if len(text) < MIN_HEX_TEXT or not is_hex(text, len(text)):
-        return False
-    return any(h and h.hex().startswith(text) for h in (held.sha256, held.v2, held.v1))
-
-
-def wants_for(text: str) -> tuple[Want, ...]:
-    """How a query asks for `text`: a SHA-256, an infohash, or part of a model id. Empty for text nobody could have."""
-    text = text.strip()
-    lower = text.lower()
-    if is_hex(lower, 64):
-        raw = bytes.fromhex(lower)
-        return Want(WantKind.SHA256, raw[:SHA_PREFIX]), Want(WantKind.INFOHASH, raw)
-    if is_hex(lower, 2 * SHA_PREFIX):
-        return (Want(WantKind.SHA256, bytes.fromhex(lower)),)
-    if is_hex(lower, 40):
-        return (Want(WantKind.INFOHASH, bytes.fromhex(lower)),)
-    raw = text.encode("utf-8", "replace")
-    return (Want(WantKind.TEXT, raw),) if 0 < len(raw) <= MAX_TEXT else ()
+def _fits(want: Want, held: _Held) -> bool:
+    return fits(want, held.model_id, held.sha256, held.v2, held.v1)
 
 
 def _entry(members: Iterable[tuple[_Node, _Held]], now: float) -> LanEntry:

@@ -41,15 +41,14 @@ class Interface(msgspec.Struct, frozen=True):
     v6: tuple[str, ...]
 
 
-def interfaces(only: Iterable[str] | None = None) -> tuple[Interface, ...]:
-    """Interfaces that are up and can multicast, and loopback; with `only`, those of these names."""
-    chosen = None if only is None else set(only)
+def interfaces() -> tuple[Interface, ...]:
+    """Interfaces that are up, have an address and can multicast, and loopback."""
     v4, v6 = _ipv4_addresses(), _ipv6_addresses()
     found = []
     for index, name in socket.if_nameindex():
         flags = _flags(name)
         usable = flags & _IFF_UP and flags & (_IFF_MULTICAST | _IFF_LOOPBACK)
-        if usable and (chosen is None or name in chosen) and (name in v4 or name in v6):
+        if usable and (name in v4 or name in v6):
             found.append(Interface(index, name, tuple(v4.get(name, ())), tuple(v6.get(name, ()))))
     return tuple(found[:_MAX_INTERFACES])
 

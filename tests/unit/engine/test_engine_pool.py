@@ -77,12 +77,12 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def load(engines: EnginePool, fakes: list[FakeEngine], name: str) -> FakeEngine:
+    before = len(fakes)
     async with anyio.create_task_group() as group:
         group.start_soon(engines.load, name, Path(name))
-        await until(lambda: any(fake.model_id == name and fake.starts for fake in fakes))
-        fake = next(fake for fake in reversed(fakes) if fake.model_id == name)
-        fake.loaded.set()
-    return fake
+        await until(lambda: len(fakes) > before and fakes[-1].starts == 1)
+        fakes[-1].loaded.set()
+    return fakes[-1]
 
 
 async def test_requests_that_come_together_share_one_start(fakes: list[FakeEngine]) -> None:

@@ -61,6 +61,8 @@ class ScriptedEngines:
                 elif isinstance(step, Chunk | Done):
                     yield step
         finally:
+            with anyio.CancelScope(shield=True):  # an engine takes a moment to say goodbye
+                await anyio.lowlevel.checkpoint()
             self.running -= 1
 
 

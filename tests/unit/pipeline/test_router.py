@@ -133,6 +133,20 @@ async def test_a_reader_that_does_not_read_holds_back_only_itself(catalog, engin
         assert await text_of(router) == "Hello"
 
 
+async def test_the_engine_is_left_before_its_permit_goes_to_the_next(catalog, engines):
+    """The reader stopped reading, so the engine's iterator rests between two events when the reader leaves."""
+    engines.scripts = [[Chunk("x", 1)] * 1000]
+    async with running(InferenceRouter(catalog, engines, RouterLimits(running=1))) as router:
+        slow = router.generate("tiny", ASK)
+        await anext(slow)
+        async with anyio.create_task_group() as group:
+            group.start_soon(text_of, router)
+            await until(lambda: router.stats().queued == 1)
+            await anyio.wait_all_tasks_blocked()
+            await slow.aclose()
+        assert engines.most == 1
+
+
 async def test_a_full_queue_says_when_to_come_back(catalog, engines):
     engines.default = [anyio.Event()]
     limits = RouterLimits(running=1, queued=1)
@@ -204,6 +218,9 @@ async def test_the_end_of_the_service_refuses_the_waiting_and_ends_the_running(c
         group.start_soon(ask)
         await until(lambda: (engines.running, router.stats().queued) == (1, 1))
     assert [type(error) for error in failures] == [Overloaded, Overloaded]
+    assert not router.stats().accepting
+    with pytest.raises(Overloaded):
+        await text_of(router)
     assert idle(router, engines)
 
 

@@ -8,7 +8,9 @@ from hali.model.errors import Refused, UsageError
 from hali.transfer.http_guard import check_public, is_public, origin, redacted
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://host/x", "//host/x", "http://", "http://host:99999/", "x"])
+@pytest.mark.parametrize(
+    "url", ["file:///etc/passwd", "ftp://host/x", "//host/x", "http://", "http://host:99999/", "x"]
+)
 def test_other_schemes_and_broken_urls_are_usage_errors(url: str) -> None:
     with pytest.raises(UsageError):
         origin(url)

@@ -37,6 +37,7 @@ def test_backoff_doubles_up_to_its_cap_with_half_of_it_random() -> None:
     policy = HttpPolicy(backoff_first=1.0, backoff_cap=10.0)
     assert [backoff(policy, n, draw=lambda: 1.0) for n in (1, 2, 3, 4, 5, 999)] == [1, 2, 4, 8, 10, 10]
     assert backoff(policy, 3, draw=lambda: 0.0) == 2.0
+    assert backoff(policy, 0, draw=lambda: 1.0) == 0.1  # after progress
 
 
 def test_the_servers_wish_is_followed_up_to_the_cap() -> None:

@@ -1,0 +1,1 @@
+"""L3: how bytes travel: BitTorrent (libtorrent), ranged HTTP, and who on the LAN has what."""

@@ -1,0 +1,378 @@
+"""One torrent being fetched: alerts in, events out, and what to do when it stands still."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import anyio
+import libtorrent as lt
+
+from hali.model.errors import HaliError
+from hali.model.ids import InfoHashes
+from hali.runtime.log import get_logger
+from hali.transfer import alerts, params
+from hali.transfer.events import (
+    FetchEvent,
+    FetchFailed,
+    Finished,
+    MetadataReceived,
+    PeerBanned,
+    PieceDone,
+    PieceFailed,
+    Progress,
+    TorrentStatus,
+)
+from hali.transfer.magnet import Magnet, Peer
+from hali.transfer.metainfo import Metainfo, of_info, parse
+from hali.transfer.options import SessionOptions
+from hali.transfer.rescue import Evidence
+
+log = get_logger(__name__)
+
+STALL_S = 3.0  # without a new byte after bad pieces before peers are tried one by one; the measured prototype used 3 s too
+FLUSH_TIMEOUT_S = 5.0  # a flush takes under 1 s on a busy disk; closing must not wait for a dead one
+LAYERS_TIMEOUT_S = 2.0  # for the complete metainfo at the end; the fetch is finished without it
+PATIENCE_S = 60.0  # without a byte from anyone before the fetch gives up; peers come back within a minute or not at all
+
+Listener = Callable[[alerts.Alert], None]
+
+
+class Host(Protocol):
+    """What a fetch needs of the session."""
+
+    options: SessionOptions
+
+    async def add(self, wanted: lt.add_torrent_params, listener: Listener) -> lt.torrent_handle:
+        """Add a (paused) torrent whose alerts go to `listener`."""
+
+    async def drop(self, handle: lt.torrent_handle) -> None:
+        """Remove it; files stay."""
+
+    def enter(self, fetch: Fetch) -> None:
+        """`fetch.tick` is called regularly from now on."""
+
+    def leave(self, fetch: Fetch) -> None:
+        """No more."""
+
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run `work` in the session's task group."""
+
+    def blame(self, fetch: Fetch, barred: frozenset[str] | None) -> None:
+        """Tell who sends each block of this session, and bar these addresses from `fetch`; None: no more of both."""
+
+
+class Fetch:
+    """A running fetch; use as an async context manager. On leaving the torrent is removed and the file stays."""
+
+    def __init__(
+        self,
+        host: Host,
+        source: Metainfo | Magnet,
+        directory: Path,
+        *,
+        peers: Sequence[Peer] = (),
+        have: Collection[int] = (),
+        trusted_peers: Iterable[str] = (),
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        self._host, self._source, self._directory = host, source, directory
+        self._peers: dict[Peer, None] = dict.fromkeys(peers)
+        self._done = set(have)
+        self._patience_s = patience_s
+        self._evidence = Evidence(trusted_peers)
+        self._handle: lt.torrent_handle | None = None
+        self._outbox: deque[FetchEvent] = deque()
+        self._wake = anyio.Event()
+        self._ended = False
+        self._paused = False
+        self._rescuing = False
+        self._unflushed: list[int] = []
+        self._flushing: list[int] | None = None
+        self._flushed = anyio.Event()
+        self._snapshot: alerts.Snapshot | None = None
+        self._best = -1
+        self._last_gain = anyio.current_time()
+        self._layers_deadline: float | None = None
+
+    @property
+    def infohashes(self) -> InfoHashes:
+        """Of the torrent, as far as known."""
+        return self._source.infohashes
+
+    @property
+    def name(self) -> str:
+        """Of the torrent, or the magnet's name for it."""
+        return self._source.name or self._source.infohashes.best
+
+    # ---- life
+
+    async def __aenter__(self) -> Self:
+        self._host.enter(self)
+        try:
+            await self._add(filtered=False)
+        except BaseException:
+            self._host.leave(self)
+            raise
+        self._check_complete()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._ended = True
+        with anyio.CancelScope(shield=True):
+            await self._retire()
+            self._host.blame(self, None)
+            self._host.leave(self)
+
+    async def _add(self, *, filtered: bool) -> None:
+        wanted = params.for_fetch(self._source, self._directory, self._host.options, have=self._done, filtered=filtered)
+        self._handle = await self._host.add(wanted, self._on_alert)
+        self._best, self._last_gain = -1, anyio.current_time()
+        self._connect(self._peers)
+        if not self._paused:
+            self._handle.resume()
+
+    async def _retire(self) -> None:
+        """Stop, wait until nothing is written any more, and remove the torrent."""
+        if self._handle is None:
+            return
+        handle, self._handle = self._handle, None
+        handle.pause()
+        self._flushed = anyio.Event()
+        handle.flush_cache()
+        with anyio.move_on_after(FLUSH_TIMEOUT_S) as deadline:
+            await self._flushed.wait()
+        if deadline.cancelled_caught:
+            log.warning("fetch.flush_timeout", torrent=self.name)
+        await self._host.drop(handle)
+
+    def fail(self, reason: str, code: str) -> None:
+        """End the events with `FetchFailed`."""
+        if not self._ended:
+            log.warning("fetch.failed", torrent=self.name, reason=reason)
+            self._emit(FetchFailed(reason, code))
+
+    # ---- what the owner does
+
+    async def events(self) -> AsyncIterator[FetchEvent]:
+        """What happens, until `Finished` or `FetchFailed`."""
+        while True:
+            while not self._outbox:
+                self._wake = anyio.Event()
+                await self._wake.wait()
+            event = self._outbox.popleft()
+            yield event
+            if isinstance(event, MetadataReceived):
+                self._begin()
+            if isinstance(event, Finished | FetchFailed):
+                return
+
+    def add_peers(self, peers: Iterable[Peer]) -> None:
+        """Connect to these (IP, port) too."""
+        new = dict.fromkeys(p for p in peers if p not in self._peers)
+        self._peers |= new
+        self._connect(new)
+
+    def pause(self) -> None:
+        """Stop talking to peers; nothing counts as a stall meanwhile."""
+        self._paused = True
+        if self._handle is not None:
+            self._handle.pause()
+
+    def resume(self) -> None:
+        """Go on."""
+        self._paused = False
+        self._last_gain = anyio.current_time()
+        if self._handle is not None:
+            self._handle.resume()
+
+    def status(self) -> TorrentStatus:
+        """The latest numbers."""
+        return as_status(self.infohashes, self.name, self._snapshot)
+
+    # ---- what libtorrent says
+
+    def _on_alert(self, alert: alerts.Alert) -> None:
+        match alert:
+            case alerts.PieceFinished(index=index):
+                self._piece_finished(index)
+            case alerts.CacheFlushed():
+                self._cache_flushed()
+            case alerts.Snapshot():
+                self._take(alert)
+            case alerts.MetadataArrived():
+                self._metadata(alert)
+            case alerts.HashFailed(index=index):
+                self._hash_failed(index)
+            case alerts.BlockFinished(piece=piece, host=host):
+                self._evidence.block(piece, host)
+            case alerts.PeerConnected(host=host, port=port):
+                self._evidence.met(host)
+                self._peers.setdefault((host, port))
+            case alerts.Banned(host=host, port=port):
+                self._emit(PeerBanned(f"{host}:{port}"))
+            case alerts.FileError(reason=reason, no_space=no_space):
+                self.fail(reason, "no_space" if no_space else "io")
+            case alerts.ResumeData(metainfo=metainfo):
+                self._emit(Finished(metainfo))
+
+    def _piece_finished(self, index: int) -> None:
+        # libtorrent also reports the pieces it was told to have.
+        if index in self._done or index in self._unflushed or index in (self._flushing or ()):
+            return
+        self._evidence.passed(index)
+        self._unflushed.append(index)
+        self._flush()
+
+    def _flush(self) -> None:
+        """A finished piece may still sit in libtorrent's cache: ask for a flush, one at a time, for all that wait."""
+        if self._flushing is None and self._unflushed and self._handle is not None:
+            self._flushing, self._unflushed = self._unflushed, []
+            self._handle.flush_cache()
+
+    def _cache_flushed(self) -> None:
+        # libtorrent flushes by itself when a torrent is paused or finished. Such an alert may answer for ours: flushes run in
+        # order behind all writes queued before them, and then no piece of ours has been finished after it was queued.
+        done, self._flushing = self._flushing or [], None
+        if self._handle is None:  # retiring: whatever finished before the last flush is in the file
+            done, self._unflushed = done + self._unflushed, []
+        for index in done:
+            self._done.add(index)
+            self._emit(PieceDone(index))
+        self._flushed.set()
+        self._flush()
+        self._check_complete()
+
+    def _check_complete(self) -> None:
+        source = self._source
+        if isinstance(source, Magnet) or len(self._done) < source.pieces or self._layers_deadline is not None:
+            return
+        self._layers_deadline = anyio.current_time() + LAYERS_TIMEOUT_S
+        lacks_layers = source.v2_root is not None and not source.v2_layer and source.pieces > 1
+        if lacks_layers and self._handle is not None:
+            self._handle.save_resume_data(lt.torrent_handle.save_info_dict)
+        else:
+            self._emit(Finished())
+
+    def _hash_failed(self, index: int) -> None:
+        if self._evidence.failures == 0:
+            self._host.blame(self, frozenset())
+        self._evidence.failed(index)
+        self._emit(PieceFailed(index))
+
+    def _metadata(self, alert: alerts.MetadataArrived) -> None:
+        if not isinstance(self._source, Magnet):
+            return
+        try:
+            metainfo = parse(of_info(alert.info))
+        except HaliError as exc:
+            self.fail(f"the torrent's metadata cannot be used: {exc}", "metadata")
+            return
+        if metainfo.is_single_file and alert.file != metainfo.name:
+            self.fail(f"the torrent's file name {metainfo.name!r} is too long", "metadata")
+            return
+        self._source = metainfo
+        self._emit(MetadataReceived(metainfo.raw))
+
+    def _begin(self) -> None:
+        """The owner has seen the metadata and not left: fetch."""
+        self._last_gain = anyio.current_time()
+        if self._handle is not None:
+            self._handle.unset_flags(lt.torrent_flags.upload_mode)
+        self._check_complete()
+
+    def _take(self, snapshot: alerts.Snapshot) -> None:
+        self._snapshot = snapshot
+        if snapshot.done > self._best:
+            self._best, self._last_gain = snapshot.done, anyio.current_time()
+        for index in snapshot.have or ():
+            self._piece_finished(index)
+        self._order(snapshot)
+        self._emit(Progress(snapshot.done, float(snapshot.down_rate), snapshot.peers))
+
+    def _order(self, snapshot: alerts.Snapshot) -> None:
+        """In order while every peer has everything: no piece is rare then, and the file's SHA-256 follows the bytes as they come."""
+        if self._handle is not None and snapshot.peers:
+            sequential = lt.torrent_flags.sequential_download
+            self._handle.set_flags(sequential if snapshot.seeds == snapshot.peers else 0, sequential)
+
+    # ---- time
+
+    def tick(self, now: float) -> None:
+        """Called about twice a second."""
+        if self._layers_deadline is not None:
+            if now > self._layers_deadline:
+                self._emit(Finished())
+            return
+        if self._ended or self._paused or self._rescuing or self._handle is None:
+            return
+        quiet = now - self._last_gain
+        if self._evidence.failures and quiet > STALL_S:
+            self._rescuing = True
+            self._host.spawn(self._rescue)
+        elif quiet > self._patience_s:
+            peers = self._snapshot.peers if self._snapshot else 0
+            what = "no metadata" if isinstance(self._source, Magnet) else "no data"
+            self.fail(f"{what} for {self._patience_s:.0f} s from {peers} connected peers", "stalled")
+
+    async def _rescue(self) -> None:
+        """Add the torrent anew, with the peers of the next trial only."""
+        try:
+            trial = self._evidence.next_trial()
+            if trial is None:
+                self.fail(f"all {len(self._evidence.seen)} peers sent wrong data or nothing", "hostile")
+                return
+            log.warning("fetch.rescue", torrent=self.name, trial=self._evidence.trials, candidate=trial.candidate)
+            await self._retire()
+            if self._ended:
+                return
+            self._host.blame(self, trial.barred)
+            await self._add(filtered=True)
+        except HaliError as exc:
+            self.fail(f"cannot go on after wrong data: {exc}", "hostile")
+        finally:
+            self._rescuing = False
+
+    # ---- helpers
+
+    def _connect(self, peers: Iterable[Peer]) -> None:
+        if self._handle is None:
+            return
+        for host, port in peers:
+            try:
+                self._handle.connect_peer((host, port))
+            except (RuntimeError, ValueError, OverflowError) as exc:  # not an IP address, or no port
+                log.warning("fetch.bad_peer", peer=f"{host}:{port}", error=str(exc))
+
+    def _emit(self, event: FetchEvent) -> None:
+        if self._ended:
+            return
+        if isinstance(event, Progress) and self._outbox and isinstance(self._outbox[-1], Progress):
+            self._outbox.pop()  # a slow reader sees the latest only
+        self._ended = isinstance(event, Finished | FetchFailed)
+        self._outbox.append(event)
+        self._wake.set()
+
+
+_STATES = {"downloading_metadata": "metadata", "finished": "seeding", "checking_resume_data": "checking", "checking_files": "checking"}
+
+
+def as_status(infohashes: InfoHashes, name: str, snapshot: alerts.Snapshot | None) -> TorrentStatus:
+    """A snapshot in the words of the project."""
+    if snapshot is None:
+        return TorrentStatus(infohashes, name, "checking", 0.0, 0, 0, 0.0, 0.0, 0, 0)
+    state = "error" if snapshot.error else "paused" if snapshot.paused else _STATES.get(snapshot.state, snapshot.state)
+    return TorrentStatus(
+        infohashes=infohashes,
+        name=name,
+        state=state,
+        progress=snapshot.progress,
+        peers=snapshot.peers,
+        seeds=snapshot.seeds,
+        down_rate=float(snapshot.down_rate),
+        up_rate=float(snapshot.up_rate),
+        downloaded=snapshot.downloaded,
+        uploaded=snapshot.uploaded,
+    )

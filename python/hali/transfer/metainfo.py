@@ -1,0 +1,300 @@
+"""`.torrent` files: built from our own digests with no second read, and parsed with limits.
+
+Built torrents are hybrid (BEP 3 and BEP 52), single file, 16 MiB pieces, without trackers or dates: the same bytes under the
+same name give the same infohash on every machine. The rule has a name, `GENERATION`; another rule gets another name.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+import libtorrent as lt
+import msgspec
+
+from hali.model.digests import FileDigests
+from hali.model.errors import ProtocolError, UsageError
+from hali.model.ids import InfoHashes
+from hali.model.units import PIECE, piece_count
+
+GENERATION = "hali/gen1"  # written as `created by`; it is outside the info dictionary, so it never changes an infohash
+MAX_BYTES = 10_000_000  # libtorrent's own limit for a .torrent; a 1 TB file in 16 MiB pieces needs 3.4 MB
+MAX_PIECES = 200_000  # 50 GB in the smallest pieces in use (256 KiB); bounds what one torrent can make us allocate
+MAX_DEPTH = 32  # an info dictionary needs 4 levels, deep folders some more; libtorrent itself would allow 100
+MAX_TOKENS = 500_000  # some 50,000 files; a torrent of one file needs 40
+MAX_NAME = 255  # bytes of a path component on every file system hali runs on
+_DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {f"{d}{n}" for d in ("com", "lpt") for n in range(10)}
+
+
+class TorrentFile(msgspec.Struct, frozen=True):
+    """One file of a torrent: path components as the torrent writes them (not validated for multi-file torrents), length."""
+
+    path: tuple[str, ...]
+    length: int
+
+
+class Metainfo(msgspec.Struct, frozen=True):
+    """What a `.torrent` says. `raw` is the whole of it; `sha1_pieces` is empty for v2-only, `v2_root` None for v1-only."""
+
+    raw: bytes
+    name: str
+    files: tuple[TorrentFile, ...]
+    length: int
+    piece_length: int
+    infohashes: InfoHashes
+    sha1_pieces: bytes = b""  # 20 B per piece
+    v2_root: bytes | None = None  # of the only file
+    v2_layer: bytes = b""  # 32 B per piece; empty for one piece, or when the torrent came as a magnet and lacks it
+    is_single_file: bool = True
+    webseeds: tuple[str, ...] = ()
+    created_by: str | None = None
+
+    @property
+    def pieces(self) -> int:
+        """How many pieces the torrent has; padding between several files counts."""
+        if self.sha1_pieces:
+            return len(self.sha1_pieces) // 20
+        return sum(piece_count(f.length, self.piece_length) for f in self.files)  # v2 files start on piece borders
+
+
+def safe_name(name: str) -> str:
+    """`name` if it can be one component of a path on every system; ProtocolError says why not."""
+    reason = _unsafe(name)
+    if reason:
+        raise ProtocolError(f"unsafe file name {name[:80]!r}: {reason}", code="unsafe_name")
+    return name
+
+
+def _unsafe(name: str) -> str | None:
+    try:
+        encoded = name.encode()
+    except UnicodeEncodeError:
+        return "not valid Unicode"
+    if name in ("", ".", ".."):
+        return "it names no file"
+    if len(encoded) > MAX_NAME:
+        return f"longer than {MAX_NAME} bytes"
+    if any(c in "/\\:" for c in name):  # ":" opens an alternate data stream on NTFS
+        return "it holds a path separator"
+    # Cc and Cf: control characters and invisible ones, such as the override that makes "fgp.exe" read "exe.pgf".
+    if any(unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") for c in name):
+        return "it holds control characters"
+    if name[-1] in " .":  # Windows drops them, and two names become one
+        return "it ends in a space or a dot"
+    if name.split(".")[0].strip().lower() in _DEVICES:
+        return "it is a device on Windows"
+    return None
+
+
+# ---- build
+
+
+def build(digests: FileDigests, name: str, *, webseeds: Sequence[str] = (), comment: str | None = None) -> bytes:
+    """The hybrid torrent of one file, bencoded; UsageError for an empty file or a name no file can have."""
+    _check_digests(digests)
+    reason = _unsafe(name)
+    if reason:
+        raise UsageError(f"cannot make a torrent of a file called {name[:80]!r}: {reason}")
+    torrent: dict[bytes, Any] = {
+        b"created by": GENERATION.encode(),
+        b"info": _info(digests, name.encode()),
+        # BEP 52: only files larger than a piece have a layer.
+        b"piece layers": {digests.v2_root: digests.v2_layer} if digests.v2_layer else {},
+    }
+    if webseeds:
+        torrent[b"url-list"] = [url.encode() for url in webseeds]
+    if comment is not None:
+        torrent[b"comment"] = comment.encode()
+    return bytes(lt.bencode(torrent))
+
+
+def _info(digests: FileDigests, name: bytes) -> dict[bytes, Any]:
+    return {
+        b"file tree": {name: {b"": {b"length": digests.length, b"pieces root": digests.v2_root}}},
+        b"length": digests.length,
+        b"meta version": 2,
+        b"name": name,
+        b"piece length": PIECE,
+        b"pieces": digests.sha1_pieces,
+    }
+
+
+def _check_digests(digests: FileDigests) -> None:
+    if digests.length <= 0:
+        raise UsageError("cannot make a torrent of an empty file")
+    pieces = piece_count(digests.length)
+    if len(digests.sha1_pieces) != 20 * pieces or len(digests.v2_root) != 32:
+        raise ValueError(f"digests of a file of {digests.length} bytes need {pieces} piece hashes and a root")
+    if len(digests.v2_layer) != (32 * pieces if pieces > 1 else 0):
+        raise ValueError(f"a file of {pieces} pieces cannot have a piece layer of {len(digests.v2_layer)} bytes")
+
+
+# ---- parse
+
+
+def parse(raw: bytes) -> Metainfo:
+    """Read a `.torrent` from anywhere; ProtocolError when it is damaged, too large, or its name is no safe file name."""
+    if len(raw) > MAX_BYTES:
+        raise ProtocolError(f"torrent of {len(raw)} bytes is larger than {MAX_BYTES}")
+    _check_depth(raw)
+    info_raw, infohashes, piece_length = _by_libtorrent(raw)
+    torrent, info = _decoded(raw), _decoded(info_raw)
+    name = safe_name(_text(info.get(b"name"), "name"))
+    files, single = _files(info, name)
+    length = sum(f.length for f in files)
+    if piece_count(length, piece_length) > MAX_PIECES:
+        raise ProtocolError(f"torrent {name!r} has more than {MAX_PIECES} pieces")
+    root = _root(info, info[b"name"]) if single else None
+    return Metainfo(
+        raw=raw,
+        name=name,
+        files=files,
+        length=length,
+        piece_length=piece_length,
+        infohashes=infohashes,
+        sha1_pieces=_sha1_pieces(info, files, piece_length, single),
+        v2_root=root,
+        v2_layer=_layer(torrent, root),
+        is_single_file=single,
+        webseeds=_webseeds(torrent.get(b"url-list")),
+        created_by=_created_by(torrent.get(b"created by")),
+    )
+
+
+def of_info(info: bytes) -> bytes:
+    """The smallest `.torrent` around the bencoded info dictionary `info`, byte for byte."""
+    return b"d4:info" + info + b"e"
+
+
+def _by_libtorrent(raw: bytes) -> tuple[bytes, InfoHashes, int]:
+    """libtorrent's reading is the one that counts on the wire; it also refuses what contradicts itself."""
+    try:
+        info = lt.load_torrent_buffer(raw).ti
+        hashes = info.info_hashes()
+        v1 = str(hashes.v1) if hashes.has_v1() else None
+        v2 = str(hashes.v2) if hashes.has_v2() else None
+        return bytes(info.info_section()), InfoHashes(v1, v2), int(info.piece_length())
+    except (RuntimeError, ValueError, TypeError, AttributeError, UnicodeDecodeError, OverflowError) as exc:
+        raise ProtocolError(f"not a usable torrent: {exc}") from None
+
+
+def _check_depth(raw: bytes) -> None:
+    """Refuse deep nesting before anything recursive sees it. Reads the bencoding once, without building it."""
+    depth, at, tokens = 0, 0, 0
+    while at < len(raw):
+        tokens += 1
+        if tokens > MAX_TOKENS:
+            raise ProtocolError(f"torrent with more than {MAX_TOKENS} values")
+        byte = raw[at : at + 1]
+        if byte in (b"d", b"l"):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise ProtocolError(f"torrent nests deeper than {MAX_DEPTH} levels")
+            at += 1
+        elif byte == b"e":
+            depth -= 1
+            at += 1
+        elif byte == b"i":
+            at = _after(raw, b"e", at)
+        else:
+            colon = _after(raw, b":", at)
+            digits = raw[at : colon - 1]
+            if not digits.isdigit():
+                raise ProtocolError("not a torrent: broken bencoding")
+            at = colon + int(digits)
+
+
+def _after(raw: bytes, mark: bytes, at: int) -> int:
+    found = raw.find(mark, at, at + 22)  # a 64-bit number has at most 20 characters
+    if found < 0:
+        raise ProtocolError("not a torrent: broken bencoding")
+    return found + 1
+
+
+def _decoded(raw: bytes) -> dict[bytes, Any]:
+    try:
+        value = lt.bdecode(raw)
+    except (RuntimeError, ValueError) as exc:
+        raise ProtocolError(f"not a usable torrent: {exc}") from None
+    if not isinstance(value, dict):
+        raise ProtocolError("not a torrent: not a dictionary")
+    return value
+
+
+def _text(value: object, what: str) -> str:
+    if not isinstance(value, bytes):
+        raise ProtocolError(f"torrent without {what}")
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise ProtocolError(f"the {what} in the torrent is not UTF-8", code="unsafe_name") from None
+
+
+def _files(info: dict[bytes, Any], name: str) -> tuple[tuple[TorrentFile, ...], bool]:
+    """All files, and whether the torrent is just the one file that gives it its name."""
+    if isinstance(info.get(b"length"), int):
+        return (TorrentFile((name,), info[b"length"]),), True
+    if isinstance(info.get(b"files"), list):
+        listed = [f for f in info[b"files"] if b"p" not in f.get(b"attr", b"")]  # BEP 47: "p" is padding
+        return tuple(TorrentFile(_path(f.get(b"path")), _length(f.get(b"length"))) for f in listed), False
+    found = tuple(_walk(info.get(b"file tree"), ()))
+    return found, len(found) == 1 and found[0].path == (name,)
+
+
+def _walk(tree: object, above: tuple[str, ...]) -> list[TorrentFile]:
+    if not isinstance(tree, dict):
+        raise ProtocolError("torrent without files")
+    found = []
+    for key, below in tree.items():
+        if key == b"" and above:
+            found.append(TorrentFile(above, _length(below.get(b"length") if isinstance(below, dict) else None)))
+        else:
+            found += _walk(below, (*above, key.decode(errors="replace")))
+    return found
+
+
+def _path(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or not all(isinstance(part, bytes) for part in value):
+        raise ProtocolError("torrent with a file without a path")
+    return tuple(part.decode(errors="replace") for part in value)
+
+
+def _length(value: object) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise ProtocolError("torrent with a file of no or negative length")
+    return value
+
+
+def _sha1_pieces(info: dict[bytes, Any], files: Sequence[TorrentFile], piece_length: int, single: bool) -> bytes:
+    pieces = info.get(b"pieces", b"")
+    if not isinstance(pieces, bytes):
+        raise ProtocolError("torrent with broken piece hashes")
+    if single and pieces and len(pieces) != 20 * piece_count(files[0].length, piece_length):
+        raise ProtocolError("torrent whose number of piece hashes does not fit its length")
+    return pieces
+
+
+def _root(info: dict[bytes, Any], name: bytes) -> bytes | None:
+    try:
+        root = info[b"file tree"][name][b""][b"pieces root"]
+    except (KeyError, TypeError):
+        return None
+    return root if isinstance(root, bytes) and len(root) == 32 else None
+
+
+def _layer(torrent: dict[bytes, Any], root: bytes | None) -> bytes:
+    layers = torrent.get(b"piece layers")
+    found = layers.get(root, b"") if isinstance(layers, dict) and root is not None else b""
+    return found if isinstance(found, bytes) else b""
+
+
+def _webseeds(value: object) -> tuple[str, ...]:
+    listed = [value] if isinstance(value, bytes) and value else value
+    if not isinstance(listed, list):
+        return ()
+    return tuple(url.decode(errors="replace") for url in listed if isinstance(url, bytes))
+
+
+def _created_by(value: object) -> str | None:
+    return value.decode(errors="replace") if isinstance(value, bytes) else None

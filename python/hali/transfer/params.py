@@ -1,0 +1,80 @@
+"""What libtorrent is told when a torrent is added."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import libtorrent as lt
+
+from hali.model.errors import ProtocolError
+from hali.transfer.magnet import Magnet
+from hali.transfer.metainfo import Metainfo
+from hali.transfer.options import SessionOptions
+
+_FLAGS = lt.torrent_flags
+# Paused until its listener is registered: an alert that comes earlier would be lost.
+_COMMON: int = _FLAGS.paused | _FLAGS.update_subscribe | _FLAGS.duplicate_is_error
+
+
+def for_seed(metainfo: Metainfo, directory: Path, options: SessionOptions) -> lt.add_torrent_params:
+    """Seed a finished file: no read now, each piece hashed when first asked for. Upload mode: a model is never written to."""
+    params = _loaded(metainfo)
+    params.url_seeds = []
+    return _finish(params, directory, options, _FLAGS.seed_mode | _FLAGS.upload_mode)
+
+
+def for_fetch(
+    source: Metainfo | Magnet, directory: Path, options: SessionOptions, *, have: Collection[int] = (), filtered: bool = False
+) -> lt.add_torrent_params:
+    """Fetch what is not in `have`; those pieces are neither read nor fetched. `filtered`: the session's IP filter applies."""
+    # The journal is the truth about the file, so libtorrent must not look at it: it would hash a sparse file from end to end.
+    flags: int = _FLAGS.no_verify_files | (_FLAGS.apply_ip_filter if filtered else 0)
+    if isinstance(source, Magnet):
+        flags |= _FLAGS.upload_mode  # asks for metadata, but for no piece before its name and form were checked
+        params = _of_magnet(source)
+    else:
+        params = _loaded(source)
+        params.have_pieces = [i in have for i in range(source.pieces)]
+        params.renamed_files = {0: source.name} if source.is_single_file else {}  # libtorrent shortens long names
+    params.url_seeds = [url for url in params.url_seeds if allowed_web_seed(url, options)]
+    params.http_seeds = []
+    return _finish(params, directory, options, flags)
+
+
+def allowed_web_seed(url: str, options: SessionOptions) -> bool:
+    """Whether libtorrent may fetch from `url`: https, or plain http where the options say so."""
+    schemes = ("https://", "http://") if options.http_web_seeds else ("https://",)
+    return options.web_seeds and url.lower().startswith(schemes)
+
+
+def _loaded(metainfo: Metainfo) -> lt.add_torrent_params:
+    try:
+        return lt.load_torrent_buffer(metainfo.raw)
+    except RuntimeError as exc:
+        raise ProtocolError(f"libtorrent does not take the torrent {metainfo.name!r}: {exc}") from None
+
+
+def _of_magnet(magnet: Magnet) -> lt.add_torrent_params:
+    params = lt.add_torrent_params()
+    v1, v2 = magnet.infohashes.v1, magnet.infohashes.v2
+    sha1 = lt.sha1_hash(bytes.fromhex(v1)) if v1 else None
+    sha256 = lt.sha256_hash(bytes.fromhex(v2)) if v2 else None
+    params.info_hashes = lt.info_hash_t(*(h for h in (sha1, sha256) if h is not None))
+    params.name = magnet.name or ""
+    params.url_seeds = list(magnet.webseeds)
+    return params
+
+
+def _finish(params: lt.add_torrent_params, directory: Path, options: SessionOptions, flags: int) -> lt.add_torrent_params:
+    flags |= _COMMON
+    if not options.pex:
+        flags |= _FLAGS.disable_pex
+    if not options.dht:
+        flags |= _FLAGS.disable_dht
+    params.save_path = str(directory)
+    params.flags = flags
+    params.storage_mode = lt.storage_mode_t.storage_mode_sparse
+    params.trackers = []  # hali asks no trackers: they would learn who has what
+    params.dht_nodes = []
+    return params

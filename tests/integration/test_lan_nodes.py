@@ -1,0 +1,310 @@
+"""Nodes that find each other over real sockets on the loopback interface, which every machine and container has."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from hali.config.identity import Identity
+from hali.model.ids import InfoHashes
+from hali.transfer import lan_packets
+from hali.transfer.lan import LanAnnouncer, LanModel, LanOptions
+from hali.transfer.lan_outbox import Outbox
+
+ROOT = Path(__file__).resolve().parents[2]
+DEADLINE = 10.0  # generous: CI machines stall; the promises below are a second or less
+
+
+def identity(seed: int) -> Identity:
+    return Identity(Ed25519PrivateKey.from_private_bytes(seed.to_bytes(32, "big")))
+
+
+def ours(number: int, name: str = "smollm2:135m:instruct:q4_1") -> LanModel:
+    mark = f"{number:08x}"
+    return LanModel(name, mark * 8, InfoHashes(v1=mark * 5, v2=mark * 8), 1000 + number)
+
+
+@pytest.fixture
+def port() -> int:
+    """A UDP port that nothing else uses now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("", 0))
+        return int(sock.getsockname()[1])
+
+
+@asynccontextmanager
+async def running(node: LanAnnouncer) -> AsyncIterator[LanAnnouncer]:
+    async with anyio.create_task_group() as group:
+        await group.start(lambda *, task_status: node.run(task_status=task_status))
+        yield node
+        group.cancel_scope.cancel()
+
+
+def node(seed: int, port: int, **options: Any) -> LanAnnouncer:
+    return LanAnnouncer(
+        identity(seed), LanOptions(**({"port": port, "interfaces": ("lo",)} | options)), lambda: 7000 + seed
+    )
+
+
+async def until(condition: Callable[[], object]) -> None:
+    with anyio.fail_after(DEADLINE):
+        while not condition():
+            await anyio.sleep(0.01)
+
+
+async def test_a_node_is_heard_at_once_with_all_it_takes_to_fetch(port: int) -> None:
+    first, second = node(1, port), node(2, port)
+    first.set_models([ours(5)])
+    async with running(second), running(first):
+        await until(second.entries)
+        (entry,) = second.entries()
+    assert entry.peers == (("127.0.0.1", 7001),)
+    assert (entry.model_id, entry.size, entry.sha256_prefix) == ("smollm2:135m:instruct:q4_1", 1005, "00000005" * 4)
+    assert entry.infohashes == ours(5).infohashes
+
+
+async def test_a_late_node_hears_of_the_others_without_waiting_for_their_next_turn(port: int) -> None:
+    first, second = node(1, port), node(2, port)
+    first.set_models([ours(5)])
+    async with running(first):
+        await until(lambda: first.counters["sent"] >= 2)
+        async with running(second):
+            await until(second.entries)
+
+
+async def test_a_query_is_answered_and_returns_with_the_first_hit(port: int) -> None:
+    first, second = node(1, port), node(2, port)
+    first.set_models([ours(5), ours(6, "llama:8b:instruct:q4_k_m")])
+    async with running(first), running(second):
+        for text in ("smollm2", "00000005" * 8, "00000005" * 5, "SMOLLM2:135m"):
+            second._index.expire(float("inf"))  # what came with the start is forgotten, so it has to ask
+            assert second.entries() == []
+            with anyio.fail_after(DEADLINE):
+                found = await second.query(text, timeout=DEADLINE)
+            assert [e.size for e in found] == [1005]
+
+
+async def test_nobody_having_it_takes_the_timeout_and_no_longer(port: int) -> None:
+    async with running(node(1, port)) as first, running(node(2, port)):
+        with anyio.fail_after(DEADLINE):
+            assert await first.query("nothing", timeout=0.2) == []
+            assert await first.query("", timeout=5) == []
+
+
+async def test_what_is_known_is_answered_without_a_packet(port: int) -> None:
+    first, second = node(1, port), node(2, port)
+    first.set_models([ours(5)])
+    async with running(second), running(first):
+        await until(second.entries)
+        sent = second.counters["sent"]
+        assert await second.query("smollm2")
+        assert second.counters["sent"] == sent
+
+
+async def test_a_change_is_told_at_once_and_what_is_gone_is_dropped(port: int) -> None:
+    first, second = node(1, port), node(2, port)
+    async with running(second), running(first):
+        first.set_models([ours(1), ours(2)])
+        await until(lambda: len(second.entries()) == 2)
+        first.set_models([ours(2)])
+        await until(lambda: [e.size for e in second.entries()] == [1002])
+        first.set_models([])
+        await until(lambda: second.entries() == [])
+
+
+async def test_many_changes_in_a_moment_are_one_announcement(port: int) -> None:
+    first = node(1, port)
+    async with running(first), running(node(2, port)) as second:
+        before = first.counters["sent"]
+        for count in range(1, 6):
+            first.set_models([ours(n) for n in range(count)])
+        await until(lambda: len(second.entries()) == 5)
+        assert first.counters["sent"] == before + 1
+
+
+async def test_goodbye_removes_a_node_at_once(port: int) -> None:
+    first, second = node(1, port), node(2, port)
+    first.set_models([ours(5)])
+    async with running(second):
+        async with running(first):
+            await until(second.entries)
+        await until(lambda: not second.entries())
+    assert second.counters["accepted.goodbye"] == 1
+
+
+async def test_more_models_than_a_packet_holds_all_arrive(port: int) -> None:
+    first, second = node(1, port), node(2, port)
+    first.set_models([ours(n, f"model-{n}:7b:instruct:q4_k_m") for n in range(100)])
+    async with running(second), running(first):
+        await until(lambda: len(second.entries()) == 100)
+
+
+async def test_only_holders_of_the_secret_hear_each_other(port: int) -> None:
+    first, second, stranger = node(1, port, secret=b"a" * 32), node(2, port, secret=b"a" * 32), node(3, port)
+    first.set_models([ours(5)])
+    stranger.set_models([ours(6)])
+    async with running(second), running(stranger), running(first):
+        await until(second.entries)
+        await until(lambda: second.counters.get("dropped.mac"))
+        assert [e.size for e in second.entries()] == [1005]
+
+
+async def test_a_restarted_node_is_heard_even_with_its_clock_set_back(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = node(1, port), node(2, port)
+    first.set_models([ours(5)])
+    async with running(second):
+        async with running(first):
+            await until(second.entries)
+        past = SimpleNamespace(time=lambda: 5.0, time_ns=lambda: 5_000_000_000)
+        monkeypatch.setattr(lan_packets, "time", past)
+        again = node(1, port)
+        again.set_models([ours(6)])
+        async with running(again):
+            await until(lambda: [e.size for e in second.entries()] == [1006])
+
+
+async def test_enough_holders_are_enough(port: int) -> None:
+    holders = [node(seed, port) for seed in range(1, 9)]
+    for holder in holders:
+        holder.set_models([ours(5)])
+    async with anyio.create_task_group() as group:
+        for holder in holders:
+            await group.start(lambda *, task_status, h=holder: h.run(task_status=task_status))
+        asker = node(20, port)
+        async with running(asker):
+            await until(lambda: len(asker.entries()[0].peers if asker.entries() else ()) == 8)
+            before = [h.counters["sent"] for h in holders]
+            asker._index.expire(float("inf"))
+            assert await asker.query("00000005" * 8, timeout=DEADLINE)
+            await anyio.sleep(0.3)  # all answers that will come are out after 250 ms
+            answered = sum(h.counters["sent"] > b for h, b in zip(holders, before, strict=True))
+            assert 1 <= answered < len(holders)
+        group.cancel_scope.cancel()
+
+
+async def test_nodes_in_other_subnets_are_reached_by_unicast(port: int) -> None:
+    far = node(1, port, interfaces=())
+    far.set_models([ours(5)])
+    near = node(2, port + 1, interfaces=(), peers=(f"127.0.0.1:{port}",))
+    near.set_models([ours(6)])
+    async with running(far), running(near):
+        await until(lambda: far.entries() and near.entries())
+        near._index.expire(float("inf"))
+        assert [e.size for e in await near.query("smollm2", timeout=DEADLINE)] == [1005]
+
+
+async def test_a_unicast_answer_is_never_longer_than_the_question(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    far = node(1, port, interfaces=())
+    far.set_models([ours(n) for n in range(50)])
+    sizes: list[int] = []
+    real = Outbox.reply
+
+    async def watched(self: Outbox, packet: Any, to: Any, limit: int) -> None:
+        sizes.extend((len(self._speaker.datagram(packet)), limit))
+        await real(self, packet, to, limit)
+
+    monkeypatch.setattr(Outbox, "reply", watched)
+    async with running(far), running(node(2, port + 1, interfaces=(), peers=(f"127.0.0.1:{port}",))) as near:
+        await until(near.entries)
+    assert sizes[0] <= sizes[1] <= 1200
+
+
+async def test_a_port_of_another_program_degrades_and_unicast_goes_on(port: int) -> None:
+    far = node(1, port + 1, interfaces=())
+    far.set_models([ours(5)])
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken,
+        socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as t6,
+    ):
+        taken.bind(("", port))
+        t6.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        t6.bind(("::", port))
+        blocked = node(2, port, peers=(f"127.0.0.1:{port + 1}",))
+        async with running(far), running(blocked):
+            assert "cannot open" in str(blocked.degraded)
+            await until(blocked.entries)
+    assert blocked.degraded is None  # it does not run any more
+
+
+async def test_without_any_multicast_it_says_so(port: int) -> None:
+    async with running(node(1, port, interfaces=())) as alone:
+        assert alone.degraded == "no interface takes part in multicast"
+
+
+async def test_a_peer_that_cannot_be_resolved_does_not_stop_the_rest(port: int) -> None:
+    async with running(node(1, port, peers=("host.invalid",))) as first, running(node(2, port)) as second:
+        first.set_models([ours(5)])
+        await until(second.entries)
+
+
+async def test_garbage_on_the_port_is_counted_and_harms_nothing(port: int) -> None:
+    async with running(node(1, port)) as first, running(node(2, port)) as second:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            for junk in (b"", b"\x93\xc4", bytes(2000), b"{]"):
+                sock.sendto(junk, ("127.0.0.1", port))
+        first.set_models([ours(5)])
+        await until(second.entries)
+        await until(
+            lambda: first.counters.get("dropped.malformed", 0) + second.counters.get("dropped.malformed", 0) == 3
+        )
+
+
+CHILD = """
+    import sys, anyio
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from hali.config.identity import Identity
+    from hali.model.ids import InfoHashes
+    from hali.transfer.lan import LanAnnouncer, LanModel, LanOptions
+
+    async def main(port, mark):
+        node = LanAnnouncer(Identity(Ed25519PrivateKey.generate()), LanOptions(port=port, interfaces=("lo",)), lambda: 9000)
+        node.set_models([LanModel(f"child-{mark}:1b:x:q4", mark * 64, InfoHashes(v2=mark * 64), 1)])
+        with anyio.move_on_after(60):
+            async with anyio.create_task_group() as group:
+                await group.start(lambda *, task_status: node.run(task_status=task_status))
+                print("ready", flush=True)
+                await anyio.to_thread.run_sync(sys.stdin.read)
+                group.cancel_scope.cancel()
+
+    anyio.run(main, int(sys.argv[1]), sys.argv[2])
+"""
+
+
+@asynccontextmanager
+async def child(port: int, mark: str) -> AsyncIterator[None]:
+    """A node in a process of its own, until the block ends."""
+    command = [sys.executable, "-c", textwrap.dedent(CHILD), str(port), mark]
+    paths = os.pathsep.join(filter(None, [str(ROOT / "python"), os.environ.get("PYTHONPATH")]))
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": None}
+    async with await anyio.open_process(command, env={**os.environ, "PYTHONPATH": paths}, **pipes) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with anyio.fail_after(30):
+            await process.stdout.receive()
+        yield
+        await process.stdin.aclose()
+        with anyio.fail_after(DEADLINE):
+            await process.wait()
+
+
+async def test_daemons_that_share_the_port_on_one_machine_all_hear_and_all_answer(port: int) -> None:
+    async with child(port, "a"), child(port, "b"), running(node(1, port)) as third, running(node(2, port)) as fourth:
+        await until(lambda: len(third.entries()) == len(fourth.entries()) == 2)
+        for asker in (third, fourth):
+            asker._index.expire(float("inf"))
+            for mark in "ab":
+                assert [e.model_id for e in await asker.query(mark * 64, timeout=DEADLINE)] == [f"child-{mark}:1b:x:q4"]

@@ -1,0 +1,290 @@
+"""Every configuration key has an effect: one test a key, on the real parts, and a test that none is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import anyio
+import pytest
+
+from hali.api.binding import Bind
+from hali.api.server import ApiServer
+from hali.config import identity
+from hali.config.load import load
+from hali.config.paths import Paths
+from hali.config.schema import KEYS, Settings
+from hali.daemon.main import _api_keys
+from hali.daemon.node import BYTES_PER_MEGABIT, Node, engine_options, lan_options, torrent_options
+from hali.model.errors import ConfigError
+from hali.runtime import log as logs
+from hali.share.acquire import AcquisitionManager
+from hali.store.database import Database
+from hali.transfer.session import TorrentSession
+
+Effect = Callable[[Path], Awaitable[None]]
+EFFECTS: dict[str, Effect] = {}
+
+
+def effect(key: str) -> Callable[[Effect], Effect]:
+    def register(check: Effect) -> Effect:
+        EFFECTS[key] = check
+        return check
+
+    return register
+
+
+def settings(**flags: str) -> Settings:
+    return load(Path("/nonexistent"), {}, {name.replace("__", "."): text for name, text in flags.items()}).settings
+
+
+def make_node(home: Path, **flags: str) -> Node:
+    paths = Paths(home)
+    paths.create()
+    loaded = load(paths.config, {}, {name.replace("__", "."): text for name, text in flags.items()})
+    return Node(paths, loaded, identity.load_or_create(paths.identity), Database(paths.database), _api_keys(paths, loaded))
+
+
+def test_every_key_has_a_test_of_its_effect() -> None:
+    assert set(EFFECTS) == set(KEYS)
+
+
+@pytest.mark.blocking_ok
+@pytest.mark.parametrize("key", KEYS)
+async def test_the_key_has_its_effect(key: str, tmp_path: Path) -> None:
+    await EFFECTS[key](tmp_path)
+
+
+async def session_setting(name: str, **flags: str) -> object:
+    """A setting of the real libtorrent session that these keys make."""
+    session = TorrentSession(torrent_options(settings(**flags), 0))
+    async with anyio.create_task_group() as group:
+        await group.start(lambda task_status: session.run(task_status=task_status))
+        value = session.libtorrent_settings()[name]
+        group.cancel_scope.cancel()
+    return value
+
+
+@effect("torrent.lsd")
+async def lsd(home: Path) -> None:
+    assert await session_setting("enable_lsd")
+    assert not await session_setting("enable_lsd", torrent__lsd="off")
+
+
+@effect("torrent.dht")
+async def dht(home: Path) -> None:
+    assert not await session_setting("enable_dht")
+    assert await session_setting("enable_dht", torrent__dht="on")
+
+
+@effect("torrent.upnp")
+async def upnp(home: Path) -> None:
+    assert not await session_setting("enable_upnp")
+    assert await session_setting("enable_upnp", torrent__upnp="on")
+    assert await session_setting("enable_natpmp", torrent__upnp="on")
+
+
+@effect("max_upload_mbps")
+async def max_upload(home: Path) -> None:
+    assert await session_setting("upload_rate_limit", max_upload_mbps="8") == 1_000_000
+
+
+@effect("max_download_mbps")
+async def max_download(home: Path) -> None:
+    assert await session_setting("download_rate_limit", max_download_mbps="8") == 1_000_000
+    assert make_node(home, max_download_mbps="8").limiter.rate == 8 * BYTES_PER_MEGABIT
+
+
+@effect("torrent_port")
+async def torrent_port(home: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("0.0.0.0", 0))
+        port = probe.getsockname()[1]
+    session = TorrentSession(torrent_options(settings(torrent_port=str(port)), 0))
+    async with anyio.create_task_group() as group:
+        await group.start(lambda task_status: session.run(task_status=task_status))
+        assert session.port == port
+        group.cancel_scope.cancel()
+
+
+@effect("streaming_hash")
+async def streaming_hash(home: Path) -> None:
+    # What it does to a file is proved in tests/unit/share/test_incoming.py; here: that the key reaches the manager.
+    for text, value in (("on", True), ("off", False)):
+        manager = make_node(home, streaming_hash=text)._acquisition()
+        assert isinstance(manager, AcquisitionManager)
+        assert manager._streaming is value
+
+
+@effect("debug")
+async def debug(home: Path) -> None:
+    log = logs.get_logger("hali.test")
+    before = logging.getLogger().handlers[:], logging.getLogger().level
+    try:
+        for wanted in (False, True):
+            logs.configure(debug=settings(debug=str(wanted)).debug, directory=home / str(wanted), stderr=False)
+            log.debug("test.debug")
+            assert ("test.debug" in (home / str(wanted) / "hali.log").read_text()) is wanted
+    finally:
+        for handler in logging.getLogger().handlers[:]:
+            logging.getLogger().removeHandler(handler)
+            handler.close()
+        logging.getLogger().handlers[:], level = before
+        logging.getLogger().setLevel(level)
+
+
+@effect("models_dir")
+async def models_dir(home: Path) -> None:
+    assert make_node(home).library.store.root == home / "models"
+    assert make_node(home, models_dir=str(home / "elsewhere")).library.store.root == home / "elsewhere"
+
+
+async def serve(home: Path, check: Callable[[str], Awaitable[None]], **flags: str) -> None:
+    """Run the node's real API server and hand its address to `check`."""
+    node = make_node(home, **flags)
+    server = node._api_service()
+    assert isinstance(server, ApiServer)
+    async with anyio.create_task_group() as group:
+        await group.start(lambda task_status: server.run(task_status=task_status))
+        assert server.address is not None
+        await check(server.address)
+        group.cancel_scope.cancel()
+
+
+async def get(address: str, *headers: str) -> tuple[int, bytes]:
+    """Status and body of GET /v1/models."""
+    host, _, port = address.removeprefix("http://").rpartition(":")
+    reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+    lines = ["GET /v1/models HTTP/1.1", f"Host: {host}:{port}", "Connection: close", *headers]
+    writer.write("\r\n".join([*lines, "", ""]).encode())
+    answer = await reader.read()
+    writer.close()
+    return int(answer.split()[1]), answer
+
+
+@effect("daemon_port")
+async def daemon_port(home: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    async def check(address: str) -> None:
+        assert address == f"http://127.0.0.1:{port}"
+
+    await serve(home, check, daemon_port=str(port))
+
+
+@effect("daemon_listen_addr")
+async def daemon_listen_addr(home: Path) -> None:
+    async def check(address: str) -> None:
+        assert address.startswith("http://127.0.0.2:")
+
+    await serve(home, check, daemon_listen_addr="127.0.0.2", daemon_port="0")
+    assert not Paths(home).api_key.exists()
+    make_node(home, daemon_listen_addr="0.0.0.0")
+    assert Paths(home).api_key.stat().st_mode & 0o777 == 0o600
+    assert not Bind("0.0.0.0").loopback
+
+
+@effect("api.require_key")
+async def require_key(home: Path) -> None:
+    async def free(address: str) -> None:
+        assert (await get(address))[0] == 200
+
+    async def locked(address: str) -> None:
+        key = Paths(home).api_key.read_text().strip()
+        assert (await get(address))[0] == 401
+        assert (await get(address, f"Authorization: Bearer {key}"))[0] == 200
+
+    await serve(home, free, daemon_port="0")
+    await serve(home, locked, daemon_port="0", api__require_key="on")
+
+
+@effect("lan.enabled")
+async def lan_enabled(home: Path) -> None:
+    def names(node: Node) -> set[str]:
+        return {status.name for status in node.supervisor.statuses()}
+
+    assert "LanAnnouncer" in names(make_node(home))
+    assert "LanAnnouncer" not in names(make_node(home, lan__enabled="off"))
+
+
+@effect("lan.port")
+async def lan_port(home: Path) -> None:
+    assert lan_options(settings(lan__port="5000")).port == 5000
+
+
+@effect("lan.peers")
+async def lan_peers(home: Path) -> None:
+    assert lan_options(settings(lan__peers="a,b:7")).peers == ("a", "b:7")
+
+
+@effect("lan.hmac_enabled")
+async def lan_hmac_enabled(home: Path) -> None:
+    assert lan_options(settings(lan__hmac_shared_secret="ab" * 32)).secret is None
+    with pytest.raises(ConfigError, match=r"needs lan\.hmac_shared_secret"):
+        lan_options(settings(lan__hmac_enabled="on"))
+
+
+@effect("lan.hmac_shared_secret")
+async def lan_hmac_secret(home: Path) -> None:
+    assert lan_options(settings(lan__hmac_enabled="on", lan__hmac_shared_secret="ab" * 32)).secret == b"\xab" * 32
+
+
+@effect("hf.endpoint")
+async def hf_endpoint(home: Path) -> None:
+    hub = make_node(home, hf__endpoint="http://127.0.0.1:1")._hub()
+    assert (await hub.file_source("o/r", "0" * 40, "f.gguf")).url.startswith("http://127.0.0.1:1/o/r/resolve/")
+
+
+@effect("hf.connections")
+async def hf_connections(home: Path) -> None:
+    from hali.model.ids import ModelRef
+    from hali.share.resolve import Plan
+
+    node = make_node(home, hf__connections="3", hf__endpoint="http://127.0.0.1:1")
+    plan = Plan("k", "f.gguf", ref=ModelRef("ab" * 32, "f.gguf", 1, "o/r", "0" * 40), repo_path="f.gguf")
+    async with await node._open_source(plan) as source:
+        assert source._policy.connections == 3
+
+
+@effect("engine.threads")
+async def engine_threads(home: Path) -> None:
+    assert engine_options(settings(engine__threads="3")).threads == 3
+
+
+@effect("engine.n_ctx")
+async def engine_n_ctx(home: Path) -> None:
+    assert engine_options(settings(engine__n_ctx="777")).n_ctx == 777
+
+
+@effect("engine.slots")
+async def engine_slots(home: Path) -> None:
+    assert engine_options(settings(engine__slots="3")).n_seq_max == 3
+
+
+@effect("engine.gpu_layers")
+async def engine_gpu_layers(home: Path) -> None:
+    assert engine_options(settings(engine__gpu_layers="5")).gpu_layers == 5
+
+
+@effect("engine.max_loaded")
+async def engine_max_loaded(home: Path) -> None:
+    assert make_node(home, engine__max_loaded="5").engines._limits.max_engines == 5
+
+
+def test_config_show_json_lists_every_key_with_value_source_and_unit(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from hali.cli.main import main
+
+    with pytest.raises(SystemExit) as caught:
+        main(["config", "show", "--json"])
+    assert caught.value.code == 0
+    rows = json.loads(capsys.readouterr().out)["keys"]
+    assert [row["key"] for row in rows] == list(KEYS)
+    assert all({"value", "source", "unit"} <= row.keys() for row in rows)
