@@ -14,7 +14,7 @@ setup: ## make .venv: pinned packages, llama-cpp-python (4 to 5 minutes the firs
 	@ci/setup
 
 demo: setup ## two nodes on this machine share a model and answer a chat; KEEP=1 leaves the second one running
-	@.venv/bin/hali demo $(if $(KEEP),--keep)
+	@.venv/bin/hali demo $(if $(KEEP),--keep) "$$(ci/ensure_model)"
 
 test: ## lint, layering, Rust, unit, property and integration tests, wheels in fresh environments: what CI runs
 	@ci/run

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from hali.model.errors import ConfigError
-from hali.runtime.files import write_secret
+from hali.config.files import write_secret
 
 
 class Identity:

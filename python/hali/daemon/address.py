@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hali.config.paths import Paths
 from hali.model.errors import Failed
-from hali.runtime.files import write_atomically, write_secret
+from hali.config.files import write_atomically, write_secret
 
 TOKEN_BYTES = 32
 

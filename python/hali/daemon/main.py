@@ -27,7 +27,7 @@ from hali.daemon.node import Node
 from hali.daemon.terminal import wait_for_terminal_end
 from hali.model.errors import ExitCode, HaliError, UsageError
 from hali.runtime import log as logs
-from hali.runtime.files import write_secret
+from hali.config.files import write_secret
 from hali.store.database import Database
 
 log = logs.get_logger(__name__)

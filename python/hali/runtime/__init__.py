@@ -1,1 +1,1 @@
-"""L1: what every service runs on: logs, channels, supervision, child processes, files that survive a crash."""
+"""L1: what every service runs on: logs, channels, supervision, child processes."""

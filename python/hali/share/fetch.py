@@ -11,7 +11,7 @@ import msgspec
 from hali.model.digests import PieceDigests
 from hali.model.errors import NoSpace, Refused, TransferFailed
 from hali.model.units import PIECE, piece_span
-from hali.runtime.files import write_atomically
+from hali.config.files import write_atomically
 from hali.runtime.log import get_logger
 from hali.share.incoming import IncomingFile
 from hali.transfer.events import FetchFailed, Finished, MetadataReceived, PeerBanned, PieceDone, PieceFailed, Progress

@@ -17,7 +17,7 @@ from hali.model.errors import HaliError, VerificationFailed
 from hali.model.ids import InfoHashes
 from hali.model.names import ModelId, derive
 from hali.model.units import piece_count, piece_span
-from hali.runtime.files import write_atomically
+from hali.config.files import write_atomically
 from hali.runtime.log import get_logger
 from hali.share.base import Seeds
 from hali.store.models import Metadata, ModelStore, Record, matching, now_rfc3339, the_one

@@ -16,7 +16,7 @@ import msgspec
 from hali.model.errors import AmbiguousName, NotFound, StoreDamaged
 from hali.model.ids import InfoHashes, ModelRef, is_hex
 from hali.model.names import ModelId
-from hali.runtime.files import fsync_directory, write_atomically
+from hali.config.files import fsync_directory, write_atomically
 from hali.runtime.log import get_logger
 
 log = get_logger(__name__)
