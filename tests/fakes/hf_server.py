@@ -369,8 +369,8 @@ class _Handler(BaseHTTPRequestHandler):
         if first >= size:
             self._error(416, None, "Range", {"Content-Range": f"bytes */{size}"})
             return
-        told = first + (1 if faults.shifted_range else 0)
-        head["Content-Range"] = f"bytes {told}-{max(told, last)}/{size + faults.size_lie}"
+        back = min(first, last - first + 1) if faults.shifted_range else 0
+        head["Content-Range"] = f"bytes {first - back}-{last - back}/{size + faults.size_lie}"
         self._body(repo, file, 206, head, first, last - first + 1)
 
     def _body(self, repo: Repo, file: str, status: int, head: dict[str, str], offset: int, count: int) -> None:

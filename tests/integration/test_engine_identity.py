@@ -45,10 +45,10 @@ def _user(text: str) -> list[dict[str, str]]:
 
 
 GREEDY: dict[str, dict[str, Any]] = {
-    "short": {"messages": _user("Count to 30"), "args": {"max_tokens": 80}},
+    "short": {"messages": _user("Count to 30"), "args": {"max_tokens": 40}},
     "to the end": {"messages": _user("What is the capital of France? Answer with one word."), "args": {}},
-    "longer than a batch": {"messages": _user(_story(40) + "Which animal jumps?"), "args": {"max_tokens": 48}},
-    "three batches": {"messages": _user(_story(70) + "Sum it up."), "args": {"max_tokens": 32}},
+    "longer than a batch": {"messages": _user(_story(40) + "Which animal jumps?"), "args": {"max_tokens": 32}},
+    "three batches": {"messages": _user(_story(70) + "Sum it up."), "args": {"max_tokens": 16}},
     "many turns": {
         "messages": [
             {"role": "system", "content": "You are a pirate."},
@@ -56,17 +56,21 @@ GREEDY: dict[str, dict[str, Any]] = {
             {"role": "assistant", "content": "Arr, Captain Blue."},
             {"role": "user", "content": "Where is your ship?"},
         ],
-        "args": {"max_tokens": 64},
+        "args": {"max_tokens": 40},
     },
-    "not ASCII": {"messages": _user("Réponds en français : où est la 🦙 ? 日本語でも。"), "args": {"max_tokens": 64}},
-    "emoji": {"messages": _user("Write ten different emoji: 😀 😎"), "args": {"max_tokens": 60}},
-    "stop strings": {"messages": _user("Count to 30"), "args": {"max_tokens": 80, "stop": ["4.", "never"]}},
-    "stop inside a token": {"messages": _user("Tell me about the sea."), "args": {"max_tokens": 80, "stop": ["cean"]}},
+    "not ASCII": {"messages": _user("Réponds en français : où est la 🦙 ? 日本語でも。"), "args": {"max_tokens": 40}},
+    "emoji": {"messages": _user("Write ten different emoji: 😀 😎"), "args": {"max_tokens": 40}},
+    "ends inside a character": {"messages": _user("Write ten different emoji: 😀 😎"), "args": {"max_tokens": 9}},
+    "and one token later": {"messages": _user("Write ten different emoji: 😀 😎"), "args": {"max_tokens": 10}},
+    "Japanese": {"messages": _user("次の文を続けて: 昔々、あるところに"), "args": {"max_tokens": 11}},
+    "Japanese again": {"messages": _user("次の文を続けて: 昔々、あるところに"), "args": {"max_tokens": 12}},
+    "stop strings": {"messages": _user("Count to 30"), "args": {"max_tokens": 40, "stop": ["4.", "never"]}},
+    "stop inside a token": {"messages": _user("Tell me about the sea."), "args": {"max_tokens": 40, "stop": ["cean"]}},
     "penalties": {
         "messages": _user("Repeat the word hello many times."),
-        "args": {"max_tokens": 60, "repeat_penalty": 1.3, "presence_penalty": 0.5, "frequency_penalty": 0.2},
+        "args": {"max_tokens": 40, "repeat_penalty": 1.3, "presence_penalty": 0.5, "frequency_penalty": 0.2},
     },
-    "raw prompt": {"prompt": "Once upon a time", "args": {"max_tokens": 60}},
+    "raw prompt": {"prompt": "Once upon a time", "args": {"max_tokens": 40}},
     "empty content": {"messages": _user(""), "args": {"max_tokens": 24}},
     "no reply wanted but one": {"messages": _user("Hi"), "args": {"max_tokens": 1}},
 }

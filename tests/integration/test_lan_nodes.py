@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,7 +22,8 @@ from hali.config.identity import Identity
 from hali.model.ids import InfoHashes
 from hali.transfer import lan_packets
 from hali.transfer.lan import LanAnnouncer, LanModel, LanOptions
-from hali.transfer.lan_outbox import Outbox
+from hali.wire.lan import Kind, Want, WantKind, decode
+from tests.fakes.lan_node import FakeNode
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE = 10.0  # generous: CI machines stall; the promises below are a second or less
@@ -207,20 +209,18 @@ async def test_nodes_in_other_subnets_are_reached_by_unicast(port: int) -> None:
         assert [e.size for e in await near.query("smollm2", timeout=DEADLINE)] == [1005]
 
 
-async def test_a_unicast_answer_is_never_longer_than_the_question(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    far = node(1, port, interfaces=())
+@pytest.mark.parametrize("padding", [60, 300, 700])
+async def test_a_unicast_answer_is_never_longer_than_the_question(port: int, padding: int) -> None:
+    far, asker = node(1, port, interfaces=()), FakeNode(77, "127.0.0.1")
     far.set_models([ours(n) for n in range(50)])
-    sizes: list[int] = []
-    real = Outbox.reply
-
-    async def watched(self: Outbox, packet: Any, to: Any, limit: int) -> None:
-        sizes.extend((len(self._speaker.datagram(packet)), limit))
-        await real(self, packet, to, limit)
-
-    monkeypatch.setattr(Outbox, "reply", watched)
-    async with running(far), running(node(2, port + 1, interfaces=(), peers=(f"127.0.0.1:{port}",))) as near:
-        await until(near.entries)
-    assert sizes[0] <= sizes[1] <= 1200
+    want = (Want(WantKind.TEXT, b"smollm2"),)
+    question = asker.datagram(kind=Kind.QUERY, wants=want, time=int(time.time()), padding=bytes(padding))
+    async with running(far), await anyio.create_udp_socket(local_host="127.0.0.1") as udp:
+        await udp.sendto(question, "127.0.0.1", port)
+        with anyio.fail_after(DEADLINE):
+            answer, _ = await udp.receive()
+    assert len(answer) <= len(question)
+    assert len(decode(answer).packet.models) >= (1 if padding > 100 else 0)
 
 
 async def test_a_port_of_another_program_degrades_and_unicast_goes_on(port: int) -> None:
@@ -271,7 +271,8 @@ CHILD = """
     from hali.transfer.lan import LanAnnouncer, LanModel, LanOptions
 
     async def main(port, mark):
-        node = LanAnnouncer(Identity(Ed25519PrivateKey.generate()), LanOptions(port=port, interfaces=("lo",)), lambda: 9000)
+        options = LanOptions(port=port, interfaces=("lo",))
+        node = LanAnnouncer(Identity(Ed25519PrivateKey.generate()), options, lambda: 9000)
         node.set_models([LanModel(f"child-{mark}:1b:x:q4", mark * 64, InfoHashes(v2=mark * 64), 1)])
         with anyio.move_on_after(60):
             async with anyio.create_task_group() as group:

@@ -13,6 +13,7 @@ from hali.config.paths import Paths, from_environment
 from hali.daemon.address import is_locked
 from hali.daemon.client import DaemonClient
 from hali.model.errors import Failed, HaliError, NotRunning, from_wire
+from hali.runtime.processes import is_alive
 
 START_S = 30.0  # a cold disk and a large store included; an ordinary start takes well under a second
 STOP_S = 30.0  # above the daemon's own drain of 10 s and the stop limits of its services
@@ -89,14 +90,16 @@ def _start_error(report: Path, code: int) -> HaliError:
 def stop(paths: Paths | None = None) -> bool:
     """Ask the daemon to stop and wait until it has; False when none ran."""
     paths = paths or from_environment()
+    pid = None
     try:
         with connect(paths) as client:
+            pid = client.call("ping", timeout=10.0)["pid"]
             client.call("stop", timeout=10.0)
     except NotRunning:
         if not is_locked(paths):
             return False
     deadline = time.monotonic() + STOP_S
-    while is_locked(paths):
+    while is_locked(paths) or (pid is not None and is_alive(pid)):
         if time.monotonic() > deadline:
             raise Failed(f"the daemon still runs after {STOP_S:.0f} s", hint="`hali daemon status` shows its PID")
         time.sleep(POLL_S)

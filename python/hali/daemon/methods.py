@@ -63,7 +63,7 @@ class Methods:
         """What runs, what is seeded, what the LAN offers."""
         node, uptime = self._node, time.monotonic() - self._started
         session, api = node.torrents.value, node.api.value
-        peers = self._peers()
+        peers = await self._peers()
         return {
             "pid": os.getpid(),
             "uptime": format_duration(uptime),
@@ -78,11 +78,11 @@ class Methods:
             "services": [msgspec.to_builtins(status) for status in node.supervisor.statuses()],
         }
 
-    def _peers(self) -> dict[str, int]:
+    async def _peers(self) -> dict[str, int]:
         """Connected peers by infohash."""
         session = self._node.torrents.value
         found: dict[str, int] = {}
-        for status in session.status() if session is not None else []:
+        for status in await session.status() if session is not None else []:
             for name in (status.infohashes.v1, status.infohashes.v2):
                 if name is not None:
                     found[name] = status.peers
@@ -115,8 +115,8 @@ class Methods:
         """Rates and totals of this session."""
         node = self._node
         session = node.torrents.value
-        by_hash = {s.infohashes.v1: s for s in (session.status() if session is not None else [])}
-        totals = session.totals() if session is not None else None
+        by_hash = {s.infohashes.v1: s for s in (await session.status() if session is not None else [])}
+        totals = await session.totals() if session is not None else None
         models = []
         for entry in node.library.entries():
             torrent = by_hash.get(entry.record.meta.infohash_v1)
@@ -175,15 +175,12 @@ class Methods:
         return await self._watch(self._node.board.submit(spec), emit)
 
     async def _watch(self, job: Job, emit: Emit) -> Mapping[str, Any]:
+        """Tell the job's progress until it ends; its result or error is the answer."""
         async with anyio.create_task_group() as group:
             group.start_soon(self._tell, job, emit)
-            with anyio.CancelScope() as waiting:
-                try:
-                    return await job.wait()
-                finally:
-                    waiting.cancel()
-                    group.cancel_scope.cancel()
-        raise AssertionError("a job ends with a result or an error")
+            await job.ended()
+            group.cancel_scope.cancel()
+        return job.outcome()
 
     async def _tell(self, job: Job, emit: Emit) -> None:
         told = ""

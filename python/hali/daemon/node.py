@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
 import anyio.abc
+import anyio.to_thread
 import httpx
 
 from hali.api.base import ApiDeps, ApiKey
@@ -21,7 +23,7 @@ from hali.daemon.neighbours import LanNeighbours, lan_model
 from hali.engine.options import EngineOptions
 from hali.engine.pool import EnginePool, PoolLimits
 from hali.model.errors import ConfigError, TransferFailed
-from hali.pipeline.router import InferenceRouter
+from hali.pipeline.router import InferenceRouter, RouterLimits
 from hali.runtime.channels import Receiver, Sender, Watch, mailbox
 from hali.runtime.log import get_logger
 from hali.runtime.supervisor import Service, Spec, Supervisor
@@ -37,7 +39,7 @@ from hali.transfer.http_retry import HttpPolicy
 from hali.transfer.hub import Hub
 from hali.transfer.lan import LanAnnouncer, LanOptions
 from hali.transfer.metainfo import MAX_BYTES
-from hali.transfer.options import TorrentOptions
+from hali.transfer.options import SessionOptions
 from hali.transfer.rate_limit import RateLimiter
 from hali.transfer.session import TorrentSession
 
@@ -89,7 +91,7 @@ class Node:
         self.limiter = RateLimiter(self.settings.max_download_mbps * BYTES_PER_MEGABIT)
         self.catalog = LibraryCatalog(self.library)
         self.engines = EnginePool(engine_options(self.settings), PoolLimits(max_engines=self.settings.engine.max_loaded))
-        self.router = InferenceRouter(self.catalog, self.engines)
+        self.router = InferenceRouter(self.catalog, self.engines, RouterLimits(running=self.settings.engine.slots))
         self._keys = tuple(keys)
         self.supervisor = Supervisor(self._specs())
 
@@ -109,8 +111,21 @@ class Node:
         return Published(self._torrent_session, self.torrents)  # type: ignore[arg-type]
 
     def _torrent_session(self) -> TorrentSession:
-        remembered = int(self.database.get_state(PORT_STATE) or 0)
-        return TorrentSession(torrent_options(self.settings, remembered))
+        return TorrentSession(torrent_options(self.settings, self._remembered_port()))
+
+    def _remembered_port(self) -> int:
+        """The port of the last life if nobody took it meanwhile, else 0: any free one."""
+        port = int(self.database.get_state(PORT_STATE) or 0)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("0.0.0.0", port))
+            except OSError:
+                return 0
+        return port
+
+    async def remember_port(self) -> None:
+        """Keep the torrent port for the next life."""
+        await anyio.to_thread.run_sync(self.database.set_state, PORT_STATE, str(self._torrent_port()))
 
     def _lan_announcer(self) -> Service:
         return Published(self._lan_service, self.lan)  # type: ignore[arg-type]
@@ -196,6 +211,7 @@ class Node:
         """All services up while the block runs; raises what an essential service failed with."""
         async with self.engines, anyio.create_task_group() as group:
             await group.start(self._supervise)
+            await self.remember_port()
             try:
                 yield
             finally:
@@ -213,16 +229,15 @@ def engine_options(settings: Settings) -> EngineOptions:
     )
 
 
-def torrent_options(settings: Settings, remembered_port: int) -> TorrentOptions:
+def torrent_options(settings: Settings, remembered_port: int) -> SessionOptions:
     """The session's own options from the keys `torrent_*`, `torrent.*` and the caps."""
-    return TorrentOptions(
+    return SessionOptions(
         port=settings.torrent_port or remembered_port,
-        port_required=bool(settings.torrent_port),
         lsd=settings.torrent.lsd,
         dht=settings.torrent.dht,
         upnp=settings.torrent.upnp,
-        upload_rate=int(settings.max_upload_mbps * BYTES_PER_MEGABIT),
-        download_rate=int(settings.max_download_mbps * BYTES_PER_MEGABIT),
+        upload_rate=round(settings.max_upload_mbps * BYTES_PER_MEGABIT),
+        download_rate=round(settings.max_download_mbps * BYTES_PER_MEGABIT),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import llama_cpp
 from llama_cpp import llama_cpp as low
 
+from hali.engine.cores import choose_threads, usable_cores
 from hali.engine.options import DEFAULT_CONTEXT, EngineOptions
 from hali.engine.schedule import Slice
 from hali.model.errors import EngineFailed, ModelLoadFailed, UsageError
@@ -124,11 +125,10 @@ class Model:
 
     def _context_params(self, options: EngineOptions) -> Any:
         params: Any = low.llama_context_default_params()
-        half = max(1, (os.cpu_count() or 2) // 2)
         params.n_ctx, params.n_batch, params.n_ubatch = self.n_kv, self.n_batch, self.n_batch
         params.n_seq_max, params.kv_unified = options.n_seq_max, True
-        params.n_threads = options.threads or half
-        params.n_threads_batch = options.threads_batch or params.n_threads
+        threads = choose_threads(options.threads, options.threads_batch, usable_cores())
+        params.n_threads, params.n_threads_batch = threads
         params.flash_attn_type = (
             low.LLAMA_FLASH_ATTN_TYPE_ENABLED if options.flash_attn else low.LLAMA_FLASH_ATTN_TYPE_DISABLED
         )

@@ -19,8 +19,8 @@ class EngineOptions(msgspec.Struct, frozen=True):
     n_kv: int = 0  # tokens all sessions share; 0 = twice n_ctx: a full session never starves the others
     n_seq_max: int = 8  # sessions decoded together; more wait. Beyond 8 rows two cores gain little (pipeline.md 4.2)
     n_batch: int = 512  # rows of one llama_decode; llama-cpp-python's own, needed for identical text
-    threads: int = 0  # for one row; 0 = half the cores, at least one: llama-cpp-python's rule
-    threads_batch: int = 0  # for several rows; 0 = like `threads`: libgomp spins, so a core more than is free costs 5x
+    threads: int = 0  # for one row; 0 = half the cores
+    threads_batch: int = 0  # for several rows; 0 = all cores but two, at least `threads`
     flash_attn: bool = False  # explicit, never "auto": it changes roundings. Off is llama-cpp-python's default
     kv_type: KvType = "f16"  # of both K and V
     gpu_layers: int = 0  # layers on the GPU; -1 = all

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from hali.engine.schedule import Work
-from hali.engine.text import TextStream
+from hali.engine.text import InsideCharacter, TextStream
 from hali.model.generation import Chunk, Done, FinishReason, GenerationEvent, SamplingParams, Usage
 
 MAX_STOPS, MAX_STOP_BYTES = 16, 1024  # OpenAI allows 4; each is searched for at each token
@@ -44,9 +44,10 @@ class Session:
         self.key = -1
         self.done = 0  # tokens whose KV cells exist
         self.step = 0  # events sent so far
-        most = n_ctx - self.n_prompt
+        self._most = n_ctx - self.n_prompt
         # 0 means "no limit of its own", as in llama-cpp-python.
-        self.n_reply_max = min(most, sampling.max_tokens) if sampling.max_tokens else most
+        self._wanted = min(self._most, sampling.max_tokens) if sampling.max_tokens else self._most
+        self._inside = InsideCharacter()
         self._text = TextStream((*sampling.stop, *stops))
         self._clock, self._began = clock, clock()
         self._first: float | None = None  # when the first token came
@@ -73,9 +74,14 @@ class Session:
         text = self._text.push(piece)
         if self._text.stopped:
             return self._close(text, "stop")
-        if self.n_reply >= self.n_reply_max:
+        if self._enough(piece):
             return self._close(text + self._text.finish(), "length")
         return self._chunk(text)
+
+    def _enough(self, piece: bytes) -> bool:
+        """`max_tokens` is reached, and no character is cut by it; or the context is full."""
+        inside = self._inside.push(piece)
+        return self.n_reply >= self._most or (self.n_reply >= self._wanted and not inside)
 
     def finish(self, reason: FinishReason) -> list[GenerationEvent]:
         """End the reply here; held-back text is final now."""

@@ -54,3 +54,30 @@ class TextStream:
     def finish(self) -> str:
         """The rest, at the end of the stream; the start of a character that never became whole is dropped."""
         return self._decoder.decode(self._matcher.flush(), True)
+
+
+class InsideCharacter:
+    """Whether a reply must not be ended by `max_tokens` yet, because its last token left a character unfinished.
+
+    llama-cpp-python's rule to the letter, so that replies end at the same token: it counts missing *bytes* as tokens,
+    hence waits one or two tokens too long when one token brings several of them.
+    """
+
+    _LEADS = ((2, 0b11000000), (3, 0b11100000), (4, 0b11110000))  # (bytes of the character, bits of its first byte)
+
+    def __init__(self) -> None:
+        self._tail = b""
+        self._missing = 0
+
+    def push(self, piece: bytes) -> bool:
+        """Take the bytes of a token; True if the reply has to go on."""
+        self._tail = (self._tail + piece)[-3:]
+        for at, byte in enumerate(self._tail):
+            seen = 3 - at
+            for length, bits in self._LEADS:
+                if length > seen and byte & bits == bits:
+                    self._missing = length - seen
+        if self._missing == 0:
+            return False
+        self._missing -= 1
+        return True

@@ -76,6 +76,8 @@ class LineFormatter(logging.Formatter):
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         name = record.name.removeprefix("hali.")
         line = f"{clock} {record.levelname.lower():<7} {name} {record.getMessage()} {fields}".rstrip()
+        # A field may hold what a stranger sent; control characters must not reach a terminal.
+        line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 

@@ -26,6 +26,7 @@ from hali.share.job import Job, JobState, Progress
 from hali.share.library import Entry, Library, Origin
 from hali.share.resolve import Plan, Resolver
 from hali.share.targets import parse_target
+from hali.transfer.events import SeedDamaged
 from hali.transfer.http import RangeSource
 from hali.transfer.metainfo import Metainfo
 from hali.transfer.session import TorrentSession
@@ -70,9 +71,19 @@ class AcquisitionManager:
         """A restarted torrent session starts empty: seed everything again in it."""
         session = await self._torrents.until(lambda s: s is not None)
         while True:
-            if session is not None:
-                await self._library.seed_all(session)
-            session = await self._torrents.changed()
+            async with anyio.create_task_group() as group:
+                if session is not None:
+                    group.start_soon(self._library.seed_all, session)
+                    group.start_soon(self._watch_seeds, session)
+                session = await self._torrents.changed()
+                group.cancel_scope.cancel()
+
+    async def _watch_seeds(self, session: TorrentSession) -> None:
+        """A file that libtorrent found changed is no longer ours to serve."""
+        with session.events.subscribe() as events:
+            async for event in events:
+                if isinstance(event, SeedDamaged):
+                    await self._library.damaged(event.infohashes, event.reason)
 
     async def _session(self) -> TorrentSession:
         session = await self._torrents.until(lambda s: s is not None)
@@ -80,7 +91,7 @@ class AcquisitionManager:
         return session
 
     async def _work(self, job: Job) -> None:
-        if job.ended or job.spec.id in self._running:
+        if job.is_over or job.spec.id in self._running:
             return
         self._running.add(job.spec.id)
         try:
@@ -150,6 +161,7 @@ class AcquisitionManager:
             plan.torrent,
             self._library.store.incoming(plan.key),
             peers=plan.peers,
+            trusted=[host for host, _ in plan.peers] if plan.on_lan else (),
             streaming=self._streaming,
             sha256=plan.ref.sha256 if plan.ref else None,
         )

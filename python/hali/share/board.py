@@ -23,7 +23,7 @@ class JobBoard:
     def submit(self, spec: JobSpec) -> Job:
         """The job doing `spec`: the one under way, or a new one. Overloaded when too many wait."""
         known = self._jobs.get(spec.id)
-        if known is not None and not known.ended:
+        if known is not None and not known.is_over:
             return known
         job = Job(spec)
         self._queue.offer(job)
@@ -37,7 +37,7 @@ class JobBoard:
         found = []
         for job_id, _, text in self._database.jobs():
             job = self._jobs.get(job_id)
-            if job is None or job.ended:
+            if job is None or job.is_over:
                 job = self._jobs[job_id] = Job(msgspec.json.decode(text, type=JobSpec))
             found.append(job)
         return found
@@ -55,9 +55,9 @@ class JobBoard:
 
     def active(self) -> list[Job]:
         """Jobs under way or waiting."""
-        return [job for job in self._jobs.values() if not job.ended]
+        return [job for job in self._jobs.values() if not job.is_over]
 
     def _forget_old(self) -> None:
-        ended = [job_id for job_id, job in self._jobs.items() if job.ended]
+        ended = [job_id for job_id, job in self._jobs.items() if job.is_over]
         for job_id in ended[:-KEPT]:
             del self._jobs[job_id]

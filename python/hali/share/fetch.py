@@ -59,11 +59,12 @@ class TorrentFetch:
         directory: Path,
         *,
         peers: Sequence[tuple[str, int]],
+        trusted: Sequence[str] = (),
         streaming: bool,
         sha256: str | None,
     ) -> None:
         self._session, self._source, self._directory = session, source, directory
-        self._peers, self._streaming, self._sha256 = peers, streaming, sha256
+        self._peers, self._trusted, self._streaming, self._sha256 = peers, trusted, streaming, sha256
         self.metainfo: Metainfo | None = source if isinstance(source, Metainfo) else self._remembered()
         self.incoming: IncomingFile | None = None
         self.came = 0
@@ -78,7 +79,7 @@ class TorrentFetch:
             await self._open(self.metainfo)
         source = self.metainfo or self._source
         have = self._have()
-        async with self._session.fetch(source, self._directory, peers=self._peers, have=have) as fetch:
+        async with self._session.fetch(source, self._directory, peers=self._peers, have=have, trusted_peers=self._trusted) as fetch:
             async for event in fetch.events():
                 match event:
                     case MetadataReceived(metainfo=raw):

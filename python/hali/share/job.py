@@ -71,13 +71,16 @@ class Job:
         self._ended.set()
 
     @property
-    def ended(self) -> bool:
+    def is_over(self) -> bool:
         """True once there is a result or an error."""
         return self._ended.is_set()
 
-    async def wait(self) -> dict[str, Any]:
-        """The result; raises the error the job ended with."""
+    async def ended(self) -> None:
+        """Wait until it is over."""
         await self._ended.wait()
+
+    def outcome(self) -> dict[str, Any]:
+        """The result of a job that is over; raises the error it ended with."""
         if self.error is not None:
             raise self.error
         assert self.result is not None

@@ -212,6 +212,17 @@ class Library:
         await self._seed(entry, torrent)
         self._changed()
 
+    async def damaged(self, infohashes: InfoHashes, reason: str) -> None:
+        """The torrent session found the file of a seed changed: it is neither seeded nor served until it is verified."""
+        for entry in self.entries():
+            meta = entry.record.meta
+            if infohashes.v1 in (meta.infohash_v1, *meta.also_torrents) or infohashes.v2 == meta.infohash_v2:
+                log.error("library.damaged", model=meta.model_id, reason=reason)
+                entry.state, entry.error, entry.trusted = "damaged", reason, False
+                if self._seeds is not None:
+                    await self._seeds.remove(entry.record.infohashes)
+        self._changed()
+
     async def remove(self, entry: Entry) -> None:
         """Stop seeding and delete the files."""
         meta = entry.record.meta

@@ -89,8 +89,11 @@ class Fetch:
         self._ended = False
         self._paused = False
         self._rescuing = False
+        self._candidate: str | None = None
+        self._changing = anyio.Lock()  # the torrent is replaced or removed by one task at a time
         self._unflushed: list[int] = []
         self._flushing: list[int] | None = None
+        self._flushes_awaited = 0
         self._flushed = anyio.Event()
         self._snapshot: alerts.Snapshot | None = None
         self._best = -1
@@ -122,7 +125,8 @@ class Fetch:
     async def __aexit__(self, *_: object) -> None:
         self._ended = True
         with anyio.CancelScope(shield=True):
-            await self._retire()
+            async with self._changing:
+                await self._retire()
             self._host.blame(self, None)
             self._host.leave(self)
 
@@ -130,9 +134,9 @@ class Fetch:
         wanted = params.for_fetch(self._source, self._directory, self._host.options, have=self._done, filtered=filtered)
         self._handle = await self._host.add(wanted, self._on_alert)
         self._best, self._last_gain = -1, anyio.current_time()
-        self._connect(self._peers)
         if not self._paused:
             self._handle.resume()
+        self._connect(self._peers)
 
     async def _retire(self) -> None:
         """Stop, wait until nothing is written any more, and remove the torrent."""
@@ -141,6 +145,7 @@ class Fetch:
         handle, self._handle = self._handle, None
         handle.pause()
         self._flushed = anyio.Event()
+        self._flushes_awaited = 1 if self._flushing is None else 2  # flushes are answered in order
         handle.flush_cache()
         with anyio.move_on_after(FLUSH_TIMEOUT_S) as deadline:
             await self._flushed.wait()
@@ -153,6 +158,12 @@ class Fetch:
         if not self._ended:
             log.warning("fetch.failed", torrent=self.name, reason=reason)
             self._emit(FetchFailed(reason, code))
+
+    def abandon(self) -> None:
+        """The session ends: nothing more will come from it."""
+        self.fail("the torrent session ends", "closed")
+        self._handle = None
+        self._flushed.set()
 
     # ---- what the owner does
 
@@ -212,7 +223,7 @@ class Fetch:
                 self._evidence.met(host)
                 self._peers.setdefault((host, port))
             case alerts.Banned(host=host, port=port):
-                self._emit(PeerBanned(f"{host}:{port}"))
+                self._banned(host, port)
             case alerts.FileError(reason=reason, no_space=no_space):
                 self.fail(reason, "no_space" if no_space else "io")
             case alerts.ResumeData(metainfo=metainfo):
@@ -241,7 +252,9 @@ class Fetch:
         for index in done:
             self._done.add(index)
             self._emit(PieceDone(index))
-        self._flushed.set()
+        self._flushes_awaited -= 1
+        if self._flushes_awaited <= 0:
+            self._flushed.set()
         self._flush()
         self._check_complete()
 
@@ -261,6 +274,11 @@ class Fetch:
             self._host.blame(self, frozenset())
         self._evidence.failed(index)
         self._emit(PieceFailed(index))
+
+    def _banned(self, host: str, port: int) -> None:
+        self._emit(PeerBanned(f"{host}:{port}"))
+        if host == self._candidate and not self._evidence.proven:
+            self._last_gain = anyio.current_time() - STALL_S  # this trial is over: no need to wait for the silence
 
     def _metadata(self, alert: alerts.MetadataArrived) -> None:
         if not isinstance(self._source, Magnet):
@@ -325,11 +343,12 @@ class Fetch:
                 self.fail(f"all {len(self._evidence.seen)} peers sent wrong data or nothing", "hostile")
                 return
             log.warning("fetch.rescue", torrent=self.name, trial=self._evidence.trials, candidate=trial.candidate)
-            await self._retire()
-            if self._ended:
-                return
-            self._host.blame(self, trial.barred)
-            await self._add(filtered=True)
+            async with self._changing:
+                await self._retire()
+                if not self._ended:
+                    self._candidate = trial.candidate
+                    self._host.blame(self, trial.barred)
+                    await self._add(filtered=True)
         except HaliError as exc:
             self.fail(f"cannot go on after wrong data: {exc}", "hostile")
         finally:

@@ -131,7 +131,7 @@ class Hub:
         return HubFile(url, self._headers())
 
     def _search(self, query: str, limit: int) -> list[SearchHit]:
-        params = {"search": query, "filter": "gguf", "sort": "downloads", "direction": "-1", "limit": str(limit)}
+        params = {"search": query, "filter": "gguf", "sort": "downloads", "limit": str(limit)}
         found = self._get("/api/models", params)
         return [
             SearchHit(str(i["id"]), _count(i.get("downloads")), _count(i.get("likes")), bool(i.get("gated")))

@@ -59,6 +59,19 @@ def test_max_tokens_ends_with_length_and_gives_out_what_was_held_back() -> None:
     assert isinstance(events[1], Done) and events[1].reason == "length"
 
 
+def test_max_tokens_does_not_cut_a_character() -> None:
+    one, llama = session(max_tokens=1), "🦙".encode()
+    assert [one.accept(7, llama[at : at + 1], False) for at in range(3)] == [[], [], []]
+    events = one.accept(8, llama[3:], False)
+    assert events[0] == Chunk("🦙", 4)
+    assert isinstance(events[1], Done) and events[1].reason == "length"
+
+
+def test_a_full_context_does() -> None:
+    one = session(n_ctx=4, max_tokens=1)
+    assert isinstance(one.accept(7, b"a\xf0", False)[-1], Done)
+
+
 def test_the_context_bounds_a_reply_without_max_tokens() -> None:
     one = session(n_ctx=5)
     one.accept(7, b"a", False)

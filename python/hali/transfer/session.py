@@ -1,0 +1,485 @@
+"""TorrentSeeder: the one libtorrent session of a daemon. Seeds finished files, fetches others; the event loop never waits for it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+import libtorrent as lt
+import msgspec
+
+from hali.model.errors import Failed, NotFound, NotRunning, PortInUse, Refused, VerificationFailed
+from hali.model.ids import InfoHashes
+from hali.runtime.channels import Bus
+from hali.runtime.log import get_logger
+from hali.transfer import alerts, params
+from hali.transfer.events import (
+    FetchEvent,
+    FetchFailed,
+    Finished,
+    MetadataReceived,
+    PeerBanned,
+    PieceDone,
+    PieceFailed,
+    Progress,
+    SeedDamaged,
+    SessionEvent,
+    TorrentAdded,
+    TorrentRemoved,
+    TorrentStatus,
+    Totals,
+)
+from hali.transfer.fetching import PATIENCE_S, Fetch, Listener, as_status
+from hali.transfer.magnet import Magnet, Peer
+from hali.transfer.metainfo import Metainfo, parse
+from hali.transfer.options import ALERTS, ALERTS_WITH_BLOCKS, SessionOptions, rates, settings
+
+__all__ = [
+    "Fetch",
+    "FetchEvent",
+    "FetchFailed",
+    "Finished",
+    "MetadataReceived",
+    "PeerBanned",
+    "PieceDone",
+    "PieceFailed",
+    "Progress",
+    "SeedDamaged",
+    "SessionEvent",
+    "SessionOptions",
+    "TorrentAdded",
+    "TorrentRemoved",
+    "TorrentSession",
+    "TorrentStatus",
+    "Totals",
+]
+
+log = get_logger(__name__)
+
+START_S = 10.0  # libtorrent listens within 0.1 s; a loaded machine may take longer
+CALL_S = 5.0  # for anything libtorrent answers by an alert: it does so in milliseconds
+CLOSE_S = 5.0  # without trackers and routers to say goodbye to, closing takes milliseconds
+TICK_S = 0.5  # how often progress is reported; people do not read faster
+PORT_TRIES = 5  # a free port may be taken between our look and libtorrent's bind; five times in a row is no accident
+
+
+class _Seed(msgspec.Struct):
+    """A finished file being served."""
+
+    metainfo: Metainfo
+    directory: Path
+    ready: anyio.Event
+    handle: Any = None  # lt.torrent_handle, once added
+    damaged: str | None = None
+    snapshot: alerts.Snapshot | None = None
+
+
+class TorrentSession:
+    """The service. Every method but `port`, `set_rates` and `fetch` waits for libtorrent with a deadline, and may raise NotRunning."""
+
+    def __init__(self, options: SessionOptions) -> None:
+        self.options = options
+        self.events: Bus[SessionEvent] = Bus(capacity=256)  # adds and removes of a large library at start-up
+        self._lt: lt.session | None = None
+        self._pump: alerts.AlertPump | None = None
+        self._group: anyio.abc.TaskGroup | None = None
+        self._port = 0
+        self._listeners: dict[lt.torrent_handle, Listener] = {}
+        self._adding = 0
+        self._unclaimed: list[tuple[lt.torrent_handle, alerts.Alert]] = []
+        self._seeds: list[_Seed] = []
+        self._fetches: set[Fetch] = set()
+        self._fetching = anyio.Event()
+        self._barred: dict[Fetch, frozenset[str]] = {}
+        self._inbox: list[alerts.Handled] = []
+        self._wake = anyio.Event()
+        self._listening: list[alerts.Listening | alerts.ListenFailed] = []
+        self._waiting: dict[type, anyio.Event] = {}
+        self._stats = alerts.SessionStats(0, 0, 0)
+        self._removed: set[str] = set()
+
+    # ---- life
+
+    async def run(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+        """Serve until cancelled; PortInUse when the configured port is taken."""
+        try:
+            with anyio.fail_after(START_S):
+                await self._open()
+            async with anyio.create_task_group() as self._group:
+                self._group.start_soon(self._tick)
+                task_status.started()
+                while True:
+                    await self._receive()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._close()
+
+    async def _open(self) -> None:
+        for attempt in range(PORT_TRIES):
+            port = await anyio.to_thread.run_sync(_free_port, self.options)
+            if await self._listen(port):
+                self._port = port
+                log.info("torrent.listening", port=port, addresses=self.options.addresses)
+                return
+            await self._shut()
+            if self.options.port or attempt == PORT_TRIES - 1:
+                raise _port_in_use(port)
+
+    async def _listen(self, port: int) -> bool:
+        self._listening.clear()
+        self._lt = await anyio.to_thread.run_sync(lt.session, settings(self.options, port))
+        self._pump = alerts.AlertPump(self._lt, self._take_in)
+        while not self._listening:
+            await self._receive()
+        return all(isinstance(outcome, alerts.Listening) for outcome in self._listening)
+
+    async def _close(self) -> None:
+        for fetch in list(self._fetches):
+            fetch.abandon()
+        with anyio.move_on_after(CLOSE_S) as deadline:
+            await self._shut()
+        if deadline.cancelled_caught:
+            log.error("torrent.close_timeout", seconds=CLOSE_S)
+
+    async def _shut(self) -> None:
+        pump, self._pump = self._pump, None
+        session, self._lt = self._lt, None
+        self._listeners.clear()
+        if session is None or pump is None:
+            return
+        held = [session]
+        del session
+        await anyio.to_thread.run_sync(pump.stop)
+        await anyio.to_thread.run_sync(held.clear)  # the last reference: its destructor waits for libtorrent's threads
+        pump.release()
+
+    async def _tick(self) -> None:
+        while True:
+            await self._fetching.wait()
+            self._session.post_torrent_updates(0)
+            for fetch in list(self._fetches):
+                fetch.tick(anyio.current_time())
+            await anyio.sleep(TICK_S)
+
+    @property
+    def _session(self) -> lt.session:
+        if self._lt is None:
+            raise NotRunning("the torrent session does not run")
+        return self._lt
+
+    # ---- what others call
+
+    @property
+    def port(self) -> int:
+        """The TCP port that listens, the same on every address; 0 before the session is ready."""
+        return self._port
+
+    def set_rates(self, *, upload: int, download: int) -> None:
+        """Change the caps (bytes per second, 0 = unlimited) at once."""
+        self.options = msgspec.structs.replace(self.options, upload_rate=upload, download_rate=download)
+        self._session.apply_settings(rates(upload, download))
+
+    async def seed(self, metainfo: bytes, directory: Path) -> InfoHashes:
+        """Serve the finished file in `directory` without reading it; once more is fine. NotFound, VerificationFailed (its size)."""
+        parsed = await anyio.to_thread.run_sync(parse, metainfo)
+        known = self._seed_of(parsed.infohashes)
+        if known is not None and (known.directory != directory or known.damaged is not None):
+            await self.remove(parsed.infohashes)
+        elif known is not None:
+            return parsed.infohashes
+        await anyio.to_thread.run_sync(_check_file, parsed, directory)
+        self._refuse_twice(parsed.infohashes)
+        await self._add_seed(_Seed(parsed, directory, anyio.Event()))
+        return parsed.infohashes
+
+    async def _add_seed(self, seed: _Seed) -> None:
+        self._seeds.append(seed)
+        try:
+            with anyio.fail_after(CALL_S):
+                seed.handle = await self.add(params.for_seed(seed.metainfo, seed.directory, self.options), partial(self._on_seed, seed))
+                seed.handle.resume()
+                await seed.ready.wait()
+        except TimeoutError:
+            await self.remove(seed.metainfo.infohashes)
+            raise Failed(f"libtorrent did not take {seed.metainfo.name} in {CALL_S:.0f} s") from None
+        if seed.damaged is not None:
+            await self.remove(seed.metainfo.infohashes)
+            raise VerificationFailed(f"cannot seed {seed.metainfo.name}: {seed.damaged}")
+        self.events.publish(TorrentAdded(seed.metainfo.infohashes, seed.metainfo.name, seeding=True))
+
+    def fetch(
+        self,
+        source: Metainfo | Magnet,
+        directory: Path,
+        *,
+        peers: Sequence[Peer] = (),
+        have: Collection[int] = (),
+        trusted_peers: Iterable[str] = (),
+        patience_s: float = PATIENCE_S,
+    ) -> Fetch:
+        """Fetch the torrent into `directory`; enter the result to start. `peers` are (IP, port), `have` pieces known to be right.
+
+        `trusted_peers` are IP addresses that no evidence bars. Without a new byte for `patience_s` the fetch fails.
+        """
+        self._refuse_twice(source.infohashes)
+        hints = [*peers, *(source.peers if isinstance(source, Magnet) else ())]
+        return Fetch(self, source, directory, peers=hints, have=have, trusted_peers=trusted_peers, patience_s=patience_s)
+
+    async def remove(self, infohashes: InfoHashes) -> None:
+        """Stop seeding; files stay. One of the two hashes is enough; nothing happens when the torrent is unknown."""
+        seed = self._seed_of(infohashes)
+        if seed is None:
+            return
+        self._seeds.remove(seed)
+        if seed.handle is not None:
+            await self.drop(seed.handle)
+        self.events.publish(TorrentRemoved(seed.metainfo.infohashes, seed.metainfo.name))
+
+    async def status(self) -> list[TorrentStatus]:
+        """Every torrent, seeds first."""
+        self._session.post_torrent_updates(0)
+        await self._answer(alerts.Snapshots)
+        seeds = [as_status(s.metainfo.infohashes, s.metainfo.name, s.snapshot) for s in self._seeds]
+        return seeds + [fetch.status() for fetch in self._fetches]
+
+    async def totals(self) -> Totals:
+        """Counters of the session and the sum of its rates."""
+        torrents = await self.status()
+        self._session.post_session_stats()
+        await self._answer(alerts.SessionStats)
+        return Totals(
+            downloaded=self._stats.received,
+            uploaded=self._stats.sent,
+            down_rate=sum(t.down_rate for t in torrents),
+            up_rate=sum(t.up_rate for t in torrents),
+            peers=self._stats.peers,
+        )
+
+    def _seed_of(self, wanted: InfoHashes) -> _Seed | None:
+        return next((s for s in self._seeds if same_torrent(s.metainfo.infohashes, wanted)), None)
+
+    def _refuse_twice(self, infohashes: InfoHashes) -> None:
+        if self._seed_of(infohashes) is not None or any(same_torrent(f.infohashes, infohashes) for f in self._fetches):
+            raise Refused(f"torrent {infohashes.best} is already being fetched or seeded")
+
+    # ---- what fetches call (fetching.Host)
+
+    async def add(self, wanted: lt.add_torrent_params, listener: Listener) -> lt.torrent_handle:
+        """Add a paused torrent whose alerts go to `listener`."""
+        self._adding += 1
+        try:
+            handle = await anyio.to_thread.run_sync(self._session.add_torrent, wanted)
+        except RuntimeError as exc:
+            raise Failed(f"libtorrent refuses the torrent: {exc}") from None
+        finally:
+            self._adding -= 1
+            unclaimed, self._unclaimed = self._unclaimed, []
+        self._listeners[handle] = listener
+        for each, alert in unclaimed:
+            self._to_torrent(each, alert)
+        return handle
+
+    async def drop(self, handle: lt.torrent_handle) -> None:
+        """Remove a torrent and wait until it is out; files stay."""
+        self._listeners.pop(handle, None)
+        if self._lt is None:
+            return
+        hashes = alerts.infohashes_of(handle.info_hashes())
+        self._removed.discard(hashes.best)
+        self._lt.remove_torrent(handle)
+        with anyio.move_on_after(CALL_S):
+            while hashes.best not in self._removed:
+                await self._answer(alerts.Removed)
+        self._removed.discard(hashes.best)
+
+    def enter(self, fetch: Fetch) -> None:
+        """Tick `fetch` from now on."""
+        self._fetches.add(fetch)
+        self._fetching.set()
+        self.events.publish(TorrentAdded(fetch.infohashes, fetch.name, seeding=False))
+
+    def leave(self, fetch: Fetch) -> None:
+        """`fetch` is over."""
+        self._fetches.discard(fetch)
+        if not self._fetches:
+            self._fetching = anyio.Event()
+        self.events.publish(TorrentRemoved(fetch.infohashes, fetch.name))
+
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run `work` as long as the session lives."""
+        if self._group is not None:
+            self._group.start_soon(work)
+
+    def blame(self, fetch: Fetch, barred: frozenset[str] | None) -> None:
+        """Record who sends each block while any fetch has seen bad pieces; bar addresses from rescued torrents (only those obey)."""
+        if barred is None and self._barred.pop(fetch, None) is None:
+            return
+        if barred is not None:
+            self._barred[fetch] = barred
+        if self._lt is None:
+            return
+        self._lt.apply_settings({"alert_mask": ALERTS_WITH_BLOCKS if self._barred else ALERTS})
+        rules = lt.ip_filter()
+        for address in frozenset().union(*self._barred.values()):
+            rules.add_rule(address, address, 1)  # 1: blocked
+        self._lt.set_ip_filter(rules)
+
+    # ---- alerts
+
+    def _take_in(self, batch: list[alerts.Handled]) -> None:
+        """A callback of the event loop, outside any task: only leaves the batch for `_receive`."""
+        self._inbox += batch
+        self._wake.set()
+
+    async def _receive(self) -> None:
+        """Wait for alerts and hand each to whom it concerns."""
+        await self._wake.wait()
+        self._wake = anyio.Event()
+        batch, self._inbox = self._inbox, []
+        for handle, alert in batch:
+            self._dispatch(handle, alert)
+            if (event := self._waiting.pop(type(alert), None)) is not None:
+                event.set()
+
+    def _dispatch(self, handle: lt.torrent_handle | None, alert: alerts.Alert) -> None:
+        match alert:
+            case alerts.Snapshots(by_handle=snapshots):
+                for each, snapshot in snapshots:
+                    self._to_torrent(each, snapshot)
+            case alerts.SessionStats():
+                self._stats = alert
+            case alerts.Removed(infohashes=hashes):
+                self._removed.add(hashes.best)
+            case alerts.Listening() | alerts.ListenFailed():
+                self._listening.append(alert)
+            case alerts.Dropped():
+                self._ask_again()
+            case _ if handle is not None:
+                self._to_torrent(handle, alert)
+
+    def _to_torrent(self, handle: lt.torrent_handle, alert: alerts.Alert) -> None:
+        listener = self._listeners.get(handle)
+        if listener is not None:
+            listener(alert)
+        elif self._adding:
+            self._unclaimed.append((handle, alert))  # perhaps of the torrent that is just being added
+        if isinstance(alert, alerts.Banned):
+            log.warning("peer.banned", peer=f"{alert.host}:{alert.port}")
+            self.events.publish(PeerBanned(f"{alert.host}:{alert.port}"))
+
+    def _on_seed(self, seed: _Seed, alert: alerts.Alert) -> None:
+        match alert:
+            case alerts.Snapshot():
+                seed.snapshot = alert
+            case alerts.StateChanged(state="seeding"):
+                seed.ready.set()
+            case alerts.StateChanged(state="checking_files" | "downloading"):
+                self._damaged(seed, "the file is not what it was")
+            case alerts.FileError(reason=reason):
+                self._damaged(seed, reason)
+
+    def _damaged(self, seed: _Seed, reason: str) -> None:
+        """libtorrent gave up seed mode: never serve, and never let it read all of the file by itself."""
+        if seed.damaged is not None:
+            return
+        seed.damaged = reason
+        if seed.handle is not None:
+            seed.handle.pause()
+        log.error("seed.damaged", torrent=seed.metainfo.name, reason=reason)
+        if seed.ready.is_set():
+            self.events.publish(SeedDamaged(seed.metainfo.infohashes, seed.metainfo.name, reason))
+        seed.ready.set()
+
+    def _ask_again(self) -> None:
+        """Alerts were lost: a fetch must not wait for a piece it was not told of."""
+        log.warning("torrent.alerts_dropped")
+        for handle in self._listeners:
+            handle.post_status(lt.torrent_handle.query_pieces)
+
+    async def _answer(self, kind: type) -> None:
+        """Wait for the next alert of `kind`, `CALL_S` at most."""
+        event = self._waiting.setdefault(kind, anyio.Event())
+        with anyio.move_on_after(CALL_S):
+            await event.wait()
+
+
+@contextlib.asynccontextmanager
+async def running(options: SessionOptions) -> AsyncIterator[TorrentSession]:
+    """A session for the length of a block, for those without a supervisor."""
+    session = TorrentSession(options)
+    async with anyio.create_task_group() as group:
+        await group.start(partial(_run, session))
+        yield session
+        group.cancel_scope.cancel()
+
+
+async def _run(session: TorrentSession, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+    await session.run(task_status=task_status)
+
+
+def same_torrent(one: InfoHashes, other: InfoHashes) -> bool:
+    """Whether both name the same torrent; one hash in common is enough."""
+    return (one.v1 is not None and one.v1 == other.v1) or (one.v2 is not None and one.v2 == other.v2)
+
+
+def _port_in_use(port: int) -> PortInUse:
+    return PortInUse(
+        f"BitTorrent port {port} is in use by another program", hint="set torrent_port to another one, or to 0 for any free one"
+    )
+
+
+def _free_port(options: SessionOptions) -> int:
+    """The configured port, or one that is free on every address; PortInUse, Failed for an address this machine has not."""
+    for _ in range(PORT_TRIES):
+        port = options.port
+        try:
+            for address in options.addresses:
+                port = _try_bind(address, port)
+            return port
+        except OSError as exc:
+            if exc.errno != errno.EADDRINUSE:
+                raise Failed(f"cannot listen on {', '.join(options.addresses)} port {port}: {exc.strerror}") from None
+            if options.port:
+                raise _port_in_use(options.port) from None
+    raise _port_in_use(port)
+
+
+def _try_bind(address: str, port: int) -> int:
+    """Bind as libtorrent will and let go; the port number (a free one for 0)."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    if family == socket.AF_INET6 and not _has_ipv6():
+        return port
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        probe.bind((address, port))
+        return int(probe.getsockname()[1])
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::1", 0))
+        return True
+    except OSError:
+        return False
+
+
+def _check_file(metainfo: Metainfo, directory: Path) -> None:
+    for file in metainfo.files:
+        path = directory.joinpath(*file.path)
+        try:
+            size = path.stat().st_size
+        except OSError as exc:
+            raise NotFound(f"cannot seed {path}: {exc.strerror}") from None
+        if size != file.length:
+            raise VerificationFailed(f"cannot seed {path}: {size} bytes, the torrent says {file.length}")
