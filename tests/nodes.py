@@ -41,12 +41,16 @@ class TestNode:
     def hali(self, *args: str, timeout: float = WAIT_S, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run `hali ARGS` to its end."""
         command = [sys.executable, "-m", "hali.cli", *args]
-        return subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=timeout, input=stdin or "", check=False)
+        return subprocess.run(
+            command, env=self.env, capture_output=True, text=True, timeout=timeout, input=stdin or "", check=False
+        )
 
     def ok(self, *args: str) -> Any:
         """Run `hali ARGS --json`, which must succeed; its result (the last line of a stream of events)."""
         done = self.hali(*args, "--json")
-        assert done.returncode == 0, f"hali {' '.join(args)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}\n{self.log()}"
+        assert done.returncode == 0, (
+            f"hali {' '.join(args)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}\n{self.log()}"
+        )
         try:
             return json.loads(done.stdout)
         except ValueError:

@@ -97,7 +97,7 @@ async def test_more_chats_than_sequences_wait_their_turn_and_all_are_whole(smoll
 
 
 async def test_a_full_kv_cache_puts_the_youngest_back_and_no_reply_is_cut_short(smollm2: Path) -> None:
-    options = EngineOptions(n_ctx=192, n_kv=256, n_seq_max=4)
+    options = EngineOptions(n_ctx=96, n_kv=160, n_seq_max=4)
     replies: list[Done] = []
     async with running(smollm2, options) as engine:
 
@@ -112,7 +112,7 @@ async def test_a_full_kv_cache_puts_the_youngest_back_and_no_reply_is_cut_short(
     assert stats.preempted > 0
     assert len(replies) == 4
     for done in replies:
-        assert done.reason == "stop" or done.usage.prompt_tokens + done.usage.completion_tokens == 192
+        assert done.reason == "stop" or done.usage.prompt_tokens + done.usage.completion_tokens == 96
     assert nothing_held(stats, 4)
 
 

@@ -47,8 +47,8 @@ def _user(text: str) -> list[dict[str, str]]:
 GREEDY: dict[str, dict[str, Any]] = {
     "short": {"messages": _user("Count to 30"), "args": {"max_tokens": 40}},
     "to the end": {"messages": _user("What is the capital of France? Answer with one word."), "args": {}},
-    "longer than a batch": {"messages": _user(_story(40) + "Which animal jumps?"), "args": {"max_tokens": 32}},
-    "three batches": {"messages": _user(_story(70) + "Sum it up."), "args": {"max_tokens": 16}},
+    "longer than a batch": {"messages": _user(_story(24) + "Which animal jumps?"), "args": {"max_tokens": 32}},
+    "three batches": {"messages": _user(_story(44) + "Sum it up."), "args": {"max_tokens": 16}},
     "many turns": {
         "messages": [
             {"role": "system", "content": "You are a pirate."},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
@@ -12,7 +13,7 @@ import pytest
 from hali.engine.options import EngineOptions
 from hali.engine.pool import EnginePool, PoolLimits
 from hali.model.errors import EngineCrashed, ModelLoadFailed
-from hali.model.generation import Chunk, Done, GenerateRequest, SamplingParams
+from hali.model.generation import Chunk, Done, GenerateRequest, GenerationEvent, SamplingParams
 from hali.runtime.processes import is_alive
 
 pytestmark = pytest.mark.model
@@ -27,6 +28,11 @@ async def text_of(pool: EnginePool, path: Path, request: GenerateRequest = HELLO
     events = [event async for event in pool.generate("smol", path, request)]
     assert isinstance(events[-1], Done)
     return "".join(event.text for event in events if isinstance(event, Chunk))
+
+
+async def drain(replies: AsyncIterator[GenerationEvent]) -> None:
+    async for _ in replies:
+        pass
 
 
 async def test_first_requests_together_start_one_process_and_get_the_same_text(smollm2: Path) -> None:
@@ -54,9 +60,11 @@ async def test_kill_9_during_a_reply_and_the_next_request_works(smollm2: Path) -
             before = await text_of(pool, smollm2)
             info = pool.info("smol")
             assert info is not None
+            replies = pool.generate("smol", smollm2, LONG)
+            await anext(replies)
+            os.kill(info.pid, signal.SIGKILL)
             with pytest.raises(EngineCrashed):
-                async for _ in pool.generate("smol", smollm2, LONG):
-                    os.kill(info.pid, signal.SIGKILL)
+                await drain(replies)
             assert await text_of(pool, smollm2) == before
             again = pool.info("smol")
             assert again is not None and again.pid != info.pid

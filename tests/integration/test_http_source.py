@@ -327,3 +327,18 @@ async def test_cancelling_leaves_no_connection_open(hub: FakeHub) -> None:
     hub.faults.rate = 50_000
     with anyio.move_on_after(0.3):
         await fetch(hub)
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_any_mixture_of_passing_trouble_ends_with_the_right_bytes(hub: FakeHub, seed: int) -> None:
+    draw = random.Random(seed)
+    faults = hub.faults
+    faults.cut_every, faults.cut_times = draw.choice([None, 30_000, 90_000]), draw.randint(1, 12)
+    faults.stall_after, faults.stall_times = draw.choice([None, 20_000]), draw.randint(1, 3)
+    faults.busy, faults.busy_status = draw.randint(0, 4), draw.choice([429, 500, 502, 503])
+    faults.retry_after = draw.choice([None, "0"])
+    faults.token_uses = draw.choice([None, 4, 9])
+    faults.end_early = draw.choice([None, 7_000])
+    connections = draw.choice([1, 3, 8])
+    policy = HttpPolicy(connections=connections, attempts=12, backoff_first=0.01, backoff_cap=0.05, stall=0.2)
+    await fetch(hub, policy=policy)

@@ -140,6 +140,7 @@ async def test_a_mirror_that_tells_no_sizes_is_asked_for_the_tree(
 
 async def test_search_finds_repositories_with_gguf_files(fake: FakeHub) -> None:
     fake.add("o/other-GGUF", {"x.safetensors": b"1"})
+    fake.add("o/\x1b[2J-GGUF", {"x.gguf": b"1"})  # not a name: must not reach a terminal
     hits = await Hub(fake.url).search("gguf", 5)
     assert [h.repo for h in hits] == ["o/r-GGUF"]
     assert await Hub(fake.url).search("nothing like it") == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from hali.config.identity import Identity
 from hali.model.ids import InfoHashes
 from hali.transfer import lan_packets
 from hali.transfer.lan import LanAnnouncer, LanModel, LanOptions
+from hali.transfer.lan_net import GROUP4
 from hali.wire.lan import Kind, Want, WantKind, decode
 from tests.fakes.lan_node import FakeNode
 
@@ -261,6 +263,18 @@ async def test_garbage_on_the_port_is_counted_and_harms_nothing(port: int) -> No
         await until(
             lambda: first.counters.get("dropped.malformed", 0) + second.counters.get("dropped.malformed", 0) == 3
         )
+
+
+async def test_an_announcement_of_the_existing_hali_is_understood(port: int) -> None:
+    one = {"id": "a:1b:x:q4", "ih": "a" * 40, "repo": "o/r"}
+    packet = {"v": "1", "nid": "n" * 64, "ts": int(time.time()), "p": 7000, "models": [one]}
+    async with running(node(1, port)) as first:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
+            sock.sendto(json.dumps(packet).encode(), (GROUP4, port))
+        await until(first.entries)
+        (entry,) = first.entries()
+    assert (entry.protocol, entry.peers, entry.infohashes.v1) == (1, (("127.0.0.1", 7000),), "a" * 40)
 
 
 CHILD = """

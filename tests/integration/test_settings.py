@@ -46,7 +46,9 @@ def make_node(home: Path, **flags: str) -> Node:
     paths = Paths(home)
     paths.create()
     loaded = load(paths.config, {}, {name.replace("__", "."): text for name, text in flags.items()})
-    return Node(paths, loaded, identity.load_or_create(paths.identity), Database(paths.database), _api_keys(paths, loaded))
+    return Node(
+        paths, loaded, identity.load_or_create(paths.identity), Database(paths.database), _api_keys(paths, loaded)
+    )
 
 
 def test_every_key_has_a_test_of_its_effect() -> None:

@@ -64,7 +64,9 @@ def test_every_session_ends_however_small_the_cache(prompts: list[int], n_kv: in
     for turn in range(20_000):
         while waiting and (not running or sum(known for _, known in running.values()) + waiting[0] <= n_kv):
             running[turn * 100 + len(running)] = [0, waiting.pop(0)]
-        works = [Work(key, held, known - held, held > 0 and known - held == 1) for key, (held, known) in running.items()]
+        works = [
+            Work(key, held, known - held, held > 0 and known - held == 1) for key, (held, known) in running.items()
+        ]
         held = sum(work.held for work in works)
         plan = schedule(works, n_batch=n_batch, kv_free=n_kv - held, turn=turn)
         for key in plan.preempt:

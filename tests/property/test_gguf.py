@@ -6,9 +6,9 @@ import io
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.wire.gguf_files import LLAMA, gguf, tensor
 
 from hali.wire.gguf import GgufError, GgufHeader, read_header
+from tests.unit.wire.gguf_files import LLAMA, gguf, tensor
 
 GOOD = gguf(LLAMA, [tensor("a", [64]), tensor("b", [64, 2], kind=8, offset=256)], data=512)
 
@@ -19,7 +19,7 @@ def _parse(data: bytes) -> GgufHeader | None:
     def read(offset: int, count: int) -> bytes:
         nonlocal reads
         reads += 1
-        assert 0 <= offset and 0 < count <= len(data), "it asks for what can be there"
+        assert offset >= 0 and 0 < count <= len(data), "it asks for what can be there"
         file.seek(offset)
         return file.read(count)
 

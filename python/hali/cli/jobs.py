@@ -101,6 +101,8 @@ class _PlainLines(_Silent):
 
     def show(self, event: dict[str, Any]) -> None:
         """See the class."""
+        if event["state"] in ("queued", "resolving", "failed"):  # over in a moment, or told by the error's own line
+            return
         total = event["total"] or 0
         tenth = 10 * event["done"] // total if total else 0
         if (event["state"], tenth) == self._last:

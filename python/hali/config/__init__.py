@@ -1,1 +1,1 @@
-"""L1: every setting declared once, loaded from defaults, file, environment and flags; paths; files that survive a crash; the node's identity."""
+"""L1: every setting declared once, loaded from defaults, file, environment and flags; paths; crash-safe files; the node's identity."""

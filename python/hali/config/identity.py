@@ -11,8 +11,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from hali.model.errors import ConfigError
 from hali.config.files import write_secret
+from hali.model.errors import ConfigError
 
 
 class Identity:
@@ -51,7 +51,9 @@ def load_or_create(path: Path) -> Identity:
     try:
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
     except (ValueError, TypeError) as exc:
-        raise ConfigError(f"{path} is damaged: {exc}", hint="restore it from a backup; a new key is a new node") from None
+        raise ConfigError(
+            f"{path} is damaged: {exc}", hint="restore it from a backup; a new key is a new node"
+        ) from None
     if not isinstance(key, Ed25519PrivateKey):
         raise ConfigError(f"{path} is not an Ed25519 key", hint="restore it from a backup")
     return Identity(key)

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from hali.config.files import write_secret
 from hali.config.schema import KEYS, Key, Settings, value_of
 from hali.model.errors import ConfigError, UsageError
-from hali.config.files import write_secret
 
 Source = Literal["default", "file", "env", "flag"]
 _BOOLS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}

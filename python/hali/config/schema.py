@@ -20,7 +20,9 @@ def _doc(text: str, unit: str = "", *, env: str = "", secret: bool = False, **li
 class TorrentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """BitTorrent beyond the port and the caps."""
 
-    lsd: Annotated[bool, _doc("Announce torrents on the LAN by Local Service Discovery (BEP 14), so that any client finds us.")] = True
+    lsd: Annotated[
+        bool, _doc("Announce torrents on the LAN by Local Service Discovery (BEP 14), so that any client finds us.")
+    ] = True
     dht: Annotated[bool, _doc("Join the public DHT. Off: infohashes stay on the LAN.")] = False
     upnp: Annotated[bool, _doc("Ask the router to open the torrent port (UPnP and NAT-PMP).")] = False
 
@@ -30,7 +32,9 @@ class LanSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     enabled: Annotated[bool, _doc("Announce our models on the LAN and listen for those of others.")] = True
     port: Annotated[Port, _doc("UDP port of the announcements; the same on all nodes.", "port")] = 4269
-    peers: Annotated[tuple[str, ...], _doc("Nodes in other subnets to announce to by unicast: host or host:port, comma separated.")] = ()
+    peers: Annotated[
+        tuple[str, ...], _doc("Nodes in other subnets to announce to by unicast: host or host:port, comma separated.")
+    ] = ()
     hmac_enabled: Annotated[bool, _doc("Accept only announcements that carry an HMAC by the shared secret.")] = False
     hmac_shared_secret: Annotated[
         str, _doc("64 hex digits, the same on all nodes of the LAN.", secret=True, pattern="^([0-9a-fA-F]{64})?$")
@@ -49,32 +53,54 @@ class HfSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ApiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The HTTP API."""
 
-    require_key: Annotated[bool, _doc("Ask for an API key on loopback too. On any other address one is always needed.")] = False
+    require_key: Annotated[
+        bool, _doc("Ask for an API key on loopback too. On any other address one is always needed.")
+    ] = False
 
 
 class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """llama.cpp workers."""
 
-    threads: Annotated[int, _doc("Threads of one worker; 0 = all cores but none to spare under four.", "threads", ge=0, le=1024)] = 0
-    n_ctx: Annotated[int, _doc("Context of one sequence; 0 = what the model was trained with, at most 4096.", "tokens", ge=0)] = 0
+    threads: Annotated[
+        int, _doc("Threads of one worker; 0 = all cores but none to spare under four.", "threads", ge=0, le=1024)
+    ] = 0
+    n_ctx: Annotated[
+        int, _doc("Context of one sequence; 0 = what the model was trained with, at most 4096.", "tokens", ge=0)
+    ] = 0
     slots: Annotated[int, _doc("Sequences decoded together in one model.", "sequences", ge=1, le=256)] = 8
-    gpu_layers: Annotated[int, _doc("Layers to put on a GPU when llama.cpp was built for one; -1 = all.", "layers", ge=-1)] = 0
-    max_loaded: Annotated[int, _doc("Models held in memory at once; the least recently used one gives way.", "models", ge=1)] = 2
+    gpu_layers: Annotated[
+        int, _doc("Layers to put on a GPU when llama.cpp was built for one; -1 = all.", "layers", ge=-1)
+    ] = 0
+    max_loaded: Annotated[
+        int, _doc("Models held in memory at once; the least recently used one gives way.", "models", ge=1)
+    ] = 2
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings with their values."""
 
-    streaming_hash: Annotated[bool, _doc("Hash pieces while they arrive; off: hash the finished file, shown as `hashing`.")] = True
+    streaming_hash: Annotated[
+        bool, _doc("Hash pieces while they arrive; off: hash the finished file, shown as `hashing`.")
+    ] = True
     debug: Annotated[bool, _doc("Log debug messages.")] = False
     max_upload_mbps: Annotated[float, _doc("Cap over all uploads; 0 = none.", "Mbit/s", ge=0)] = 0.0
-    max_download_mbps: Annotated[float, _doc("Cap over all downloads, torrents and HTTP together; 0 = none.", "Mbit/s", ge=0)] = 0.0
+    max_download_mbps: Annotated[
+        float, _doc("Cap over all downloads, torrents and HTTP together; 0 = none.", "Mbit/s", ge=0)
+    ] = 0.0
     models_dir: Annotated[str, _doc("Where models are kept; empty = `models` in the data directory.", "path")] = ""
-    daemon_listen_addr: Annotated[str, _doc("Address of the HTTP API. Anything but loopback demands an API key.", "address")] = "127.0.0.1"
+    daemon_listen_addr: Annotated[
+        str, _doc("Address of the HTTP API. Anything but loopback demands an API key.", "address")
+    ] = "127.0.0.1"
     daemon_port: Annotated[
-        Port, _doc("Port of the HTTP API; 0 = any free one. If the default is taken by another node, the next free one.", "port")
+        Port,
+        _doc(
+            "Port of the HTTP API; 0 = any free one. If the default is taken by another node, the next free one.",
+            "port",
+        ),
     ] = 47433
-    torrent_port: Annotated[Port, _doc("BitTorrent port (TCP and uTP); 0 = a free one, then kept across restarts.", "port")] = 0
+    torrent_port: Annotated[
+        Port, _doc("BitTorrent port (TCP and uTP); 0 = a free one, then kept across restarts.", "port")
+    ] = 0
     torrent: TorrentSettings = TorrentSettings()
     lan: LanSettings = LanSettings()
     hf: HfSettings = HfSettings()

@@ -9,9 +9,9 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+from hali.config.files import write_atomically, write_secret
 from hali.config.paths import Paths
 from hali.model.errors import Failed
-from hali.config.files import write_atomically, write_secret
 
 TOKEN_BYTES = 32
 
@@ -30,7 +30,9 @@ def exclusive(paths: Paths) -> Iterator[None]:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise AlreadyRunning(f"a daemon already runs in {paths.home}", hint="`hali daemon status` shows it") from None
+            raise AlreadyRunning(
+                f"a daemon already runs in {paths.home}", hint="`hali daemon status` shows it"
+            ) from None
         yield
     finally:
         os.close(fd)

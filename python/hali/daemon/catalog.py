@@ -25,7 +25,10 @@ class LibraryCatalog:
         """The one model `name` means; NotFound, AmbiguousName, Refused when it is damaged."""
         entry = self._library.find(name)
         if not _usable(entry):
-            raise Refused(f"{entry.record.meta.model_id} is {entry.state}: {entry.error or 'not verified'}", hint="`hali verify` or pull it again")
+            raise Refused(
+                f"{entry.record.meta.model_id} is {entry.state}: {entry.error or 'not verified'}",
+                hint="`hali verify` or pull it again",
+            )
         return served(entry)
 
 

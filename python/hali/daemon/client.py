@@ -35,7 +35,9 @@ class DaemonClient:
                 result = value
         return result
 
-    def stream(self, method: str, *, timeout: float | None = None, **params: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    def stream(
+        self, method: str, *, timeout: float | None = None, **params: Any
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
         """("event", …) as they come, then one ("result", …); raises the daemon's error."""
         self._next_id += 1
         self._socket.settimeout(timeout)
@@ -54,9 +56,14 @@ class DaemonClient:
                 yield "result", {k: v for k, v in message.items() if k not in ("id", "ok")}
                 return
         except TimeoutError:
-            raise NotRunning(f"the daemon did not answer {method!r} in {timeout:.0f} s", hint="see `hali logs` or `hali daemon restart`") from None
+            raise NotRunning(
+                f"the daemon did not answer {method!r} in {timeout:.0f} s",
+                hint="see `hali logs` or `hali daemon restart`",
+            ) from None
         except ConnectionError:
-            raise NotRunning("the daemon went away during the request", hint="run the command again; finished pieces are kept") from None
+            raise NotRunning(
+                "the daemon went away during the request", hint="run the command again; finished pieces are kept"
+            ) from None
 
     def _receive(self) -> dict[str, Any]:
         line = self._lines.readline()

@@ -90,7 +90,9 @@ class _Connection:
                 if request is None:
                     continue
                 if not self._authorised(request):
-                    error = Refused("the IPC token is missing or wrong", hint="it is in daemon.token of the daemon's home")
+                    error = Refused(
+                        "the IPC token is missing or wrong", hint="it is in daemon.token of the daemon's home"
+                    )
                     await self._reply_error(request.get("id"), error)
                     break
                 await self._room.acquire()
@@ -165,7 +167,11 @@ class _Connection:
         method = request.pop("method", None)
         handler = self._methods.get(method) if isinstance(method, str) else None
         if handler is None:
-            raise UsageError(f"unknown method {str(method)[:100]!r}", code="unknown_method", hint=f"methods: {', '.join(sorted(self._methods))}")
+            raise UsageError(
+                f"unknown method {str(method)[:100]!r}",
+                code="unknown_method",
+                hint=f"methods: {', '.join(sorted(self._methods))}",
+            )
 
         async def emit(event: dict[str, Any]) -> None:
             await self._send({"id": request_id, "event": event})

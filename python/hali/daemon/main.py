@@ -17,6 +17,7 @@ from hali._version import __version__
 from hali.api.base import ApiKey
 from hali.api.binding import Bind
 from hali.config import identity
+from hali.config.files import write_secret
 from hali.config.load import Loaded, find_key, load
 from hali.config.paths import Paths, from_environment
 from hali.config.schema import KEYS
@@ -27,7 +28,6 @@ from hali.daemon.node import Node
 from hali.daemon.terminal import wait_for_terminal_end
 from hali.model.errors import ExitCode, HaliError, UsageError
 from hali.runtime import log as logs
-from hali.config.files import write_secret
 from hali.store.database import Database
 
 log = logs.get_logger(__name__)
@@ -116,7 +116,13 @@ async def _daemon(paths: Paths, loaded: Loaded, arguments: Arguments) -> int:
     database = Database(paths.database)
     try:
         node = Node(paths, loaded, node_identity, database, _api_keys(paths, loaded))
-        log.info("daemon.starting", version=__version__, pid=os.getpid(), home=str(paths.home), node=node_identity.node_id[:16])
+        log.info(
+            "daemon.starting",
+            version=__version__,
+            pid=os.getpid(),
+            home=str(paths.home),
+            node=node_identity.node_id[:16],
+        )
         await _serve(node, arguments)
     except ExceptionGroup as exc:
         raise _only_cause(exc) from exc

@@ -107,7 +107,12 @@ class Methods:
         if lan is None:
             return []
         return [
-            {"model_id": e.model_id, "peers": len(e.peers), "infohash": e.infohashes.best, "sha256_prefix": e.sha256_prefix}
+            {
+                "model_id": e.model_id,
+                "peers": len(e.peers),
+                "infohash": e.infohashes.best,
+                "sha256_prefix": e.sha256_prefix,
+            }
             for e in lan.entries()
         ]
 
@@ -120,13 +125,15 @@ class Methods:
         models = []
         for entry in node.library.entries():
             torrent = by_hash.get(entry.record.meta.infohash_v1)
-            models.append({
-                "model_id": entry.record.meta.model_id,
-                "status": entry.state,
-                "down_rate": torrent.down_rate if torrent else 0,
-                "up_rate": torrent.up_rate if torrent else 0,
-                "peers": torrent.peers if torrent else 0,
-            })
+            models.append(
+                {
+                    "model_id": entry.record.meta.model_id,
+                    "status": entry.state,
+                    "down_rate": torrent.down_rate if torrent else 0,
+                    "up_rate": torrent.up_rate if torrent else 0,
+                    "peers": torrent.peers if torrent else 0,
+                }
+            )
         return {
             "uptime": format_duration(time.monotonic() - self._started),
             "down_rate": totals.down_rate if totals else 0,

@@ -75,7 +75,9 @@ async def _run(service: Service, *, task_status: anyio.abc.TaskStatus[None]) -> 
 class Node:
     """One running daemon's parts. `supervisor` runs the services; `engines` must be entered around it."""
 
-    def __init__(self, paths: Paths, loaded: Loaded, identity: Identity, database: Database, keys: Sequence[ApiKey]) -> None:
+    def __init__(
+        self, paths: Paths, loaded: Loaded, identity: Identity, database: Database, keys: Sequence[ApiKey]
+    ) -> None:
         self.paths, self.settings, self.database = paths, loaded.settings, database
         self.identity = identity
         self.torrents: Watch[TorrentSession | None] = Watch(None)
@@ -90,7 +92,9 @@ class Node:
         self.board = JobBoard(database, sender)
         self.limiter = RateLimiter(self.settings.max_download_mbps * BYTES_PER_MEGABIT)
         self.catalog = LibraryCatalog(self.library)
-        self.engines = EnginePool(engine_options(self.settings), PoolLimits(max_engines=self.settings.engine.max_loaded))
+        self.engines = EnginePool(
+            engine_options(self.settings), PoolLimits(max_engines=self.settings.engine.max_loaded)
+        )
         self.router = InferenceRouter(self.catalog, self.engines, RouterLimits(running=self.settings.engine.slots))
         self._keys = tuple(keys)
         self.supervisor = Supervisor(self._specs())
@@ -190,7 +194,10 @@ class Node:
     async def _fetch_metainfo(url: str) -> bytes:
         """A .torrent by URL that the user typed."""
         try:
-            async with httpx.AsyncClient(follow_redirects=True, timeout=30.0) as client, client.stream("GET", url) as response:
+            async with (
+                httpx.AsyncClient(follow_redirects=True, timeout=30.0) as client,
+                client.stream("GET", url) as response,
+            ):
                 response.raise_for_status()
                 body = bytearray()
                 async for chunk in response.aiter_bytes():
@@ -249,4 +256,6 @@ def lan_options(settings: Settings) -> LanOptions:
             "lan.hmac_enabled needs lan.hmac_shared_secret",
             hint="`openssl rand -hex 32` makes one; set the same on every node",
         )
-    return LanOptions(port=lan.port, peers=lan.peers, secret=bytes.fromhex(lan.hmac_shared_secret) if lan.hmac_enabled else None)
+    return LanOptions(
+        port=lan.port, peers=lan.peers, secret=bytes.fromhex(lan.hmac_shared_secret) if lan.hmac_enabled else None
+    )

@@ -18,7 +18,7 @@ async def wait_for_terminal_end() -> None:
         fd = os.pidfd_open(leader)
     except (AttributeError, OSError):
         while os.getsid(0) == leader and _exists(leader):
-            await anyio.sleep(POLL_S)
+            await anyio.sleep(POLL_S)  # noqa: ASYNC110  # no event tells of another process's end here
         return
     try:
         await anyio.wait_readable(fd)

@@ -166,6 +166,10 @@ class Model:
         """Drop the KV cells of a sequence from position `start` on; False if this kind of model can only drop all."""
         return bool(low.llama_memory_seq_rm(self.memory, key, start, -1))
 
+    def cells(self, key: int) -> int:
+        """KV cells that llama.cpp holds for a sequence."""
+        return int(low.llama_memory_seq_pos_max(self.memory, key)) + 1
+
     def clear(self) -> None:
         """Empty the KV cache, so that the next session lies in it as in a new one: same cells, same roundings."""
         low.llama_memory_clear(self.memory, False)

@@ -27,6 +27,7 @@ class Loop:
     def __init__(self, model: Model, prompter: Prompter, n_seq_max: int, emit: Emit, fail: Fail) -> None:
         self._model, self._prompter = model, prompter
         self._emit, self._fail = emit, fail
+        self._n_seq_max = n_seq_max
         self._free = list(range(n_seq_max - 1, -1, -1))  # sequence ids, the lowest on top
         self._running: dict[int, Session] = {}  # by key, oldest first
         self._waiting: deque[Session] = deque()
@@ -39,6 +40,11 @@ class Loop:
     def busy(self) -> bool:
         """Whether `step` has something to do."""
         return bool(self._running or self._waiting)
+
+    @property
+    def load(self) -> tuple[int, int]:
+        """(sessions running, sessions waiting)."""
+        return len(self._running), len(self._waiting)
 
     # --- requests
 
@@ -168,7 +174,6 @@ class Loop:
         self._send(session, events)
 
     def _release(self, session: Session) -> None:
-        session.sampler.close()
         if session.key < 0:
             self._waiting.remove(session)
         else:
@@ -220,7 +225,7 @@ class Loop:
         return EngineStats(
             sessions=len(self._running),
             queued=len(self._waiting),
-            kv_used=self._kv_used(),
+            kv_used=sum(self._model.cells(key) for key in range(self._n_seq_max)),
             kv_total=self._model.n_kv,
             sequences_free=len(self._free),
             samplers=Sampler.alive,

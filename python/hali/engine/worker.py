@@ -90,10 +90,10 @@ class Worker:
         self._loop = Loop(self._model, prompter, options.n_seq_max, self._emit, self._fail)
         inbox.on_cancel = self._loop.interrupt
         self._stop: protocol.Stop | None = None
-        self._seen = self._loop.stats()
+        self._load = self._loop.load
         info = self._info(options, prompter.has_template)
         wire.put(protocol.pack_ack(protocol.Ready(info, held, time.monotonic() - began, backend.version())))
-        wire.put(protocol.pack_ack(protocol.Report(self._seen)))
+        wire.put(protocol.pack_ack(protocol.Report(self._loop.stats())))
         wire.flush()
 
     def _progress(self, fraction: float) -> None:
@@ -171,11 +171,9 @@ class Worker:
 
     def _report(self, *, force: bool) -> None:
         now = time.monotonic()
-        stats = self._loop.stats()
-        changed = (stats.sessions, stats.queued) != (self._seen.sessions, self._seen.queued)
-        if force or changed or now - self._told >= REPORT_EVERY_S:
-            self._told, self._seen = now, stats
-            self._wire.put(protocol.pack_ack(protocol.Report(stats)))
+        if force or self._loop.load != self._load or now - self._told >= REPORT_EVERY_S:
+            self._told, self._load = now, self._loop.load
+            self._wire.put(protocol.pack_ack(protocol.Report(self._loop.stats())))
 
 
 def main(argv: list[str]) -> int:

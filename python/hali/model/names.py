@@ -7,6 +7,7 @@ size) or variant (after it).
 from __future__ import annotations
 
 import re
+from collections import deque
 
 import msgspec
 
@@ -52,10 +53,7 @@ def derive(file: str, *, size_label: str | None = None, quant_hint: str | None =
 
 
 def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
-    found = None
-    for found in pattern.finditer(text):
-        pass
-    return found
+    return next(iter(deque(pattern.finditer(text), maxlen=1)), None)
 
 
 def _without(text: str, match: re.Match[str]) -> str:

@@ -99,7 +99,12 @@ class AcquisitionManager:
                 async with self._room:
                     job.finish(await self._do(job))
             if job.scope.cancelled_caught:
-                job.fail(Cancelled(f"{job.spec.what}: cancelled; what was verified is kept", hint="the same command goes on where it stopped"))
+                job.fail(
+                    Cancelled(
+                        f"{job.spec.what}: cancelled; what was verified is kept",
+                        hint="the same command goes on where it stopped",
+                    )
+                )
             self._board.forget(job)
         except HaliError as exc:
             log.warning("job.failed", job=job.spec.what, error=str(exc), code=exc.code)
@@ -212,7 +217,17 @@ class AcquisitionManager:
                 job.update(Progress("connecting", name, peers=rate.peers))
                 return
             sources = {kind: came()}
-            job.update(Progress("downloading", file.path.name, file.done_bytes, file.length, rate.bytes_per_second, rate.peers, sources))
+            job.update(
+                Progress(
+                    "downloading",
+                    file.path.name,
+                    file.done_bytes,
+                    file.length,
+                    rate.bytes_per_second,
+                    rate.peers,
+                    sources,
+                )
+            )
 
         return report
 
@@ -226,7 +241,9 @@ class AcquisitionManager:
         entry = await self._library.adopt(incoming.path, digests, origin)
         self._library.store.discard_incoming(plan.key)
         after = anyio.current_time() - last_byte
-        job.update(Progress("seeding", entry.record.meta.model_id, digests.length, digests.length, sources=origin.sources))
+        job.update(
+            Progress("seeding", entry.record.meta.model_id, digests.length, digests.length, sources=origin.sources)
+        )
         return self.describe(entry, from_store=False) | {"seeding_after_s": round(after, 4)}
 
     def _check(self, plan: Plan, digests: FileDigests, incoming: IncomingFile) -> None:

@@ -41,6 +41,6 @@ class Neighbours(Protocol):
 class Nobody:
     """The LAN when it is switched off."""
 
-    async def ask(self, name: str) -> Sequence[Offer]:  # noqa: ARG002
+    async def ask(self, name: str) -> Sequence[Offer]:
         """Nobody answers."""
         return ()

@@ -8,10 +8,10 @@ from pathlib import Path
 import anyio
 import msgspec
 
+from hali.config.files import write_atomically
 from hali.model.digests import PieceDigests
 from hali.model.errors import NoSpace, Refused, TransferFailed
 from hali.model.units import PIECE, piece_span
-from hali.config.files import write_atomically
 from hali.runtime.log import get_logger
 from hali.share.incoming import IncomingFile
 from hali.transfer.events import FetchFailed, Finished, MetadataReceived, PeerBanned, PieceDone, PieceFailed, Progress
@@ -79,7 +79,9 @@ class TorrentFetch:
             await self._open(self.metainfo)
         source = self.metainfo or self._source
         have = self._have()
-        async with self._session.fetch(source, self._directory, peers=self._peers, have=have, trusted_peers=self._trusted) as fetch:
+        async with self._session.fetch(
+            source, self._directory, peers=self._peers, have=have, trusted_peers=self._trusted
+        ) as fetch:
             async for event in fetch.events():
                 match event:
                     case MetadataReceived(metainfo=raw):
@@ -155,5 +157,7 @@ class TorrentFetch:
 
 def _failure(reason: str, code: str) -> TransferFailed | NoSpace:
     if code == "no_space":
-        return NoSpace(f"BitTorrent: {reason}", hint="free some space and run the same command again; it goes on where it stopped")
+        return NoSpace(
+            f"BitTorrent: {reason}", hint="free some space and run the same command again; it goes on where it stopped"
+        )
     return TransferFailed(f"BitTorrent: {reason}", details={"tried": ["torrent"], "code": code})

@@ -27,7 +27,10 @@ RESERVE = 64 * 1024 * 1024  # left free for the database, logs and the rest of t
 def io_error(exc: OSError, what: str) -> Failed | NoSpace:
     """An OS error on the file `what` as one of ours."""
     if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-        return NoSpace(f"disk full while writing {what}", hint="free some space and run the same command again; it goes on where it stopped")
+        return NoSpace(
+            f"disk full while writing {what}",
+            hint="free some space and run the same command again; it goes on where it stopped",
+        )
     return Failed(f"{what}: {exc.strerror or exc}")
 
 
@@ -132,7 +135,9 @@ class IncomingFile:
         """Hash a piece that another writer put into the file, and record it if `accept` agrees; VerificationFailed otherwise."""
         digests = await self._thread(partial(self.hasher.hash_piece_at, self._fd, index))
         if accept is not None and not accept(digests):
-            raise VerificationFailed(f"piece {index} of {self.path.name} is not what the torrent promises", details={"pieces": [index]})
+            raise VerificationFailed(
+                f"piece {index} of {self.path.name} is not what the torrent promises", details={"pieces": [index]}
+            )
         self.hasher.record(index, digests)
         self.journal.record_piece(index, digests)
         await self._catch_up()

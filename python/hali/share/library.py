@@ -11,13 +11,13 @@ import anyio
 import anyio.to_thread
 import msgspec
 
+from hali.config.files import write_atomically
 from hali.hashing import PieceHasher, hash_file_async
 from hali.model.digests import FileDigests, PieceDigests
 from hali.model.errors import HaliError, VerificationFailed
 from hali.model.ids import InfoHashes
 from hali.model.names import ModelId, derive
 from hali.model.units import piece_count, piece_span
-from hali.config.files import write_atomically
 from hali.runtime.log import get_logger
 from hali.share.base import Seeds
 from hali.store.models import Metadata, ModelStore, Record, matching, now_rfc3339, the_one
@@ -37,7 +37,9 @@ class Entry(msgspec.Struct):
     state: ModelState
     progress: float | None = None  # 0 … 1 while hashing
     error: str | None = None
-    trusted: bool = False  # the file is, as far as we know, what its SHA-256 says; stays so while it is verified once more
+    trusted: bool = (
+        False  # the file is, as far as we know, what its SHA-256 says; stays so while it is verified once more
+    )
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -192,7 +194,11 @@ class Library:
             return
         promised = metainfo.parse(torrent) if torrent is not None else None
         wrong = wrong_pieces(digests, promised.sha1_pieces) if promised is not None else []
-        where = f", wrong {'piece' if len(wrong) == 1 else 'pieces'} {_ranges(wrong)} of {hasher.piece_count}" if wrong else ""
+        where = (
+            f", wrong {'piece' if len(wrong) == 1 else 'pieces'} {_ranges(wrong)} of {hasher.piece_count}"
+            if wrong
+            else ""
+        )
         size = "" if digests.length == record.meta.size else f", {digests.length} bytes instead of {record.meta.size}"
         raise VerificationFailed(
             f"{record.meta.model_id} is damaged{where}{size}: {record.path}",

@@ -36,7 +36,9 @@ class Plan(msgspec.Struct, frozen=True):
 class Resolver:
     """Reads the store, asks the LAN and the hub."""
 
-    def __init__(self, library: Library, neighbours: Neighbours, hub_client: Hub, *, fetch_metainfo: FetchMetainfo) -> None:
+    def __init__(
+        self, library: Library, neighbours: Neighbours, hub_client: Hub, *, fetch_metainfo: FetchMetainfo
+    ) -> None:
         self._library, self._neighbours, self._hub = library, neighbours, hub_client
         self._fetch_metainfo = fetch_metainfo
 
@@ -90,11 +92,16 @@ class Resolver:
             return Plan(name, name, magnet.Magnet(InfoHashes(v2=name)))
         if not offers:
             raise NotFound(
-                f"no model {name!r} in the store or on the LAN", hint="give owner/repo, a magnet link or a .torrent to fetch from elsewhere"
+                f"no model {name!r} in the store or on the LAN",
+                hint="give owner/repo, a magnet link or a .torrent to fetch from elsewhere",
             )
         if len(offers) > 1:
             choices = [f"{o.model_id} (sha256 {o.sha256_prefix[:12]}…)" for o in offers]
-            raise AmbiguousName(f"{name!r} fits {len(offers)} models on the LAN", choices=choices, hint="give more of the id or the SHA-256")
+            raise AmbiguousName(
+                f"{name!r} fits {len(offers)} models on the LAN",
+                choices=choices,
+                hint="give more of the id or the SHA-256",
+            )
         (offer,) = offers
         return Plan(
             key=offer.sha256_prefix,
@@ -117,7 +124,9 @@ class Resolver:
         listing = await self._hub.resolve(target.repo, target.revision)
         chosen = choose(listing, quant=quant, file=target.file)
         if chosen.sha256 is None:
-            raise TransferFailed(f"{target.repo} does not publish a SHA-256 for {chosen.name}", hint="only LFS files can be pinned")
+            raise TransferFailed(
+                f"{target.repo} does not publish a SHA-256 for {chosen.name}", hint="only LFS files can be pinned"
+            )
         ref = ModelRef(chosen.sha256, chosen.base, chosen.size, target.repo, listing.commit)
         offers = [o for o in _merge(await self._neighbours.ask(ref.sha256)) if ref.sha256.startswith(o.sha256_prefix)]
         lan = offers[0] if len(offers) == 1 else None

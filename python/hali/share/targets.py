@@ -57,5 +57,8 @@ def parse_target(what: str) -> Target:
     if (name := parse_hub_name(what)) is not None:
         return RepoTarget(name.repo, name.revision, name.quant, name.file)
     if "://" in what or "/" in what:
-        raise UsageError(f"cannot pull from {what[:80]!r}", hint="magnet links, .torrent files, owner/repo and model ids are understood")
+        raise UsageError(
+            f"cannot pull from {what[:80]!r}",
+            hint="magnet links, .torrent files, owner/repo and model ids are understood",
+        )
     return NameTarget(what.lower())

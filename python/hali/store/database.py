@@ -37,7 +37,9 @@ class Database:
             self._db.execute("PRAGMA synchronous=FULL")
             self._migrate()
         except sqlite3.DatabaseError as exc:
-            raise StoreDamaged(f"database {path}: {exc}", hint=f"move it away to start anew: mv {path} {path}.bad") from None
+            raise StoreDamaged(
+                f"database {path}: {exc}", hint=f"move it away to start anew: mv {path} {path}.bad"
+            ) from None
 
     def _migrate(self) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
@@ -68,7 +70,9 @@ class Database:
     def set_state(self, key: str, value: str) -> None:
         """Remember a fact."""
         with self.transaction() as db:
-            db.execute("INSERT INTO state VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value))
+            db.execute(
+                "INSERT INTO state VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value)
+            )
 
     def add_job(self, job_id: str, kind: str, spec: str) -> None:
         """Remember work, so that a daemon that dies goes on with it; the same id twice is one job."""

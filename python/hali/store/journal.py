@@ -31,7 +31,9 @@ class Header(msgspec.Struct, frozen=True):
     length: int
     boot: str
     sha256: str | None = None  # pinned, when known
-    tag: str | None = None  # what else must be equal: infohash of the torrent whose pieces `T` counts, or the time of an imported file
+    tag: str | None = (
+        None  # what else must be equal: infohash of the torrent whose pieces `T` counts, or the time of an imported file
+    )
 
 
 class Journal:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import msgspec
 
+from hali.config.files import fsync_directory, write_atomically
 from hali.model.errors import AmbiguousName, NotFound, StoreDamaged
 from hali.model.ids import InfoHashes, ModelRef, is_hex
 from hali.model.names import ModelId
-from hali.config.files import fsync_directory, write_atomically
 from hali.runtime.log import get_logger
 
 log = get_logger(__name__)
@@ -167,10 +167,14 @@ def the_one(records: Iterable[Record], name: str) -> Record:
     """The one model called `name`: id, part of an id, SHA-256 or infohash (or a prefix), file name. NotFound, AmbiguousName."""
     found = matching(records, name)
     if not found:
-        raise NotFound(f"no model {name!r} in the store", hint="`hali list` shows what there is, `hali pull` fetches more")
+        raise NotFound(
+            f"no model {name!r} in the store", hint="`hali list` shows what there is, `hali pull` fetches more"
+        )
     if len({r.meta.sha256 for r in found}) > 1:
         raise AmbiguousName(
-            f"{name!r} fits {len(found)} models", choices=[_choice(r) for r in found], hint="give more of the id or the SHA-256"
+            f"{name!r} fits {len(found)} models",
+            choices=[_choice(r) for r in found],
+            hint="give more of the id or the SHA-256",
         )
     return found[0]
 
@@ -182,9 +186,9 @@ def _exact_names(record: Record) -> set[str]:
 
 def _fits(wanted: str, record: Record) -> bool:
     meta = record.meta
-    if len(wanted) >= MIN_HASH_PREFIX and is_hex(wanted, len(wanted)):
-        if any(h.startswith(wanted) for h in (meta.sha256, meta.infohash_v1, meta.infohash_v2)):
-            return True
+    is_hash = len(wanted) >= MIN_HASH_PREFIX and is_hex(wanted, len(wanted))
+    if is_hash and any(h.startswith(wanted) for h in (meta.sha256, meta.infohash_v1, meta.infohash_v2)):
+        return True
     return _names_part_of(wanted, meta.model_id)
 
 
@@ -204,5 +208,3 @@ def _choice(record: Record) -> str:
 def now_rfc3339() -> str:
     """The wall clock, for display only."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-

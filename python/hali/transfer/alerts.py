@@ -173,14 +173,17 @@ def snapshot(status: lt.torrent_status) -> Snapshot:
     )
 
 
-def _metadata(alert: lt.metadata_received_alert) -> MetadataArrived:
+def _metadata(alert: lt.metadata_received_alert) -> MetadataArrived | None:
     info = alert.handle.torrent_file()
+    if info is None:  # removed meanwhile
+        return None
     return MetadataArrived(bytes(info.info_section()), info.layout().file_path(0))
 
 
 def _resume_data(alert: lt.save_resume_data_alert) -> ResumeData:
     try:
-        return ResumeData(bytes(lt.bencode(lt.write_torrent_file(alert.params))))
+        torrent: Any = lt.write_torrent_file(alert.params)
+        return ResumeData(bytes(lt.bencode(torrent)))
     except RuntimeError:  # "a piece layer is invalid": libtorrent does not have them all
         return ResumeData(None)
 

@@ -57,6 +57,9 @@ class Host(Protocol):
     def leave(self, fetch: Fetch) -> None:
         """No more."""
 
+    def hold(self, fetch: Fetch, on: bool) -> None:
+        """Keep connections of peers that have nothing to give each other, while `fetch` needs it."""
+
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `work` in the session's task group."""
 
@@ -114,9 +117,12 @@ class Fetch:
 
     async def __aenter__(self) -> Self:
         self._host.enter(self)
+        # Until the owner has seen the metadata we ask for no piece, and libtorrent would hang up on a seed for that.
+        self._host.hold(self, isinstance(self._source, Magnet))
         try:
             await self._add(filtered=False)
         except BaseException:
+            self._host.hold(self, False)
             self._host.leave(self)
             raise
         self._check_complete()
@@ -128,6 +134,7 @@ class Fetch:
             async with self._changing:
                 await self._retire()
             self._host.blame(self, None)
+            self._host.hold(self, False)
             self._host.leave(self)
 
     async def _add(self, *, filtered: bool) -> None:
@@ -299,6 +306,7 @@ class Fetch:
         self._last_gain = anyio.current_time()
         if self._handle is not None:
             self._handle.unset_flags(lt.torrent_flags.upload_mode)
+        self._host.hold(self, False)
         self._check_complete()
 
     def _take(self, snapshot: alerts.Snapshot) -> None:

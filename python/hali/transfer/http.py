@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from types import TracebackType
 
@@ -24,13 +23,13 @@ from hali.transfer.http_location import (
     plain_tag,
     refuse_broken_answer,
 )
-from hali.transfer.http_retry import EXPIRED_STATUS, HttpPolicy, wait_before_retry
+from hali.transfer.http_patience import Patience
+from hali.transfer.http_retry import EXPIRED_STATUS, HttpPolicy
 from hali.transfer.rate_limit import RateLimiter
 
 log = get_logger(__name__)
 
 Sink = Callable[[int, memoryview], Awaitable[None]]
-TRIED_KEPT = 20  # lines of `details['tried']`; enough to see a pattern
 
 
 class RangeSource:
@@ -59,7 +58,6 @@ class RangeSource:
         origin(url)
         self.url = url
         self.size = size  # learnt by `open` when not given
-        self.retries = 0
         self._etag = plain_tag(etag)
         self._policy = policy or HttpPolicy()
         self._limiter = limiter or RateLimiter()
@@ -71,8 +69,7 @@ class RangeSource:
         self._resolver = Resolver(self._client, url, headers or {}, self._policy, guarded=guarded)
         self._location: Location | None = None
         self._resolving = anyio.Lock()
-        self._not_before = 0.0  # monotonic; set by Retry-After, for all connections
-        self._tried: deque[str] = deque(maxlen=TRIED_KEPT)
+        self._patience = Patience(redacted(url), self._policy)
 
     async def __aenter__(self) -> RangeSource:
         return self
@@ -84,6 +81,11 @@ class RangeSource:
             with anyio.CancelScope(shield=True), anyio.move_on_after(2.0):  # closing sockets waits for nobody longer
                 await self._client.aclose()
 
+    @property
+    def retries(self) -> int:
+        """Attempts that failed so far, useful ones that broke off included."""
+        return self._patience.failed
+
     async def open(self) -> Location:
         """Resolves the URL and checks size and tag, retrying passing trouble. Raises a `HaliError`."""
         failures = 0
@@ -92,7 +94,7 @@ class RangeSource:
                 return await self._locate()
             except RetryLater as trouble:
                 failures += 1
-                await self._pause(f"{redacted(self.url)}: {trouble.reason}", failures, trouble.after)
+                await self._patience.pause(f"{redacted(self.url)}: {trouble.reason}", failures, trouble.after)
 
     async def pieces(self, wanted: Iterable[int], sink: Sink) -> None:
         """Fetches the `wanted` pieces and awaits `sink(index, bytes)` for each; order is not promised.
@@ -137,13 +139,15 @@ class RangeSource:
             except RetryLater as trouble:
                 useful = attempt.done >= self._policy.useful_progress
                 failures = 0 if useful else failures + 1
-                await self._pause(f"piece {index} from {redacted(self.url)}: {trouble.reason}", failures, trouble.after)
+                await self._patience.pause(
+                    f"piece {index} from {redacted(self.url)}: {trouble.reason}", failures, trouble.after
+                )
             done += attempt.done
 
     async def _read_range(self, attempt: Attempt) -> None:
         """Reads what is missing of a piece in one request; `attempt.done` counts what came, also when it raises."""
         location = await self._locate()
-        await self._respect_retry_after()
+        await self._patience.respect_retry_after()
         span = f"bytes={attempt.offset}-{attempt.last}"
         async with self._resolver.request(location.url, {**location.headers, "range": span}) as response:
             if location.redirected and (response.status_code in EXPIRED_STATUS or response.is_redirect):
@@ -167,9 +171,13 @@ class RangeSource:
             raise TransferFailed(f"{where}: the answer is not the range asked for", retryable=False)
         if span[2] is not None and span[2] != self.size:
             raise self._changed(f"size {self.size} became {span[2]}")
-        if (tag := plain_tag(response.headers.get("etag"))) != location.etag:
-            raise self._changed(f"ETag {location.etag} became {tag}")
+        self._check_tag(location, response)
         return span[1] - span[0] + 1
+
+    def _check_tag(self, location: Location, response: httpx.Response) -> None:
+        tag = plain_tag(response.headers.get("etag"))
+        if tag is not None and location.etag is not None and tag != location.etag:
+            raise self._changed(f"ETag {location.etag} became {tag}")
 
     async def _stream(self, location: Location, wanted: frozenset[int], sink: Sink) -> None:
         """The whole file in order, for servers without ranges; after a break again, skipping what was delivered."""
@@ -182,11 +190,11 @@ class RangeSource:
                 await self._stream_once(location, left, buffer, sink)
             except RetryLater as trouble:
                 failures = 0 if len(left) < before else failures + 1
-                await self._pause(f"{redacted(self.url)}: {trouble.reason}", failures, trouble.after)
+                await self._patience.pause(f"{redacted(self.url)}: {trouble.reason}", failures, trouble.after)
                 location = await self.open()
 
     async def _stream_once(self, location: Location, left: set[int], buffer: bytearray, sink: Sink) -> None:
-        await self._respect_retry_after()
+        await self._patience.respect_retry_after()
         async with self._resolver.request(location.url, location.headers) as response:
             if location.redirected and response.status_code in EXPIRED_STATUS:
                 self._expire(location)
@@ -194,8 +202,7 @@ class RangeSource:
             refuse_broken_answer(location.url, response)
             if response.status_code != 200 or "content-encoding" in response.headers:
                 raise TransferFailed(f"{redacted(location.url)}: not the plain file", retryable=False)
-            if plain_tag(response.headers.get("etag")) != location.etag:
-                raise self._changed("the ETag")
+            self._check_tag(location, response)
             body = self._body(response)
             for index in range(max(left) + 1):
                 _, size = piece_span(index, self._known_size(), self._piece)
@@ -208,7 +215,7 @@ class RangeSource:
     async def _locate(self) -> Location:
         async with self._resolving:
             if self._location is None:
-                await self._respect_retry_after()
+                await self._patience.respect_retry_after()
                 found = await self._resolver.locate()
                 self._accept(found)
                 self._location = found
@@ -240,25 +247,6 @@ class RangeSource:
             retryable=False,
             hint="resolve the model again to get the present revision",
         )
-
-    async def _respect_retry_after(self) -> None:
-        await anyio.sleep(max(0.0, self._not_before - anyio.current_time()))
-
-    async def _pause(self, what: str, failures: int, after: float | None) -> None:
-        """Notes a failed attempt and waits, or raises the final error when patience is used up."""
-        self.retries += 1
-        self._tried.append(what)
-        log.debug("http.retry", what=what, failures=failures)
-        if failures >= self._policy.attempts:
-            raise TransferFailed(
-                f"{redacted(self.url)}: given up after {failures} failed attempts in a row",
-                details={"tried": list(self._tried)},
-                hint=f"the last one: {what}",
-            )
-        wait = wait_before_retry(self._policy, failures, after)
-        if after:
-            self._not_before = max(self._not_before, anyio.current_time() + wait)
-        await anyio.sleep(wait)
 
     def _known_size(self) -> int:
         if self.size is None:

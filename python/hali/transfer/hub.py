@@ -18,7 +18,7 @@ from hali.model.ids import is_hex
 from hali.runtime.log import get_logger
 from hali.transfer.http_guard import origin
 from hali.transfer.http_retry import RETRYABLE_STATUS, HttpPolicy, retry_after, wait_before_retry
-from hali.transfer.hub_choice import HubName, RepoFile, RepoListing, choose, parse_hub_name, quant_of
+from hali.transfer.hub_choice import HubName, RepoFile, RepoListing, choose, is_repo_name, parse_hub_name, quant_of
 
 __all__ = [
     "Hub",
@@ -136,6 +136,7 @@ class Hub:
         return [
             SearchHit(str(i["id"]), _count(i.get("downloads")), _count(i.get("likes")), bool(i.get("gated")))
             for i in found[:limit]
+            if is_repo_name(str(i["id"]))  # shown on terminals: nothing but the characters that names have
         ]
 
     def _get(self, path: str, params: Mapping[str, str]) -> list[dict[str, Any]]:

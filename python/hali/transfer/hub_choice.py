@@ -88,6 +88,11 @@ def quant_of(name: str) -> str | None:
     return {"FP16": "F16", "FP32": "F32"}.get(quant, quant)
 
 
+def is_repo_name(text: str) -> bool:
+    """True for `owner/name` of the characters the hub allows."""
+    return _REPO.match(text) is not None
+
+
 def parse_hub_name(text: str) -> HubName | None:
     """What `text` names on the hub, or None if it has another form. Hub URLs (`/blob/`, `/resolve/`) are understood."""
     if text.startswith(("http://", "https://")):
@@ -98,7 +103,7 @@ def parse_hub_name(text: str) -> HubName | None:
     owner, name, file = parts[0], parts[1], parts[2] if len(parts) == 3 else None
     name, colon, quant = name.partition(":")
     name, at, revision = name.partition("@")
-    if not _REPO.match(f"{owner}/{name}") or (colon and (not quant or file)) or (at and not revision) or file == "":
+    if not is_repo_name(f"{owner}/{name}") or (colon and (not quant or file)) or (at and not revision) or file == "":
         return None
     return HubName(f"{owner}/{name}", revision or None, quant or None, file)
 
@@ -110,7 +115,7 @@ def _from_url(text: str) -> HubName | None:
     if host not in ("huggingface.co", "www.huggingface.co", "hf.co") or len(pieces) < 2:
         return None
     repo = "/".join(pieces[:2])
-    if not _REPO.match(repo):
+    if not is_repo_name(repo):
         return None
     if len(pieces) >= 5 and pieces[2] in ("blob", "resolve"):
         return HubName(repo, pieces[3], None, "/".join(pieces[4:]))

@@ -23,7 +23,7 @@ class LanOptions(msgspec.Struct, frozen=True):
     """Settings of LAN presence; `secret` is the shared HMAC key when `lan.hmac_enabled`."""
 
     port: int = 4269
-    peers: tuple[str, ...] = ()  # host or host:port in other subnets
+    peers: tuple[str, ...] = ()  # host or host:port in other subnets; reaches one daemon of each host
     secret: bytes | None = None
     interval: float = 30.0
     jitter: float = 0.2

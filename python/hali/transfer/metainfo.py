@@ -170,7 +170,7 @@ def of_info(info: bytes) -> bytes:
 def _by_libtorrent(raw: bytes) -> tuple[bytes, InfoHashes, int]:
     """libtorrent's reading is the one that counts on the wire; it also refuses what contradicts itself."""
     try:
-        info = lt.load_torrent_buffer(raw).ti
+        info: Any = lt.load_torrent_buffer(raw).ti
         hashes = info.info_hashes()
         v1 = str(hashes.v1) if hashes.has_v1() else None
         v2 = str(hashes.v2) if hashes.has_v2() else None
@@ -214,7 +214,7 @@ def _after(raw: bytes, mark: bytes, at: int) -> int:
 
 def _decoded(raw: bytes) -> dict[bytes, Any]:
     try:
-        value = lt.bdecode(raw)
+        value: Any = lt.bdecode(raw)
     except (RuntimeError, ValueError) as exc:
         raise ProtocolError(f"not a usable torrent: {exc}") from None
     if not isinstance(value, dict):

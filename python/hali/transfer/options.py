@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
 import libtorrent as lt
 import msgspec
 
 from hali._version import __version__
+
+if TYPE_CHECKING:
+    from libtorrent import settings_pack
 
 # Block alerts come 1,000 times a piece; they are switched on only while somebody has to be blamed for a bad piece.
 _CATEGORY = lt.alert_category
@@ -36,7 +39,7 @@ class SessionOptions(msgspec.Struct, frozen=True):
     user_agent: str = f"hali/{__version__}"
 
 
-def settings(options: SessionOptions, port: int) -> dict[str, Any]:
+def settings(options: SessionOptions, port: int) -> settings_pack:
     """libtorrent's settings for `options`, listening on `port` of every address."""
     return {
         "listen_interfaces": ",".join(_interface(address, port) for address in options.addresses),
@@ -57,7 +60,7 @@ def settings(options: SessionOptions, port: int) -> dict[str, Any]:
     }
 
 
-def rates(upload: int, download: int) -> dict[str, Any]:
+def rates(upload: int, download: int) -> settings_pack:
     """The part of the settings that may change while the session runs."""
     return {"upload_rate_limit": max(0, upload), "download_rate_limit": max(0, download)}
 
@@ -66,7 +69,7 @@ def _interface(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-_ALWAYS: dict[str, Any] = {
+_ALWAYS: settings_pack = {
     "alert_mask": ALERTS,
     # The queue holds what comes between two wake-ups of one thread; a burst of small pieces must not lose an alert.
     "alert_queue_size": 100_000,
@@ -78,6 +81,8 @@ _ALWAYS: dict[str, Any] = {
     "ignore_limits_on_local_network": False,
     # More nodes of one LAN than the default of 8 may pull at once.
     "unchoke_slots_limit": 32,
+    # New peers are connected to on a tick; the default of 500 ms would be most of the time a small model takes.
+    "tick_interval": 100,
     "hashing_threads": min(4, os.cpu_count() or 1),
     # We decide ourselves when order matters (fetching.py).
     "auto_sequential": False,

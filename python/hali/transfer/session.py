@@ -98,6 +98,7 @@ class TorrentSession:
         self._seeds: list[_Seed] = []
         self._fetches: set[Fetch] = set()
         self._fetching = anyio.Event()
+        self._holding: set[Fetch] = set()
         self._barred: dict[Fetch, frozenset[str]] = {}
         self._inbox: list[alerts.Handled] = []
         self._wake = anyio.Event()
@@ -135,8 +136,9 @@ class TorrentSession:
 
     async def _listen(self, port: int) -> bool:
         self._listening.clear()
-        self._lt = await anyio.to_thread.run_sync(lt.session, settings(self.options, port))
-        self._pump = alerts.AlertPump(self._lt, self._take_in)
+        session: lt.session = await anyio.to_thread.run_sync(partial(lt.session, settings(self.options, port)))
+        self._lt = session
+        self._pump = alerts.AlertPump(session, self._take_in)
         while not self._listening:
             await self._receive()
         return all(isinstance(outcome, alerts.Listening) for outcome in self._listening)
@@ -312,6 +314,16 @@ class TorrentSession:
         if not self._fetches:
             self._fetching = anyio.Event()
         self.events.publish(TorrentRemoved(fetch.infohashes, fetch.name))
+
+    def hold(self, fetch: Fetch, on: bool) -> None:
+        """Do not close connections between two that only upload while any fetch waits for its owner to look at metadata."""
+        before = bool(self._holding)
+        if on:
+            self._holding.add(fetch)
+        else:
+            self._holding.discard(fetch)
+        if self._lt is not None and before != bool(self._holding):
+            self._lt.apply_settings({"close_redundant_connections": not self._holding})
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `work` as long as the session lives."""

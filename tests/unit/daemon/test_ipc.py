@@ -124,7 +124,9 @@ async def test_a_line_of_two_mebibytes_is_refused_and_the_connection_closed(peer
         ({"method": "broken"}, "internal"),
     ],
 )
-async def test_every_failure_has_its_code_and_the_server_lives_on(peer: Peer, request_: dict[str, Any], code: str) -> None:
+async def test_every_failure_has_its_code_and_the_server_lives_on(
+    peer: Peer, request_: dict[str, Any], code: str
+) -> None:
     peer.ask(id=1, **request_)
     assert (await peer.receive())["error"]["code"] == code
     peer.ask(method="echo", id=2, text="x")

@@ -20,7 +20,9 @@ def test_what_was_chosen_is_taken() -> None:
     assert choose_threads(7, 0, 2) == (7, 7)
 
 
-@pytest.mark.parametrize(("text", "expected"), [("100000 100000", 1), ("50000 100000", 1), ("max 100000", None), ("", None)])
+@pytest.mark.parametrize(
+    ("text", "expected"), [("100000 100000", 1), ("50000 100000", 1), ("max 100000", None), ("", None)]
+)
 def test_a_containers_quota_counts(tmp_path: Path, text: str, expected: int | None) -> None:
     quota = tmp_path / "cpu.max"
     quota.write_text(text)

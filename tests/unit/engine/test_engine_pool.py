@@ -217,11 +217,14 @@ async def test_stopping_what_does_not_run_is_not_found(fakes: list[FakeEngine]) 
 
 
 async def test_leaving_the_pool_stops_all_also_after_an_error(fakes: list[FakeEngine]) -> None:
-    with pytest.raises(ExceptionGroup):
+    async def owner() -> None:
         async with pool() as engines:
             await load(engines, fakes, "a")
             await load(engines, fakes, "b")
             raise ValueError("of the owner")
+
+    with pytest.raises(ExceptionGroup):
+        await owner()
     assert [fake.stops for fake in fakes] == [1, 1]
 
 

@@ -36,7 +36,9 @@ def test_the_header_fills_what_the_name_lacks() -> None:
     assert str(derive("phi-4.gguf", size_label="14.7B", quant_hint="Q4_K")) == "phi-4:14.7b:base:q4_k"
 
 
-@pytest.mark.parametrize("file", ["../../etc/passwd", "a/b\\c.gguf", "..", ".hidden", "\0", "", "ä" * 400, "con: nul?*"])
+@pytest.mark.parametrize(
+    "file", ["../../etc/passwd", "a/b\\c.gguf", "..", ".hidden", "\0", "", "ä" * 400, "con: nul?*"]
+)
 def test_every_part_is_safe_as_a_folder_name(file: str) -> None:
     model = derive(file)
     for part in (model.base, model.size, model.variant, model.quant):

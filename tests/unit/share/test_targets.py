@@ -32,7 +32,9 @@ def test_this_text_means_that(what: str, target: Target) -> None:
     assert parse_target(what) == target
 
 
-@pytest.mark.parametrize("what", ["", "  ", "a\nb", "a\x00", "x" * 9000, "ftp://x/y", "file:///etc/passwd", "../../x", "/etc/passwd"])
+@pytest.mark.parametrize(
+    "what", ["", "  ", "a\nb", "a\x00", "x" * 9000, "ftp://x/y", "file:///etc/passwd", "../../x", "/etc/passwd"]
+)
 def test_anything_else_is_refused(what: str) -> None:
     with pytest.raises(UsageError):
         parse_target(what)

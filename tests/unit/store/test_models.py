@@ -36,7 +36,15 @@ def store(tmp_path: Path) -> ModelStore:
 def test_a_placed_model_is_found_by_every_name_it_has(store: ModelStore, tmp_path: Path) -> None:
     record = place(store, tmp_path, "SmolLM2-135M-Instruct.Q4_1.gguf", b"x", "ab")
     assert record.path == store.root / "smollm2/135m-instruct/q4_1/SmolLM2-135M-Instruct.Q4_1.gguf"
-    names = ("smollm2:135m:instruct:q4_1", "smollm2", "smollm2:q4_1", "SmolLM2-135M-Instruct.Q4_1.gguf", "ab" * 32, "ab" * 5, "ba" * 32)
+    names = (
+        "smollm2:135m:instruct:q4_1",
+        "smollm2",
+        "smollm2:q4_1",
+        "SmolLM2-135M-Instruct.Q4_1.gguf",
+        "ab" * 32,
+        "ab" * 5,
+        "ba" * 32,
+    )
     for name in names:
         assert the_one(store.records(), name) == record, name
     for name in ("smol", "smollm2:7b", "ab", "cd" * 32, ""):

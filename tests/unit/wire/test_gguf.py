@@ -7,9 +7,9 @@ import struct
 from pathlib import Path
 
 import pytest
-from tests.unit.wire.gguf_files import LLAMA, gguf, pair, string, tensor
 
 from hali.wire.gguf import MAX_HEADER, MAX_TENSORS, GgufError, GgufHeader, read_header, read_header_file
+from tests.unit.wire.gguf_files import LLAMA, gguf, pair, string, tensor
 
 
 def parse(data: bytes, size: int | None = None) -> GgufHeader:

@@ -1,0 +1,86 @@
+"""What the fake hub holds, what it does wrong, and what it was asked."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+Content = bytes | Path
+
+
+@dataclasses.dataclass
+class Faults:
+    """What goes wrong. Counters count down with each affected request; the rest stays until changed."""
+
+    busy: int = 0  # next requests for bytes answer `busy_status` with `retry_after`
+    busy_status: int = 429
+    retry_after: str | None = "1"
+    api_busy: int = 0  # the same for the API
+    cut_every: int | None = None  # the connection breaks after so many body bytes
+    cut_times: int | None = None  # … so often; None = always
+    token_uses: int | None = None  # a CDN address works for so many requests, then answers 403
+    size_lie: int = 0  # added to every size that is told
+    etag_after: int | None = None  # after so many CDN requests the ETag is another one
+    end_early: int | None = None  # Content-Length is right, the chunked body is not: so many bytes fewer
+    too_long: int = 0  # so many bytes more than asked for, chunked
+    shifted_range: bool = False  # Content-Range names another place than asked for
+    flip_at: int | None = None  # one bit of this byte of the file is wrong
+    stall_after: int | None = None  # silence after so many body bytes
+    stall_times: int | None = None
+    no_ranges: bool = False
+    rate: int | None = None  # bytes per second and connection
+    no_redirect: bool = False  # files come from the hub itself
+    redirect_to: str | None = None  # instead of the CDN
+    no_blobs: bool = False  # model info names files only, as some mirrors do
+    refuse: int | None = None  # every request for bytes answers with this status
+
+
+@dataclasses.dataclass
+class Request:
+    """One request as the server saw it, noted before the answer goes out; `sent` are body bytes of a file so far."""
+
+    server: str  # hub or cdn
+    method: str
+    path: str
+    range: str | None
+    authorization: str | None
+    status: int
+    sent: int = 0
+
+
+@dataclasses.dataclass
+class Repo:
+    """A repository with one commit."""
+
+    files: dict[str, Content]
+    gated: bool = False
+    private: bool = False
+    sha: str = ""
+    oids: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.oids = {name: _sha256(content) for name, content in self.files.items()}
+        self.sha = hashlib.sha1(json.dumps(self.oids, sort_keys=True).encode()).hexdigest()
+
+    def size(self, name: str) -> int:
+        """Bytes of a file."""
+        content = self.files[name]
+        return len(content) if isinstance(content, bytes) else content.stat().st_size
+
+    def read(self, name: str, offset: int, count: int) -> bytes:
+        """A stretch of a file."""
+        content = self.files[name]
+        if isinstance(content, bytes):
+            return content[offset : offset + count]
+        with content.open("rb") as file:
+            file.seek(offset)
+            return file.read(count)
+
+
+def _sha256(content: Content) -> str:
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    with content.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
