@@ -116,7 +116,7 @@ class Loop:
             slots_free=len(self._free),
         ):
             if not self._running:
-                self._model.clear()
+                pass
             session = self._waiting.popleft()
             session.key = self._free.pop()
             self._running[session.key] = session
@@ -174,6 +174,7 @@ class Loop:
         self._send(session, events)
 
     def _release(self, session: Session) -> None:
+        session.sampler.close()
         if session.key < 0:
             self._waiting.remove(session)
         else:
