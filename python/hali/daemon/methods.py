@@ -109,7 +109,7 @@ class Methods:
         return [
             {
                 "model_id": e.model_id,
-                "peers": len(e.peers),
+                "peers": e.nodes,
                 "infohash": e.infohashes.best,
                 "sha256_prefix": e.sha256_prefix,
             }

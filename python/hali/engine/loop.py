@@ -116,7 +116,7 @@ class Loop:
             slots_free=len(self._free),
         ):
             if not self._running:
-                pass
+                self._model.clear()
             session = self._waiting.popleft()
             session.key = self._free.pop()
             self._running[session.key] = session

@@ -17,6 +17,7 @@ _QUANT = re.compile(
 _SIZE = re.compile(r"(?<![a-z0-9.])((?:\d+x)?\d+(?:\.\d+)?[bmk](?:-a\d+(?:\.\d+)?b)?)(?![a-z0-9])")
 _UNSAFE = re.compile(r"[^a-z0-9._+-]+")
 _EDGES = "-._ +"
+UNKNOWN = "unknown"  # a size or quant that neither the name nor the header tells
 MAX_PART = 80  # keeps the path of a model below the 255 bytes a file name may have
 
 
@@ -46,7 +47,7 @@ def derive(file: str, *, size_label: str | None = None, quant_hint: str | None =
     before, after = (rest[: size.start()], rest[size.end() :]) if size else (rest, "")
     return ModelId(
         base=_clean(before, "model"),
-        size=_clean(size.group(1) if size else (size_label or ""), "unknown"),
+        size=_clean(size.group(1) if size else (size_label or ""), UNKNOWN),
         variant=_clean(after, "base"),
         quant=_clean((quant.group(1) if quant else (quant_hint or "")), "unknown"),
     )

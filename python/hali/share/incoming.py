@@ -24,6 +24,19 @@ JOURNAL = "journal"
 RESERVE = 64 * 1024 * 1024  # left free for the database, logs and the rest of the machine
 
 
+def _drop_stale_journal(directory: Path, name: str, length: int) -> None:
+    """Records without their bytes are lies: a crash just after the finished file was moved away leaves such a journal.
+
+    The file has its full length before the first record is written, so any other length means that it is not that file.
+    """
+    try:
+        whole = (directory / name).lstat().st_size == length
+    except FileNotFoundError:
+        whole = False
+    if not whole:
+        (directory / JOURNAL).unlink(missing_ok=True)
+
+
 def io_error(exc: OSError, what: str) -> Failed | NoSpace:
     """An OS error on the file `what` as one of ours."""
     if exc.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -66,6 +79,7 @@ class IncomingFile:
         """
 
         def prepare() -> IncomingFile:
+            _drop_stale_journal(directory, name, length)
             journal = Journal.open(directory / JOURNAL, length, sha256=sha256, tag=tag)
             try:
                 incoming = cls(directory / name, length, journal, streaming=streaming, writable=writable)

@@ -30,7 +30,7 @@ class Plan(msgspec.Struct, frozen=True):
     on_lan: bool = False
     ref: ModelRef | None = None  # when Hugging Face told the SHA-256
     repo_path: str = ""  # of `ref` inside its repository
-    sha256_prefix: str | None = None  # what a LAN announcement promised
+    sha256_prefix: str | None = None  # what the user asked for by hash, or a LAN announcement promised
 
 
 class Resolver:
@@ -109,7 +109,7 @@ class Resolver:
             torrent=magnet.Magnet(infohashes=offer.infohashes),
             peers=offer.peers,
             on_lan=True,
-            sha256_prefix=offer.sha256_prefix,
+            sha256_prefix=name if is_hex(name, 64) else offer.sha256_prefix,
         )
 
     async def _plan_torrent(self, location: str) -> Plan:

@@ -66,11 +66,12 @@ class HashFailed(msgspec.Struct, frozen=True):
     index: int
 
 
-class BlockFinished(msgspec.Struct, frozen=True):
-    """A peer delivered a block."""
+class BlocksSent(msgspec.Struct, frozen=True):
+    """A peer delivered blocks of a piece."""
 
     piece: int
     host: str
+    blocks: int
 
 
 class CacheFlushed(msgspec.Struct, frozen=True):
@@ -210,7 +211,7 @@ _TRANSLATE: dict[type[lt.alert], Callable[[Any], Alert | None]] = {
     lt.metadata_received_alert: _metadata,
     lt.piece_finished_alert: lambda a: PieceFinished(a.piece_index),
     lt.hash_failed_alert: lambda a: HashFailed(a.piece_index),
-    lt.block_finished_alert: lambda a: BlockFinished(a.piece_index, a.endpoint[0]),
+    lt.block_finished_alert: lambda a: BlocksSent(a.piece_index, a.endpoint[0], 1),
     lt.cache_flushed_alert: lambda _: CacheFlushed(),
     lt.peer_connect_alert: lambda a: PeerConnected(*a.endpoint),
     lt.peer_ban_alert: lambda a: Banned(*a.endpoint),
@@ -236,6 +237,24 @@ def translate(alert: lt.alert) -> Handled | None:
     return getattr(alert, "handle", None), value
 
 
+def _blocks_joined(batch: list[Handled]) -> list[Handled]:
+    """Neighbouring blocks of one piece from one peer as one value: there are 1,000 to a piece."""
+    joined: list[Handled] = []
+    for handle, value in batch:
+        before = joined[-1] if joined else (None, None)
+        if _same_sender(before, (handle, value)):
+            joined[-1] = (handle, BlocksSent(value.piece, value.host, before[1].blocks + value.blocks))
+        else:
+            joined.append((handle, value))
+    return joined
+
+
+def _same_sender(one: Handled, other: Handled) -> bool:
+    (first, a), (second, b) = one, other
+    both = isinstance(a, BlocksSent) and isinstance(b, BlocksSent)
+    return both and (a.piece, a.host) == (b.piece, b.host) and bool(first == second)
+
+
 class AlertPump:
     """Delivers batches of translated alerts to `deliver` on the running event loop until closed."""
 
@@ -258,7 +277,7 @@ class AlertPump:
                 return
             batch = [handled for alert in session.pop_alerts() if (handled := self._translated(alert)) is not None]
             if batch:
-                self._loop.call_soon_threadsafe(self._deliver, batch)
+                self._loop.call_soon_threadsafe(self._deliver, _blocks_joined(batch))
 
     def _translated(self, alert: lt.alert) -> Handled | None:
         try:

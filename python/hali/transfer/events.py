@@ -36,7 +36,7 @@ class PieceFailed(msgspec.Struct, frozen=True):
 
 
 class PeerBanned(msgspec.Struct, frozen=True):
-    """A peer that sent wrong bytes was shut out; `address` is `ip:port`."""
+    """A peer that sent wrong bytes was shut out; `address` is its IP. Said once of each."""
 
     address: str
 

@@ -12,6 +12,7 @@ import libtorrent as lt
 
 from hali.model.errors import HaliError
 from hali.model.ids import InfoHashes
+from hali.model.units import BLOCK, piece_count, piece_span
 from hali.runtime.log import get_logger
 from hali.transfer import alerts, params
 from hali.transfer.events import (
@@ -64,7 +65,10 @@ class Host(Protocol):
         """Run `work` in the session's task group."""
 
     def blame(self, fetch: Fetch, barred: frozenset[str] | None) -> None:
-        """Tell who sends each block of this session, and bar these addresses from `fetch`; None: no more of both."""
+        """Tell who sends each block of this session, and bar these addresses from fetches; None: no more of both."""
+
+    def banned(self, host: str) -> None:
+        """A peer sent wrong data: for those who watch the session."""
 
 
 class Fetch:
@@ -93,6 +97,8 @@ class Fetch:
         self._paused = False
         self._rescuing = False
         self._candidate: str | None = None
+        self._barred: frozenset[str] = frozenset()
+        self._reported: set[str] = set()
         self._changing = anyio.Lock()  # the torrent is replaced or removed by one task at a time
         self._unflushed: list[int] = []
         self._flushing: list[int] | None = None
@@ -120,7 +126,7 @@ class Fetch:
         # Until the owner has seen the metadata we ask for no piece, and libtorrent would hang up on a seed for that.
         self._host.hold(self, isinstance(self._source, Magnet))
         try:
-            await self._add(filtered=False)
+            await self._add()
         except BaseException:
             self._host.hold(self, False)
             self._host.leave(self)
@@ -137,8 +143,8 @@ class Fetch:
             self._host.hold(self, False)
             self._host.leave(self)
 
-    async def _add(self, *, filtered: bool) -> None:
-        wanted = params.for_fetch(self._source, self._directory, self._host.options, have=self._done, filtered=filtered)
+    async def _add(self) -> None:
+        wanted = params.for_fetch(self._source, self._directory, self._host.options, have=self._done)
         self._handle = await self._host.add(wanted, self._on_alert)
         self._best, self._last_gain = -1, anyio.current_time()
         if not self._paused:
@@ -224,13 +230,12 @@ class Fetch:
                 self._metadata(alert)
             case alerts.HashFailed(index=index):
                 self._hash_failed(index)
-            case alerts.BlockFinished(piece=piece, host=host):
-                self._evidence.block(piece, host)
+            case alerts.BlocksSent(piece=piece, host=host, blocks=blocks):
+                self._evidence.sent(piece, host, blocks)
             case alerts.PeerConnected(host=host, port=port):
-                self._evidence.met(host)
-                self._peers.setdefault((host, port))
-            case alerts.Banned(host=host, port=port):
-                self._banned(host, port)
+                self._met(host, port)
+            case alerts.Banned(host=host):
+                self._banned(host)
             case alerts.FileError(reason=reason, no_space=no_space):
                 self.fail(reason, "no_space" if no_space else "io")
             case alerts.ResumeData(metainfo=metainfo):
@@ -240,7 +245,7 @@ class Fetch:
         # libtorrent also reports the pieces it was told to have.
         if index in self._done or index in self._unflushed or index in (self._flushing or ()):
             return
-        self._evidence.passed(index)
+        self._evidence.passed(index, self._blocks(index))
         self._unflushed.append(index)
         self._flush()
 
@@ -276,16 +281,38 @@ class Fetch:
         else:
             self._emit(Finished())
 
-    def _hash_failed(self, index: int) -> None:
-        if self._evidence.failures == 0:
-            self._host.blame(self, frozenset())
-        self._evidence.failed(index)
-        self._emit(PieceFailed(index))
+    def _met(self, host: str, port: int) -> None:
+        self._evidence.met(host)
+        self._peers.setdefault((host, port))
+        if len(self._evidence.seen) == 2:  # while there is one, everybody knows who sent what
+            self._host.blame(self, self._barred)
 
-    def _banned(self, host: str, port: int) -> None:
-        self._emit(PeerBanned(f"{host}:{port}"))
-        if host == self._candidate and not self._evidence.proven:
+    def _hash_failed(self, index: int) -> None:
+        guilty = self._evidence.failed(index, self._blocks(index))
+        self._emit(PieceFailed(index))
+        if guilty is not None:
+            self._barred |= {guilty}
+            self._host.blame(self, self._barred)
+            self._report(guilty)
+
+    def _banned(self, host: str) -> None:
+        """libtorrent bans whoever touched some bad pieces, honest or not: it is reported only of those not known to be honest."""
+        if host not in self._evidence.honest:
+            self._report(host)
+        if host == self._candidate and not self._evidence.honest:
             self._last_gain = anyio.current_time() - STALL_S  # this trial is over: no need to wait for the silence
+
+    def _report(self, host: str) -> None:
+        if host not in self._reported:
+            self._reported.add(host)
+            self._host.banned(host)
+            self._emit(PeerBanned(host))
+
+    def _blocks(self, index: int) -> int:
+        """How many blocks piece `index` has."""
+        if isinstance(self._source, Magnet):
+            return 0
+        return piece_count(piece_span(index, self._source.length, self._source.piece_length)[1], BLOCK)
 
     def _metadata(self, alert: alerts.MetadataArrived) -> None:
         if not isinstance(self._source, Magnet):
@@ -354,9 +381,9 @@ class Fetch:
             async with self._changing:
                 await self._retire()
                 if not self._ended:
-                    self._candidate = trial.candidate
-                    self._host.blame(self, trial.barred)
-                    await self._add(filtered=True)
+                    self._candidate, self._barred = trial.candidate, trial.barred
+                    self._host.blame(self, self._barred)
+                    await self._add()
         except HaliError as exc:
             self.fail(f"cannot go on after wrong data: {exc}", "hostile")
         finally:

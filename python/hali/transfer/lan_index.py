@@ -56,6 +56,7 @@ class LanEntry(msgspec.Struct, frozen=True):
     peers: tuple[Endpoint, ...]  # BitTorrent; freshest node first
     age_s: float  # since it was last heard of
     complete: bool  # at least one node has all of it
+    nodes: int  # how many have it; each may have several endpoints
     protocol: int  # 2, or 1 for announcements of the existing hali, which are not signed
 
 
@@ -250,6 +251,7 @@ def _entry(members: Iterable[tuple[_Node, _Held]], now: float) -> LanEntry:
         peers=tuple(peers),
         age_s=max(0.0, now - newest.seen),
         complete=any(held.complete for _, held in ordered),
+        nodes=len(ordered),
         protocol=max(node.protocol for node, _ in ordered),
     )
 

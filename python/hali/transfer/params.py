@@ -25,11 +25,11 @@ def for_seed(metainfo: Metainfo, directory: Path, options: SessionOptions) -> lt
 
 
 def for_fetch(
-    source: Metainfo | Magnet, directory: Path, options: SessionOptions, *, have: Collection[int] = (), filtered: bool = False
+    source: Metainfo | Magnet, directory: Path, options: SessionOptions, *, have: Collection[int] = ()
 ) -> lt.add_torrent_params:
-    """Fetch what is not in `have`; those pieces are neither read nor fetched. `filtered`: the session's IP filter applies."""
+    """Fetch what is not in `have`; those pieces are neither read nor fetched. The session's IP filter applies to fetches only."""
     # The journal is the truth about the file, so libtorrent must not look at it: it would hash a sparse file from end to end.
-    flags: int = _FLAGS.no_verify_files | (_FLAGS.apply_ip_filter if filtered else 0)
+    flags: int = _FLAGS.no_verify_files | _FLAGS.apply_ip_filter
     if isinstance(source, Magnet):
         flags |= _FLAGS.upload_mode  # asks for metadata, but for no piece before its name and form were checked
         params = _of_magnet(source)

@@ -8,6 +8,7 @@ Pure: `fetching.py` feeds it and carries out its plan. Peers are told apart by I
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 import msgspec
@@ -22,7 +23,7 @@ class Trial(msgspec.Struct, frozen=True):
 
 
 class Evidence:
-    """What one fetch knows about its peers' honesty."""
+    """What one fetch knows about its peers' honesty. A piece all of whose blocks one peer sent is proof, for or against it."""
 
     def __init__(self, trusted: Iterable[str] = ()) -> None:
         self.trusted = frozenset(trusted)
@@ -32,42 +33,54 @@ class Evidence:
         self.failures = 0
         self.trials = 0
         self._tried: set[str] = set()
-        self._senders: dict[int, set[str]] = {}
-        self._suspicion: dict[str, int] = {}
+        self._senders: dict[int, Counter[str]] = {}
+        self._suspicion: Counter[str] = Counter()
+
+    @property
+    def honest(self) -> frozenset[str]:
+        """Peers to keep: trusted from the start, or proven and never guilty since."""
+        return self.trusted | (self.proven - self.guilty)
 
     def met(self, host: str) -> None:
         """A connection to `host` exists or existed."""
         self.seen.setdefault(host)
 
-    def block(self, piece: int, host: str) -> None:
-        """`host` delivered a block of `piece`."""
-        self._senders.setdefault(piece, set()).add(host)
+    def sent(self, piece: int, host: str, blocks: int) -> None:
+        """`host` delivered `blocks` blocks of `piece`."""
+        self._senders.setdefault(piece, Counter())[host] += blocks
 
-    def passed(self, piece: int) -> None:
-        """The piece was right: its only sender in a trial is honest so far."""
-        senders = self._senders.pop(piece, set())
-        if self.trials and len(senders) == 1:
-            self.proven |= senders - self.guilty
+    def passed(self, piece: int, blocks: int) -> None:
+        """The piece, of `blocks` blocks, was right."""
+        if (host := self._only_sender(piece, blocks)) is not None:
+            self.proven.add(host)
+        self._senders.pop(piece, None)
 
-    def failed(self, piece: int) -> None:
-        """The piece was wrong: its only sender in a trial is guilty; otherwise each sender may be."""
+    def failed(self, piece: int, blocks: int) -> str | None:
+        """The piece was wrong; returns who is guilty now and was not before."""
         self.failures += 1
-        suspects = self._senders.pop(piece, set()) - self.trusted
-        if self.trials and len(suspects) == 1 and not suspects <= self.proven:
-            self.guilty |= suspects
-        for host in suspects:
-            self._suspicion[host] = self._suspicion.get(host, 0) + 1
+        host = self._only_sender(piece, blocks)
+        self._suspicion.update(set(self._senders.pop(piece, ())) - self.trusted)
+        # A trusted peer's disk may be broken, but to bar it is not for evidence to decide.
+        if host is None or host in self.trusted | self.guilty:
+            return None
+        self.guilty.add(host)
+        return host
+
+    def _only_sender(self, piece: int, blocks: int) -> str | None:
+        """Who sent all of it; None when several did, or when some blocks came before anybody counted."""
+        senders = self._senders.get(piece, Counter())
+        return next(iter(senders)) if len(senders) == 1 and senders.total() >= blocks else None
 
     def next_trial(self) -> Trial | None:
         """The next set of peers, or None when everyone was tried and nobody is left to hope for."""
         self.trials += 1
         self._senders.clear()  # partly filled pieces are thrown away with the old torrent
-        known_good = (self.trusted & set(self.seen)) | (self.proven - self.guilty)
-        untried = [h for h in self.seen if h not in self._tried | self.guilty | known_good]
-        candidate = min(untried, key=lambda h: self._suspicion.get(h, 0), default=None)
-        if candidate is None and not known_good:
+        good = self.honest & set(self.seen)
+        untried = [h for h in self.seen if h not in self._tried | self.guilty | good]
+        candidate = min(untried, key=lambda h: self._suspicion[h], default=None)
+        if candidate is None and not good:
             return None
         if candidate is not None:
             self._tried.add(candidate)
-        allowed = frozenset(known_good | ({candidate} if candidate else set()))
-        return Trial(allowed, frozenset(self.seen) - allowed - self.trusted, candidate)
+        allowed = good | {candidate} if candidate else good
+        return Trial(allowed, frozenset(self.seen) - allowed, candidate)

@@ -331,7 +331,7 @@ class TorrentSession:
             self._group.start_soon(work)
 
     def blame(self, fetch: Fetch, barred: frozenset[str] | None) -> None:
-        """Record who sends each block while any fetch has seen bad pieces; bar addresses from rescued torrents (only those obey)."""
+        """Record who sends each block while any fetch has several peers; bar addresses from fetches (seeds serve anyone)."""
         if barred is None and self._barred.pop(fetch, None) is None:
             return
         if barred is not None:
@@ -343,6 +343,11 @@ class TorrentSession:
         for address in frozenset().union(*self._barred.values()):
             rules.add_rule(address, address, 1)  # 1: blocked
         self._lt.set_ip_filter(rules)
+
+    def banned(self, host: str) -> None:
+        """A peer sent wrong data."""
+        log.warning("peer.banned", peer=host)
+        self.events.publish(PeerBanned(host))
 
     # ---- alerts
 
@@ -383,9 +388,6 @@ class TorrentSession:
             listener(alert)
         elif self._adding:
             self._unclaimed.append((handle, alert))  # perhaps of the torrent that is just being added
-        if isinstance(alert, alerts.Banned):
-            log.warning("peer.banned", peer=f"{alert.host}:{alert.port}")
-            self.events.publish(PeerBanned(f"{alert.host}:{alert.port}"))
 
     def _on_seed(self, seed: _Seed, alert: alerts.Alert) -> None:
         match alert:

@@ -96,6 +96,18 @@ async def test_another_pinned_hash_or_source_begins_anew(tmp_path: Path, content
         assert again.missing == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("what", ["gone", "short"])
+async def test_a_journal_whose_file_is_gone_or_short_is_not_believed(tmp_path: Path, content: bytes, what: str) -> None:
+    with await opened(tmp_path) as incoming:
+        await write(incoming, content, [0, 1, 2, 3])
+    if what == "gone":  # a crash between the move into the store and the end of the journal
+        (tmp_path / "m.gguf").unlink()
+    else:
+        os.truncate(tmp_path / "m.gguf", PIECE)
+    with await opened(tmp_path) as again:
+        assert again.missing == [0, 1, 2, 3]
+
+
 async def test_too_little_space_is_told_before_the_first_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=LENGTH))
