@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import anyio
@@ -42,13 +42,25 @@ def settings(**flags: str) -> Settings:
     return load(Path("/nonexistent"), {}, {name.replace("__", "."): text for name, text in flags.items()}).settings
 
 
+NODES: list[Node] = []
+
+
+@pytest.fixture(autouse=True)
+def closed_nodes() -> Iterator[None]:
+    """Nodes that a test made are closed at its end."""
+    yield
+    while NODES:
+        NODES.pop().close()
+
+
 def make_node(home: Path, **flags: str) -> Node:
     paths = Paths(home)
     paths.create()
     loaded = load(paths.config, {}, {name.replace("__", "."): text for name, text in flags.items()})
-    return Node(
-        paths, loaded, identity.load_or_create(paths.identity), Database(paths.database), _api_keys(paths, loaded)
+    NODES.append(
+        Node(paths, loaded, identity.load_or_create(paths.identity), Database(paths.database), _api_keys(paths, loaded))
     )
+    return NODES[-1]
 
 
 def test_every_key_has_a_test_of_its_effect() -> None:
@@ -66,7 +78,7 @@ async def session_setting(name: str, **flags: str) -> object:
     session = TorrentSession(torrent_options(settings(**flags), 0))
     async with anyio.create_task_group() as group:
         await group.start(lambda task_status: session.run(task_status=task_status))
-        value = session.libtorrent_settings()[name]
+        value = session._session.get_settings()[name]
         group.cancel_scope.cancel()
     return value
 

@@ -113,9 +113,8 @@ def _main(argv: Sequence[str]) -> int:
 
 async def _daemon(paths: Paths, loaded: Loaded, arguments: Arguments) -> int:
     node_identity = identity.load_or_create(paths.identity)
-    database = Database(paths.database)
+    node = Node(paths, loaded, node_identity, Database(paths.database), _api_keys(paths, loaded))
     try:
-        node = Node(paths, loaded, node_identity, database, _api_keys(paths, loaded))
         log.info(
             "daemon.starting",
             version=__version__,
@@ -127,7 +126,7 @@ async def _daemon(paths: Paths, loaded: Loaded, arguments: Arguments) -> int:
     except ExceptionGroup as exc:
         raise _only_cause(exc) from exc
     finally:
-        database.close()
+        node.close()
         log.info("daemon.stopped")
     return ExitCode.OK
 

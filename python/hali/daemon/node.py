@@ -88,8 +88,8 @@ class Node:
         self.library = Library(store, paths.torrents, self._announce)
         self.library.scan()
         ends: tuple[Sender[Job], Receiver[Job]] = mailbox("acquisition", QUEUED_JOBS)
-        sender, self._queue = ends
-        self.board = JobBoard(database, sender)
+        self._jobs, self._queue = ends
+        self.board = JobBoard(database, self._jobs)
         self.limiter = RateLimiter(self.settings.max_download_mbps * BYTES_PER_MEGABIT)
         self.catalog = LibraryCatalog(self.library)
         self.engines = EnginePool(
@@ -223,6 +223,12 @@ class Node:
                 yield
             finally:
                 group.cancel_scope.cancel()
+
+    def close(self) -> None:
+        """Release what was opened; the services must have ended."""
+        self._jobs.close()
+        self._queue.close()
+        self.database.close()
 
     async def _supervise(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         await self.supervisor.run(task_status=task_status)

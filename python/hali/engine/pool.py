@@ -188,7 +188,7 @@ class EnginePool:
     async def _make_room(self, newcomer: _Entry) -> None:
         """Stop idle engines, the longest unused first, until the limits hold; Overloaded if the others are all busy."""
         while self._crowded(newcomer):
-            others = [(name, entry) for name, entry in self._entries.items() if entry is not newcomer]
+            others = [(name, entry) for name, entry in self._entries.items() if entry is not newcomer and entry.idle]
             if not others:
                 raise Overloaded(
                     f"{len(self._entries) - 1} models are busy and there is no room for another",

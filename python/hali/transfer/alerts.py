@@ -241,7 +241,7 @@ def _blocks_joined(batch: list[Handled]) -> list[Handled]:
     """Neighbouring blocks of one piece from one peer as one value: there are 1,000 to a piece."""
     joined: list[Handled] = []
     for handle, value in batch:
-        before = joined[-1] if joined else (None, None)
+        before: Handled = joined[-1] if joined else (None, None)
         if _same_sender(before, (handle, value)):
             joined[-1] = (handle, BlocksSent(value.piece, value.host, before[1].blocks + value.blocks))
         else:

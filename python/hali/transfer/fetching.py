@@ -26,6 +26,7 @@ from hali.transfer.events import (
     Progress,
     TorrentStatus,
 )
+from hali.transfer.flushing import Flusher
 from hali.transfer.magnet import Magnet, Peer
 from hali.transfer.metainfo import Metainfo, of_info, parse
 from hali.transfer.options import SessionOptions
@@ -34,7 +35,6 @@ from hali.transfer.rescue import Evidence
 log = get_logger(__name__)
 
 STALL_S = 3.0  # without a new byte after bad pieces before peers are tried one by one; the measured prototype used 3 s too
-FLUSH_TIMEOUT_S = 5.0  # a flush takes under 1 s on a busy disk; closing must not wait for a dead one
 LAYERS_TIMEOUT_S = 2.0  # for the complete metainfo at the end; the fetch is finished without it
 PATIENCE_S = 60.0  # without a byte from anyone before the fetch gives up; peers come back within a minute or not at all
 
@@ -100,10 +100,7 @@ class Fetch:
         self._barred: frozenset[str] = frozenset()
         self._reported: set[str] = set()
         self._changing = anyio.Lock()  # the torrent is replaced or removed by one task at a time
-        self._unflushed: list[int] = []
-        self._flushing: list[int] | None = None
-        self._flushes_awaited = 0
-        self._flushed = anyio.Event()
+        self._flusher = Flusher(self._readable)
         self._snapshot: alerts.Snapshot | None = None
         self._best = -1
         self._last_gain = anyio.current_time()
@@ -146,6 +143,7 @@ class Fetch:
     async def _add(self) -> None:
         wanted = params.for_fetch(self._source, self._directory, self._host.options, have=self._done)
         self._handle = await self._host.add(wanted, self._on_alert)
+        self._flusher.start(self._handle.flush_cache)
         self._best, self._last_gain = -1, anyio.current_time()
         if not self._paused:
             self._handle.resume()
@@ -157,12 +155,7 @@ class Fetch:
             return
         handle, self._handle = self._handle, None
         handle.pause()
-        self._flushed = anyio.Event()
-        self._flushes_awaited = 1 if self._flushing is None else 2  # flushes are answered in order
-        handle.flush_cache()
-        with anyio.move_on_after(FLUSH_TIMEOUT_S) as deadline:
-            await self._flushed.wait()
-        if deadline.cancelled_caught:
+        if not await self._flusher.drain():
             log.warning("fetch.flush_timeout", torrent=self.name)
         await self._host.drop(handle)
 
@@ -176,7 +169,7 @@ class Fetch:
         """The session ends: nothing more will come from it."""
         self.fail("the torrent session ends", "closed")
         self._handle = None
-        self._flushed.set()
+        self._flusher.give_up()
 
     # ---- what the owner does
 
@@ -242,32 +235,15 @@ class Fetch:
                 self._emit(Finished(metainfo))
 
     def _piece_finished(self, index: int) -> None:
-        # libtorrent also reports the pieces it was told to have.
-        if index in self._done or index in self._unflushed or index in (self._flushing or ()):
-            return
-        self._evidence.passed(index, self._blocks(index))
-        self._unflushed.append(index)
-        self._flush()
+        if index not in self._done and self._flusher.finished(index):  # libtorrent also reports what it was told to have
+            self._evidence.passed(index, self._blocks(index))
 
-    def _flush(self) -> None:
-        """A finished piece may still sit in libtorrent's cache: ask for a flush, one at a time, for all that wait."""
-        if self._flushing is None and self._unflushed and self._handle is not None:
-            self._flushing, self._unflushed = self._unflushed, []
-            self._handle.flush_cache()
+    def _readable(self, index: int) -> None:
+        self._done.add(index)
+        self._emit(PieceDone(index))
 
     def _cache_flushed(self) -> None:
-        # libtorrent flushes by itself when a torrent is paused or finished. Such an alert may answer for ours: flushes run in
-        # order behind all writes queued before them, and then no piece of ours has been finished after it was queued.
-        done, self._flushing = self._flushing or [], None
-        if self._handle is None:  # retiring: whatever finished before the last flush is in the file
-            done, self._unflushed = done + self._unflushed, []
-        for index in done:
-            self._done.add(index)
-            self._emit(PieceDone(index))
-        self._flushes_awaited -= 1
-        if self._flushes_awaited <= 0:
-            self._flushed.set()
-        self._flush()
+        self._flusher.answered()
         self._check_complete()
 
     def _check_complete(self) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import socket
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +14,7 @@ import anyio.to_thread
 import libtorrent as lt
 import msgspec
 
-from hali.model.errors import Failed, NotFound, NotRunning, PortInUse, Refused, VerificationFailed
+from hali.model.errors import Failed, NotRunning, Refused, VerificationFailed
 from hali.model.ids import InfoHashes
 from hali.runtime.channels import Bus
 from hali.runtime.log import get_logger
@@ -38,9 +36,11 @@ from hali.transfer.events import (
     Totals,
 )
 from hali.transfer.fetching import PATIENCE_S, Fetch, Listener, as_status
+from hali.transfer.listening import PORT_TRIES, free_port, port_in_use
 from hali.transfer.magnet import Magnet, Peer
 from hali.transfer.metainfo import Metainfo, parse
 from hali.transfer.options import ALERTS, ALERTS_WITH_BLOCKS, SessionOptions, rates, settings
+from hali.transfer.seeding import Seed, check_file
 
 __all__ = [
     "Fetch",
@@ -68,18 +68,6 @@ START_S = 10.0  # libtorrent listens within 0.1 s; a loaded machine may take lon
 CALL_S = 5.0  # for anything libtorrent answers by an alert: it does so in milliseconds
 CLOSE_S = 5.0  # without trackers and routers to say goodbye to, closing takes milliseconds
 TICK_S = 0.5  # how often progress is reported; people do not read faster
-PORT_TRIES = 5  # a free port may be taken between our look and libtorrent's bind; five times in a row is no accident
-
-
-class _Seed(msgspec.Struct):
-    """A finished file being served."""
-
-    metainfo: Metainfo
-    directory: Path
-    ready: anyio.Event
-    handle: Any = None  # lt.torrent_handle, once added
-    damaged: str | None = None
-    snapshot: alerts.Snapshot | None = None
 
 
 class TorrentSession:
@@ -95,7 +83,7 @@ class TorrentSession:
         self._listeners: dict[lt.torrent_handle, Listener] = {}
         self._adding = 0
         self._unclaimed: list[tuple[lt.torrent_handle, alerts.Alert]] = []
-        self._seeds: list[_Seed] = []
+        self._seeds: list[Seed] = []
         self._fetches: set[Fetch] = set()
         self._fetching = anyio.Event()
         self._holding: set[Fetch] = set()
@@ -125,14 +113,14 @@ class TorrentSession:
 
     async def _open(self) -> None:
         for attempt in range(PORT_TRIES):
-            port = await anyio.to_thread.run_sync(_free_port, self.options)
+            port = await anyio.to_thread.run_sync(free_port, self.options)
             if await self._listen(port):
                 self._port = port
                 log.info("torrent.listening", port=port, addresses=self.options.addresses)
                 return
             await self._shut()
             if self.options.port or attempt == PORT_TRIES - 1:
-                raise _port_in_use(port)
+                raise port_in_use(port)
 
     async def _listen(self, port: int) -> bool:
         self._listening.clear()
@@ -197,25 +185,25 @@ class TorrentSession:
             await self.remove(parsed.infohashes)
         elif known is not None:
             return parsed.infohashes
-        await anyio.to_thread.run_sync(_check_file, parsed, directory)
+        await anyio.to_thread.run_sync(check_file, parsed, directory)
         self._refuse_twice(parsed.infohashes)
-        await self._add_seed(_Seed(parsed, directory, anyio.Event()))
+        await self._add_seed(Seed(parsed, directory, self._damaged))
         return parsed.infohashes
 
-    async def _add_seed(self, seed: _Seed) -> None:
+    async def _add_seed(self, seed: Seed) -> None:
         self._seeds.append(seed)
         try:
             with anyio.fail_after(CALL_S):
-                seed.handle = await self.add(params.for_seed(seed.metainfo, seed.directory, self.options), partial(self._on_seed, seed))
+                seed.handle = await self.add(params.for_seed(seed.metainfo, seed.directory, self.options), seed.on_alert)
                 seed.handle.resume()
                 await seed.ready.wait()
         except TimeoutError:
-            await self.remove(seed.metainfo.infohashes)
+            await self.remove(seed.infohashes)
             raise Failed(f"libtorrent did not take {seed.metainfo.name} in {CALL_S:.0f} s") from None
         if seed.damaged is not None:
-            await self.remove(seed.metainfo.infohashes)
+            await self.remove(seed.infohashes)
             raise VerificationFailed(f"cannot seed {seed.metainfo.name}: {seed.damaged}")
-        self.events.publish(TorrentAdded(seed.metainfo.infohashes, seed.metainfo.name, seeding=True))
+        self.events.publish(TorrentAdded(seed.infohashes, seed.metainfo.name, seeding=True))
 
     def fetch(
         self,
@@ -243,13 +231,13 @@ class TorrentSession:
         self._seeds.remove(seed)
         if seed.handle is not None:
             await self.drop(seed.handle)
-        self.events.publish(TorrentRemoved(seed.metainfo.infohashes, seed.metainfo.name))
+        self.events.publish(TorrentRemoved(seed.infohashes, seed.metainfo.name))
 
     async def status(self) -> list[TorrentStatus]:
         """Every torrent, seeds first."""
         self._session.post_torrent_updates(0)
         await self._answer(alerts.Snapshots)
-        seeds = [as_status(s.metainfo.infohashes, s.metainfo.name, s.snapshot) for s in self._seeds]
+        seeds = [as_status(s.infohashes, s.metainfo.name, s.snapshot) for s in self._seeds]
         return seeds + [fetch.status() for fetch in self._fetches]
 
     async def totals(self) -> Totals:
@@ -265,8 +253,8 @@ class TorrentSession:
             peers=self._stats.peers,
         )
 
-    def _seed_of(self, wanted: InfoHashes) -> _Seed | None:
-        return next((s for s in self._seeds if same_torrent(s.metainfo.infohashes, wanted)), None)
+    def _seed_of(self, wanted: InfoHashes) -> Seed | None:
+        return next((s for s in self._seeds if same_torrent(s.infohashes, wanted)), None)
 
     def _refuse_twice(self, infohashes: InfoHashes) -> None:
         if self._seed_of(infohashes) is not None or any(same_torrent(f.infohashes, infohashes) for f in self._fetches):
@@ -389,28 +377,8 @@ class TorrentSession:
         elif self._adding:
             self._unclaimed.append((handle, alert))  # perhaps of the torrent that is just being added
 
-    def _on_seed(self, seed: _Seed, alert: alerts.Alert) -> None:
-        match alert:
-            case alerts.Snapshot():
-                seed.snapshot = alert
-            case alerts.StateChanged(state="seeding"):
-                seed.ready.set()
-            case alerts.StateChanged(state="checking_files" | "downloading"):
-                self._damaged(seed, "the file is not what it was")
-            case alerts.FileError(reason=reason):
-                self._damaged(seed, reason)
-
-    def _damaged(self, seed: _Seed, reason: str) -> None:
-        """libtorrent gave up seed mode: never serve, and never let it read all of the file by itself."""
-        if seed.damaged is not None:
-            return
-        seed.damaged = reason
-        if seed.handle is not None:
-            seed.handle.pause()
-        log.error("seed.damaged", torrent=seed.metainfo.name, reason=reason)
-        if seed.ready.is_set():
-            self.events.publish(SeedDamaged(seed.metainfo.infohashes, seed.metainfo.name, reason))
-        seed.ready.set()
+    def _damaged(self, seed: Seed, reason: str) -> None:
+        self.events.publish(SeedDamaged(seed.infohashes, seed.metainfo.name, reason))
 
     def _ask_again(self) -> None:
         """Alerts were lost: a fetch must not wait for a piece it was not told of."""
@@ -442,58 +410,3 @@ async def _run(session: TorrentSession, *, task_status: anyio.abc.TaskStatus[Non
 def same_torrent(one: InfoHashes, other: InfoHashes) -> bool:
     """Whether both name the same torrent; one hash in common is enough."""
     return (one.v1 is not None and one.v1 == other.v1) or (one.v2 is not None and one.v2 == other.v2)
-
-
-def _port_in_use(port: int) -> PortInUse:
-    return PortInUse(
-        f"BitTorrent port {port} is in use by another program", hint="set torrent_port to another one, or to 0 for any free one"
-    )
-
-
-def _free_port(options: SessionOptions) -> int:
-    """The configured port, or one that is free on every address; PortInUse, Failed for an address this machine has not."""
-    for _ in range(PORT_TRIES):
-        port = options.port
-        try:
-            for address in options.addresses:
-                port = _try_bind(address, port)
-            return port
-        except OSError as exc:
-            if exc.errno != errno.EADDRINUSE:
-                raise Failed(f"cannot listen on {', '.join(options.addresses)} port {port}: {exc.strerror}") from None
-            if options.port:
-                raise _port_in_use(options.port) from None
-    raise _port_in_use(port)
-
-
-def _try_bind(address: str, port: int) -> int:
-    """Bind as libtorrent will and let go; the port number (a free one for 0)."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    if family == socket.AF_INET6 and not _has_ipv6():
-        return port
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        probe.bind((address, port))
-        return int(probe.getsockname()[1])
-
-
-def _has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
-            probe.bind(("::1", 0))
-        return True
-    except OSError:
-        return False
-
-
-def _check_file(metainfo: Metainfo, directory: Path) -> None:
-    for file in metainfo.files:
-        path = directory.joinpath(*file.path)
-        try:
-            size = path.stat().st_size
-        except OSError as exc:
-            raise NotFound(f"cannot seed {path}: {exc.strerror}") from None
-        if size != file.length:
-            raise VerificationFailed(f"cannot seed {path}: {size} bytes, the torrent says {file.length}")

@@ -1,0 +1,70 @@
+"""One finished file being served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from hali.model.errors import NotFound, VerificationFailed
+from hali.model.ids import InfoHashes
+from hali.runtime.log import get_logger
+from hali.transfer import alerts
+from hali.transfer.metainfo import Metainfo
+
+log = get_logger(__name__)
+
+
+class Seed:
+    """A torrent in seed mode. `ready` is set once libtorrent serves it, or gave it up: then `damaged` says why."""
+
+    def __init__(self, metainfo: Metainfo, directory: Path, on_damage: Callable[[Seed, str], None]) -> None:
+        self.metainfo, self.directory = metainfo, directory
+        self.handle: Any = None  # lt.torrent_handle, once added
+        self.ready = anyio.Event()
+        self.damaged: str | None = None
+        self.snapshot: alerts.Snapshot | None = None
+        self._on_damage = on_damage
+
+    @property
+    def infohashes(self) -> InfoHashes:
+        """Of the torrent."""
+        return self.metainfo.infohashes
+
+    def on_alert(self, alert: alerts.Alert) -> None:
+        """What libtorrent says of it."""
+        match alert:
+            case alerts.Snapshot():
+                self.snapshot = alert
+            case alerts.StateChanged(state="seeding"):
+                self.ready.set()
+            case alerts.StateChanged(state="checking_files" | "downloading"):
+                self._damage("the file is not what it was")
+            case alerts.FileError(reason=reason):
+                self._damage(reason)
+
+    def _damage(self, reason: str) -> None:
+        """libtorrent gave up seed mode: never serve, and never let it read all of the file by itself."""
+        if self.damaged is not None:
+            return
+        self.damaged = reason
+        if self.handle is not None:
+            self.handle.pause()
+        log.error("seed.damaged", torrent=self.metainfo.name, reason=reason)
+        if self.ready.is_set():
+            self._on_damage(self, reason)
+        self.ready.set()
+
+
+def check_file(metainfo: Metainfo, directory: Path) -> None:
+    """Look whether the file is there, whole; NotFound, VerificationFailed. Reads none of it."""
+    for file in metainfo.files:
+        path = directory.joinpath(*file.path)
+        try:
+            size = path.stat().st_size
+        except OSError as exc:
+            raise NotFound(f"cannot seed {path}: {exc.strerror}") from None
+        if size != file.length:
+            raise VerificationFailed(f"cannot seed {path}: {size} bytes, the torrent says {file.length}")
