@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -13,27 +16,38 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from hali.config.paths import Paths
 from hali.daemon.address import is_locked
 from hali.daemon.client import DaemonClient
+from hali.share.incoming import JOURNAL
+from hali.store import journal
 
 WAIT_S = 60.0  # a deadline for conditions, generous because two cores are shared; nothing measures against it
 # Tests hear each other's multicast on one machine, so every test process uses an announcement port of its own.
 LAN_PORT = 20_000 + os.getpid() % 20_000
+MIB = 1024 * 1024
 
 
 class TestNode:
-    """One data directory and what can be done with it."""
+    """One data directory and what can be done with it. Settings are those of the environment: `max_upload_mbps="8"`."""
 
     __test__ = False
 
     def __init__(self, home: Path, **settings: str) -> None:
         self.paths = Paths(home)
-        self.env = {k: v for k, v in os.environ.items() if not k.startswith("HALI_")} | {
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("HALI_", "HF_"))} | {
             "HALI_HOME": str(home),
             "HALI_DAEMON_PORT": "0",
             "HALI_LAN_PORT": str(LAN_PORT),
+            # LSD has one port for the whole machine: torrents of another test process would be found too.
+            "HALI_TORRENT_LSD": "off",
         }
+        self.set(**settings)
+
+    def set(self, **settings: str) -> None:
+        """Change settings; a daemon that runs already keeps its own."""
         self.env |= {f"HALI_{name.upper()}": value for name, value in settings.items()}
 
     # ---- the command line
@@ -55,6 +69,16 @@ class TestNode:
             return json.loads(done.stdout)
         except ValueError:
             return json.loads(done.stdout.splitlines()[-1])
+
+    def fails(self, *args: str, code: int) -> str:
+        """Run `hali ARGS`, which must end with exit code `code` and one line on standard error; that line."""
+        done = self.hali(*args)
+        shown = f"hali {' '.join(args)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}\n{self.log()}"
+        assert done.returncode == code, shown
+        assert done.stdout == "", shown
+        (line,) = [line for line in done.stderr.splitlines() if line != "Started the daemon."] or [""]
+        assert line.startswith("hali: "), shown
+        return line
 
     def start_hali(self, *args: str) -> subprocess.Popen[str]:
         """Run `hali ARGS` in the background; the caller waits for it."""
@@ -86,6 +110,14 @@ class TestNode:
         rows = [row for row in self.status()["seeding"] if model in (row["model_id"], row["sha256"])]
         return rows[0]["status"] if rows else None
 
+    def hears(self, model_id: str) -> None:
+        """Wait until the daemon knows of `model_id` on the LAN."""
+        until(lambda: model_id in [row["model_id"] for row in self.status()["lan"]], f"{model_id} is heard of")
+
+    def idle(self) -> None:
+        """Wait until no job is under way."""
+        until(lambda: not self.status()["jobs"], "all jobs are done")
+
     def pid(self) -> int:
         """Of the daemon."""
         return int(self.call("ping")["pid"])
@@ -101,6 +133,24 @@ class TestNode:
             done = self.hali("daemon", "stop")
             assert done.returncode == 0, done.stderr
 
+    def restart(self) -> None:
+        """Stop in order and start again."""
+        self.stop()
+        self.start()
+
+    # ---- what it left on disk
+
+    def incoming(self) -> Path:
+        """The folder of the only unfinished file."""
+        (found,) = (self.paths.models(self.env.get("HALI_MODELS_DIR", "")) / ".incoming").iterdir()
+        return found
+
+    def on_record(self) -> set[int]:
+        """Pieces (16 MiB) that the journal of the only unfinished file has; empty before there is one."""
+        root = self.paths.models(self.env.get("HALI_MODELS_DIR", "")) / ".incoming"
+        found = list(root.glob(f"*/{JOURNAL}"))
+        return recorded(found[0]) if found else set()
+
     def log(self) -> str:
         """The end of the daemon's log, for failure messages."""
         path = self.paths.logs / "hali.log"
@@ -108,18 +158,47 @@ class TestNode:
 
     def events(self, event: str) -> list[dict[str, Any]]:
         """All log lines of one event."""
-        lines = (self.paths.logs / "hali.log").read_text().splitlines()
+        path = self.paths.logs / "hali.log"
+        lines = path.read_text().splitlines() if path.exists() else []
         return [found for line in lines if (found := json.loads(line))["event"] == event]
+
+    def processes(self) -> list[psutil.Process]:
+        """All living processes of this home."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("HALI_HOME") == str(self.paths.home) and process.status() != "zombie":
+                    found.append(process)
+        return found
+
+
+def recorded(path: Path) -> set[int]:
+    """Pieces (16 MiB) in the journal at `path`, read without touching it."""
+    read = journal._read_header(path)
+    return {index for kind, index, _ in journal._records(read[1]) if kind == journal._PIECE} if read else set()
 
 
 @contextmanager
 def node(home: Path, **settings: str) -> Iterator[TestNode]:
-    """A node whose daemon, if any, is stopped at the end."""
+    """A node whose daemon, if any, is stopped at the end, and that leaves no process behind."""
     made = TestNode(home, **settings)
     try:
         yield made
-    finally:
         made.stop()
+        until(lambda: not made.processes(), f"no process of {home} is left")
+    finally:
+        for process in made.processes():  # only after a failure; without a kill the next test would suffer from it
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+
+
+@contextmanager
+def pair(folder: Path, **settings: str) -> Iterator[tuple[TestNode, TestNode]]:
+    """Two running nodes, `a` and `b`."""
+    with node(folder / "a", **settings) as a, node(folder / "b", **settings) as b:
+        a.start()
+        b.start()
+        yield a, b
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:
@@ -129,3 +208,25 @@ def until(condition: Callable[[], Any], what: str) -> Any:
         assert time.monotonic() < deadline, f"waited {WAIT_S:.0f} s in vain until {what}"
         time.sleep(0.02)
     return value
+
+
+def random_file(path: Path, mib: float, seed: int = 1) -> Path:
+    """A file of random bytes at `path`, the same for the same seed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(random.Random(seed).randbytes(round(mib * MIB)))
+    return path
+
+
+def sha256_of(path: Path) -> str:
+    """By hashlib, so independent of hali's own hasher."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def flip(path: Path, offset: int) -> None:
+    """Invert the byte at `offset`."""
+    with path.open("r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([255 - byte]))

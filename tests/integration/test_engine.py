@@ -116,6 +116,18 @@ async def test_a_full_kv_cache_puts_the_youngest_back_and_no_reply_is_cut_short(
     assert nothing_held(stats, 4)
 
 
+async def test_after_others_a_reply_alone_is_the_same_as_before_them(smollm2: Path) -> None:
+    async with running(smollm2, EngineOptions(n_ctx=512)) as engine:
+        story = ask("Write a story about a lighthouse.", max_tokens=230)
+        before, _ = await collect(engine, story)
+        async with anyio.create_task_group() as group:
+            # The first ends first, so the cells of the second are the last to be freed, and they lie in the middle.
+            group.start_soon(collect, engine, ask("Count to 30. " * 4, max_tokens=20))
+            await until(lambda: engine.stats().sessions == 1)
+            group.start_soon(collect, engine, ask("Count to 30", max_tokens=60))
+        assert (await collect(engine, story))[0] == before
+
+
 async def test_closing_the_iterator_cancels_and_gives_everything_back(smollm2: Path) -> None:
     async with running(smollm2) as engine:
         replies = engine.generate(ask("Write a long story.", max_tokens=900))

@@ -174,12 +174,12 @@ class Methods:
         spec = JobSpec("add", field(params, "what", str), link=field(params, "link", bool, True))
         if not os.path.isabs(spec.what):
             raise UsageError("`what` must be an absolute path")
-        return await self._watch(self._node.board.submit(spec), emit)
+        return await self._watch(await self._node.board.submit(spec), emit)
 
     async def pull(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """Fetch a model, telling progress. The job goes on when the client goes away."""
         spec = JobSpec("pull", field(params, "what", str), quant=field(params, "quant", str | None, None))
-        return await self._watch(self._node.board.submit(spec), emit)
+        return await self._watch(await self._node.board.submit(spec), emit)
 
     async def _watch(self, job: Job, emit: Emit) -> Mapping[str, Any]:
         """Tell the job's progress until it ends; its result or error is the answer."""

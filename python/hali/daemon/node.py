@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
@@ -20,6 +20,7 @@ from hali.config.paths import Paths
 from hali.config.schema import Settings
 from hali.daemon.catalog import LibraryCatalog
 from hali.daemon.neighbours import LanNeighbours, lan_model
+from hali.daemon.published import PresentRouter, Published
 from hali.engine.options import EngineOptions
 from hali.engine.pool import EnginePool, PoolLimits
 from hali.model.errors import ConfigError, TransferFailed
@@ -50,28 +51,6 @@ BYTES_PER_MEGABIT = 125_000
 PORT_STATE = "torrent_port"  # the port chosen at the first start, kept so that routers and friends may rely on it
 
 
-class Published:
-    """A service whose object others use through a `Watch`: set while it is ready, None otherwise."""
-
-    def __init__(self, build: Callable[[], Service], where: Watch[Service | None]) -> None:
-        self._build, self._where = build, where
-
-    async def run(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
-        """Run what `build` makes."""
-        service = self._build()
-        try:
-            async with anyio.create_task_group() as group:
-                await group.start(_run, service)
-                self._where.set(service)
-                task_status.started()
-        finally:
-            self._where.set(None)
-
-
-async def _run(service: Service, *, task_status: anyio.abc.TaskStatus[None]) -> None:
-    await service.run(task_status=task_status)
-
-
 class Node:
     """One running daemon's parts. `supervisor` runs the services; `engines` must be entered around it."""
 
@@ -95,7 +74,8 @@ class Node:
         self.engines = EnginePool(
             engine_options(self.settings), PoolLimits(max_engines=self.settings.engine.max_loaded)
         )
-        self.router = InferenceRouter(self.catalog, self.engines, RouterLimits(running=self.settings.engine.slots))
+        self.routers: Watch[InferenceRouter | None] = Watch(None)
+        self.router = PresentRouter(self.routers)
         self._keys = tuple(keys)
         self.supervisor = Supervisor(self._specs())
 
@@ -103,7 +83,7 @@ class Node:
         """The services, with what each needs before it."""
         torrents = Spec("TorrentSeeder", self._torrent_seeder, essential=True)
         acquisition = Spec("AcquisitionManager", self._acquisition, requires=("TorrentSeeder",))
-        router = Spec("InferenceRouter", lambda: self.router)
+        router = Spec("InferenceRouter", self._inference_router)
         # The API drains open replies for 10 s; its stop limit is above that.
         api = Spec("ApiServer", self._api_server, requires=("InferenceRouter",), essential=True, stop_timeout_s=15.0)
         lan = Spec("LanAnnouncer", self._lan_announcer, requires=("TorrentSeeder",))
@@ -112,7 +92,7 @@ class Node:
     # ---- services
 
     def _torrent_seeder(self) -> Service:
-        return Published(self._torrent_session, self.torrents)  # type: ignore[arg-type]
+        return Published(self._torrent_session, self.torrents)
 
     def _torrent_session(self) -> TorrentSession:
         return TorrentSession(torrent_options(self.settings, self._remembered_port()))
@@ -132,7 +112,7 @@ class Node:
         await anyio.to_thread.run_sync(self.database.set_state, PORT_STATE, str(self._torrent_port()))
 
     def _lan_announcer(self) -> Service:
-        return Published(self._lan_service, self.lan)  # type: ignore[arg-type]
+        return Published(self._lan_service, self.lan)
 
     def _lan_service(self) -> LanAnnouncer:
         announcer = LanAnnouncer(self.identity, lan_options(self.settings), self._torrent_port)
@@ -156,8 +136,12 @@ class Node:
             streaming=self.settings.streaming_hash,
         )
 
+    def _inference_router(self) -> Service:
+        limits = RouterLimits(running=self.settings.engine.slots)
+        return Published(lambda: InferenceRouter(self.catalog, self.engines, limits), self.routers)
+
     def _api_server(self) -> Service:
-        return Published(self._api_service, self.api)  # type: ignore[arg-type]
+        return Published(self._api_service, self.api)
 
     def _api_service(self) -> ApiServer:
         settings = self.settings

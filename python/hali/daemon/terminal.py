@@ -17,8 +17,8 @@ async def wait_for_terminal_end() -> None:
     try:
         fd = os.pidfd_open(leader)
     except (AttributeError, OSError):
-        while os.getsid(0) == leader and _exists(leader):
-            await anyio.sleep(POLL_S)  # noqa: ASYNC110  # no event tells of another process's end here
+        while os.getsid(0) == leader and _exists(leader):  # noqa: ASYNC110  # nothing tells of another process's end
+            await anyio.sleep(POLL_S)
         return
     try:
         await anyio.wait_readable(fd)

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,17 @@ class NativeLog:
     def reason(self) -> str:
         """llama.cpp's own words for the last failure, on one line."""
         return "; ".join(self._errors) or "no reason given"
+
+
+@dataclass(frozen=True)
+class Specials:
+    """Special tokens of a vocabulary, -1 for those it does not have, and whether prompts get them."""
+
+    bos: int
+    eos: int
+    separator: int
+    add_bos: bool
+    add_eos: bool
 
 
 class Model:
@@ -209,6 +221,17 @@ class Model:
     def token_text(self, token: int) -> str:
         """How the vocabulary spells a token; empty for "no such token" (-1)."""
         return "" if token < 0 else (low.llama_vocab_get_text(self.vocab, token) or b"").decode("utf-8", "replace")
+
+    def specials(self) -> Specials:
+        """See the class."""
+        vocab = self.vocab
+        return Specials(
+            bos=int(low.llama_vocab_bos(vocab)),
+            eos=int(low.llama_vocab_eos(vocab)),
+            separator=int(low.llama_vocab_sep(vocab)),
+            add_bos=bool(low.llama_vocab_get_add_bos(vocab)),
+            add_eos=bool(low.llama_vocab_get_add_eos(vocab)),
+        )
 
     def is_end(self, token: int) -> bool:
         """Whether the model says with this token that it has finished."""

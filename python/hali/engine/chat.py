@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import jinja2
 from llama_cpp import llama_chat_format as formats
-from llama_cpp import llama_cpp as low
 
-from hali.engine.backend import Model
+from hali.engine.backend import Specials
 from hali.model.errors import ModelLoadFailed, UsageError
 from hali.model.generation import GenerateRequest, Message
 
@@ -34,11 +33,27 @@ class Prompt:
     stops: tuple[str, ...]
 
 
+class Vocabulary(Protocol):
+    """What is needed of a model."""
+
+    def meta(self, key: str) -> str:
+        """A metadata value of the file; empty if there is none."""
+
+    def specials(self) -> Specials:
+        """Its special tokens."""
+
+    def token_text(self, token: int) -> str:
+        """How a token is spelled; empty for -1."""
+
+    def tokenize(self, text: str, *, add_special: bool) -> list[int]:
+        """Token ids of a text, special tokens in it recognised."""
+
+
 class Prompter:
     """Turns requests into tokens for one model. The file's template if it has one, else ChatML."""
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
+    def __init__(self, model: Vocabulary) -> None:
+        self._model, self._specials = model, model.specials()
         template = model.meta("tokenizer.chat_template")
         self.has_template = bool(template)
         self._format = self._formatter(template)
@@ -47,13 +62,13 @@ class Prompter:
         known = formats.guess_chat_format_from_gguf_metadata({"tokenizer.chat_template": template})
         if known is not None or not template:
             return _BUILT_IN[known or "chatml"]
-        eos = int(low.llama_vocab_eos(self._model.vocab))
+        eos = self._specials.eos
         try:
             # Renders in an ImmutableSandboxedEnvironment, with strftime_now and tojson as Transformers has them.
             formatter: Callable[..., Any] = formats.Jinja2ChatFormatter(
                 template=template,
                 eos_token=self._model.token_text(eos),
-                bos_token=self._model.token_text(int(low.llama_vocab_bos(self._model.vocab))),
+                bos_token=self._model.token_text(self._specials.bos),
                 stop_token_ids=[eos],
             )
             return formatter
@@ -91,21 +106,19 @@ class Prompter:
 
     def _raw(self, text: str) -> list[int]:
         """llama-cpp-python's create_completion: BOS and EOS as the vocabulary asks, special tokens recognised."""
-        vocab = self._model.vocab
-        separator = int(low.llama_vocab_sep(vocab))
+        special = self._specials
         tokens = self._model.tokenize(text, add_special=False) if text else []
-        if low.llama_vocab_get_add_bos(vocab):
-            tokens = [*self._begin(), *tokens]
-        if low.llama_vocab_get_add_eos(vocab) or separator >= 0:
-            tokens.append(separator if separator >= 0 else int(low.llama_vocab_eos(vocab)))
+        if special.add_bos:
+            tokens = [special.bos, *tokens]
+        if special.add_eos or special.separator >= 0:
+            tokens.append(special.separator if special.separator >= 0 else special.eos)
         return [token for token in tokens if token >= 0] or self._begin()
 
     def _begin(self) -> list[int]:
         """Something to begin with where there is no text: BOS. UsageError for a vocabulary without it."""
-        bos = int(low.llama_vocab_bos(self._model.vocab))
-        if bos < 0:
+        if self._specials.bos < 0:
             raise UsageError("the prompt is empty, and this model has no token to begin with", code="empty_prompt")
-        return [bos]
+        return [self._specials.bos]
 
 
 def _as_dict(message: Message) -> dict[str, str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,8 @@ class AcquisitionManager:
         self._board, self._queue, self._library, self._resolver = board, queue, library, resolver
         self._torrents, self._open_source, self._streaming = torrents, open_source, streaming
         self._running: set[str] = set()
+        # Never emptied: some hundred bytes a file, and a daemon fetches thousands at most.
+        self._locks: dict[str, anyio.Lock] = {}
         self._room = anyio.Semaphore(PARALLEL_JOBS)
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
@@ -105,16 +108,21 @@ class AcquisitionManager:
                         hint="the same command goes on where it stopped",
                     )
                 )
-            self._board.forget(job)
+            await self._board.forget(job)
         except HaliError as exc:
-            log.warning("job.failed", job=job.spec.what, error=str(exc), code=exc.code)
-            self._board.forget(job)
-            job.fail(exc)
+            await self._fail(job, exc)
         except OSError as exc:
-            self._board.forget(job)
-            job.fail(io_error(exc, exc.filename or job.spec.what))
+            await self._fail(job, io_error(exc, exc.filename or job.spec.what))
+        except Exception as exc:  # a bug must cost its job only, and must not come back with it at every start
+            log.error("job.bug", job=job.spec.what, exc=exc)
+            await self._fail(job, Failed(f"internal error: {type(exc).__name__}: {exc}", code="internal"))
         finally:
             self._running.discard(job.spec.id)
+
+    async def _fail(self, job: Job, error: HaliError) -> None:
+        log.warning("job.failed", job=job.spec.what, error=str(error), code=error.code)
+        await self._board.forget(job)
+        job.fail(error)
 
     async def _do(self, job: Job) -> dict[str, Any]:
         started = anyio.current_time()
@@ -131,15 +139,25 @@ class AcquisitionManager:
     async def _pull(self, job: Job) -> dict[str, Any]:
         target = parse_target(job.spec.what)
         stored = self._resolver.stored(target)
-        if stored is not None:
+        if stored is not None and stored.is_whole:
             return self.describe(stored, from_store=True)
         plan = await self._resolver.plan(target, job.spec.quant)
-        if plan.ref is not None and (stored := self._library.entry(plan.ref.sha256)) is not None:
-            return self.describe(stored, from_store=True)
-        job.update(Progress("connecting", plan.name, total=plan.ref.size if plan.ref else None))
-        incoming, origin = await self._fetch(job, plan)
-        with incoming:
-            return await self._complete(job, plan, incoming, origin)
+        async with self._one_at_a_time(plan):
+            stored = self._resolver.stored_by(plan)
+            if stored is not None:
+                return self.describe(stored, from_store=True)
+            job.update(Progress("connecting", plan.name, total=plan.ref.size if plan.ref else None))
+            incoming, origin = await self._fetch(job, plan)
+            with incoming:
+                return await self._complete(job, plan, incoming, origin)
+
+    @asynccontextmanager
+    async def _one_at_a_time(self, plan: Plan) -> AsyncIterator[None]:
+        """The same file asked for under two names is fetched once; the second finds it in the store."""
+        async with AsyncExitStack() as stack:
+            for name in sorted(plan.identities):  # always in one order, so that two jobs cannot wait for each other
+                await stack.enter_async_context(self._locks.setdefault(name, anyio.Lock()))
+            yield
 
     async def _fetch(self, job: Job, plan: Plan) -> tuple[IncomingFile, Origin]:
         """Torrent first when there is one, HTTP when there is none or it fails; both go on in the same file."""
@@ -273,7 +291,7 @@ class AcquisitionManager:
             job.update(update(done=incoming.done_bytes))
             digests = await incoming.hash_rest(lambda done: anyio.from_thread.run_sync(job.update, update(done=done)))
             known = self._library.entry(digests.sha256.hex())
-            if known is not None and known.state != "damaged":
+            if known is not None and known.is_whole:
                 self._library.store.discard_incoming(key)
                 return self.describe(known, from_store=True)
             last_byte = anyio.current_time()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import anyio
+import anyio.to_thread
 import msgspec
 
 from hali.model.errors import NotFound
@@ -20,16 +22,17 @@ class JobBoard:
         self._queue = queue
         self._jobs: dict[str, Job] = {}
 
-    def submit(self, spec: JobSpec) -> Job:
+    async def submit(self, spec: JobSpec) -> Job:
         """The job doing `spec`: the one under way, or a new one. Overloaded when too many wait."""
         known = self._jobs.get(spec.id)
         if known is not None and not known.is_over:
             return known
         job = Job(spec)
         self._queue.offer(job)
-        self._database.add_job(spec.id, spec.kind, msgspec.json.encode(spec).decode())
         self._jobs[spec.id] = job
         self._forget_old()
+        # In a thread: an acknowledged write waits for the disk.
+        await anyio.to_thread.run_sync(self._database.add_job, spec.id, spec.kind, msgspec.json.encode(spec).decode())
         return job
 
     def unfinished(self) -> list[Job]:
@@ -42,9 +45,10 @@ class JobBoard:
             found.append(job)
         return found
 
-    def forget(self, job: Job) -> None:
+    async def forget(self, job: Job) -> None:
         """Done or given up: the next start does not go on with it."""
-        self._database.remove_job(job.spec.id)
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self._database.remove_job, job.spec.id)
 
     def get(self, job_id: str) -> Job:
         """The job of that id; NotFound."""

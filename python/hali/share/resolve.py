@@ -32,6 +32,13 @@ class Plan(msgspec.Struct, frozen=True):
     repo_path: str = ""  # of `ref` inside its repository
     sha256_prefix: str | None = None  # what the user asked for by hash, or a LAN announcement promised
 
+    @property
+    def identities(self) -> set[str]:
+        """All names under which the same file may be asked for at the same time."""
+        hashes = self.torrent.infohashes if self.torrent is not None else InfoHashes()
+        sha256 = self.ref.sha256 if self.ref else self.sha256_prefix
+        return {self.key, *(name for name in (hashes.v1, hashes.v2, sha256 and sha256[:32]) if name)}
+
 
 class Resolver:
     """Reads the store, asks the LAN and the hub."""
@@ -43,7 +50,7 @@ class Resolver:
         self._fetch_metainfo = fetch_metainfo
 
     def stored(self, target: Target) -> Entry | None:
-        """The model of the store that `target` means, if it is there; AmbiguousName."""
+        """The model of the store that `target` means, whole or not, if it is there; AmbiguousName."""
         match target:
             case NameTarget(name=name):
                 return self._library.find(name) if self._library.holds(name) else None
@@ -53,6 +60,15 @@ class Resolver:
                 return self._by_repo(target)
             case TorrentTarget():
                 return None
+
+    def stored_by(self, plan: Plan) -> Entry | None:
+        """The model that `plan` would fetch, if it has come meanwhile; a damaged one is fetched again."""
+        for entry in self._library.entries():
+            meta = entry.record.meta
+            names = {meta.sha256[:32], meta.infohash_v1, meta.infohash_v2, *meta.also_torrents}
+            if names & plan.identities and entry.is_whole:
+                return entry
+        return None
 
     def _by_infohash(self, wanted: InfoHashes) -> Entry | None:
         for entry in self._library.entries():

@@ -49,11 +49,11 @@ class Flusher:
     def answered(self) -> None:
         """A flush is through."""
         done, self._asked = self._asked or [], None
-        if self._flush is None:  # draining: nothing is finished any more behind the last flush
+        self._answers_left -= 1
+        if self._flush is None and self._answers_left <= 0:  # drained: no write was queued behind the last flush
             done, self._waiting = done + self._waiting, []
         for index in done:
             self._readable(index)
-        self._answers_left -= 1
         if self._answers_left <= 0:
             self._drained.set()
         self._ask()

@@ -6,7 +6,6 @@ same name give the same infohash on every machine. The rule has a name, `GENERAT
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -77,9 +76,9 @@ def _unsafe(name: str) -> str | None:
         return f"longer than {MAX_NAME} bytes"
     if any(c in "/\\:" for c in name):  # ":" opens an alternate data stream on NTFS
         return "it holds a path separator"
-    # Cc and Cf: control characters and invisible ones, such as the override that makes "fgp.exe" read "exe.pgf".
-    if any(unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") for c in name):
-        return "it holds control characters"
+    # Control characters and invisible ones, such as the override that makes "fgp.exe" read "exe.pgf".
+    if not name.isprintable():
+        return "it holds characters that cannot be shown"
     if name[-1] in " .":  # Windows drops them, and two names become one
         return "it ends in a space or a dot"
     if name.split(".")[0].strip().lower() in _DEVICES:

@@ -1,0 +1,63 @@
+"""Services that others use: the present object behind a `Watch`, since a restart builds a new one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, Generic, TypeVar
+
+import anyio
+import anyio.abc
+
+from hali.model.errors import Overloaded
+from hali.model.generation import GenerateRequest, GenerationEvent
+from hali.pipeline.base import ServedModel
+from hali.pipeline.router import InferenceRouter, RouterStats
+from hali.runtime.channels import Watch
+from hali.runtime.supervisor import Service
+
+S = TypeVar("S", bound=Service)
+
+
+class Published(Generic[S]):
+    """A service whose object is in `where` while it is ready, and None otherwise."""
+
+    def __init__(self, build: Callable[[], S], where: Watch[S | None]) -> None:
+        self._build, self._where = build, where
+
+    async def run(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+        """Run what `build` makes."""
+        service = self._build()
+        try:
+            async with anyio.create_task_group() as group:
+                await group.start(_run, service)
+                self._where.set(service)
+                task_status.started()
+        finally:
+            self._where.set(None)
+
+
+async def _run(service: Service, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+    await service.run(task_status=task_status)
+
+
+class PresentRouter:
+    """The router of this moment, for the API, which outlives it."""
+
+    def __init__(self, where: Watch[InferenceRouter | None]) -> None:
+        self._where = where
+
+    def generate(
+        self, model: str | ServedModel, request: GenerateRequest, **options: Any
+    ) -> AsyncGenerator[GenerationEvent, None]:
+        """As `InferenceRouter.generate`; Overloaded while there is no router."""
+        return self._router().generate(model, request, **options)
+
+    def stats(self) -> RouterStats:
+        """As `InferenceRouter.stats`."""
+        return self._router().stats()
+
+    def _router(self) -> InferenceRouter:
+        router = self._where.value
+        if router is None:
+            raise Overloaded("the inference router is being restarted", details={"retry_after_s": 1})
+        return router

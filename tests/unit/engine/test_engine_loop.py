@@ -1,0 +1,277 @@
+"""The loop with a model that only counts: every way out gives everything back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+pytest.importorskip("llama_cpp")
+
+from hali.engine import loop as module
+from hali.engine.backend import ABORTED, NO_SLOT, Model
+from hali.engine.chat import Prompt, Prompter
+from hali.engine.loop import MAX_QUEUED, Loop
+from hali.engine.schedule import Slice
+from hali.model.errors import EngineFailed, HaliError
+from hali.model.generation import Done, GenerateRequest, GenerationEvent, SamplingParams
+
+END = 0
+
+
+class FakeSampler:
+    alive = 0
+
+    def __init__(self, params: SamplingParams, n_vocab: int) -> None:
+        FakeSampler.alive += 1
+
+    def sample(self, ctx: Any, row: int) -> int:
+        return 65
+
+    def close(self) -> None:
+        FakeSampler.alive -= 1
+
+
+class FakeModel:
+    """Keeps the positions of each sequence, and refuses what llama.cpp would refuse."""
+
+    def __init__(self, n_ctx: int = 64, n_kv: int = 128) -> None:
+        self.n_ctx, self.n_kv, self.n_batch, self.n_vocab, self.ctx = n_ctx, n_kv, 32, 100, None
+        self.abort = [b"\0"]
+        self.held: dict[int, int] = {}
+        self.batch = SimpleNamespace(row_of_last={})
+        self.partial_forget = True
+        self.clears = 0
+        self.during: Callable[[], int] = lambda: 0  # called inside each decode; its code is the result
+        self.shapes: list[list[int]] = []
+
+    def decode(self, slices: Sequence[Slice], tokens: Callable[[int], list[int]], start: Callable[[int], int]) -> int:
+        code = self.during()
+        self.shapes.append([part.count for part in slices])
+        for part in slices:
+            assert start(part.key) == self.held.get(part.key, 0), "positions have no gap"
+            assert len(tokens(part.key)) >= start(part.key) + part.count
+        if code in (0, ABORTED):  # an aborted decode leaves cells behind
+            for part in slices:
+                self.held[part.key] = start(part.key) + part.count
+        assert sum(self.held.values()) <= self.n_kv
+        self.batch.row_of_last = {part.key: 0 for part in slices}
+        return code
+
+    def forget(self, key: int, start: int = 0) -> bool:
+        if start and not self.partial_forget:
+            return False
+        self.held[key] = min(self.held.get(key, 0), start)
+        return True
+
+    def clear(self) -> None:
+        self.held = {}
+        self.clears += 1
+
+    def cells(self, key: int) -> int:
+        return self.held.get(key, 0)
+
+    def piece(self, token: int) -> bytes:
+        return bytes([token])
+
+    def is_end(self, token: int) -> bool:
+        return token == END
+
+
+class FakePrompter:
+    def prompt(self, request: GenerateRequest) -> Prompt:
+        return Prompt([9] * int(request.prompt or "1"), ())
+
+
+class Rig:
+    """A loop, what it emitted and what it failed."""
+
+    def __init__(self, model: FakeModel, n_seq_max: int = 4) -> None:
+        self.model = model
+        self.events: dict[bytes, list[GenerationEvent]] = {}
+        self.errors: dict[bytes, HaliError] = {}
+        self.loop = Loop(cast(Model, model), cast(Prompter, FakePrompter()), n_seq_max, self._emit, self._fail)
+
+    def _emit(self, ident: bytes, step: int, event: GenerationEvent) -> None:
+        assert step == len(self.events.setdefault(ident, []))
+        self.events[ident].append(event)
+
+    def _fail(self, ident: bytes, error: HaliError) -> None:
+        self.errors[ident] = error
+
+    def open(self, ident: bytes, prompt: int, **sampling: Any) -> None:
+        self.loop.open(ident, GenerateRequest(prompt=str(prompt), sampling=SamplingParams(**sampling)))
+
+    def run(self, steps: int = 10_000) -> None:
+        while self.loop.busy and steps:
+            self.loop.admit()
+            self.loop.step()
+            steps -= 1
+
+    def done(self, ident: bytes) -> Done:
+        last = self.events[ident][-1]
+        assert isinstance(last, Done)
+        return last
+
+    def nothing_held(self) -> bool:
+        stats = self.loop.stats()
+        return (stats.sessions, stats.queued, stats.kv_used, stats.samplers) == (
+            0,
+            0,
+            0,
+            0,
+        ) and stats.sequences_free == 4
+
+
+@pytest.fixture(autouse=True)
+def _fake_sampler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "Sampler", FakeSampler)
+    monkeypatch.setattr(FakeSampler, "alive", 0)
+
+
+def test_alone_the_shapes_are_chunks_of_the_batch_then_single_tokens() -> None:
+    rig = Rig(FakeModel(n_ctx=100))
+    rig.open(b"a", 70, max_tokens=3)
+    rig.run()
+    assert rig.model.shapes == [[32], [32], [6], [1], [1]]
+    assert rig.done(b"a").reason == "length"
+    assert rig.nothing_held()
+
+
+def test_who_comes_into_an_empty_cache_finds_it_as_new() -> None:
+    rig = Rig(FakeModel(n_kv=1000))
+    for idents in ((b"a", b"b"), (b"c",)):
+        for ident in idents:
+            rig.open(ident, 5, max_tokens=3)
+        rig.run()
+    assert rig.model.clears == 2
+
+
+def test_a_stopped_decode_is_computed_again_for_the_others() -> None:
+    rig = Rig(FakeModel())
+    rig.open(b"a", 20, max_tokens=5)
+    rig.open(b"b", 20, max_tokens=5)
+
+    def interrupt() -> int:
+        rig.loop.interrupt(b"b")
+        return ABORTED if rig.model.abort[0] == b"\1" else 0
+
+    rig.model.during = interrupt
+    rig.run(steps=1)
+    rig.model.during = lambda: 0
+    rig.loop.cancel(b"b")
+    rig.run()
+    assert rig.model.shapes[1] == [20], "the first batch again, without the cancelled one"
+    assert rig.done(b"a").usage.completion_tokens == 5
+    assert rig.done(b"b").reason == "cancelled"
+    assert rig.nothing_held()
+
+
+def test_a_model_that_cannot_go_back_part_of_the_way_begins_again() -> None:
+    rig = Rig(FakeModel())
+    rig.model.partial_forget = False
+    rig.open(b"a", 40, max_tokens=2)
+    codes = iter([0, ABORTED])
+    rig.model.during = lambda: next(codes, 0)
+    rig.run()
+    assert rig.model.shapes == [[32], [8], [32], [8], [1]]
+    assert rig.nothing_held()
+
+
+def test_an_order_to_cancel_that_comes_before_the_decode_saves_it() -> None:
+    rig = Rig(FakeModel())
+    rig.open(b"a", 20)
+    rig.loop.interrupt(b"a")
+    rig.run(steps=1)
+    assert rig.model.shapes == []
+    rig.loop.cancel(b"a")
+    assert rig.nothing_held()
+
+
+def test_single_rows_are_not_interrupted() -> None:
+    rig = Rig(FakeModel())
+    rig.open(b"a", 1, max_tokens=5)
+    rig.run(steps=2)
+    rig.model.during = lambda: (rig.loop.interrupt(b"a"), 0)[1]
+    rig.run(steps=1)
+    assert rig.model.abort[0] == b"\0"
+
+
+def test_a_failed_decode_fails_its_sessions_and_no_others() -> None:
+    rig = Rig(FakeModel())
+    rig.open(b"a", 20, max_tokens=2)
+
+    def fail() -> int:
+        raise EngineFailed("llama_decode failed with -3")
+
+    rig.model.during = fail
+    rig.run(steps=1)
+    assert "-3" in str(rig.errors[b"a"])
+    assert rig.nothing_held()
+    rig.model.during = lambda: 0
+    rig.open(b"b", 20, max_tokens=2)
+    rig.run()
+    assert rig.done(b"b").reason == "length"
+
+
+def test_when_llama_cpp_finds_no_room_the_youngest_waits() -> None:
+    rig = Rig(FakeModel())
+    rig.open(b"a", 10, max_tokens=3)
+    rig.open(b"b", 10, max_tokens=3)
+    codes = iter([NO_SLOT])
+    rig.model.during = lambda: next(codes, 0)
+    rig.run()
+    assert rig.loop.stats().preempted == 1
+    assert {rig.done(ident).usage.completion_tokens for ident in (b"a", b"b")} == {3}
+    assert rig.nothing_held()
+
+
+def test_when_there_is_no_room_even_for_one_it_fails_and_the_loop_lives() -> None:
+    rig = Rig(FakeModel())
+    rig.open(b"a", 10)
+    rig.model.during = lambda: NO_SLOT
+    rig.run(steps=1)
+    assert rig.errors[b"a"].code == "kv_full"
+    assert rig.nothing_held()
+
+
+def test_a_waiting_session_can_be_cancelled() -> None:
+    rig = Rig(FakeModel(n_kv=1000), n_seq_max=4)
+    for number in range(5):
+        rig.open(b"%d" % number, 5, max_tokens=20)
+    rig.run(steps=2)
+    assert rig.loop.stats().queued == 1
+    rig.loop.cancel(b"4")
+    assert rig.done(b"4").usage.ttft_s is None
+    rig.loop.cancel_all()
+    assert rig.nothing_held()
+
+
+def test_cancelling_what_has_ended_does_nothing() -> None:
+    rig = Rig(FakeModel())
+    rig.loop.cancel(b"unknown")
+    assert rig.nothing_held()
+
+
+def test_an_endless_queue_is_refused() -> None:
+    rig = Rig(FakeModel())
+    for number in range(MAX_QUEUED + 1):
+        rig.open(b"%d" % number, 5)
+    assert list(rig.errors) == [b"%d" % MAX_QUEUED]
+    assert rig.errors[b"%d" % MAX_QUEUED].retryable
+
+
+def test_what_was_put_back_continues_where_it_was() -> None:
+    rig = Rig(FakeModel(n_ctx=60, n_kv=100))
+    rig.open(b"a", 5)
+    rig.open(b"b", 5)
+    rig.run()
+    assert rig.loop.stats().preempted > 0
+    for ident in (b"a", b"b"):
+        done = rig.done(ident)
+        assert done.reason == "length"
+        assert done.usage.completion_tokens == 55
+        assert len(rig.events[ident]) == 56, "each token once"
+    assert rig.nothing_held()
