@@ -14,6 +14,7 @@ from typing import Any
 import llama_cpp
 from llama_cpp import llama_cpp as low
 
+from hali.engine.batch import Batch
 from hali.engine.cores import choose_threads, usable_cores
 from hali.engine.options import DEFAULT_CONTEXT, EngineOptions
 from hali.engine.schedule import Slice
@@ -236,40 +237,6 @@ class Model:
     def is_end(self, token: int) -> bool:
         """Whether the model says with this token that it has finished."""
         return bool(low.llama_vocab_is_eog(self.vocab, token))
-
-
-class Batch:
-    """A llama_batch over arrays of ours, filled anew for each decode; nothing is allocated per call."""
-
-    def __init__(self, rows: int) -> None:
-        self._token = (low.llama_token * rows)()
-        self._pos = (low.llama_pos * rows)()
-        self._n_seq = (ctypes.c_int32 * rows)(*[1] * rows)
-        self._seq = (low.llama_seq_id * rows)()
-        width = ctypes.sizeof(low.llama_seq_id)
-        first = ctypes.addressof(self._seq)
-        pointer = ctypes.POINTER(low.llama_seq_id)
-        self._seq_at = (pointer * rows)(*(ctypes.cast(first + width * row, pointer) for row in range(rows)))
-        self._logits = (ctypes.c_int8 * rows)()
-        self.native = low.llama_batch(0, self._token, None, self._pos, self._n_seq, self._seq_at, self._logits)
-        self.row_of_last: dict[int, int] = {}
-
-    def fill(
-        self, slices: Sequence[Slice], tokens: Callable[[int], Sequence[int]], start: Callable[[int], int]
-    ) -> None:
-        """Put the rows of `slices` one after the other; only the last row of each asks for logits."""
-        at = 0
-        self.row_of_last = {}
-        ctypes.memset(self._logits, 0, len(self._logits))
-        for part in slices:
-            begin, end = start(part.key), at + part.count
-            self._token[at:end] = list(tokens(part.key)[begin : begin + part.count])
-            self._pos[at:end] = list(range(begin, begin + part.count))
-            self._seq[at:end] = [part.key] * part.count
-            self._logits[end - 1] = 1
-            self.row_of_last[part.key] = end - 1
-            at = end
-        self.native.n_tokens = at
 
 
 def version() -> str:

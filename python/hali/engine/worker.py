@@ -25,6 +25,7 @@ from hali.model.errors import EngineUnavailable, HaliError, ProtocolError
 from hali.model.generation import Done, EngineInfo, GenerationEvent
 
 READ = 256 * 1024
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
 PROGRESS_EVERY_S = 0.1
 REPORT_EVERY_S = 0.5  # while sessions run; besides, whenever the set of sessions changed
 
@@ -114,7 +115,7 @@ class Worker:
             layer_start=0,
             layer_end=model.n_layer,
             architecture=model.meta("general.architecture"),
-            memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT,
             has_chat_template=has_template,
         )
 

@@ -13,7 +13,7 @@ from hali.model.digests import PieceDigests
 from hali.model.errors import NoSpace, Refused, TransferFailed
 from hali.model.units import PIECE, piece_span
 from hali.runtime.log import get_logger
-from hali.share.incoming import IncomingFile
+from hali.share.incoming import METAINFO, IncomingFile, check_name
 from hali.transfer.events import FetchFailed, Finished, MetadataReceived, PeerBanned, PieceDone, PieceFailed, Progress
 from hali.transfer.http import RangeSource
 from hali.transfer.magnet import Magnet
@@ -21,8 +21,6 @@ from hali.transfer.metainfo import Metainfo, parse
 from hali.transfer.session import TorrentSession
 
 log = get_logger(__name__)
-
-METAINFO = "meta.torrent"  # beside the journal: after a restart the swarm need not be asked for it again
 
 
 class Rate(msgspec.Struct, frozen=True):
@@ -112,11 +110,18 @@ class TorrentFetch:
     async def _open(self, metainfo: Metainfo) -> None:
         if not metainfo.is_single_file:
             raise Refused(f"{metainfo.name} is a torrent of several files", hint="hali takes one model file at a time")
+        check_name(metainfo.name)
         # Our own torrents of a pinned file differ in nothing that matters here, so HTTP can go on where they stopped.
         canonical = metainfo.piece_length == PIECE
         tag = None if canonical and self._sha256 else metainfo.infohashes.best
         self.incoming = await IncomingFile.open(
-            self._directory, metainfo.name, metainfo.length, sha256=self._sha256, tag=tag, streaming=self._streaming
+            self._directory,
+            metainfo.name,
+            metainfo.length,
+            sha256=self._sha256,
+            tag=tag,
+            streaming=self._streaming,
+            torrent_piece=metainfo.piece_length,
         )
 
     def _have(self) -> set[int]:
@@ -134,25 +139,14 @@ class TorrentFetch:
         if self.metainfo.piece_length == PIECE and self._streaming:
             await self.incoming.adopt_piece(index, self._accept(index))
         elif self._streaming:
-            await self._adopt_covered(index)
+            for completed in self.incoming.completed_by(index):
+                await self.incoming.adopt_piece(completed)
 
     def _accept(self, index: int) -> Callable[[PieceDigests], bool]:
         """libtorrent has checked the piece; so that nothing wrong gets on record if the file's bytes are not (yet) those."""
         assert self.metainfo is not None
         hashes = self.metainfo.sha1_pieces
         return lambda digests: not hashes or hashes[20 * index : 20 * index + 20] == digests.sha1
-
-    async def _adopt_covered(self, index: int) -> None:
-        """Hash each 16 MiB stretch that the foreign torrent's piece `index` completed."""
-        assert self.incoming is not None and self.metainfo is not None
-        length, small = self.metainfo.length, self.metainfo.piece_length
-        offset, size = piece_span(index, length, small)
-        arrived = self.incoming.journal.torrent_pieces
-        for ours in range(offset // PIECE, (offset + size - 1) // PIECE + 1):
-            start, extent = piece_span(ours, length)
-            covering = range(start // small, (start + extent - 1) // small + 1)
-            if ours not in self.incoming.have and all(i in arrived for i in covering):
-                await self.incoming.adopt_piece(ours)
 
 
 def _failure(reason: str, code: str) -> TransferFailed | NoSpace:

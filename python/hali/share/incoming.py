@@ -15,13 +15,27 @@ import anyio.to_thread
 
 from hali.hashing import PieceHasher, hash_file_async
 from hali.model.digests import FileDigests, PieceDigests
-from hali.model.errors import Failed, NoSpace, VerificationFailed
-from hali.model.units import format_bytes, piece_count, piece_span
+from hali.model.errors import Failed, NoSpace, Refused, VerificationFailed
+from hali.model.units import PIECE, format_bytes, piece_count, piece_span
+from hali.runtime.log import get_logger
 from hali.store.journal import Journal
+from hali.store.models import METADATA
+
+log = get_logger(__name__)
 
 T = TypeVar("T")
 JOURNAL = "journal"
+METAINFO = "meta.torrent"  # beside the journal: after a restart the swarm need not be asked for it again
+# Names of our own files beside a model's; a torrent that chose one of them would write into ours.
+RESERVED = {JOURNAL, f"{JOURNAL}.new", METAINFO, METADATA}
 RESERVE = 64 * 1024 * 1024  # left free for the database, logs and the rest of the machine
+
+
+def check_name(name: str) -> str:
+    """`name`, unless hali keeps a file of its own under it; Refused."""
+    if name.lower() in RESERVED:
+        raise Refused(f"a file called {name!r} cannot be shared", hint="hali keeps a file of that name beside each model")
+    return name
 
 
 def _drop_stale_journal(directory: Path, name: str, length: int) -> None:
@@ -50,12 +64,16 @@ def io_error(exc: OSError, what: str) -> Failed | NoSpace:
 class IncomingFile:
     """The unfinished file `directory/name` of known `length`. Use as a context manager: it closes, and keeps what is done."""
 
-    def __init__(self, path: Path, length: int, journal: Journal, *, streaming: bool, writable: bool) -> None:
+    def __init__(
+        self, path: Path, length: int, journal: Journal, *, streaming: bool, torrent_piece: int, writable: bool
+    ) -> None:
         self.path = path
         self.streaming = streaming  # False: bytes are only put on record, and hashed all at once by `finish`
         self.length = length
+        self.torrent_piece = torrent_piece  # what the journal's torrent pieces count
         self.journal = journal
         self.hasher = PieceHasher(length)
+        self.hashed = 0  # pieces hashed in this life, for the log: none that an earlier one had finished may be among them
         self.rechecked = 0  # pieces read again after a power cut
         flags = os.O_RDWR | os.O_CREAT if writable else os.O_RDONLY
         self._fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
@@ -71,18 +89,28 @@ class IncomingFile:
         sha256: str | None = None,
         tag: str | None = None,
         streaming: bool = True,
+        torrent_piece: int = PIECE,
         writable: bool = True,
     ) -> IncomingFile:
         """Go on with what is there or begin anew. NoSpace before the first byte if the disk cannot take the rest.
 
-        `writable=False` for a file that is whole already and only to be hashed.
+        `torrent_piece` is the piece length of the torrent it comes by; `writable=False` is for a file that is whole already and
+        only to be hashed.
         """
+        check_name(name)
 
         def prepare() -> IncomingFile:
             _drop_stale_journal(directory, name, length)
             journal = Journal.open(directory / JOURNAL, length, sha256=sha256, tag=tag)
             try:
-                incoming = cls(directory / name, length, journal, streaming=streaming, writable=writable)
+                incoming = cls(
+                    directory / name,
+                    length,
+                    journal,
+                    streaming=streaming,
+                    torrent_piece=torrent_piece,
+                    writable=writable,
+                )
                 if writable:
                     incoming._make_room()
                 incoming._restore()
@@ -93,7 +121,7 @@ class IncomingFile:
         return await anyio.to_thread.run_sync(prepare)
 
     def _make_room(self) -> None:
-        missing = self.length - sum(piece_span(i, self.length)[1] for i in self.journal.pieces)
+        missing = self.length - self.done_bytes
         free = shutil.disk_usage(self.path.parent).free
         if missing + RESERVE > free:
             raise NoSpace(
@@ -109,6 +137,14 @@ class IncomingFile:
             self.hasher.record(index, digests)
         if self.journal.midstate is not None and self.journal.same_boot:
             self.hasher.restore_midstate(self.journal.midstate)
+        log.info(
+            "incoming.opened",
+            file=self.path.name,
+            pieces=piece_count(self.length),
+            known=len(self.journal.pieces),
+            prefix=self.hasher.prefix,
+            rechecked=self.rechecked,
+        )
 
     def _recheck(self) -> None:
         """After a power cut a page may be on record and not on disk: believe only what still hashes right."""
@@ -116,12 +152,30 @@ class IncomingFile:
             self.rechecked += 1
             if self.hasher.hash_piece_at(self._fd, index) != self.journal.pieces[index]:
                 self.journal.forget_piece(index)
-        self.journal.torrent_pieces &= set(self.journal.pieces)
+        self.journal.torrent_pieces = {
+            i for i in self.journal.torrent_pieces if self.journal.pieces.keys() >= set(self._pieces_around(i))
+        }
+
+    def _pieces_around(self, torrent_piece: int) -> range:
+        """The pieces (16 MiB) that a piece of the torrent has bytes of."""
+        offset, size = piece_span(torrent_piece, self.length, self.torrent_piece)
+        return range(offset // PIECE, (offset + size - 1) // PIECE + 1)
+
+    def completed_by(self, torrent_piece: int) -> list[int]:
+        """The pieces (16 MiB) around a piece of the torrent that have all their bytes now and are not hashed yet."""
+        return [i for i in self._pieces_around(torrent_piece) if i not in self.journal.pieces and self._covered(i)]
+
+    def _covered(self, index: int) -> bool:
+        offset, size = piece_span(index, self.length)
+        around = range(offset // self.torrent_piece, (offset + size - 1) // self.torrent_piece + 1)
+        return all(i in self.journal.torrent_pieces for i in around)
 
     @property
     def have(self) -> set[int]:
         """Pieces (16 MiB) on disk, by the journal."""
-        return set(self.journal.pieces) | (set() if self.streaming else self.journal.torrent_pieces)
+        if self.streaming:
+            return set(self.journal.pieces)
+        return {i for i in range(piece_count(self.length)) if i in self.journal.pieces or self._covered(i)}
 
     @property
     def missing(self) -> list[int]:
@@ -131,8 +185,10 @@ class IncomingFile:
 
     @property
     def done_bytes(self) -> int:
-        """Bytes on disk, by the journal."""
-        return sum(piece_span(i, self.length)[1] for i in self.have)
+        """Bytes on disk, by the journal; those of torrent pieces that do not fill a piece of 16 MiB yet count too."""
+        hashed = sum(piece_span(i, self.length)[1] for i in self.journal.pieces)
+        came = sum(piece_span(i, self.length, self.torrent_piece)[1] for i in self.journal.torrent_pieces)
+        return max(hashed, came)
 
     async def write_piece(self, index: int, data: bytes | bytearray | memoryview) -> None:
         """Write a piece that just arrived, hash it while it is in memory, then put it on record."""
@@ -142,12 +198,14 @@ class IncomingFile:
             self.journal.record_torrent_piece(index)
             return
         digests = await self._thread(partial(self.hasher.add_piece, index, data))
+        self.hashed += 1
         self.journal.record_piece(index, digests, self.hasher.midstate() if self.hasher.prefix else None)
         await self._catch_up()
 
     async def adopt_piece(self, index: int, accept: Callable[[PieceDigests], bool] | None = None) -> PieceDigests:
         """Hash a piece that another writer put into the file, and record it if `accept` agrees; VerificationFailed otherwise."""
         digests = await self._thread(partial(self.hasher.hash_piece_at, self._fd, index))
+        self.hashed += 1
         if accept is not None and not accept(digests):
             raise VerificationFailed(
                 f"piece {index} of {self.path.name} is not what the torrent promises", details={"pieces": [index]}
@@ -183,6 +241,7 @@ class IncomingFile:
             nonlocal done
             if index not in self.journal.pieces:
                 done += piece_span(index, self.length)[1]
+                self.hashed += 1
             self.journal.record_piece(index, digests, midstate)
             if on_progress is not None:
                 on_progress(done)
