@@ -34,7 +34,9 @@ RESERVE = 64 * 1024 * 1024  # left free for the database, logs and the rest of t
 def check_name(name: str) -> str:
     """`name`, unless hali keeps a file of its own under it; Refused."""
     if name.lower() in RESERVED:
-        raise Refused(f"a file called {name!r} cannot be shared", hint="hali keeps a file of that name beside each model")
+        raise Refused(
+            f"a file called {name!r} cannot be shared", hint="hali keeps a file of that name beside each model"
+        )
     return name
 
 
@@ -73,7 +75,9 @@ class IncomingFile:
         self.torrent_piece = torrent_piece  # what the journal's torrent pieces count
         self.journal = journal
         self.hasher = PieceHasher(length)
-        self.hashed = 0  # pieces hashed in this life, for the log: none that an earlier one had finished may be among them
+        self.hashed = (
+            0  # pieces hashed in this life, for the log: none that an earlier one had finished may be among them
+        )
         self.rechecked = 0  # pieces read again after a power cut
         flags = os.O_RDWR | os.O_CREAT if writable else os.O_RDONLY
         self._fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)

@@ -37,9 +37,13 @@ class Entry(msgspec.Struct):
     state: ModelState
     progress: float | None = None  # 0 … 1 while hashing
     error: str | None = None
-    trusted: bool = (
-        False  # the file is, as far as we know, what its SHA-256 says; stays so while it is verified once more
-    )
+    # The file is, as far as we know, what its SHA-256 says; stays so while it is verified once more.
+    trusted: bool = False
+
+    @property
+    def is_whole(self) -> bool:
+        """False when the file is known to be wrong or gone: then it may be fetched or imported again."""
+        return self.state not in ("damaged", "missing")
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -202,7 +206,7 @@ class Library:
         size = "" if digests.length == record.meta.size else f", {digests.length} bytes instead of {record.meta.size}"
         raise VerificationFailed(
             f"{record.meta.model_id} is damaged{where}{size}: {record.path}",
-            hint=f"hali rm {record.meta.model_id} and pull it again",
+            hint="pull or add it again",
             details={"pieces": wrong, "sha256": digests.sha256.hex(), "expected_sha256": record.meta.sha256},
         )
 
