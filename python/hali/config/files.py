@@ -3,9 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import secrets
+import sys
+from collections.abc import Callable
 from pathlib import Path
+
+_SYNC_FILE_RANGE_WRITE = 2  # linux/fs.h: start writing dirty pages out, do not wait for them
+
+
+def start_writing_out(fd: int, offset: int, size: int) -> None:
+    """Ask the kernel to begin writing these bytes to disk, so that a later fsync finds little to do. A hint: errors are not told.
+
+    Linux only (sync_file_range); elsewhere the fsync does all of it.
+    """
+    if _sync_file_range is not None:
+        _sync_file_range(fd, offset, size, _SYNC_FILE_RANGE_WRITE)
+
+
+def _find_sync_file_range() -> Callable[[int, int, int, int], int] | None:
+    function = getattr(ctypes.CDLL(None), "sync_file_range", None) if sys.platform == "linux" else None
+    if function is not None:
+        function.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+    return function
+
+
+_sync_file_range = _find_sync_file_range()
 
 
 def fsync_directory(directory: Path) -> None:

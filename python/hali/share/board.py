@@ -6,7 +6,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from hali.model.errors import NotFound
+from hali.model.errors import HaliError, NotFound
 from hali.runtime.channels import Sender
 from hali.share.job import Job, JobSpec
 from hali.store.database import Database
@@ -23,16 +23,19 @@ class JobBoard:
         self._jobs: dict[str, Job] = {}
 
     async def submit(self, spec: JobSpec) -> Job:
-        """The job doing `spec`: the one under way, or a new one. Overloaded when too many wait."""
+        """The job doing `spec`: the one under way, or a new one, which fails with Overloaded when too many wait."""
         known = self._jobs.get(spec.id)
         if known is not None and not known.is_over:
             return known
-        job = Job(spec)
-        self._queue.offer(job)
-        self._jobs[spec.id] = job
+        job = self._jobs[spec.id] = Job(spec)
         self._forget_old()
-        # In a thread: an acknowledged write waits for the disk.
+        # In a thread: an acknowledged write waits for the disk. Before the work begins: a job that ends at once forgets its row.
         await anyio.to_thread.run_sync(self._database.add_job, spec.id, spec.kind, msgspec.json.encode(spec).decode())
+        try:
+            self._queue.offer(job)
+        except HaliError as exc:
+            await self.forget(job)
+            job.fail(exc)
         return job
 
     def unfinished(self) -> list[Job]:
@@ -42,6 +45,7 @@ class JobBoard:
             job = self._jobs.get(job_id)
             if job is None or job.is_over:
                 job = self._jobs[job_id] = Job(msgspec.json.decode(text, type=JobSpec))
+            job.scope = anyio.CancelScope()  # the manager that entered the old one is gone
             found.append(job)
         return found
 

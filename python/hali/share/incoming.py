@@ -13,6 +13,7 @@ from typing import Self, TypeVar
 import anyio
 import anyio.to_thread
 
+from hali.config.files import start_writing_out
 from hali.hashing import PieceHasher, hash_file_async
 from hali.model.digests import FileDigests, PieceDigests
 from hali.model.errors import Failed, NoSpace, Refused, VerificationFailed
@@ -137,10 +138,11 @@ class IncomingFile:
     def _restore(self) -> None:
         if not self.journal.same_boot:
             self._recheck()
-        for index, digests in self.journal.pieces.items():
-            self.hasher.record(index, digests)
-        if self.journal.midstate is not None and self.journal.same_boot:
-            self.hasher.restore_midstate(self.journal.midstate)
+        self._take_over(self.journal.midstate if self.journal.same_boot else None)
+        if not self.journal.pieces.keys() >= set(range(self.hasher.prefix)):
+            # Pieces are hashed side by side: the state that has seen one may get on record just before that piece itself.
+            self.hasher = PieceHasher(self.length)
+            self._take_over(None)
         log.info(
             "incoming.opened",
             file=self.path.name,
@@ -149,6 +151,12 @@ class IncomingFile:
             prefix=self.hasher.prefix,
             rechecked=self.rechecked,
         )
+
+    def _take_over(self, midstate: bytes | None) -> None:
+        for index, digests in self.journal.pieces.items():
+            self.hasher.record(index, digests)
+        if midstate is not None:
+            self.hasher.restore_midstate(midstate)
 
     def _recheck(self) -> None:
         """After a power cut a page may be on record and not on disk: believe only what still hashes right."""
@@ -190,14 +198,15 @@ class IncomingFile:
     @property
     def done_bytes(self) -> int:
         """Bytes on disk, by the journal; those of torrent pieces that do not fill a piece of 16 MiB yet count too."""
-        hashed = sum(piece_span(i, self.length)[1] for i in self.journal.pieces)
-        came = sum(piece_span(i, self.length, self.torrent_piece)[1] for i in self.journal.torrent_pieces)
-        return max(hashed, came)
+        whole = self.journal.pieces.keys() if self.torrent_piece == PIECE else set()
+        there = self.journal.torrent_pieces | whole
+        return sum(piece_span(i, self.length, self.torrent_piece)[1] for i in there)
 
     async def write_piece(self, index: int, data: bytes | bytearray | memoryview) -> None:
         """Write a piece that just arrived, hash it while it is in memory, then put it on record."""
-        offset = piece_span(index, self.length)[0]
+        offset, size = piece_span(index, self.length)
         await self._thread(partial(self._pwrite, data, offset))
+        start_writing_out(self._fd, offset, size)
         if not self.streaming:
             self.journal.record_torrent_piece(index)
             return
@@ -216,6 +225,7 @@ class IncomingFile:
             )
         self.hasher.record(index, digests)
         self.journal.record_piece(index, digests)
+        start_writing_out(self._fd, *piece_span(index, self.length))
         await self._catch_up()
         return digests
 

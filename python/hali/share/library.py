@@ -145,6 +145,7 @@ class Library:
         record = await anyio.to_thread.run_sync(partial(self.store.place, path, model_id, meta))
         entry = Entry(record, "stored")
         self._entries[meta.sha256] = entry
+        log.info("library.adopted", model=meta.model_id, sha256=meta.sha256, sources=origin.sources)
         await self._seed(entry, torrent)
         self._changed()
         return entry
@@ -163,6 +164,7 @@ class Library:
         """Read the whole file again. VerificationFailed names the wrong pieces, and the model is no longer seeded."""
         record = entry.record
         record.changed_on_disk()  # raises when the file is gone
+        before = entry.state
         entry.state, entry.progress = "hashing", 0.0
         torrent = self._torrent_path(record.meta.infohash_v1)
         known = await anyio.Path(torrent).read_bytes() if torrent.exists() else None
@@ -170,10 +172,10 @@ class Library:
             digests, hasher = await self._hash(entry, on_progress)
             self._compare(record, digests, hasher, known)
         except HaliError as exc:
-            entry.state, entry.progress, entry.error, entry.trusted = "damaged", None, str(exc), False
-            if self._seeds is not None:
-                await self._seeds.remove(record.infohashes)
-            self._changed()
+            await self._give_up(entry, str(exc))
+            raise
+        except BaseException:  # cancelled: nothing was learnt
+            entry.state, entry.progress = before, None
             raise
         await self._verified(entry, digests, known)
         return digests
@@ -218,7 +220,8 @@ class Library:
             write_atomically(self._torrent_path(record.meta.infohash_v1), torrent)
         meta = msgspec.structs.replace(record.meta, mtime_ns=record.path.stat().st_mtime_ns)
         entry.record = self.store.update(Record(meta, record.directory))
-        entry.state, entry.progress = "stored", None
+        entry.state, entry.progress, entry.error = "stored", None, None
+        log.info("library.verified", model=meta.model_id)
         await self._seed(entry, torrent)
         self._changed()
 
@@ -226,20 +229,27 @@ class Library:
         """The torrent session found the file of a seed changed: it is neither seeded nor served until it is verified."""
         for entry in self.entries():
             meta = entry.record.meta
-            if infohashes.v1 in (meta.infohash_v1, *meta.also_torrents) or infohashes.v2 == meta.infohash_v2:
-                log.error("library.damaged", model=meta.model_id, reason=reason)
-                entry.state, entry.error, entry.trusted = "damaged", reason, False
-                if self._seeds is not None:
-                    await self._seeds.remove(entry.record.infohashes)
+            if {infohashes.v1, infohashes.v2} & {meta.infohash_v1, meta.infohash_v2, *meta.also_torrents}:
+                await self._give_up(entry, reason)
+
+    async def _give_up(self, entry: Entry, reason: str) -> None:
+        """The file is not what it was: neither seeded nor served, also by later lives of the daemon, until it is verified."""
+        log.error("library.damaged", model=entry.record.meta.model_id, reason=reason)
+        entry.state, entry.progress, entry.error, entry.trusted = "damaged", None, reason, False
+        meta = msgspec.structs.replace(entry.record.meta, mtime_ns=0)  # no file's time: the next start verifies it
+        entry.record = self.store.update(Record(meta, entry.record.directory))
+        await self._stop_seeding(entry)
         self._changed()
+
+    async def _stop_seeding(self, entry: Entry) -> None:
+        if self._seeds is not None:
+            for infohashes in (entry.record.infohashes, *map(_as_infohashes, entry.record.meta.also_torrents)):
+                await self._seeds.remove(infohashes)
 
     async def remove(self, entry: Entry) -> None:
         """Stop seeding and delete the files."""
         meta = entry.record.meta
-        if self._seeds is not None:
-            await self._seeds.remove(entry.record.infohashes)
-            for foreign in meta.also_torrents:
-                await self._seeds.remove(_as_infohashes(foreign))
+        await self._stop_seeding(entry)
         self._entries.pop(meta.sha256, None)
         self._changed()
         await anyio.to_thread.run_sync(partial(self.store.remove, entry.record))

@@ -12,6 +12,8 @@ from hali.transfer.hub_choice import parse_hub_name
 
 MAX_WHAT = 8192  # a magnet with many web seeds; beyond that it is an attack or a mistake
 
+WEB = ("http://", "https://")  # where a .torrent may come from; a file is named by its path
+
 
 class MagnetTarget(msgspec.Struct, frozen=True, tag="magnet"):
     """A magnet link, or a bare infohash as one."""
@@ -52,7 +54,7 @@ def parse_target(what: str) -> Target:
         return MagnetTarget(what)
     if is_hex(what.lower(), 40):
         return MagnetTarget(f"magnet:?xt=urn:btih:{what.lower()}")
-    if what.lower().endswith(".torrent"):
+    if what.lower().endswith(".torrent") and ("://" not in what or what.lower().startswith(WEB)):
         return TorrentTarget(what if "://" in what else str(Path(what).expanduser().absolute()))
     if (name := parse_hub_name(what)) is not None:
         return RepoTarget(name.repo, name.revision, name.quant, name.file)

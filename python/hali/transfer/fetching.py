@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Sequence
 from pathlib import Path
@@ -155,7 +156,8 @@ class Fetch:
             return
         handle, self._handle = self._handle, None
         handle.pause()
-        if not await self._flusher.drain():
+        # Without metadata there is no file, and no flush is ever answered.
+        if isinstance(self._source, Metainfo) and not await self._flusher.drain():
             log.warning("fetch.flush_timeout", torrent=self.name)
         await self._host.drop(handle)
 
@@ -371,10 +373,10 @@ class Fetch:
         if self._handle is None:
             return
         for host, port in peers:
-            try:
+            if is_endpoint(host, port):
                 self._handle.connect_peer((host, port))
-            except (RuntimeError, ValueError, OverflowError) as exc:  # not an IP address, or no port
-                log.warning("fetch.bad_peer", peer=f"{host}:{port}", error=str(exc))
+            else:
+                log.warning("fetch.bad_peer", peer=f"{host}:{port}")
 
     def _emit(self, event: FetchEvent) -> None:
         if self._ended:
@@ -384,6 +386,15 @@ class Fetch:
         self._ended = isinstance(event, Finished | FetchFailed)
         self._outbox.append(event)
         self._wake.set()
+
+
+def is_endpoint(host: str, port: int) -> bool:
+    """Whether libtorrent can connect there; it does not look names up."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return 0 < port < 65536
 
 
 _STATES = {"downloading_metadata": "metadata", "finished": "seeding", "checking_resume_data": "checking", "checking_files": "checking"}

@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 
-from hali.model.errors import NotFound, VerificationFailed
+from hali.model.errors import NotFound, Refused, VerificationFailed
 from hali.model.ids import InfoHashes
 from hali.runtime.log import get_logger
 from hali.transfer import alerts
@@ -59,12 +59,13 @@ class Seed:
 
 
 def check_file(metainfo: Metainfo, directory: Path) -> None:
-    """Look whether the file is there, whole; NotFound, VerificationFailed. Reads none of it."""
-    for file in metainfo.files:
-        path = directory.joinpath(*file.path)
-        try:
-            size = path.stat().st_size
-        except OSError as exc:
-            raise NotFound(f"cannot seed {path}: {exc.strerror}") from None
-        if size != file.length:
-            raise VerificationFailed(f"cannot seed {path}: {size} bytes, the torrent says {file.length}")
+    """Look whether the file is there, whole; NotFound, VerificationFailed, Refused for several files. Reads none of it."""
+    if not metainfo.is_single_file:
+        raise Refused(f"{metainfo.name} is a torrent of several files", hint="hali seeds torrents of one file")
+    path = directory / metainfo.name
+    try:
+        size = path.stat().st_size
+    except OSError as exc:
+        raise NotFound(f"cannot seed {path}: {exc.strerror}") from None
+    if size != metainfo.length:
+        raise VerificationFailed(f"cannot seed {path}: {size} bytes, the torrent says {metainfo.length}")

@@ -1,0 +1,409 @@
+"""Seeding and fetching between real libtorrent sessions on the loopback interface."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import libtorrent as lt
+import pytest
+
+from hali.model.digests import FileDigests
+from hali.model.errors import NotFound, NotRunning, PortInUse, Refused, VerificationFailed
+from hali.model.ids import InfoHashes
+from hali.model.units import GIB, KIB, MIB, PIECE, piece_count
+from hali.transfer.magnet import Magnet
+from hali.transfer.metainfo import build, parse
+from hali.transfer.session import (
+    FetchFailed,
+    Finished,
+    MetadataReceived,
+    PieceDone,
+    Progress,
+    SeedDamaged,
+    SessionOptions,
+    TorrentAdded,
+    TorrentRemoved,
+    TorrentSession,
+    running,
+)
+from tests.fakes.torrents import LOCAL, Sample, events_of, make, piece_in_file, piece_of, torrent_of, two_sessions
+
+pytestmark = pytest.mark.anyio
+
+LENGTH = 40 * MIB  # three pieces, the last one short
+PATIENCE = 30.0  # deadline of a whole test's waiting; far above what a loaded machine needs
+
+
+@pytest.fixture
+def sample(tmp_path: Path) -> Sample:
+    """A file of three pieces and its torrent."""
+    return make(tmp_path / "seed", LENGTH, PIECE)
+
+
+@pytest.fixture
+async def pair() -> AsyncIterator[tuple[TorrentSession, TorrentSession]]:
+    """A session that seeds and one that fetches."""
+    async with two_sessions() as sessions:
+        yield sessions
+
+
+Pair = tuple[TorrentSession, TorrentSession]
+
+
+def local(session: TorrentSession) -> list[tuple[str, int]]:
+    return [("127.0.0.1", session.port)]
+
+
+def bare_seeder(raw: bytes, folder: Path) -> tuple[Any, int]:
+    """A plain libtorrent session that seeds, and its port."""
+    session = lt.session({"listen_interfaces": "127.0.0.1:0", "enable_dht": False, "enable_lsd": False, "enable_upnp": False})
+    params = lt.load_torrent_buffer(raw)
+    params.save_path = str(folder)
+    params.flags = lt.torrent_flags.seed_mode
+    session.add_torrent(params)
+    return session, session.listen_port()
+
+
+async def test_a_torrent_built_by_hali_is_fetched_piece_by_piece_and_each_can_be_read_when_reported(
+    tmp_path: Path, sample: Sample, pair: Pair
+) -> None:
+    seeder, leecher = pair
+    assert await seeder.seed(sample.metainfo.raw, sample.path.parent) == sample.metainfo.infohashes
+
+    done = []
+    async with leecher.fetch(sample.metainfo, tmp_path, peers=local(seeder)) as fetch:
+        async for event in fetch.events():
+            if isinstance(event, PieceDone):
+                assert piece_in_file(tmp_path / "model.gguf", sample.metainfo, event.index) == piece_of(sample, event.index)
+                done.append(event.index)
+            else:
+                assert isinstance(event, Progress | Finished)
+
+    assert sorted(done) == [0, 1, 2]
+    assert (tmp_path / "model.gguf").read_bytes() == sample.content
+    assert await leecher.status() == []
+
+
+@pytest.mark.parametrize("flags", [lt.create_torrent.v1_only, lt.create_torrent.v2_only, 0], ids=["v1", "v2", "hybrid"])
+@pytest.mark.parametrize("by", ["metainfo", "magnet"])
+async def test_foreign_torrents_of_every_kind_are_fetched_and_each_piece_can_be_read_when_reported(
+    tmp_path: Path, pair: Pair, flags: int, by: str
+) -> None:
+    seeder, leecher = pair
+    sample = make(tmp_path / "seed", 20 * MIB + 5, 256 * KIB, flags)
+    await seeder.seed(sample.metainfo.raw, sample.path.parent)
+
+    done = set()
+    source = sample.metainfo if by == "metainfo" else Magnet(sample.metainfo.infohashes)
+    async with leecher.fetch(source, tmp_path, peers=local(seeder)) as fetch:
+        async for event in fetch.events():
+            assert not isinstance(event, FetchFailed)
+            if isinstance(event, PieceDone):
+                assert piece_in_file(tmp_path / "model.gguf", sample.metainfo, event.index) == piece_of(sample, event.index)
+                done.add(event.index)
+
+    assert done == set(range(81))
+    assert (tmp_path / "model.gguf").read_bytes() == sample.content
+
+
+async def test_a_magnet_brings_the_metadata_and_at_the_end_the_whole_torrent(tmp_path: Path, sample: Sample, pair: Pair) -> None:
+    seeder, leecher = pair
+    await seeder.seed(sample.metainfo.raw, sample.path.parent)
+
+    async with leecher.fetch(Magnet(sample.metainfo.infohashes), tmp_path, peers=local(seeder)) as fetch:
+        events = await events_of(fetch)
+
+    first, last = events[0], events[-1]
+    assert isinstance(first, MetadataReceived) and isinstance(last, Finished) and last.metainfo is not None
+    assert parse(first.metainfo).infohashes == parse(last.metainfo).infohashes == sample.metainfo.infohashes
+    assert parse(last.metainfo).v2_layer == sample.metainfo.v2_layer
+
+
+async def test_nothing_is_written_before_the_owner_has_seen_the_metadata(tmp_path: Path, pair: Pair) -> None:
+    leecher = pair[1]
+    make(tmp_path / "models", 1 * MIB, 256 * KIB, name="a.gguf")
+    make(tmp_path / "models", 1 * MIB, 256 * KIB, name="b.gguf")
+    several = parse(torrent_of(tmp_path / "models", 256 * KIB))
+    with pytest.raises(Refused):
+        await pair[0].seed(several.raw, tmp_path)
+    seeder, port = bare_seeder(several.raw, tmp_path)
+    target = tmp_path / "target"
+    target.mkdir()
+
+    async with leecher.fetch(Magnet(several.infohashes), target, peers=[("127.0.0.1", port)]) as fetch:
+        async for event in fetch.events():
+            if isinstance(event, MetadataReceived):
+                assert not parse(event.metainfo).is_single_file
+                break
+
+    del seeder
+    assert list(target.iterdir()) == []
+
+
+async def test_pieces_that_are_there_are_neither_fetched_nor_reported_nor_checked(
+    tmp_path: Path, sample: Sample, pair: Pair
+) -> None:
+    seeder, leecher = pair
+    await seeder.seed(sample.metainfo.raw, sample.path.parent)
+    mark = b"what the journal says is there"  # not what the torrent says: nobody may look
+    (tmp_path / "model.gguf").write_bytes(mark)
+
+    async with leecher.fetch(sample.metainfo, tmp_path, peers=local(seeder), have={0, 2}) as fetch:
+        events = await events_of(fetch)
+
+    assert events == [PieceDone(1), Finished()]
+    assert piece_in_file(tmp_path / "model.gguf", sample.metainfo, 1) == piece_of(sample, 1)
+    assert piece_in_file(tmp_path / "model.gguf", sample.metainfo, 0).startswith(mark)
+    assert (await leecher.totals()).downloaded == PIECE
+
+
+async def test_a_fetch_of_nothing_is_finished_at_once_and_needs_no_peer(tmp_path: Path, sample: Sample, pair: Pair) -> None:
+    async with pair[1].fetch(sample.metainfo, tmp_path, have=range(3)) as fetch:
+        assert await events_of(fetch) == [Finished()]
+
+
+# ---- seeding
+
+
+def merkle_root(layer: bytes) -> bytes:
+    """BEP 52's root over a piece layer whose number of pieces is a power of two."""
+    nodes = [layer[i : i + 32] for i in range(0, len(layer), 32)]
+    while len(nodes) > 1:
+        nodes = [hashlib.sha256(nodes[i] + nodes[i + 1]).digest() for i in range(0, len(nodes), 2)]
+    return nodes[0]
+
+
+def characters_read() -> int:
+    """Bytes that this process, libtorrent's threads included, has got from read calls."""
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("rchar")).split()[1])
+
+
+async def test_a_finished_file_is_seeded_without_being_read(tmp_path: Path, pair: Pair) -> None:
+    pieces = piece_count(GIB)
+    layer = b"".join(hashlib.sha256(bytes([i])).digest() for i in range(pieces))
+    digests = FileDigests(GIB, bytes(32), bytes(32), bytes(20 * pieces), merkle_root(layer), layer)
+    with (tmp_path / "huge.gguf").open("wb") as file:
+        file.truncate(GIB)
+
+    before = characters_read()
+    await pair[0].seed(build(digests, "huge.gguf"), tmp_path)
+
+    (status,) = await pair[0].status()
+    assert (status.state, status.progress, status.name) == ("seeding", 1.0, "huge.gguf")
+    assert characters_read() - before < MIB
+
+
+async def test_seeding_twice_is_one_torrent_and_removing_twice_is_fine(sample: Sample, pair: Pair) -> None:
+    seeder, _ = pair
+    with seeder.events.subscribe() as events:
+        for _ in range(2):
+            await seeder.seed(sample.metainfo.raw, sample.path.parent)
+        assert len(await seeder.status()) == 1
+        await seeder.remove(InfoHashes(v1=sample.metainfo.infohashes.v1))
+        await seeder.remove(sample.metainfo.infohashes)
+
+        assert await seeder.status() == []
+        assert [type(await anext(events)) for _ in range(2)] == [TorrentAdded, TorrentRemoved]
+    assert sample.path.read_bytes() == sample.content
+
+
+async def test_a_file_that_moved_is_seeded_from_its_new_place(tmp_path: Path, sample: Sample, pair: Pair) -> None:
+    seeder, leecher = pair
+    await seeder.seed(sample.metainfo.raw, sample.path.parent)
+    (tmp_path / "new").mkdir()
+    sample.path.rename(tmp_path / "new" / sample.path.name)
+
+    await seeder.seed(sample.metainfo.raw, tmp_path / "new")
+
+    async with leecher.fetch(sample.metainfo, tmp_path, peers=local(seeder)) as fetch:
+        assert (await events_of(fetch))[-1] == Finished()
+
+
+async def test_a_missing_or_short_file_is_not_seeded(tmp_path: Path, sample: Sample, pair: Pair) -> None:
+    with pytest.raises(NotFound):
+        await pair[0].seed(sample.metainfo.raw, tmp_path)
+    sample.path.write_bytes(sample.content[:-1])
+    with pytest.raises(VerificationFailed):
+        await pair[0].seed(sample.metainfo.raw, sample.path.parent)
+    assert await pair[0].status() == []
+
+
+async def test_a_seed_whose_file_changed_serves_nothing_wrong_and_says_so(tmp_path: Path, sample: Sample, pair: Pair) -> None:
+    seeder, leecher = pair
+    await seeder.seed(sample.metainfo.raw, sample.path.parent)
+    damaged = bytes([sample.content[0] ^ 1]) + sample.content[1:]
+    sample.path.write_bytes(damaged)
+
+    with seeder.events.subscribe() as events:
+        async with leecher.fetch(sample.metainfo, tmp_path, peers=local(seeder)) as fetch, anyio.create_task_group() as group:
+            group.start_soon(events_of, fetch)
+            with anyio.fail_after(PATIENCE):
+                event = await anext(events)
+            group.cancel_scope.cancel()
+
+    assert isinstance(event, SeedDamaged) and event.infohashes == sample.metainfo.infohashes
+    assert sample.path.read_bytes() == damaged  # nobody "repairs" a model behind the user's back
+    assert (await leecher.totals()).downloaded < LENGTH
+
+
+async def test_what_is_seeded_is_not_fetched(tmp_path: Path, sample: Sample, pair: Pair) -> None:
+    await pair[0].seed(sample.metainfo.raw, sample.path.parent)
+    with pytest.raises(Refused):
+        pair[0].fetch(Magnet(sample.metainfo.infohashes), tmp_path)
+
+
+# ---- failing
+
+
+async def test_without_peers_a_fetch_gives_up_with_a_reason(tmp_path: Path, sample: Sample, pair: Pair) -> None:
+    for source, what in ((sample.metainfo, "no data"), (Magnet(sample.metainfo.infohashes), "no metadata")):
+        async with pair[1].fetch(source, tmp_path, patience_s=0.5) as fetch:
+            (event,) = await events_of(fetch)
+        assert isinstance(event, FetchFailed) and event.code == "stalled" and what in event.reason
+
+
+async def test_a_folder_that_cannot_be_written_is_a_reason(tmp_path: Path, sample: Sample, pair: Pair) -> None:
+    seeder, leecher = pair
+    await seeder.seed(sample.metainfo.raw, sample.path.parent)
+    (tmp_path / "file").write_bytes(b"")
+
+    async with leecher.fetch(sample.metainfo, tmp_path / "file" / "folder", peers=local(seeder)) as fetch:
+        event = (await events_of(fetch))[-1]
+
+    assert isinstance(event, FetchFailed) and event.code == "io"
+
+
+async def test_peers_that_are_no_addresses_are_ignored(tmp_path: Path, sample: Sample, pair: Pair) -> None:
+    seeder, leecher = pair
+    await seeder.seed(sample.metainfo.raw, sample.path.parent)
+
+    async with leecher.fetch(sample.metainfo, tmp_path, peers=[("no host", 1), ("127.0.0.1", 99999)]) as fetch:
+        fetch.add_peers(local(seeder))
+        assert (await events_of(fetch))[-1] == Finished()
+
+
+async def test_a_fetch_that_is_left_keeps_its_file_and_can_go_on(tmp_path: Path, sample: Sample, pair: Pair) -> None:
+    seeder, leecher = pair
+    await seeder.seed(sample.metainfo.raw, sample.path.parent)
+    leecher.set_rates(upload=0, download=30 * MIB)
+
+    have = set()
+    async with leecher.fetch(sample.metainfo, tmp_path, peers=local(seeder)) as fetch:
+        async for event in fetch.events():
+            if isinstance(event, PieceDone):
+                have.add(event.index)
+                break
+    leecher.set_rates(upload=0, download=0)
+    assert have and (tmp_path / "model.gguf").exists()
+
+    async with leecher.fetch(sample.metainfo, tmp_path, peers=local(seeder), have=have) as fetch:
+        events = await events_of(fetch)
+
+    assert {e.index for e in events if isinstance(e, PieceDone)} == {0, 1, 2} - have
+    assert (tmp_path / "model.gguf").read_bytes() == sample.content
+
+
+async def test_a_paused_fetch_waits_without_losing_patience(tmp_path: Path, sample: Sample, pair: Pair) -> None:
+    seeder, leecher = pair
+    await seeder.seed(sample.metainfo.raw, sample.path.parent)
+
+    async with leecher.fetch(sample.metainfo, tmp_path, patience_s=0.5) as fetch:
+        fetch.pause()
+        with anyio.move_on_after(1.5) as waited:
+            await events_of(fetch)
+        assert waited.cancelled_caught
+        fetch.add_peers(local(seeder))
+        fetch.resume()
+        with anyio.fail_after(PATIENCE):
+            assert (await events_of(fetch))[-1] == Finished()
+
+
+async def test_the_end_of_the_session_ends_its_fetches(tmp_path: Path, sample: Sample) -> None:
+    async with running(LOCAL) as session:
+        fetch = session.fetch(sample.metainfo, tmp_path)
+        await fetch.__aenter__()
+    (event,) = await events_of(fetch)
+    await fetch.__aexit__(None, None, None)
+
+    assert isinstance(event, FetchFailed) and event.code == "closed"
+    with pytest.raises(NotRunning):
+        await session.status()
+
+
+# ---- the session
+
+
+async def test_a_taken_port_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(PortInUse, match=str(port)):
+            await TorrentSession(SessionOptions(port=port, addresses=("127.0.0.1",), lsd=False)).run(
+                task_status=anyio.TASK_STATUS_IGNORED
+            )
+
+
+async def test_the_chosen_port_listens_and_can_be_kept() -> None:
+    async with running(LOCAL) as session:
+        port = session.port
+        async with await anyio.connect_tcp("127.0.0.1", port):
+            pass
+    async with running(SessionOptions(port=port, addresses=("127.0.0.1",), lsd=False)) as again:
+        assert again.port == port
+
+
+async def test_one_port_serves_every_address_of_the_machine() -> None:
+    """libtorrent would take a different free port for each, and announce only one of them."""
+    async with running(SessionOptions(lsd=False)) as session:
+        async with await anyio.connect_tcp("127.0.0.1", session.port):
+            pass
+        assert all(outcome.port == session.port for outcome in session._listening)
+
+
+@pytest.mark.parametrize("side", ["upload", "download"])
+async def test_a_rate_cap_holds_on_the_local_network(tmp_path: Path, sample: Sample, side: str) -> None:
+    cap = 20 * MIB
+    capped = SessionOptions(addresses=("127.0.0.1",), lsd=False, upload_rate=cap if side == "upload" else 0)
+    async with two_sessions(seeder=capped) as (seeder, leecher):
+        if side == "download":
+            leecher.set_rates(upload=0, download=cap)
+        await seeder.seed(sample.metainfo.raw, sample.path.parent)
+        started = anyio.current_time()
+        async with leecher.fetch(sample.metainfo, tmp_path, peers=local(seeder)) as fetch:
+            assert (await events_of(fetch))[-1] == Finished()
+
+    # 40 MiB at 20 MiB/s; a bucket may start full, so one second of the two is certain.
+    assert anyio.current_time() - started > 1.0
+
+
+async def test_totals_count_both_directions(tmp_path: Path, sample: Sample, pair: Pair) -> None:
+    seeder, leecher = pair
+    await seeder.seed(sample.metainfo.raw, sample.path.parent)
+    async with leecher.fetch(sample.metainfo, tmp_path, peers=local(seeder)) as fetch:
+        await events_of(fetch)
+
+    assert (await leecher.totals()).downloaded == LENGTH
+    assert (await seeder.totals()).uploaded == LENGTH
+
+
+async def test_lost_alerts_do_not_lose_pieces(tmp_path: Path, sample: Sample, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When libtorrent's queue overflows, what was missed is asked for."""
+    from hali.transfer import alerts
+
+    seeder, leecher = pair
+    await seeder.seed(sample.metainfo.raw, sample.path.parent)
+    lose: Any = lambda alert: alerts.Dropped() if alert.piece_index == 1 else alerts.PieceFinished(alert.piece_index)  # noqa: E731
+    monkeypatch.setitem(alerts._TRANSLATE, lt.piece_finished_alert, lose)
+
+    async with leecher.fetch(sample.metainfo, tmp_path, peers=local(seeder)) as fetch:
+        with anyio.fail_after(PATIENCE):
+            events = await events_of(fetch)
+
+    assert sorted(e.index for e in events if isinstance(e, PieceDone)) == [0, 1, 2]
