@@ -70,15 +70,16 @@ class TestNode:
         except ValueError:
             return json.loads(done.stdout.splitlines()[-1])
 
-    def fails(self, *args: str, code: int) -> str:
-        """Run `hali ARGS`, which must end with exit code `code` and one line on standard error; that line."""
+    def fails(self, *args: str, code: int, told_before: bool = False) -> str:
+        """Run `hali ARGS`, which must end with exit code `code` and one line (after others that told progress); that line."""
         done = self.hali(*args)
         shown = f"hali {' '.join(args)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}\n{self.log()}"
         assert done.returncode == code, shown
         assert done.stdout == "", shown
-        (line,) = [line for line in done.stderr.splitlines() if line != "Started the daemon."] or [""]
-        assert line.startswith("hali: "), shown
-        return line
+        lines = [line for line in done.stderr.splitlines() if line != "Started the daemon."]
+        assert lines and [line for line in lines if line.startswith("hali: ")] == lines[-1:], shown
+        assert told_before or len(lines) == 1, shown
+        return lines[-1]
 
     def start_hali(self, *args: str) -> subprocess.Popen[str]:
         """Run `hali ARGS` in the background; the caller waits for it."""

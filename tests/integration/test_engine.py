@@ -257,6 +257,12 @@ async def test_an_ordinary_stop_ends_running_replies_as_cancelled(smollm2: Path)
     assert engine._child.returncode == 0
 
 
+async def test_a_good_load_says_nothing_on_standard_error(smollm2: Path) -> None:
+    async with running(smollm2) as engine:
+        assert engine._child is not None
+        assert engine._child.stderr_tail() == "", "information of llama.cpp would push its errors out of the ring"
+
+
 async def test_after_stop_no_process_task_thread_or_descriptor_is_left(smollm2: Path) -> None:
     async with running(smollm2):
         pass  # the first start makes things that stay on purpose: the pool of worker threads, imported modules
@@ -379,7 +385,7 @@ async def test_what_slips_through_our_check_fails_in_the_worker_in_llama_cpps_wo
     path = tmp_path / "cut.gguf"
     path.write_bytes(smollm2.read_bytes()[:3_000_000])
     engine = EngineProcess("test")
-    with anyio.fail_after(DEADLINE_S), pytest.raises(ModelLoadFailed, match="llama"):
+    with anyio.fail_after(DEADLINE_S), pytest.raises(ModelLoadFailed, match="not within the file bounds"):
         await engine.start(path, SMALL)
     assert engine.pid is None
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from hali.engine.options import EngineOptions
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.model
 REFERENCE = """
 import json, sys, llama_cpp
 path, n_ctx = sys.argv[1], int(sys.argv[2])
-llm = llama_cpp.Llama(path, n_ctx=n_ctx, verbose=False)
+llm = llama_cpp.Llama(path, n_ctx=n_ctx, n_threads=1, n_threads_batch=1, verbose=False)
 for line in sys.stdin:
     case = json.loads(line)
     llm.reset()  # a new conversation each time: no prefix of the last one is reused
@@ -77,10 +77,11 @@ GREEDY: dict[str, dict[str, Any]] = {
 SEEDED = {"max_tokens": 40, "temperature": 0.9, "top_p": 0.9, "top_k": 50, "min_p": 0.02, "seed": 1234}
 
 
-def _reference(path: Path, n_ctx: int, cases: list[dict[str, Any]]) -> list[list[Any]]:
+async def _reference(path: Path, n_ctx: int, cases: list[dict[str, Any]]) -> list[list[Any]]:
     command = [sys.executable, "-c", REFERENCE, str(path), str(n_ctx)]
     text = "".join(json.dumps(case) + "\n" for case in cases)
-    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=300, check=True)
+    with anyio.fail_after(300):
+        done = await anyio.run_process(command, input=text.encode(), check=True)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -104,11 +105,19 @@ async def _ours(engine: EngineProcess, case: dict[str, Any]) -> list[Any]:
 
 
 async def _compare(smollm2: Path, options: EngineOptions, n_ctx: int, cases: dict[str, dict[str, Any]]) -> None:
-    expected = _reference(smollm2, n_ctx, list(cases.values()))
+    expected: list[list[Any]] = []
+    got: list[list[Any]] = []
+
+    async def theirs() -> None:
+        expected.extend(await _reference(smollm2, n_ctx, list(cases.values())))
+
     engine = EngineProcess("smollm2")
     await engine.start(smollm2, options)
     try:
-        got = [await _ours(engine, case) for case in cases.values()]
+        async with anyio.create_task_group() as group:  # side by side: the text does not depend on the time it takes
+            group.start_soon(theirs)
+            for case in cases.values():
+                got.append(await _ours(engine, case))
     finally:
         await engine.stop()
     assert dict(zip(cases, got, strict=True)) == dict(zip(cases, expected, strict=True))
@@ -116,13 +125,15 @@ async def _compare(smollm2: Path, options: EngineOptions, n_ctx: int, cases: dic
 
 async def test_alone_and_greedy_the_text_is_llama_cpp_pythons_own(smollm2: Path) -> None:
     cases = {name: {**case, "args": {**case["args"], "temperature": 0}} for name, case in GREEDY.items()}
-    await _compare(smollm2, EngineOptions(), 4096, cases)
+    await _compare(smollm2, EngineOptions(threads=1), 4096, cases)
 
 
 async def test_the_same_seed_draws_the_same_text_as_llama_cpp_python(smollm2: Path) -> None:
-    await _compare(smollm2, EngineOptions(), 4096, {"seeded": {"messages": _user("Tell me a tale."), "args": SEEDED}})
+    await _compare(
+        smollm2, EngineOptions(threads=1), 4096, {"seeded": {"messages": _user("Tell me a tale."), "args": SEEDED}}
+    )
 
 
 async def test_a_full_context_ends_the_reply_where_llama_cpp_python_ends_it(smollm2: Path) -> None:
     case = {"messages": _user("Write a very long story."), "args": {"temperature": 0}}
-    await _compare(smollm2, EngineOptions(n_ctx=256), 256, {"full": case})
+    await _compare(smollm2, EngineOptions(n_ctx=256, threads=1), 256, {"full": case})

@@ -79,10 +79,9 @@ async def test_nine_of_ten_peers_corrupt_do_not_stop_the_fetch(tmp_path: Path, t
 async def test_with_only_corrupt_peers_the_fetch_fails_with_that_reason(tmp_path: Path) -> None:
     sample = make(tmp_path / "seed", 4 * MIB, MIB)
     bad = attackers(sample, 2)
-    async with two_sessions() as (_, leecher):
-        async with attacking(leecher, bad), leecher.fetch(sample.metainfo, tmp_path) as fetch:
-            with anyio.fail_after(DEADLINE_S):
-                event = (await events_of(fetch))[-1]
+    async with two_sessions() as (_, leecher), attacking(leecher, bad), leecher.fetch(sample.metainfo, tmp_path) as fetch:
+        with anyio.fail_after(DEADLINE_S):
+            event = (await events_of(fetch))[-1]
 
     assert isinstance(event, FetchFailed) and event.code == "hostile"
 

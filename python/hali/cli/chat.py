@@ -1,21 +1,20 @@
-"""One conversation over `/v1/chat/completions`, streamed."""
+"""One conversation over `/v1/chat/completions`, streamed. Plain `http.client`: a chat needs one connection at a time."""
 
 from __future__ import annotations
 
+import http.client
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 
-import httpx
+from hali.model.errors import EngineFailed, Failed, HaliError, NotFound, Overloaded, Refused, UsageError
 
-from hali.model.errors import EngineFailed, Failed, NotFound, Overloaded, Refused, UsageError
-
-# Loading a large model from a cold disk can take minutes before the first byte of the answer.
-TIMEOUT = httpx.Timeout(10.0, read=600.0)
-BY_STATUS: dict[int, type[Failed] | type[UsageError] | type[Refused] | type[NotFound]] = {
+CONNECT_S = 10.0  # to a daemon of this machine
+READ_S = 600.0  # loading a large model from a cold disk can take minutes before the first byte of the answer
+BY_STATUS: dict[int, type[HaliError]] = {
     400: UsageError,
     401: Refused,
     403: Refused,
@@ -26,17 +25,17 @@ BY_STATUS: dict[int, type[Failed] | type[UsageError] | type[Refused] | type[NotF
 
 
 class ChatClient:
-    """Keeps the history; `say` adds a turn once its reply is complete or was stopped by the user."""
+    """Keeps the history; `say` adds a turn once its reply is complete or was stopped by the user, not when it failed."""
 
     def __init__(self, url: str, key_file: Path, model: str, system: str | None, options: Mapping[str, Any]) -> None:
         self.model = model
+        self._url = url
         self._options = {name: value for name, value in options.items() if value is not None}
         self._system = [{"role": "system", "content": system}] if system else []
         self._history: list[dict[str, str]] = []
-        key = key_file.read_text().strip() if key_file.exists() else ""
-        headers = {"authorization": f"Bearer {key}"} if key else {}
-        # trust_env=False: a proxy from the environment must not see what is said to our own daemon.
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT, trust_env=False)
+        self._headers = {"content-type": "application/json"}
+        if key_file.exists():
+            self._headers["authorization"] = f"Bearer {key_file.read_text().strip()}"
 
     def clear(self) -> None:
         """Forget the conversation."""
@@ -56,20 +55,14 @@ class ChatClient:
         def remember(text: str) -> None:
             self._history += [turn, {"role": "assistant", "content": text}]
 
-        return Reply(self._http, body, remember)
-
-    def __enter__(self) -> ChatClient:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._http.close()
+        return Reply(_stream(self._url, self._headers, body), remember)
 
 
 class Reply:
     """One streamed reply with its timing; seconds are None before they are known."""
 
-    def __init__(self, http: httpx.Client, body: Mapping[str, Any], remember: Any) -> None:
-        self._http, self._body, self._remember = http, body, remember
+    def __init__(self, events: Iterator[dict[str, Any]], remember: Callable[[str], None]) -> None:
+        self._events, self._remember = events, remember
         self.text = ""
         self.finish_reason: str | None = None
         self.ttft_s: float | None = None
@@ -79,12 +72,20 @@ class Reply:
     def __iter__(self) -> Iterator[str]:
         started = time.monotonic()
         try:
-            for event in self._events():
+            for event in self._events:
                 yield from self._take(event, started)
-        finally:
+        except HaliError:
             self.total_s = time.monotonic() - started
-            if self.text:
-                self._remember(self.text)
+            raise
+        except BaseException:  # the user stopped it
+            self._end(started)
+            raise
+        self._end(started)
+
+    def _end(self, started: float) -> None:
+        self.total_s = time.monotonic() - started
+        if self.text:
+            self._remember(self.text)
 
     def _take(self, event: dict[str, Any], started: float) -> Iterator[str]:
         self.usage = event.get("usage") or self.usage
@@ -95,21 +96,6 @@ class Reply:
                 self.ttft_s = self.ttft_s if self.ttft_s is not None else time.monotonic() - started
                 self.text += piece
                 yield piece
-
-    def _events(self) -> Iterator[dict[str, Any]]:
-        try:
-            with self._http.stream("POST", "/v1/chat/completions", json=self._body) as response:
-                if response.status_code != 200:
-                    response.read()
-                    raise _error(response.status_code, response.text)
-                for line in response.iter_lines():
-                    if line.startswith("data: ") and line != "data: [DONE]":
-                        event = json.loads(line[6:])
-                        if "error" in event:
-                            raise EngineFailed(event["error"]["message"], hint="the next prompt gets a new engine")
-                        yield event
-        except httpx.HTTPError as exc:
-            raise Failed(f"the connection to the daemon broke: {exc or type(exc).__name__}", hint="see `hali logs`") from None
 
     def timing(self) -> dict[str, Any]:
         """Seconds, tokens, and tokens a second after the first."""
@@ -126,7 +112,39 @@ class Reply:
         }
 
 
-def _error(status: int, body: str) -> Failed | UsageError | Refused | NotFound:
+def _stream(url: str, headers: Mapping[str, str], body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The server-sent events of one request. Leaving the loop closes the connection, which stops the reply."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port, timeout=CONNECT_S)
+    try:
+        connection.connect()
+        connection.sock.settimeout(READ_S)
+        connection.request("POST", "/v1/chat/completions", json.dumps(body), dict(headers))
+        response = connection.getresponse()
+        if response.status != 200:
+            raise _error(response.status, response.read())
+        yield from _parse(response)
+    except (OSError, http.client.HTTPException) as exc:
+        raise Failed(f"the connection to the daemon broke: {exc or type(exc).__name__}", hint="see `hali logs`") from None
+    finally:
+        connection.close()
+
+
+def _parse(response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
+    """The JSON after each `data:` up to `[DONE]`; raises the error that the daemon sends as an event."""
+    for line in response:
+        if not line.startswith(b"data: "):
+            continue
+        if line.strip() == b"data: [DONE]":
+            return
+        event = json.loads(line[6:])
+        if "error" in event:
+            raise EngineFailed(event["error"]["message"], hint="the next prompt gets a new engine")
+        yield event
+    raise Failed("the reply ended too early", hint="see `hali logs`")
+
+
+def _error(status: int, body: bytes) -> HaliError:
     kind = BY_STATUS.get(status, EngineFailed)
     try:
         message = json.loads(body)["error"]["message"]

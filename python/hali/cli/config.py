@@ -8,13 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
+from hali.cli.apps import new_app
 from hali.cli.output import current
 from hali.config import load as config
 from hali.config.paths import from_environment
 from hali.model.errors import Failed
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Show and change settings.")
-Key = Annotated[str, typer.Argument(help="A key, for example max_upload_mbps or lan.enabled.")]
+app = new_app("Show and change settings.")
+Key = Annotated[str, typer.Argument(metavar="KEY", help="A key, for example max_upload_mbps or lan.enabled.")]
 
 
 @app.command()
@@ -45,7 +46,7 @@ def get(ctx: typer.Context, key: Key) -> None:
 
 
 @app.command(name="set")
-def set_key(ctx: typer.Context, key: Key, value: Annotated[str, typer.Argument(help="The new value.")]) -> None:
+def set_key(ctx: typer.Context, key: Key, value: Annotated[str, typer.Argument(metavar="VALUE", help="The new value.")]) -> None:
     """Change one key in the file; comments stay."""
     paths = from_environment()
     paths.create()

@@ -6,9 +6,11 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from hali.cli.output import Output
 from hali.config.paths import Paths, from_environment
 from hali.daemon.address import is_locked
 from hali.daemon.client import DaemonClient
@@ -32,6 +34,21 @@ def ensure(paths: Paths | None = None, *, flags: Sequence[str] = (), detach: boo
         return _answering(paths), False
     except NotRunning:
         return start(paths, flags=flags, detach=detach), True
+
+
+@contextmanager
+def needed(out: Output) -> Iterator[DaemonClient]:
+    """The running daemon for a command that needs one; says so when it had to be started."""
+    client, started = ensure()
+    if started:
+        out.note(f"Started the daemon.{until_when(out)}")
+    with client:
+        yield client
+
+
+def until_when(out: Output) -> str:
+    """What a person at a terminal should know of a daemon in user mode."""
+    return " It ends with this terminal; `hali daemon start --detach` outlives it." if out.interactive else ""
 
 
 def _answering(paths: Paths) -> DaemonClient:
@@ -104,5 +121,3 @@ def stop(paths: Paths | None = None) -> bool:
             raise Failed(f"the daemon still runs after {STOP_S:.0f} s", hint="`hali daemon status` shows its PID")
         time.sleep(POLL_S)
     return True
-
-

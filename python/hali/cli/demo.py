@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from hali.cli import control
+from hali.cli.apps import new_app
 from hali.cli.chat import ChatClient, Reply
 from hali.cli.jobs import run_job
 from hali.cli.output import Output, current
@@ -21,7 +22,7 @@ from hali.daemon.client import DaemonClient
 from hali.model.errors import Failed, NotFound
 from hali.model.units import format_bytes, format_rate
 
-app = typer.Typer(add_completion=False)
+app = new_app()
 # Any free ports, so that the demo runs beside other nodes. The settings of the user's own node are not read: each has its own home.
 FLAGS = ("--daemon-port", "0")
 HEAR_S = 30.0  # announcements come at once; this is for a machine under load

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from hali.cli.bar import describe, draw
 from hali.cli.output import Output
 from hali.daemon.client import DaemonClient
-from hali.model.errors import Cancelled
+from hali.model.errors import Cancelled, NotRunning
 from hali.model.units import format_bytes, format_rate
 
 
@@ -29,7 +30,9 @@ def run_job(out: Output, client: DaemonClient, method: str, **params: Any) -> di
         display.close()
         client.close()
         _cancel(params["what"], method)
-        raise Cancelled(f"{params['what']}: stopped", hint="what arrived is kept; the same command goes on from there") from None
+        raise Cancelled(
+            f"{params['what']}: stopped", hint="what arrived is kept; the same command goes on from there"
+        ) from None
     finally:
         display.close()
     _print(out, result)
@@ -45,10 +48,14 @@ def _follow(client: DaemonClient, display: Display, method: str, params: dict[st
 
 
 def _cancel(what: str, method: str) -> None:
+    """A new connection: the old one may have been cut in the middle of a line."""
     from hali.cli import control
 
-    with control.connect() as client:
-        client.call("cancel", what=what, kind=method)
+    try:
+        with control.connect() as client:
+            client.call("cancel", what=what, kind=method)
+    except NotRunning:
+        return  # it ended at the same moment, and the job with it
 
 
 def _print(out: Output, result: dict[str, Any]) -> None:
@@ -60,11 +67,18 @@ def _print(out: Output, result: dict[str, Any]) -> None:
     if result["from_store"]:
         out.line(f"Already here: {result['model_id']} ({format_bytes(result['size'])}, {result['state']})")
     else:
-        rate = format_rate(result["size"] / result["seconds"]) if result["seconds"] else "—"
-        out.line(f"{result['model_id']}  {format_bytes(result['size'])} in {result['seconds']:.1f} s ({rate}), {result['state']}")
+        out.line(f"{result['model_id']}  {_feat(result)}, {result['state']}")
     out.line(f"  sha256  {result['sha256']}")
     out.line(f"  magnet  {result['magnet']}")
     out.line(f"  file    {result['path']}")
+
+
+def _feat(result: dict[str, Any]) -> str:
+    """`98.4 MB in 1.6 s (62.9 MB/s)`; of a resumed one, what came this time."""
+    came = sum(result["sources"].values()) or result["size"]
+    size = format_bytes(result["size"]) if came == result["size"] else f"{format_bytes(came)} of {format_bytes(result['size'])}"
+    rate = f" ({format_rate(came / result['seconds'])})" if result["seconds"] else ""
+    return f"{size} in {result['seconds']:.1f} s{rate}"
 
 
 def _display_for(out: Output) -> Display:
@@ -72,7 +86,7 @@ def _display_for(out: Output) -> Display:
         return _JsonLines(out)
     if out.quiet:
         return _Silent()
-    return _Bar() if out.interactive else _PlainLines(out)
+    return _Bar(out) if out.animated else _PlainLines(out)
 
 
 class _Silent:
@@ -101,8 +115,8 @@ class _PlainLines(_Silent):
 
     def show(self, event: dict[str, Any]) -> None:
         """See the class."""
-        if event["state"] in ("queued", "resolving", "failed"):  # over in a moment, or told by the error's own line
-            return
+        if event["state"] in ("queued", "resolving", "seeding", "failed"):
+            return  # over in a moment, or told by the result or the error
         total = event["total"] or 0
         tenth = 10 * event["done"] // total if total else 0
         if (event["state"], tenth) == self._last:
@@ -112,45 +126,29 @@ class _PlainLines(_Silent):
 
 
 class _Bar:
-    """One Rich bar with rate, time left, peers and where the bytes come from."""
+    """One line, drawn again and again by Rich, which minds resizing, the cursor and the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, out: Output) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+        from rich.live import Live
+        from rich.text import Text
 
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[extra]}"),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        self._progress.start()
-        self._task = self._progress.add_task("starting", total=None, extra="")
+        self._text = Text
+        self._console = Console(stderr=True, no_color=not out.color)
+        self._event: dict[str, Any] | None = None
+        self._live = Live(get_renderable=self._draw, console=self._console, transient=True, refresh_per_second=10)
+        self._live.start()
+
+    def _draw(self) -> Any:
+        if self._event is None:
+            return self._text("")
+        # One column less: a full line makes some terminals wrap.
+        return self._text(draw(self._event, self._console.width - 1), no_wrap=True, overflow="crop")
 
     def show(self, event: dict[str, Any]) -> None:
         """See the class."""
-        peers = f"{event['peers']} peers" if event["peers"] is not None else ""
-        extra = " ".join([peers, *event["sources"]])
-        description = f"{event['state']} {event['name']}"
-        self._progress.update(self._task, description=description, completed=event["done"], total=event["total"], extra=extra)
+        self._event = event
 
     def close(self) -> None:
         """Take the bar away; the result says it all."""
-        self._progress.stop()
-
-
-def describe(event: dict[str, Any]) -> str:
-    """One event as a line: `downloading name 34.0 MB of 98.4 MB (34 %) 41.0 MB/s, 2 peers, lan`."""
-    parts = [f"{event['state']} {event['name']}"]
-    if event["total"]:
-        share = 100 * event["done"] // event["total"]
-        parts.append(f"{format_bytes(event['done'])} of {format_bytes(event['total'])} ({share} %)")
-    if event["rate"]:
-        parts.append(format_rate(event["rate"]))
-    line = " ".join(parts)
-    extra = [f"{event['peers']} peers"] if event["peers"] is not None else []
-    return ", ".join([line, *extra, *event["sources"]])
+        self._live.stop()

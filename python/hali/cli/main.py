@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
+    from hali.cli.apps import Found
     from hali.cli.output import Output
 
 # Command → (module, help). The module has a Typer `app` (a group, or one command). In the order of `hali --help`.
@@ -28,13 +30,8 @@ COMMANDS = {
     "config": ("hali.cli.config", "Show and change settings."),
     "demo": ("hali.cli.demo", "Two nodes on this machine: share a model, fetch it, chat with it."),
 }
-USAGE = """usage: hali COMMAND [ARGUMENTS]      hali COMMAND --help
-
-Get large language models onto machines, keep them shared, and run them, alone or together."""
-FOOTER = """Every command takes --json, --quiet and --no-color. HALI_HOME chooses the data directory (default ~/.hali).
-Exit codes: 0 ok, 1 failed, 2 usage or ambiguous, 3 not found, 4 not running, 5 verification failed, 6 no space, 7 refused,
-78 bad configuration, 130 interrupted."""
 FLAGS = {"--json": "as_json", "--quiet": "quiet", "-q": "quiet", "--no-color": "no_color"}
+HELP = ("--help", "-h")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -52,11 +49,15 @@ def _run(args: list[str]) -> int:
     from hali.cli.output import Output
     from hali.model.errors import Cancelled, ExitCode, HaliError
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a dash gets a question mark, not a traceback
     args, flags = _take_flags(args)
     out = Output(**flags)
     try:
-        found = _dispatch(args)
-        return _call(*found, out) if found is not None else ExitCode.OK
+        code = _dispatch(args, out)
+        sys.stdout.flush()
+        return code
     except HaliError as exc:
         return out.error(exc)
     except KeyboardInterrupt:
@@ -81,49 +82,72 @@ def _take_flags(args: list[str]) -> tuple[list[str], dict[str, bool]]:
     return rest, flags
 
 
-def _dispatch(args: list[str]) -> tuple[str, list[str]] | None:
-    """The command and its arguments; None when help was asked for. UsageError with the nearest names otherwise."""
-    from hali.model.errors import UsageError
+def _dispatch(args: list[str], out: Output) -> int:
+    """Do what `args` say; returns the exit code. UsageError with the nearest names when there is no such command."""
+    from hali.cli import help as texts
 
-    if not args or args[0] in ("--help", "-h", "help"):
-        print(_help())
-        return None
-    name, rest = args[0], args[1:]
-    if name not in COMMANDS:
-        import difflib
+    if args and args[0] == "help":
+        args = [*args[1:], "--help"]
+    if not args or args[0] in HELP:
+        print(texts.overview({name: text for name, (_, text) in COMMANDS.items()}))
+        return 0
+    if args[0] in ("version", "--version", "-V"):
+        from hali._version import __version__
 
-        near = difflib.get_close_matches(name, COMMANDS, n=2)
-        hint = f"did you mean {' or '.join(near)}?" if near else "`hali --help` lists the commands"
-        raise UsageError(f"no command {name!r}", hint=hint)
-    return name, rest
+        out.result({"version": __version__}, f"hali {__version__}")
+        return 0
+    return _call(args, out)
 
 
-def _call(name: str, args: list[str], out: Output) -> int:
-    """Import the module of command `name` and run it; returns its exit code."""
+def _call(args: list[str], out: Output) -> int:
+    """Import the module of the command, find the command of a group, and run it or show its help."""
     import importlib
 
+    from hali.cli import apps
+    from hali.cli import help as texts
+
+    name, rest = args[0], args[1:]
+    _known(name, COMMANDS, "hali")
+    found = apps.find(importlib.import_module(COMMANDS[name][0]).app, name)
+    if found.children:
+        if not rest or rest[0] in HELP:
+            print(texts.group(found.path, found.about, {k: texts.summary(v.about) for k, v in found.children.items()}))
+            return 0
+        _known(rest[0], found.children, found.path)
+        found, rest = found.children[rest[0]], rest[1:]
+    options = rest[: rest.index("--")] if "--" in rest else rest
+    if any(arg in HELP for arg in options):
+        print(texts.command(found.path, found.about, list(found.params())))
+        return 0
+    return _invoke(found, rest, out)
+
+
+def _known(name: str, names: Iterable[str], of: str) -> None:
+    from hali.model.errors import UsageError
+
+    if name in names:
+        return
+    import difflib
+
+    near = difflib.get_close_matches(name, names, n=2)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"`{of} --help` lists the commands"
+    raise UsageError(f"no {'option' if name.startswith('-') else 'command'} {name!r}", hint=hint)
+
+
+def _invoke(found: Found, args: list[str], out: Output) -> int:
+    """Parse `args` and run the command. Not by Typer's `main`, which has ways of its own with Ctrl-C and broken pipes."""
     import typer
-    import typer.main
 
     from hali.model.errors import UsageError
 
-    command = typer.main.get_command(importlib.import_module(COMMANDS[name][0]).app)
-    nested = getattr(command, "commands", {})
-    if name in nested:  # a module of several commands, not a group
-        command = nested[name]
     try:
-        code = command.main(args=args, prog_name=f"hali {name}", standalone_mode=False, obj=out)
+        with found.command.make_context(found.path, args, obj=out) as context:
+            code = found.command.invoke(context)
     except typer.Exit as exc:
         return int(exc.exit_code)
     except typer.Abort:
         raise KeyboardInterrupt from None
     except typer.TyperException as exc:
-        message = exc.format_message() if hasattr(exc, "format_message") else str(exc)
-        raise UsageError(message.replace("\n", " "), hint=f"`hali {name} --help` shows how") from None
+        message = " ".join(exc.format_message().split()).rstrip(".")
+        raise UsageError(message[:1].lower() + message[1:], hint=f"`{found.path} --help` shows how") from None
     return code if isinstance(code, int) else 0
-
-
-def _help() -> str:
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
-    return "\n".join([USAGE, "", *lines, "", FOOTER])

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+if TYPE_CHECKING:
+    import typer
 
-from hali.model.errors import HaliError
+    from hali.model.errors import HaliError
 
 
 class Output:
@@ -19,7 +21,8 @@ class Output:
     def __init__(self, *, as_json: bool = False, quiet: bool = False, no_color: bool = False) -> None:
         self.as_json = as_json
         self.quiet = quiet
-        self.color = not no_color and "NO_COLOR" not in os.environ
+        self.color = not (no_color or os.environ.get("NO_COLOR"))  # no-color.org: set and not empty
+        self.animated = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not (as_json or quiet)
         self.interactive = sys.stderr.isatty() and sys.stdin.isatty() and not as_json
 
     def json(self, value: Any, *, line: bool = False) -> None:
@@ -37,11 +40,10 @@ class Output:
         if not (self.as_json or self.quiet):
             print(text, file=sys.stderr, flush=True)
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Columns padded with spaces: readable, and cut and awk work on it."""
-        widths = [max(len(str(row[i])) for row in (columns, *rows)) for i in range(len(columns))]
-        for row in (columns, *rows):
-            self.line("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, first: int = 0) -> None:
+        """Columns padded with spaces: readable, and cut and awk work on it. The first is `first` wide where there is room."""
+        for line in table(columns, rows, first=first, room=shutil.get_terminal_size().columns):
+            self.line(line)
 
     def result(self, value: Mapping[str, Any], text: str) -> None:
         """JSON or a sentence, as asked."""
@@ -55,11 +57,19 @@ class Output:
         if self.as_json:
             self.json({"ok": False, "error": error.to_wire()}, line=True)
         else:
+            message = " ".join(error.message.splitlines())
             hint = f" — {error.hint}" if error.hint else ""
-            print(f"hali: {error.message}{hint}", file=sys.stderr, flush=True)
+            print(f"hali: {message}{hint}", file=sys.stderr, flush=True)
             for choice in error.details.get("choices", []):
-                print(f"  {choice}", file=sys.stderr)
+                print(f"  {choice}", file=sys.stderr, flush=True)
         return int(error.exit_code)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, first: int = 0, room: int) -> list[str]:
+    """Header and rows; the first column is at least `first` wide unless the lines would then exceed `room`."""
+    widths = [max(len(row[i]) for row in (columns, *rows)) for i in range(len(columns))]
+    widths[0] = max(widths[0], min(first, room - sum(widths[1:]) - 2 * len(widths[1:])))
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (columns, *rows)]
 
 
 def current(ctx: typer.Context) -> Output:

@@ -2,44 +2,76 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import time
 from typing import Annotated, Any
 
 import typer
 
 from hali.cli import control
-from hali.cli.output import Output, current
+from hali.cli.apps import new_app
+from hali.cli.output import Output, current, table
+from hali.model.errors import ExitCode
 from hali.model.units import format_bytes, format_rate
 
-app = typer.Typer(add_completion=False)
+app = new_app()
 EVERY_S = 1.0  # people read no faster
 
 
 @app.command()
 def stats(
     ctx: typer.Context,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it again every second until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on every second, also without a terminal.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print it once, also on a terminal.")] = False,
 ) -> None:
-    """Transfer rates, totals, models and peers."""
+    """Transfer rates, totals, models and peers: live on a terminal until Ctrl-C, once elsewhere.
+
+    Starts the daemon when it does not run. With --json one object (with --watch one a line): `uptime`, `down_rate`, `up_rate` (bytes a
+    second), `down_total`, `up_total` (bytes since the daemon began), `models` (`model_id`, `status`, `down_rate`, `up_rate`, `peers`),
+    `inference`.
+    """
     out = current(ctx)
-    client, _ = control.ensure()
-    with client:
-        while True:
-            _show(out, client.call("stats"))
-            if not watch:
-                return
-            time.sleep(EVERY_S)
-            out.line()
+    live = sys.stdout.isatty() and out.animated and not once
+    drawn = 0
+    try:
+        with control.needed(out) as client:
+            while True:
+                drawn = _show(out, client.call("stats"), over=drawn if live else None)
+                if not (live or watch):
+                    return
+                time.sleep(EVERY_S)
+    except KeyboardInterrupt:
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 
-def _show(out: Output, found: dict[str, Any]) -> None:
+def _show(out: Output, found: dict[str, Any], over: int | None) -> int:
+    """Print it; `over` that many lines of last time, when it is not None. Returns the number of lines."""
     if out.as_json:
         out.json(found, line=True)
-        return
-    out.line(f"Daemon: running (uptime {found['uptime']})")
-    out.line(f"Speeds: ↓ {format_rate(found['down_rate'])}  ↑ {format_rate(found['up_rate'])}")
-    out.line(f"Session: ↓ {format_bytes(found['down_total'])}  ↑ {format_bytes(found['up_total'])}")
+        return 0
+    size = shutil.get_terminal_size()
+    lines = _lines(found, size.columns)
+    if over is None:
+        for line in lines:
+            out.line(line)
+        return 0
+    # A line that wraps, or more lines than the screen has, could not be drawn over.
+    lines = [line[: size.columns - 1] for line in lines[: size.lines - 1]]
+    back = f"\x1b[{over}F" if over else ""
+    sys.stdout.write(f"{back}\x1b[J" + "".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()
+    return len(lines)
+
+
+def _lines(found: dict[str, Any], columns: int) -> list[str]:
     rows = [
-        (m["model_id"], m["status"], format_rate(m["down_rate"]), format_rate(m["up_rate"]), str(m["peers"])) for m in found["models"]
+        (m["model_id"], m["status"], format_rate(m["down_rate"]), format_rate(m["up_rate"]), str(m["peers"]))
+        for m in found["models"]
     ]
-    out.table(("MODEL", "STATUS", "↓ SPEED", "↑ SPEED", "PEERS"), rows)
+    return [
+        f"Daemon: running (uptime {found['uptime']})",
+        f"Speeds: ↓ {format_rate(found['down_rate'])}  ↑ {format_rate(found['up_rate'])}",
+        f"Session: ↓ {format_bytes(found['down_total'])}  ↑ {format_bytes(found['up_total'])}",
+        *table(("MODEL", "STATUS", "↓ SPEED", "↑ SPEED", "PEERS"), rows, room=columns),
+    ]

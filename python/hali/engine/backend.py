@@ -30,6 +30,7 @@ KV_TYPES = {
 ABORTED = 2  # llama_decode: the abort callback said stop
 NO_SLOT = 1  # llama_decode: no room in the KV cache
 ALL_LAYERS = 0x7FFFFFFF
+_WARNING, _ERROR, _CONTINUED = 3, 4, 5  # enum ggml_log_level; 2 is info. (llama-cpp-python's own table is out of date.)
 _KEPT_ERRORS = 8  # lines; the first one usually names the reason
 
 
@@ -46,13 +47,13 @@ class NativeLog:
         low.llama_log_set(self._callback, ctypes.c_void_p(0))
 
     def _take(self, level: int, text: bytes, _: object) -> None:
-        if level != 5:  # GGML_LOG_LEVEL_CONT continues the line before
+        if level != _CONTINUED:
             self._level = level
-        if self._level not in (2, 3):  # warn, error
+        if self._level not in (_WARNING, _ERROR):
             return
         line = text.decode("utf-8", "replace")
         sys.stderr.write(line)
-        if self._level == 3 and line.strip():
+        if self._level == _ERROR and line.strip():
             self._errors = [*self._errors, line.strip()][-_KEPT_ERRORS:]
 
     def reason(self) -> str:

@@ -199,9 +199,17 @@ def _all_errors(base: type[HaliError]) -> dict[str, type[HaliError]]:
     return found
 
 
+# A finer code than its class has (`context_length` of UsageError) still ends in the exit code of its class.
+_BY_EXIT_CODE: dict[object, type[HaliError]] = {
+    int(kind.exit_code): kind
+    for kind in (UsageError, NotFound, NotRunning, VerificationFailed, NoSpace, Refused, ConfigError, Cancelled)
+}
+
+
 def from_wire(wire: Mapping[str, Any]) -> HaliError:
-    """The error that `HaliError.to_wire` described; an unknown code becomes `Failed` and keeps its code."""
-    kind = _all_errors(HaliError).get(str(wire.get("code")), Failed)
+    """The error that `HaliError.to_wire` described; an unknown code keeps its code and the class of its exit code."""
+    by_exit_code = _BY_EXIT_CODE.get(wire.get("exit_code"), Failed)
+    kind = _all_errors(HaliError).get(str(wire.get("code")), by_exit_code)
     message, hint = str(wire.get("message", "unknown error")), wire.get("hint")
     details = dict(wire.get("details") or {})
     if kind is AmbiguousName:
