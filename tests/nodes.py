@@ -146,11 +146,11 @@ class TestNode:
         (found,) = (self.paths.models(self.env.get("HALI_MODELS_DIR", "")) / ".incoming").iterdir()
         return found
 
-    def on_record(self) -> set[int]:
-        """Pieces (16 MiB) that the journal of the only unfinished file has; empty before there is one."""
+    def on_record(self, kind: bytes = journal._PIECE) -> set[int]:
+        """Pieces (16 MiB, or those of the torrent) in the journal of the only unfinished file; empty before there is one."""
         root = self.paths.models(self.env.get("HALI_MODELS_DIR", "")) / ".incoming"
         found = list(root.glob(f"*/{JOURNAL}"))
-        return recorded(found[0]) if found else set()
+        return recorded(found[0], kind) if found else set()
 
     def log(self) -> str:
         """The end of the daemon's log, for failure messages."""
@@ -173,10 +173,10 @@ class TestNode:
         return found
 
 
-def recorded(path: Path) -> set[int]:
-    """Pieces (16 MiB) in the journal at `path`, read without touching it."""
+def recorded(path: Path, kind: bytes) -> set[int]:
+    """Pieces in the journal at `path`, read without touching it."""
     read = journal._read_header(path)
-    return {index for kind, index, _ in journal._records(read[1]) if kind == journal._PIECE} if read else set()
+    return {index for found, index, _ in journal._records(read[1]) if found == kind} if read else set()
 
 
 @contextmanager

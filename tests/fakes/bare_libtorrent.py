@@ -1,7 +1,7 @@
 """libtorrent as somebody else's program would use it: defaults, no hali. Run as a process of its own.
 
-    python -m tests.fakes.bare_libtorrent seed FOLDER TORRENT [--no-lsd]       prints its port, then seeds until killed
-    python -m tests.fakes.bare_libtorrent fetch FOLDER MAGNET [--no-lsd]       ends when the download is complete
+python -m tests.fakes.bare_libtorrent seed FOLDER TORRENT [--no-lsd]       prints its port, then seeds until killed
+python -m tests.fakes.bare_libtorrent fetch FOLDER MAGNET [--no-lsd]       ends when the download is complete
 """
 
 from __future__ import annotations

@@ -56,6 +56,10 @@ class PlainSeeder:
         alerts = self._session.pop_alerts()
         return [(a.piece_index, a.block_index) for a in alerts if isinstance(a, lt.block_uploaded_alert)]
 
+    def is_alone(self) -> bool:
+        """True when no peer is connected any more."""
+        return bool(self._handle.status().num_peers == 0)
+
     def limit(self, rate: int) -> None:
         """Bytes a second from now on; 0 = no limit."""
         self._session.apply_settings({"upload_rate_limit": rate})

@@ -8,9 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import httpx
 import pytest
 
+from hali.model.units import PIECE
+from tests.fakes.corrupt_peer import CorruptPeer
 from tests.nodes import MIB, TestNode, flip, node, pair, random_file, sha256_of, until
 
 ID = "hurt:1b:base:q8_0"
@@ -69,7 +73,7 @@ def test_a_flipped_byte_is_named_by_its_piece_and_the_model_is_given_up(same_tim
         b.fails("pull", ID, code=3)
         # The other model is unharmed, and damage is not forgotten with the daemon.
         for state in ("running", "restarted"):
-            assert a.state_of(other["model_id"]) == "seeding", state
+            until(lambda: a.state_of(other["model_id"]) == "seeding", f"the other is seeded by the {state} daemon")
             assert a.ok("verify", other["model_id"])["verified"] is True
             if state == "running":
                 a.kill()
@@ -158,7 +162,7 @@ def test_a_damaged_metadata_file_harms_its_model_only(tmp_path: Path) -> None:
         assert (again["from_store"], again["sha256"], again["state"]) == (False, added["sha256"], "seeding")
 
 
-@pytest.mark.parametrize("by", ["pull", "add"])
+@pytest.mark.parametrize("by", ["pull", "add", "add under another name"])
 def test_a_damaged_model_is_made_whole_by_pulling_or_adding_it_again(by: str, tmp_path: Path) -> None:
     with pair(tmp_path) as (a, b):
         added = add(a, tmp_path)
@@ -166,13 +170,16 @@ def test_a_damaged_model_is_made_whole_by_pulling_or_adding_it_again(by: str, tm
         pulled = b.ok("pull", ID)
         damage(Path(pulled["path"]), same_time=False)
         b.fails("verify", ID, code=5)
-        again = b.ok("pull", ID) if by == "pull" else add(b, tmp_path)
+        name = "Renamed-1B-Q8_0.gguf" if by == "add under another name" else "Hurt-1B-Q8_0.gguf"
+        again = b.ok("pull", ID) if by == "pull" else add(b, tmp_path, name)
         assert (again["state"], again["sha256"], again["from_store"]) == ("seeding", added["sha256"], False)
         assert sha256_of(Path(again["path"])) == added["sha256"]
-        assert [row["status"] for row in b.status()["seeding"]] == ["seeding"]
-        assert b.ok("verify", ID)["verified"] is True
+        b.restart()
+        until(lambda: [row["status"] for row in b.status()["seeding"]] == ["seeding"], "it is seeded")
+        assert b.ok("verify", again["model_id"])["verified"] is True
+        assert [path.name for path in b.paths.models().glob("*/*/*/*") if path.suffix == ".gguf"] == [name]
         assert not list((b.paths.models() / ".incoming").iterdir())
-        assert served(b) == [ID]
+        assert served(b) == [again["model_id"]]
 
 
 def test_a_peer_that_asks_gets_nothing_of_a_file_that_changed_under_a_running_daemon(tmp_path: Path) -> None:
@@ -188,3 +195,23 @@ def test_a_peer_that_asks_gets_nothing_of_a_file_that_changed_under_a_running_da
         out, err = puller.communicate(timeout=90)
         assert puller.returncode == 0, (out, err, b.log())
         assert json.loads(out.splitlines()[-1])["sha256"] == added["sha256"]
+
+
+@pytest.mark.blocking_ok
+async def test_a_peer_that_sends_wrong_pieces_is_banned_and_the_pull_ends_right(tmp_path: Path) -> None:
+    content = random_file(tmp_path / "Hurt-1B-Q8_0.gguf", 34).read_bytes()
+    # The cap keeps the honest node from being done before the attacker is connected.
+    with node(tmp_path / "a", max_upload_mbps="160") as a, node(tmp_path / "b") as b:
+        a.start()
+        port = b.start()["torrent_port"]
+        added = a.ok("add", str(tmp_path / "Hurt-1B-Q8_0.gguf"))
+        b.hears(ID)
+        attacker = CorruptPeer(added["infohash_v1"], content, PIECE)
+        async with anyio.create_task_group() as group:
+            group.start_soon(attacker.attack, "127.0.0.1", port)
+            pulled = await anyio.to_thread.run_sync(b.ok, "pull", ID)
+            group.cancel_scope.cancel()
+        assert attacker.served
+        assert (pulled["sha256"], pulled["state"]) == (added["sha256"], "seeding")
+        assert sha256_of(Path(pulled["path"])) == added["sha256"]
+        assert {event["peer"] for event in b.events("peer.banned")} == {attacker.address}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import anyio
 import libtorrent as lt
+import msgspec
 import pytest
 
 from hali.model.digests import FileDigests
@@ -17,8 +18,9 @@ from hali.model.errors import NotFound, NotRunning, PortInUse, Refused, Verifica
 from hali.model.ids import InfoHashes
 from hali.model.units import GIB, KIB, MIB, PIECE, piece_count
 from hali.transfer.magnet import Magnet
-from hali.transfer.metainfo import build, parse
+from hali.transfer.metainfo import build, of_info, parse
 from hali.transfer.session import (
+    Fetch,
     FetchFailed,
     Finished,
     MetadataReceived,
@@ -31,7 +33,17 @@ from hali.transfer.session import (
     TorrentSession,
     running,
 )
-from tests.fakes.torrents import LOCAL, Sample, events_of, make, piece_in_file, piece_of, torrent_of, two_sessions
+from tests.fakes.torrents import (
+    LOCAL,
+    Sample,
+    events_of,
+    info_of,
+    make,
+    piece_in_file,
+    piece_of,
+    torrent_of,
+    two_sessions,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -61,7 +73,9 @@ def local(session: TorrentSession) -> list[tuple[str, int]]:
 
 def bare_seeder(raw: bytes, folder: Path) -> tuple[Any, int]:
     """A plain libtorrent session that seeds, and its port."""
-    session = lt.session({"listen_interfaces": "127.0.0.1:0", "enable_dht": False, "enable_lsd": False, "enable_upnp": False})
+    session = lt.session(
+        {"listen_interfaces": "127.0.0.1:0", "enable_dht": False, "enable_lsd": False, "enable_upnp": False}
+    )
     params = lt.load_torrent_buffer(raw)
     params.save_path = str(folder)
     params.flags = lt.torrent_flags.seed_mode
@@ -79,7 +93,9 @@ async def test_a_torrent_built_by_hali_is_fetched_piece_by_piece_and_each_can_be
     async with leecher.fetch(sample.metainfo, tmp_path, peers=local(seeder)) as fetch:
         async for event in fetch.events():
             if isinstance(event, PieceDone):
-                assert piece_in_file(tmp_path / "model.gguf", sample.metainfo, event.index) == piece_of(sample, event.index)
+                assert piece_in_file(tmp_path / "model.gguf", sample.metainfo, event.index) == piece_of(
+                    sample, event.index
+                )
                 done.append(event.index)
             else:
                 assert isinstance(event, Progress | Finished)
@@ -90,7 +106,7 @@ async def test_a_torrent_built_by_hali_is_fetched_piece_by_piece_and_each_can_be
 
 
 @pytest.mark.parametrize("flags", [lt.create_torrent.v1_only, lt.create_torrent.v2_only, 0], ids=["v1", "v2", "hybrid"])
-@pytest.mark.parametrize("by", ["metainfo", "magnet"])
+@pytest.mark.parametrize("by", ["metainfo", "metainfo without piece layers", "magnet"])
 async def test_foreign_torrents_of_every_kind_are_fetched_and_each_piece_can_be_read_when_reported(
     tmp_path: Path, pair: Pair, flags: int, by: str
 ) -> None:
@@ -99,19 +115,27 @@ async def test_foreign_torrents_of_every_kind_are_fetched_and_each_piece_can_be_
     await seeder.seed(sample.metainfo.raw, sample.path.parent)
 
     done = set()
-    source = sample.metainfo if by == "metainfo" else Magnet(sample.metainfo.infohashes)
-    async with leecher.fetch(source, tmp_path, peers=local(seeder)) as fetch:
+    sources = {
+        "metainfo": sample.metainfo,
+        "metainfo without piece layers": parse(of_info(bytes(lt.bencode(info_of(sample.metainfo.raw))))),
+        "magnet": Magnet(sample.metainfo.infohashes),
+    }
+    async with leecher.fetch(sources[by], tmp_path, peers=local(seeder)) as fetch:
         async for event in fetch.events():
             assert not isinstance(event, FetchFailed)
             if isinstance(event, PieceDone):
-                assert piece_in_file(tmp_path / "model.gguf", sample.metainfo, event.index) == piece_of(sample, event.index)
+                assert piece_in_file(tmp_path / "model.gguf", sample.metainfo, event.index) == piece_of(
+                    sample, event.index
+                )
                 done.add(event.index)
 
     assert done == set(range(81))
     assert (tmp_path / "model.gguf").read_bytes() == sample.content
 
 
-async def test_a_magnet_brings_the_metadata_and_at_the_end_the_whole_torrent(tmp_path: Path, sample: Sample, pair: Pair) -> None:
+async def test_a_magnet_brings_the_metadata_and_at_the_end_the_whole_torrent(
+    tmp_path: Path, sample: Sample, pair: Pair
+) -> None:
     seeder, leecher = pair
     await seeder.seed(sample.metainfo.raw, sample.path.parent)
 
@@ -162,9 +186,44 @@ async def test_pieces_that_are_there_are_neither_fetched_nor_reported_nor_checke
     assert (await leecher.totals()).downloaded == PIECE
 
 
-async def test_a_fetch_of_nothing_is_finished_at_once_and_needs_no_peer(tmp_path: Path, sample: Sample, pair: Pair) -> None:
+async def test_a_fetch_of_nothing_is_finished_at_once_and_needs_no_peer(
+    tmp_path: Path, sample: Sample, pair: Pair
+) -> None:
     async with pair[1].fetch(sample.metainfo, tmp_path, have=range(3)) as fetch:
         assert await events_of(fetch) == [Finished()]
+
+
+async def test_pieces_come_in_order_while_nobody_lacks_any_and_rarest_first_otherwise(
+    tmp_path: Path, sample: Sample
+) -> None:
+    slow = msgspec.structs.replace(LOCAL, upload_rate=5 * MIB)
+    async with two_sessions(seeder=slow) as (seeder, leecher), running(LOCAL) as partial:
+        await seeder.seed(sample.metainfo.raw, sample.path.parent)
+        (tmp_path / "partial").mkdir()
+        fetches = (
+            partial.fetch(sample.metainfo, tmp_path / "partial", have={0}),
+            leecher.fetch(sample.metainfo, tmp_path, peers=local(seeder)),
+        )
+        async with fetches[0], fetches[1] as fetch, anyio.create_task_group() as group:
+            group.start_soon(events_of, fetch)
+            await until(lambda: fetch.status().seeds == 1)
+            assert in_order(fetch)
+            fetch.add_peers(local(partial))
+            await until(lambda: fetch.status().peers == 2)
+            await until(lambda: not in_order(fetch))
+            group.cancel_scope.cancel()
+
+
+def in_order(fetch: Fetch) -> bool:
+    assert fetch._handle is not None
+    return bool(fetch._handle.flags() & lt.torrent_flags.sequential_download)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Poll `condition` with a deadline."""
+    with anyio.fail_after(PATIENCE):
+        while not condition():
+            await anyio.sleep(0.02)
 
 
 # ---- seeding
@@ -234,14 +293,19 @@ async def test_a_missing_or_short_file_is_not_seeded(tmp_path: Path, sample: Sam
     assert await pair[0].status() == []
 
 
-async def test_a_seed_whose_file_changed_serves_nothing_wrong_and_says_so(tmp_path: Path, sample: Sample, pair: Pair) -> None:
+async def test_a_seed_whose_file_changed_serves_nothing_wrong_and_says_so(
+    tmp_path: Path, sample: Sample, pair: Pair
+) -> None:
     seeder, leecher = pair
     await seeder.seed(sample.metainfo.raw, sample.path.parent)
     damaged = bytes([sample.content[0] ^ 1]) + sample.content[1:]
     sample.path.write_bytes(damaged)
 
     with seeder.events.subscribe() as events:
-        async with leecher.fetch(sample.metainfo, tmp_path, peers=local(seeder)) as fetch, anyio.create_task_group() as group:
+        async with (
+            leecher.fetch(sample.metainfo, tmp_path, peers=local(seeder)) as fetch,
+            anyio.create_task_group() as group,
+        ):
             group.start_soon(events_of, fetch)
             with anyio.fail_after(PATIENCE):
                 event = await anext(events)
@@ -359,6 +423,13 @@ async def test_the_chosen_port_listens_and_can_be_kept() -> None:
         assert again.port == port
 
 
+async def test_the_port_of_last_time_is_preferred_but_not_insisted_on() -> None:
+    async with running(LOCAL) as other, running(msgspec.structs.replace(LOCAL, preferred_port=other.port)) as session:
+        assert 0 < session.port != other.port
+    async with running(msgspec.structs.replace(LOCAL, preferred_port=session.port)) as again:
+        assert again.port == session.port
+
+
 async def test_one_port_serves_every_address_of_the_machine() -> None:
     """libtorrent would take a different free port for each, and announce only one of them."""
     async with running(SessionOptions(lsd=False)) as session:
@@ -393,7 +464,9 @@ async def test_totals_count_both_directions(tmp_path: Path, sample: Sample, pair
     assert (await seeder.totals()).uploaded == LENGTH
 
 
-async def test_lost_alerts_do_not_lose_pieces(tmp_path: Path, sample: Sample, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_lost_alerts_do_not_lose_pieces(
+    tmp_path: Path, sample: Sample, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """When libtorrent's queue overflows, what was missed is asked for."""
     from hali.transfer import alerts
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -79,7 +79,11 @@ async def test_nine_of_ten_peers_corrupt_do_not_stop_the_fetch(tmp_path: Path, t
 async def test_with_only_corrupt_peers_the_fetch_fails_with_that_reason(tmp_path: Path) -> None:
     sample = make(tmp_path / "seed", 4 * MIB, MIB)
     bad = attackers(sample, 2)
-    async with two_sessions() as (_, leecher), attacking(leecher, bad), leecher.fetch(sample.metainfo, tmp_path) as fetch:
+    async with (
+        two_sessions() as (_, leecher),
+        attacking(leecher, bad),
+        leecher.fetch(sample.metainfo, tmp_path) as fetch,
+    ):
         with anyio.fail_after(DEADLINE_S):
             event = (await events_of(fetch))[-1]
 
@@ -103,9 +107,8 @@ async def test_an_attacker_of_one_fetch_may_still_be_served(tmp_path: Path) -> N
                     assert (await events_of(served))[-1] == Finished()
 
 
-async def until(condition: object) -> None:
+async def until(condition: Callable[[], bool]) -> None:
     """Poll `condition` with a deadline."""
-    assert callable(condition)
     with anyio.fail_after(DEADLINE_S):
         while not condition():
             await anyio.sleep(0.01)

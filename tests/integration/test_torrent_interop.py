@@ -28,7 +28,10 @@ pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 60.0  # LSD answers in about 1 s, aria2 asks again after 4 s
 EVERYWHERE = SessionOptions(port=0, addresses=("0.0.0.0",))
-ARIA2_MINIMUM = (1, 37)  # before, aria2 dropped the empty key of a v2 file tree and computed a wrong infohash (aria2#1905)
+ARIA2_MINIMUM = (
+    1,
+    37,
+)  # before, aria2 dropped the empty key of a v2 file tree and computed a wrong infohash (aria2#1905)
 
 
 class Model:
@@ -54,7 +57,10 @@ def model(tmp_path: Path) -> Model:
 def multicast_works() -> bool:
     """Whether a multicast packet of this machine comes back to it, as LSD needs; not so in some containers."""
     group, port = "239.192.152.143", 6771
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
+    ):
         try:
             receiver.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             receiver.bind(("", port))
@@ -126,7 +132,11 @@ async def test_a_plain_libtorrent_fetches_from_hali_by_a_magnet_with_our_address
 @needs_multicast
 @pytest.mark.parametrize("which", ["v1", "v2", "both"])
 async def test_a_plain_libtorrent_finds_hali_by_the_magnet_alone(tmp_path: Path, model: Model, which: str) -> None:
-    hashes = {"v1": InfoHashes(v1=model.infohashes.v1), "v2": InfoHashes(v2=model.infohashes.v2), "both": model.infohashes}[which]
+    hashes = {
+        "v1": InfoHashes(v1=model.infohashes.v1),
+        "v2": InfoHashes(v2=model.infohashes.v2),
+        "both": model.infohashes,
+    }[which]
     async with hali_seeds(model, EVERYWHERE):
         await downloads(client("fetch", str(tmp_path), magnet.build(hashes, model.path.name)), tmp_path, model)
 
@@ -179,7 +189,14 @@ async def test_aria2_fetches_from_hali_by_the_magnet_alone(tmp_path: Path, model
 
 @needs_multicast
 async def test_hali_fetches_from_aria2_by_the_magnet_alone(tmp_path: Path, model: Model) -> None:
-    command = [aria2(), "--no-conf", "--enable-dht=false", "--bt-enable-lpd=true", "--seed-ratio=0.0", "--check-integrity=true"]
+    command = [
+        aria2(),
+        "--no-conf",
+        "--enable-dht=false",
+        "--bt-enable-lpd=true",
+        "--seed-ratio=0.0",
+        "--check-integrity=true",
+    ]
     command += [f"--dir={model.path.parent}", str(model.torrent)]
     async with await anyio.open_process(command, stdout=subprocess.DEVNULL) as process, running(EVERYWHERE) as session:
         try:

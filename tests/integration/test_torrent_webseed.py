@@ -29,7 +29,10 @@ class RangeServer:
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[str]:
-        async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as group:
+        async with (
+            await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
+            anyio.create_task_group() as group,
+        ):
             group.start_soon(listener.serve, self.connection)
             port = listener.extra(anyio.abc.SocketAttribute.local_port)
             yield f"http://127.0.0.1:{port}/model.gguf"

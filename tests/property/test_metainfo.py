@@ -50,8 +50,12 @@ def test_any_info_dictionary_parses_or_is_refused(info: dict[bytes, Any]) -> Non
     check_parse(bytes(lt.bencode({b"info": info})))
 
 
-@given(st.sampled_from(KEYS), VALUES, st.sampled_from([b"url-list", b"piece layers", b"created by", b"comment"]), VALUES)
-def test_a_good_torrent_with_one_wrong_value_parses_or_is_refused(key: bytes, value: Any, outer: bytes, other: Any) -> None:
+@given(
+    st.sampled_from(KEYS), VALUES, st.sampled_from([b"url-list", b"piece layers", b"created by", b"comment"]), VALUES
+)
+def test_a_good_torrent_with_one_wrong_value_parses_or_is_refused(
+    key: bytes, value: Any, outer: bytes, other: Any
+) -> None:
     torrent: Any = lt.bdecode(metainfo.build(SMALL, "a.gguf"))
     torrent[outer] = other
     check_parse(bytes(lt.bencode(torrent)))

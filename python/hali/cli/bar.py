@@ -15,7 +15,9 @@ FULL, EMPTY = "━", "─"
 def draw(event: Mapping[str, Any], width: int) -> str:
     """`name ━━━━──── 34 %  33.6/98.4 MB  41.0 MB/s  0:02  2 peers  lan`, at most `width` columns."""
     percent = f"{_percent(event):>3} %" if event["total"] else ""
-    parts = [part for part in (percent, _amount(event), _rate(event), _left(event), _peers(event), _sources(event)) if part]
+    parts = [
+        part for part in (percent, _amount(event), _rate(event), _left(event), _peers(event), _sources(event)) if part
+    ]
     label = _label(event)
     # Never below the percentage; the name keeps some columns and the bar too.
     while len(parts) > 1 and len("  ".join(parts)) + NAME_LEAST + BAR_LEAST + 4 > width:
@@ -47,22 +49,23 @@ def _percent(event: Mapping[str, Any]) -> int:
 
 
 def _amount(event: Mapping[str, Any]) -> str:
-    """`33.6/98.4 MB`."""
+    """`33.6/98.4 MB`, always of one width, so that nothing jumps."""
     if not event["total"]:
         return ""
-    done, total = format_bytes(event["done"]).split(" "), format_bytes(event["total"]).split(" ")
-    return f"{done[0]}/{' '.join(total)}" if done[1] == total[1] else f"{' '.join(done)}/{' '.join(total)}"
+    total, unit = format_bytes(event["total"]).split(" ")
+    done = event["done"] / event["total"] * float(total)
+    return f"{done:{len(total)}.{len(total.partition('.')[2])}f}/{total} {unit}"
 
 
 def _rate(event: Mapping[str, Any]) -> str:
-    return format_rate(event["rate"]) if event["rate"] else ""
+    return f"{format_rate(event['rate']):>10}" if event["rate"] else ""
 
 
 def _left(event: Mapping[str, Any]) -> str:
     """Time left, when it can be known."""
     if not (event["rate"] and event["total"]):
         return ""
-    return format_duration((event["total"] - event["done"]) / event["rate"]) + " left"
+    return f"{format_duration((event['total'] - event['done']) / event['rate']):>6} left"
 
 
 def _peers(event: Mapping[str, Any]) -> str:
@@ -92,5 +95,5 @@ def _shortened(text: str, width: int) -> str:
 def _bar(event: Mapping[str, Any], width: int) -> str:
     if width < BAR_LEAST:
         return ""
-    full = width * event["done"] // event["total"]
+    full = int(width * event["done"] // event["total"])
     return FULL * full + EMPTY * (width - full)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -69,7 +69,7 @@ class Reply:
         self.total_s: float | None = None
         self.usage: dict[str, int] = {}
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Generator[str, None, None]:
         started = time.monotonic()
         try:
             for event in self._events:
@@ -125,7 +125,9 @@ def _stream(url: str, headers: Mapping[str, str], body: Mapping[str, Any]) -> It
             raise _error(response.status, response.read())
         yield from _parse(response)
     except (OSError, http.client.HTTPException) as exc:
-        raise Failed(f"the connection to the daemon broke: {exc or type(exc).__name__}", hint="see `hali logs`") from None
+        raise Failed(
+            f"the connection to the daemon broke: {exc or type(exc).__name__}", hint="see `hali logs`"
+        ) from None
     finally:
         connection.close()
 

@@ -20,7 +20,11 @@ Key = Annotated[str, typer.Argument(metavar="KEY", help="A key, for example max_
 
 @app.command()
 def show(ctx: typer.Context) -> None:
-    """Every key with its value, source and unit; secrets are masked."""
+    """Every key with its value, unit and source; secrets are masked.
+
+    The source is default, file, env or flag. With --json: `path` and `keys`, a list of `key`, `value`, `source`, `unit`, `default`, `env`
+    (variable), `flag` (of the daemon), `doc`.
+    """
     out, paths = current(ctx), from_environment()
     rows = config.load(paths.config).rows()
     if out.as_json:
@@ -38,7 +42,10 @@ def _text(value: Any) -> str:
 
 @app.command()
 def get(ctx: typer.Context, key: Key) -> None:
-    """The value of one key."""
+    """The value of one key.
+
+    With --json all of its row, as in `hali config show`.
+    """
     out = current(ctx)
     name = config.find_key(key).name
     row = next(r for r in config.load(from_environment().config).rows() if r["key"] == name)
@@ -46,8 +53,13 @@ def get(ctx: typer.Context, key: Key) -> None:
 
 
 @app.command(name="set")
-def set_key(ctx: typer.Context, key: Key, value: Annotated[str, typer.Argument(metavar="VALUE", help="The new value.")]) -> None:
-    """Change one key in the file; comments stay."""
+def set_key(
+    ctx: typer.Context, key: Key, value: Annotated[str, typer.Argument(metavar="VALUE", help="The new value.")]
+) -> None:
+    """Change one key in the file; comments stay. Applied by `hali daemon restart`.
+
+    With --json: `key`, `path`.
+    """
     paths = from_environment()
     paths.create()
     config.store(paths.config, key, value)
@@ -84,6 +96,9 @@ def edit(ctx: typer.Context) -> None:
 
 @app.command()
 def path(ctx: typer.Context) -> None:
-    """Where the file is."""
+    """Where the file is.
+
+    With --json: `path`.
+    """
     found = from_environment().config
     current(ctx).result({"path": str(found)}, str(found))

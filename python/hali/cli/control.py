@@ -48,7 +48,7 @@ def needed(out: Output) -> Iterator[DaemonClient]:
 
 def until_when(out: Output) -> str:
     """What a person at a terminal should know of a daemon in user mode."""
-    return " It ends with this terminal; `hali daemon start --detach` outlives it." if out.interactive else ""
+    return " It ends with this terminal, unless started with --detach." if out.interactive else ""
 
 
 def _answering(paths: Paths) -> DaemonClient:

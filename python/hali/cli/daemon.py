@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -37,7 +39,7 @@ def start(ctx: typer.Context, detach: Detach = False) -> None:
     verb = "started" if started else "already running"
     out.result({"started": started, **status}, f"Daemon {verb}  PID {status['pid']}  {status['http']}")
     if started and not detach and out.interactive:
-        out.note("It ends with this terminal; --detach lets it outlive it.")
+        out.note("It ends with this terminal, unless started with --detach.")
 
 
 @app.command()
@@ -100,7 +102,9 @@ def status(ctx: typer.Context) -> None:
 
 
 def _print(out: Output, found: dict[str, Any]) -> None:
-    out.line(f"Daemon running  PID {found['pid']}  uptime {found['uptime']}  port {found['torrent_port']}  {found['http']}")
+    out.line(
+        f"Daemon running  PID {found['pid']}  uptime {found['uptime']}  port {found['torrent_port']}  {found['http']}"
+    )
     out.line()
     _print_models(out, found["seeding"])
     out.line()
@@ -114,7 +118,9 @@ def _print(out: Output, found: dict[str, Any]) -> None:
 
 
 def _print_models(out: Output, models: list[dict[str, Any]]) -> None:
-    header, rule, *rows = _ruled(("SEEDING", "STATUS", "PEERS"), [(m["model_id"], _state(m), _peers(m)) for m in models])
+    header, rule, *rows = _ruled(
+        ("SEEDING", "STATUS", "PEERS"), [(m["model_id"], _state(m), _peers(m)) for m in models]
+    )
     out.line(header)
     out.line(rule)
     for model, row in zip(models, rows, strict=True):
@@ -125,10 +131,8 @@ def _print_models(out: Output, models: list[dict[str, Any]]) -> None:
             out.line(f"  {model['error']}")
 
 
-def _ruled(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+def _ruled(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     """A table with a rule of dashes under its header."""
-    import shutil
-
     lines = table(columns, rows, first=MODEL_COLUMN, room=shutil.get_terminal_size().columns)
     least = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
     least[0] = lines[0].index(columns[1]) - 2

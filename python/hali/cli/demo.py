@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,14 +18,19 @@ from hali.cli.apps import new_app
 from hali.cli.chat import ChatClient, Reply
 from hali.cli.jobs import run_job
 from hali.cli.output import Output, current
+from hali.cli.run import Screen
 from hali.config.paths import Paths
 from hali.daemon.client import DaemonClient
-from hali.model.errors import Failed, NotFound
+from hali.model.errors import Failed, NotFound, UsageError
 from hali.model.units import format_bytes, format_rate
 
 app = new_app()
-# Any free ports, so that the demo runs beside other nodes. The settings of the user's own node are not read: each has its own home.
-FLAGS = ("--daemon-port", "0")
+# Any free ports, and no settings of the user's own node, from the environment either: the demo runs beside it.
+FLAGS = (
+    *("--daemon-port", "0", "--torrent-port", "0", "--daemon-listen-addr", "127.0.0.1", "--models-dir", ""),
+    *("--lan-enabled", "true", "--lan-hmac-enabled", "false", "--api-require-key", "false", "--streaming-hash", "true"),
+    *("--max-upload-mbps", "0", "--max-download-mbps", "0"),
+)
 HEAR_S = 30.0  # announcements come at once; this is for a machine under load
 PROMPT = "In one short sentence: what is a peer-to-peer network?"
 
@@ -32,25 +38,51 @@ PROMPT = "In one short sentence: what is a peer-to-peer network?"
 @app.command()
 def demo(
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(help="A GGUF model file for the first node.")],
-    prompt: Annotated[str, typer.Option(help="What the second node is asked.")] = PROMPT,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A GGUF model file for the first node.")],
+    prompt: Annotated[str, typer.Option(metavar="TEXT", help="What the second node is asked.")] = PROMPT,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the second node running and print its URLs.")] = False,
 ) -> None:
-    """Two nodes on this machine: share a model, fetch it over BitTorrent, check it, seed it, chat with it."""
-    out = current(ctx)
-    if not file.is_file():
-        raise NotFound(f"no file {file}", hint="give the path of a GGUF file")
-    home = Path(tempfile.mkdtemp(prefix="hali-demo-"))
-    with _node(home / "a") as a, _node(home / "b", keep=keep) as b:
-        added = _share(out, a, file)
+    """Two nodes on this machine: share a model, fetch it over BitTorrent, check it, seed it, chat with it.
+
+    Both have data directories of their own, which are deleted at the end. With --json the progress of `hali add` and `hali pull`, then one
+    object: `model`, `size`, `import_s`, `pull_s`, `pull_bytes_per_s`, `last_byte_to_seeding_s`, `from`, `ttft_s`, `tokens_per_s`, `reply`,
+    `sha256`, `infohash_v1`, `infohash_v2`, `magnet`, and with --keep `http`, `home`, `pid` of the second node.
+    """
+    out, model = current(ctx), Path(file).expanduser().absolute()
+    _check(model)
+    # Whoever ends the demo by a signal wants its nodes gone too; they have sessions of their own, so nothing else ends them.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    with _homes(keep=keep) as (home_a, home_b), _node(home_a) as a, _node(home_b, keep=keep) as b:
+        added = _share(out, a, model)
         pulled = _fetch(out, b, added["model_id"])
         _same(added, pulled)
         reply = _chat(out, b, pulled["model_id"], prompt)
-        _summary(out, added, pulled, reply)
-        if keep:
-            _say_where(out, b)
-    if not keep:
-        shutil.rmtree(home)
+        _summary(out, added, pulled, reply, b if keep else None)
+
+
+def _check(model: Path) -> None:
+    try:
+        with model.open("rb") as file:
+            magic = file.read(4)
+    except FileNotFoundError:
+        raise NotFound(f"no file {model}", hint="give the path of a GGUF file") from None
+    except OSError as exc:
+        raise Failed(f"cannot read {model}: {exc.strerror}") from None
+    if magic != b"GGUF":
+        raise UsageError(f"{model} is not a GGUF model", hint="any .gguf file will do; a small one is quick")
+
+
+@contextlib.contextmanager
+def _homes(*, keep: bool) -> Iterator[tuple[Path, Path]]:
+    """Data directories of both nodes; afterwards that of the second one is left if it was a success and shall be kept."""
+    root = Path(tempfile.mkdtemp(prefix="hali-demo-"))
+    kept = False
+    try:
+        yield root / "a", root / "b"
+        kept = keep
+    finally:
+        shutil.rmtree(root / "a" if kept else root)
 
 
 class _Node:
@@ -101,11 +133,10 @@ def _chat(out: Output, node: _Node, model_id: str, prompt: str) -> Reply:
     _heading(out, "Node B answers a chat, streamed")
     out.line(f">>> {prompt}")
     options = {"temperature": 0, "max_tokens": 64}
-    with ChatClient(node.status["http"], node.paths.api_key, model_id, None, options) as chat:
-        reply = chat.say(prompt)
+    reply = ChatClient(node.status["http"], node.paths.api_key, model_id, None, options).say(prompt)
+    with Screen(out) as screen:
         for piece in reply:
-            if not out.as_json:
-                print(piece, end="", flush=True)
+            screen.write(piece)
     out.line()
     if not reply.text:
         raise Failed("node B answered nothing")
@@ -116,7 +147,7 @@ def _heading(out: Output, text: str) -> None:
     out.line(f"\n── {text}")
 
 
-def _summary(out: Output, added: dict[str, Any], pulled: dict[str, Any], reply: Reply) -> None:
+def _summary(out: Output, added: dict[str, Any], pulled: dict[str, Any], reply: Reply, kept: _Node | None) -> None:
     timing = reply.timing()
     facts = {
         "model": pulled["model_id"],
@@ -128,17 +159,22 @@ def _summary(out: Output, added: dict[str, Any], pulled: dict[str, Any], reply: 
         "from": pulled["sources"],
         "ttft_s": timing["ttft_s"],
         "tokens_per_s": timing["tokens_per_s"],
+        "reply": reply.text,
         "sha256": pulled["sha256"],
         "infohash_v1": pulled["infohash_v1"],
         "infohash_v2": pulled["infohash_v2"],
         "magnet": pulled["magnet"],
     }
+    if kept is not None:
+        facts |= {"http": kept.status["http"], "home": str(kept.paths.home), "pid": kept.status["pid"]}
     if out.as_json:
-        out.json(facts)
+        out.json(facts, line=True)
         return
     _heading(out, "Summary")
     for name, value in _readable(facts):
         out.line(f"{name:<22} {value}")
+    if kept is not None:
+        _say_where(out, kept)
 
 
 def _readable(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -149,7 +185,7 @@ def _readable(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "sources", ", ".join(f"{kind} {format_bytes(n)}" for kind, n in facts["from"].items())
     yield "last byte to seeding", f"{1000 * facts['last_byte_to_seeding_s']:.0f} ms"
     yield "time to first token", f"{1000 * facts['ttft_s']:.0f} ms, the model's loading included"
-    yield "tokens per second", f"{facts['tokens_per_s']}"
+    yield "tokens per second", str(facts["tokens_per_s"] or "—")
     for name in ("sha256", "infohash_v1", "infohash_v2", "magnet"):
         yield name.replace("_", " "), facts[name]
 
@@ -159,5 +195,3 @@ def _say_where(out: Output, node: _Node) -> None:
     out.line(f"  OpenAI API   {node.status['http']}/v1")
     out.line(f"  home         {node.paths.home}")
     out.line(f"  stop it      HALI_HOME={node.paths.home} hali daemon stop")
-
-

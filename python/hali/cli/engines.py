@@ -46,7 +46,9 @@ def ps(ctx: typer.Context) -> None:
 
 
 @app.command()
-def stop(ctx: typer.Context, model: Annotated[str, typer.Argument(metavar="MODEL", help="Which model; see `hali ps`.")]) -> None:
+def stop(
+    ctx: typer.Context, model: Annotated[str, typer.Argument(metavar="MODEL", help="Which model; see `hali ps`.")]
+) -> None:
     """Unload a model; the next request loads it again. Nothing happens when it is not loaded.
 
     With --json: `stopped`, false when it was not loaded.

@@ -76,7 +76,9 @@ def command(path: str, about: str, params: Sequence[Param]) -> str:
     arguments = {p.label: p.text for p in params if not p.names}
     options = {p.label: p.text for p in params if p.names}
     tables = [f"{title}:\n{_rows(rows)}" for title, rows in (("Arguments", arguments), ("Options", options)) if rows]
-    return "\n\n".join([f"usage: {usage(path, params)}", *_paragraphs(about), *tables, "And --json, --quiet, --no-color."])
+    return "\n\n".join(
+        [f"usage: {usage(path, params)}", *_paragraphs(about), *tables, "And --json, --quiet, --no-color."]
+    )
 
 
 def usage(path: str, params: Iterable[Param]) -> str:
@@ -111,5 +113,7 @@ def _rows(rows: Mapping[str, str]) -> str:
 def _row(label: str, text: str) -> str:
     indent = " " * (len(label) + 4)
     room = max(_columns(), len(indent) + 20)  # a label that fills a narrow terminal must still leave room for its text
-    filled = textwrap.fill(f"  {label}  {text}", room, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    filled = textwrap.fill(
+        f"  {label}  {text}", room, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
     return filled.rstrip()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any, Protocol
 
 from hali.cli.bar import describe, draw
 from hali.cli.output import Output
+from hali.cli.prompting import no_echo
 from hali.daemon.client import DaemonClient
 from hali.model.errors import Cancelled, NotRunning
 from hali.model.units import format_bytes, format_rate
+
+CANCEL_S = 5.0  # an answer takes milliseconds; somebody who pressed Ctrl-C does not wait long
 
 
 class Display(Protocol):
@@ -31,7 +35,7 @@ def run_job(out: Output, client: DaemonClient, method: str, **params: Any) -> di
         client.close()
         _cancel(params["what"], method)
         raise Cancelled(
-            f"{params['what']}: stopped", hint="what arrived is kept; the same command goes on from there"
+            f"{params['what']}: stopped", hint="finished pieces are kept; the same command goes on"
         ) from None
     finally:
         display.close()
@@ -48,14 +52,19 @@ def _follow(client: DaemonClient, display: Display, method: str, params: dict[st
 
 
 def _cancel(what: str, method: str) -> None:
-    """A new connection: the old one may have been cut in the middle of a line."""
+    """Over a new connection: the old one may have been cut in the middle of a line. A second Ctrl-C does not cut it short."""
+    import signal
+
     from hali.cli import control
 
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with control.connect() as client:
-            client.call("cancel", what=what, kind=method)
+            client.call("cancel", timeout=CANCEL_S, what=what, kind=method)
     except NotRunning:
         return  # it ended at the same moment, and the job with it
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _print(out: Output, result: dict[str, Any]) -> None:
@@ -76,7 +85,11 @@ def _print(out: Output, result: dict[str, Any]) -> None:
 def _feat(result: dict[str, Any]) -> str:
     """`98.4 MB in 1.6 s (62.9 MB/s)`; of a resumed one, what came this time."""
     came = sum(result["sources"].values()) or result["size"]
-    size = format_bytes(result["size"]) if came == result["size"] else f"{format_bytes(came)} of {format_bytes(result['size'])}"
+    size = (
+        format_bytes(result["size"])
+        if came == result["size"]
+        else f"{format_bytes(came)} of {format_bytes(result['size'])}"
+    )
     rate = f" ({format_rate(came / result['seconds'])})" if result["seconds"] else ""
     return f"{size} in {result['seconds']:.1f} s{rate}"
 
@@ -137,6 +150,8 @@ class _Bar:
         self._console = Console(stderr=True, no_color=not out.color)
         self._event: dict[str, Any] | None = None
         self._live = Live(get_renderable=self._draw, console=self._console, transient=True, refresh_per_second=10)
+        self._quiet = ExitStack()
+        self._quiet.enter_context(no_echo())  # the ^C of a terminal would make the line too long to be taken away
         self._live.start()
 
     def _draw(self) -> Any:
@@ -150,5 +165,6 @@ class _Bar:
         self._event = event
 
     def close(self) -> None:
-        """Take the bar away; the result says it all."""
+        """Take the bar away; the result says it all. Harmless when it is gone already."""
         self._live.stop()
+        self._quiet.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import json
 import os
 import time
@@ -34,7 +35,7 @@ def logs(
     """
     path, out = from_environment().logs / "hali.log", current(ctx)
     try:
-        with path.open(encoding="utf-8", errors="replace") as log:
+        with path.open("rb") as log:
             for line in deque(log, maxlen=lines):
                 _print(out, line)
             position = log.tell()
@@ -50,16 +51,16 @@ def logs(
 def _follow(out: Output, path: Path, position: int) -> None:
     """Print what is appended; when the log is rotated, go on with the new file."""
     while True:
-        with path.open(encoding="utf-8", errors="replace") as log:
+        with path.open("rb") as log:
             log.seek(position)
             position = 0
             while True:
-                if (line := log.readline()).endswith("\n"):
+                if (line := log.readline()).endswith(b"\n"):
                     _print(out, line)
                     continue
                 if _rotated(path, log.fileno()):
                     break
-                log.seek(log.tell() - len(line.encode()))  # a line that is being written is read again
+                log.seek(-len(line), os.SEEK_CUR)  # a line that is being written is read again
                 time.sleep(POLL_S)
 
 
@@ -71,8 +72,9 @@ def _rotated(path: Path, fd: int) -> bool:
         return False
 
 
-def _print(out: Output, line: str) -> None:
-    print(line.rstrip("\n") if out.as_json else readable(line), flush=True)
+def _print(out: Output, raw: bytes) -> None:
+    line = raw.decode("utf-8", "replace").rstrip("\n")
+    print(line if out.as_json else readable(line), flush=True)
 
 
 def readable(line: str) -> str:
@@ -81,9 +83,7 @@ def readable(line: str) -> str:
         found = json.loads(line)
         moment = time.strptime(found["ts"][:19], "%Y-%m-%dT%H:%M:%S")
     except (ValueError, KeyError, TypeError):
-        return _printable(line.rstrip("\n"))
-    import calendar
-
+        return _printable(line)
     clock = time.strftime("%m-%d %H:%M:%S", time.localtime(calendar.timegm(moment)))
     fields = " ".join(f"{name}={value}" for name, value in found.items() if name not in FIELDS)
     name = str(found.get("logger", "")).removeprefix("hali.")

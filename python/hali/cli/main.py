@@ -51,7 +51,9 @@ def _run(args: list[str]) -> int:
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that cannot show a dash gets a question mark, not a traceback
+            stream.reconfigure(
+                errors="replace"
+            )  # a terminal that cannot show a dash gets a question mark, not a traceback
     args, flags = _take_flags(args)
     out = Output(**flags)
     try:

@@ -17,7 +17,9 @@ from hali.model.units import format_bytes
 app = new_app()
 Model = Annotated[
     str,
-    typer.Argument(metavar="MODEL", help="Model id (or a unique part), SHA-256 or infohash (or a prefix), or file name."),
+    typer.Argument(
+        metavar="MODEL", help="Model id (or a unique part), SHA-256 or infohash (or a prefix), or file name."
+    ),
 ]
 
 
@@ -26,7 +28,8 @@ def _ask(method: str, **params: Any) -> dict[str, Any]:
     try:
         client = control.connect()
     except NotRunning:
-        from hali.cli import local  # reads torrents, so it loads libtorrent, which a command with a daemon need not wait for
+        # It reads torrents, so it loads libtorrent, which a command with a daemon need not wait for.
+        from hali.cli import local
 
         return local.METHODS[method](**params)
     with client:
@@ -46,7 +49,10 @@ def list_models(ctx: typer.Context) -> None:
     elif not models:
         out.line("No models yet. `hali pull` gets one, `hali add` imports one.")
     else:
-        rows = [(m["model_id"], format_bytes(m["size"]), m["state"], m["sha256"][:12], m["downloaded_at"][:10]) for m in models]
+        rows = [
+            (m["model_id"], format_bytes(m["size"]), m["state"], m["sha256"][:12], m["downloaded_at"][:10])
+            for m in models
+        ]
         out.table(("MODEL ID", "SIZE", "STATE", "SHA-256", "SINCE"), rows)
 
 

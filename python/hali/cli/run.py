@@ -36,7 +36,9 @@ def run(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Model id or a unique part of it; see `hali list`.")],
     prompt: Annotated[
         str | None,
-        typer.Argument(metavar="PROMPT", help="One prompt; without it a chat begins. `-` reads it from standard input."),
+        typer.Argument(
+            metavar="PROMPT", help="One prompt; without it a chat begins. `-` reads it from standard input."
+        ),
     ] = None,
     system: Annotated[str | None, typer.Option(metavar="TEXT", help="System message.")] = None,
     temperature: Annotated[
@@ -57,7 +59,9 @@ def run(
     if prompt is None and not sys.stdin.isatty():
         prompt = "-"
     if prompt is None and out.as_json:
-        raise UsageError("--json answers one prompt", hint="give it as an argument, or `-` to read it from standard input")
+        raise UsageError(
+            "--json answers one prompt", hint="give it as an argument, or `-` to read it from standard input"
+        )
     if prompt is not None:
         prompt = _text(prompt)
     options = {"temperature": temperature, "max_tokens": max_tokens, "seed": seed}
@@ -131,9 +135,12 @@ def _next(out: Output) -> str | None:
 def _print(out: Output, chat: ChatClient, prompt: str, *, loaded: bool) -> tuple[Reply, bool]:
     """Print the reply as it comes; the second value tells whether the user stopped it."""
     reply = chat.say(prompt)
-    screen = _Screen(out, waiting="" if loaded else f"loading {chat.model} …")
     try:
-        with no_echo(), screen, closing(iter(reply)) as pieces:  # type: ignore[type-var]
+        with (
+            no_echo(),
+            Screen(out, "" if loaded else f"loading {chat.model} …") as screen,
+            closing(reply.__iter__()) as pieces,
+        ):
             for piece in pieces:
                 screen.write(piece)
     except KeyboardInterrupt:
@@ -143,18 +150,19 @@ def _print(out: Output, chat: ChatClient, prompt: str, *, loaded: bool) -> tuple
     return reply, False
 
 
-class _Screen:
+class Screen:
     """Where a reply is written: wrapped on a terminal, as it is elsewhere, nowhere with --json."""
 
-    def __init__(self, out: Output, waiting: str) -> None:
+    def __init__(self, out: Output, waiting: str = "") -> None:
         self._silent = out.as_json
         terminal = sys.stdout.isatty()
         self._wrap = Wrapper(shutil.get_terminal_size().columns) if terminal else None
         self._waiting = waiting if terminal and out.animated else ""
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Screen:
         if self._waiting:
             print(self._waiting, end="", file=sys.stderr, flush=True)
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._erase()

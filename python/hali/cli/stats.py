@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from contextlib import nullcontext
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ import typer
 from hali.cli import control
 from hali.cli.apps import new_app
 from hali.cli.output import Output, current, table
+from hali.cli.prompting import no_echo
 from hali.model.errors import ExitCode
 from hali.model.units import format_bytes, format_rate
 
@@ -35,7 +37,7 @@ def stats(
     live = sys.stdout.isatty() and out.animated and not once
     drawn = 0
     try:
-        with control.needed(out) as client:
+        with control.needed(out) as client, no_echo() if live else nullcontext():
             while True:
                 drawn = _show(out, client.call("stats"), over=drawn if live else None)
                 if not (live or watch):

@@ -195,7 +195,10 @@ class Methods:
             async for update in updates:
                 if isinstance(update, Lagged):
                     continue
-                await emit(msgspec.to_builtins(update))
+                try:
+                    await emit(msgspec.to_builtins(update))
+                except (ConnectionError, TimeoutError):
+                    return  # who asked has gone; the job goes on
                 if update.state == told:
                     await anyio.sleep(PROGRESS_S)
                 told = update.state

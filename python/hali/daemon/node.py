@@ -101,6 +101,8 @@ class Node:
         """The port of the last life if nobody took it meanwhile, else 0: any free one."""
         port = int(self.database.get_state(PORT_STATE) or 0)
         with socket.socket() as probe:
+            # As libtorrent binds: connections of the last life that the kernel is still closing do not matter.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("0.0.0.0", port))
             except OSError:

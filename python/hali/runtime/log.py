@@ -16,6 +16,8 @@ from typing import Any
 _FIELDS = "hali_fields"
 MAX_LOG_BYTES = 5_000_000  # with two old files: at most 15 MB of logs, a few days of an ordinary node
 OLD_LOGS = 2
+# Before `configure`, or in a command that never calls it, `logging` would print bare event names on standard error.
+logging.getLogger().addHandler(logging.NullHandler())
 
 
 class Logger:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ log = get_logger(__name__)
 
 PARALLEL_JOBS = 4  # each may use all cores for hashing and eight connections; more only make all of them late
 
+INTRODUCE_S = 2.0  # between two looks for new peers on the LAN; what is known there already costs no packet
+
 OpenSource = Callable[[Plan], Awaitable[RangeSource]]
 
 
@@ -59,10 +61,12 @@ class AcquisitionManager:
         # Never emptied: some hundred bytes a file, and a daemon fetches thousands at most.
         self._locks: dict[str, anyio.Lock] = {}
         self._room = anyio.Semaphore(PARALLEL_JOBS)
+        self._group: anyio.abc.TaskGroup | None = None
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         """Serve until cancelled; unfinished jobs stay on the board."""
-        async with anyio.create_task_group() as group:
+        async with anyio.create_task_group() as self._group:
+            group = self._group
             group.start_soon(self._follow_session)
             for job in self._board.unfinished():
                 group.start_soon(self._work, job)
@@ -190,13 +194,33 @@ class AcquisitionManager:
         )
         kind = "lan" if plan.on_lan else "torrent"
         try:
-            incoming = await fetch.run(self._reporter(job, plan.name, lambda: fetch.incoming, kind, lambda: fetch.came))
+            with self._introducing(fetch):
+                incoming = await fetch.run(
+                    self._reporter(job, plan.name, lambda: fetch.incoming, kind, lambda: fetch.came)
+                )
         except BaseException:
             if fetch.incoming is not None:
                 fetch.incoming.close()
             raise
         assert fetch.metainfo is not None
         return incoming, self._origin(plan, {kind: fetch.came}, fetch.metainfo)
+
+    @contextmanager
+    def _introducing(self, fetch: TorrentFetch) -> Iterator[None]:
+        """Nodes of the LAN that get the file, or come back, while the block runs are peers of the fetch."""
+        assert self._group is not None
+        scope = anyio.CancelScope()
+        self._group.start_soon(self._introduce, fetch, scope)
+        try:
+            yield
+        finally:
+            scope.cancel()
+
+    async def _introduce(self, fetch: TorrentFetch, scope: anyio.CancelScope) -> None:
+        with scope:
+            while True:
+                fetch.add_peers(await self._resolver.peers(fetch.infohashes))
+                await anyio.sleep(INTRODUCE_S)
 
     async def _fetch_http(self, job: Job, plan: Plan) -> tuple[IncomingFile, Origin]:
         ref = plan.ref

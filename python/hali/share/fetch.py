@@ -10,7 +10,8 @@ import msgspec
 
 from hali.config.files import write_atomically
 from hali.model.digests import PieceDigests
-from hali.model.errors import NoSpace, Refused, TransferFailed
+from hali.model.errors import NoSpace, ProtocolError, Refused, TransferFailed
+from hali.model.ids import InfoHashes
 from hali.model.units import PIECE, piece_span
 from hali.runtime.log import get_logger
 from hali.share.incoming import METAINFO, IncomingFile, check_name
@@ -18,7 +19,7 @@ from hali.transfer.events import FetchFailed, Finished, MetadataReceived, PeerBa
 from hali.transfer.http import RangeSource
 from hali.transfer.magnet import Magnet
 from hali.transfer.metainfo import Metainfo, parse
-from hali.transfer.session import TorrentSession
+from hali.transfer.session import Fetch, TorrentSession
 
 log = get_logger(__name__)
 
@@ -66,6 +67,17 @@ class TorrentFetch:
         self.metainfo: Metainfo | None = source if isinstance(source, Metainfo) else self._remembered()
         self.incoming: IncomingFile | None = None
         self.came = 0
+        self._fetch: Fetch | None = None
+
+    @property
+    def infohashes(self) -> InfoHashes:
+        """Of the torrent, as far as known."""
+        return self._source.infohashes
+
+    def add_peers(self, peers: Sequence[tuple[str, int]]) -> None:
+        """Talk to these too, from now on."""
+        if self._fetch is not None:
+            self._fetch.add_peers(peers)
 
     def _remembered(self) -> Metainfo | None:
         path = self._directory / METAINFO
@@ -79,8 +91,8 @@ class TorrentFetch:
         have = self._have()
         async with self._session.fetch(
             source, self._directory, peers=self._peers, have=have, trusted_peers=self._trusted
-        ) as fetch:
-            async for event in fetch.events():
+        ) as self._fetch:
+            async for event in self._fetch.events():
                 match event:
                     case MetadataReceived(metainfo=raw):
                         await self._learn(raw)
@@ -95,8 +107,7 @@ class TorrentFetch:
                     case FetchFailed(reason=reason, code=code):
                         raise _failure(reason, code)
                     case Finished(metainfo=complete):
-                        # The piece layers of a v2 torrent come with its pieces; seeding needs them.
-                        self.metainfo = parse(complete) if complete is not None else self.metainfo
+                        self._complete(complete)
                         break
         assert self.incoming is not None
         return self.incoming
@@ -106,6 +117,13 @@ class TorrentFetch:
             write_atomically(self._directory / METAINFO, raw)
             self.metainfo = parse(raw)
             await self._open(self.metainfo)
+
+    def _complete(self, raw: bytes | None) -> None:
+        """The piece layers of a v2 torrent come with its pieces; seeding somebody else's needs them, the file itself does not."""
+        try:
+            self.metainfo = parse(raw) if raw is not None else self.metainfo
+        except ProtocolError as exc:
+            log.warning("fetch.layers_missing", torrent=self._directory.name, error=str(exc))
 
     async def _open(self, metainfo: Metainfo) -> None:
         if not metainfo.is_single_file:

@@ -245,6 +245,7 @@ class IncomingFile:
 
     async def _finish_streamed(self) -> FileDigests:
         await self._catch_up()
+        self._log_end()
         return await self._thread(self.hasher.finish)
 
     async def hash_rest(self, on_progress: Callable[[int], None] | None = None) -> FileDigests:
@@ -253,14 +254,19 @@ class IncomingFile:
 
         def on_piece(index: int, digests: PieceDigests, midstate: bytes) -> None:
             nonlocal done
+            self.hashed += 1
             if index not in self.journal.pieces:
                 done += piece_span(index, self.length)[1]
-                self.hashed += 1
             self.journal.record_piece(index, digests, midstate)
             if on_progress is not None:
                 on_progress(done)
 
-        return await hash_file_async(self._fd, on_piece=on_piece, known=self.hasher)
+        digests = await hash_file_async(self._fd, on_piece=on_piece, known=self.hasher)
+        self._log_end()
+        return digests
+
+    def _log_end(self) -> None:
+        log.info("incoming.hashed", file=self.path.name, pieces=piece_count(self.length), hashed=self.hashed)
 
     def _pwrite(self, data: bytes | bytearray | memoryview, offset: int) -> None:
         view = memoryview(data)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -26,6 +26,7 @@ from hali.wire import gguf
 
 log = get_logger(__name__)
 
+T = TypeVar("T")
 ModelState = Literal["seeding", "hashing", "stored", "damaged", "missing"]
 HUB = "https://huggingface.co"  # the web seed is part of the torrent's generation rule: never a mirror
 
@@ -90,35 +91,44 @@ class Library:
         return [entry.record for entry in self._entries.values()]
 
     async def seed_all(self, seeds: Seeds) -> None:
-        """Seed every model in the new session `seeds`; files that changed since they were verified are verified first."""
+        """Seed every model in the new session `seeds`. Files that changed since they were verified come last: they are verified first."""
         self._seeds = seeds
-        for entry in self.entries():
-            try:
-                await self._seed_stored(entry)
-            except HaliError as exc:
-                log.warning("library.not_seeded", model=entry.record.meta.model_id, error=str(exc))
-                entry.error, entry.trusted = str(exc), False
-                entry.state = "damaged" if isinstance(exc, VerificationFailed) else "missing"
+        changed = [entry for entry in self.entries() if not await self._tried(self._seed_unchanged, entry)]
+        self._changed()
+        for entry in changed:
+            await self._tried(self.verify, entry)
         self._changed()
 
-    async def _seed_stored(self, entry: Entry) -> None:
-        record = entry.record
-        torrent = self._torrent_path(record.meta.infohash_v1)
-        if record.changed_on_disk() or not torrent.exists():
-            await self.verify(entry)
-            return
+    async def _tried(self, step: Callable[[Entry], Awaitable[T]], entry: Entry) -> T | Literal[True]:
+        """What `step` returns; what goes wrong with one model is that model's state and harms no other."""
+        try:
+            return await step(entry)
+        except (HaliError, OSError) as exc:
+            log.warning("library.not_seeded", model=entry.record.meta.model_id, error=str(exc))
+            entry.error, entry.trusted = str(exc), False
+            entry.state = "damaged" if isinstance(exc, VerificationFailed) else "missing"
+            return True
+
+    async def _seed_unchanged(self, entry: Entry) -> bool:
+        """False when the file must be verified first."""
+        torrent = self._torrent_path(entry.record.meta.infohash_v1)
+        if entry.record.changed_on_disk() or not torrent.exists():
+            return False
         await self._seed(entry, await anyio.Path(torrent).read_bytes())
+        return True
 
     async def _seed(self, entry: Entry, torrent: bytes) -> None:
         entry.trusted = True
         if self._seeds is None:
             return
         await self._seeds.seed(torrent, entry.record.directory)
-        for foreign in entry.record.meta.also_torrents:
-            path = anyio.Path(self._torrent_path(foreign))
-            if await path.exists():
-                await self._seeds.seed(await path.read_bytes(), entry.record.directory)
         entry.state, entry.progress, entry.error = "seeding", None, None
+        for foreign in entry.record.meta.also_torrents:
+            try:
+                path = anyio.Path(self._torrent_path(foreign))
+                await self._seeds.seed(await path.read_bytes(), entry.record.directory)
+            except (HaliError, OSError) as exc:  # ours is seeded; theirs is a courtesy
+                log.warning("library.foreign_not_seeded", torrent=foreign, error=str(exc))
 
     async def adopt(self, path: Path, digests: FileDigests, origin: Origin) -> Entry:
         """Take the finished and checked file at `path` into the store and seed it, reading nothing again."""
@@ -142,6 +152,7 @@ class Library:
             also_torrents=also,
         )
         write_atomically(self._torrent_path(meta.infohash_v1), torrent)
+        await self._make_way(meta)
         record = await anyio.to_thread.run_sync(partial(self.store.place, path, model_id, meta))
         entry = Entry(record, "stored")
         self._entries[meta.sha256] = entry
@@ -149,6 +160,15 @@ class Library:
         await self._seed(entry, torrent)
         self._changed()
         return entry
+
+    async def _make_way(self, meta: Metadata) -> None:
+        """A damaged model that comes again gives way to the whole one, also when that has another name."""
+        old = self._entries.get(meta.sha256)
+        if old is None:
+            return
+        await self._stop_seeding(old)
+        if old.record.meta.files != meta.files:
+            await anyio.to_thread.run_sync(partial(self.store.remove, old.record))
 
     def _keep_foreign(self, foreign: bytes | None, ours: InfoHashes) -> list[str]:
         if foreign is None:

@@ -128,6 +128,11 @@ class Resolver:
             sha256_prefix=name if is_hex(name, 64) else offer.sha256_prefix,
         )
 
+    async def peers(self, infohashes: InfoHashes) -> list[tuple[str, int]]:
+        """Nodes of the LAN that have this torrent now. What they send is checked by the torrent's own hashes."""
+        offers = await self._neighbours.ask(infohashes.best)
+        return [peer for offer in offers for peer in offer.peers]
+
     async def _plan_torrent(self, location: str) -> Plan:
         if "://" in location:
             raw = await self._fetch_metainfo(location)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Self
 
 import anyio
 import libtorrent as lt
@@ -28,48 +28,19 @@ from hali.transfer.events import (
     TorrentStatus,
 )
 from hali.transfer.flushing import Flusher
+from hali.transfer.host import Host
 from hali.transfer.magnet import Magnet, Peer
 from hali.transfer.metainfo import Metainfo, of_info, parse
-from hali.transfer.options import SessionOptions
 from hali.transfer.rescue import Evidence
+from hali.transfer.torrent_status import as_status
 
 log = get_logger(__name__)
 
-STALL_S = 3.0  # without a new byte after bad pieces before peers are tried one by one; the measured prototype used 3 s too
+STALL_S = (
+    3.0  # without a new byte after bad pieces before peers are tried one by one; the measured prototype used 3 s too
+)
 LAYERS_TIMEOUT_S = 2.0  # for the complete metainfo at the end; the fetch is finished without it
 PATIENCE_S = 60.0  # without a byte from anyone before the fetch gives up; peers come back within a minute or not at all
-
-Listener = Callable[[alerts.Alert], None]
-
-
-class Host(Protocol):
-    """What a fetch needs of the session."""
-
-    options: SessionOptions
-
-    async def add(self, wanted: lt.add_torrent_params, listener: Listener) -> lt.torrent_handle:
-        """Add a (paused) torrent whose alerts go to `listener`."""
-
-    async def drop(self, handle: lt.torrent_handle) -> None:
-        """Remove it; files stay."""
-
-    def enter(self, fetch: Fetch) -> None:
-        """`fetch.tick` is called regularly from now on."""
-
-    def leave(self, fetch: Fetch) -> None:
-        """No more."""
-
-    def hold(self, fetch: Fetch, on: bool) -> None:
-        """Keep connections of peers that have nothing to give each other, while `fetch` needs it."""
-
-    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run `work` in the session's task group."""
-
-    def blame(self, fetch: Fetch, barred: frozenset[str] | None) -> None:
-        """Tell who sends each block of this session, and bar these addresses from fetches; None: no more of both."""
-
-    def banned(self, host: str) -> None:
-        """A peer sent wrong data: for those who watch the session."""
 
 
 class Fetch:
@@ -91,6 +62,9 @@ class Fetch:
         self._done = set(have)
         self._patience_s = patience_s
         self._evidence = Evidence(trusted_peers)
+        self._counting = False
+        for name, _ in peers:
+            self._evidence.met(name)
         self._handle: lt.torrent_handle | None = None
         self._outbox: deque[FetchEvent] = deque()
         self._wake = anyio.Event()
@@ -143,6 +117,8 @@ class Fetch:
 
     async def _add(self) -> None:
         wanted = params.for_fetch(self._source, self._directory, self._host.options, have=self._done)
+        if len(self._peers) == 1:  # before the first snapshot tells who is there; see _order
+            wanted.flags |= lt.torrent_flags.sequential_download
         self._handle = await self._host.add(wanted, self._on_alert)
         self._flusher.start(self._handle.flush_cache)
         self._best, self._last_gain = -1, anyio.current_time()
@@ -237,7 +213,9 @@ class Fetch:
                 self._emit(Finished(metainfo))
 
     def _piece_finished(self, index: int) -> None:
-        if index not in self._done and self._flusher.finished(index):  # libtorrent also reports what it was told to have
+        if index not in self._done and self._flusher.finished(
+            index
+        ):  # libtorrent also reports what it was told to have
             self._evidence.passed(index, self._blocks(index))
 
     def _readable(self, index: int) -> None:
@@ -262,7 +240,8 @@ class Fetch:
     def _met(self, host: str, port: int) -> None:
         self._evidence.met(host)
         self._peers.setdefault((host, port))
-        if len(self._evidence.seen) == 2:  # while there is one, everybody knows who sent what
+        if len(self._evidence.seen) > 1 and not self._counting:  # of one alone everybody knows who sent what
+            self._counting = True
             self._host.blame(self, self._barred)
 
     def _hash_failed(self, index: int) -> None:
@@ -395,25 +374,3 @@ def is_endpoint(host: str, port: int) -> bool:
     except ValueError:
         return False
     return 0 < port < 65536
-
-
-_STATES = {"downloading_metadata": "metadata", "finished": "seeding", "checking_resume_data": "checking", "checking_files": "checking"}
-
-
-def as_status(infohashes: InfoHashes, name: str, snapshot: alerts.Snapshot | None) -> TorrentStatus:
-    """A snapshot in the words of the project."""
-    if snapshot is None:
-        return TorrentStatus(infohashes, name, "checking", 0.0, 0, 0, 0.0, 0.0, 0, 0)
-    state = "error" if snapshot.error else "paused" if snapshot.paused else _STATES.get(snapshot.state, snapshot.state)
-    return TorrentStatus(
-        infohashes=infohashes,
-        name=name,
-        state=state,
-        progress=snapshot.progress,
-        peers=snapshot.peers,
-        seeds=snapshot.seeds,
-        down_rate=float(snapshot.down_rate),
-        up_rate=float(snapshot.up_rate),
-        downloaded=snapshot.downloaded,
-        uploaded=snapshot.uploaded,
-    )

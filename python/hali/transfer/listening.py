@@ -14,14 +14,15 @@ PORT_TRIES = 5  # a free port may be taken between our look and libtorrent's bin
 def port_in_use(port: int) -> PortInUse:
     """The error, with what to do."""
     return PortInUse(
-        f"BitTorrent port {port} is in use by another program", hint="set torrent_port to another one, or to 0 for any free one"
+        f"BitTorrent port {port} is in use by another program",
+        hint="set torrent_port to another one, or to 0 for any free one",
     )
 
 
 def free_port(options: SessionOptions) -> int:
     """The configured port, or one that is free on every address; PortInUse, Failed for an address this machine has not."""
-    for _ in range(PORT_TRIES):
-        port = options.port
+    for attempt in range(PORT_TRIES):
+        port = options.port or (options.preferred_port if attempt == 0 else 0)
         try:
             for address in options.addresses:
                 port = _try_bind(address, port)

@@ -40,7 +40,9 @@ class TorrentLocation(msgspec.Struct, frozen=True):
     location: str
 
 
-def build(infohashes: InfoHashes, name: str | None = None, *, webseeds: Sequence[str] = (), peers: Sequence[Peer] = ()) -> str:
+def build(
+    infohashes: InfoHashes, name: str | None = None, *, webseeds: Sequence[str] = (), peers: Sequence[Peer] = ()
+) -> str:
     """The link, in the fixed order xt (v1), xt (v2), dn, ws, x.pe; `peers` help clients of one LAN only."""
     if infohashes.v1 is None and infohashes.v2 is None:
         raise UsageError("a magnet needs an infohash")
@@ -98,7 +100,9 @@ def _v1(text: str) -> str:
 def _v2(topic: str) -> str:
     digest = topic.lower().removeprefix(_BTMH)
     if not is_hex(digest, 64):
-        raise UsageError(f"magnet link with a broken v2 infohash {topic[:96]!r}", hint="urn:btmh:1220 and 64 hexadecimal digits")
+        raise UsageError(
+            f"magnet link with a broken v2 infohash {topic[:96]!r}", hint="urn:btmh:1220 and 64 hexadecimal digits"
+        )
     return digest
 
 
@@ -117,7 +121,11 @@ def _peer(text: str) -> Peer | None:
         address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
     except ValueError:
         return None
-    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536) or address.is_multicast or address.is_unspecified:
+    if (
+        not (port.isascii() and port.isdigit() and 0 < int(port) < 65536)
+        or address.is_multicast
+        or address.is_unspecified
+    ):
         return None
     return str(address), int(port)
 

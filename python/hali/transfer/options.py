@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 # Block alerts come 1,000 times a piece; they are switched on only while somebody has to be blamed for a bad piece.
 _CATEGORY = lt.alert_category
 ALERTS: int = (
-    _CATEGORY.error | _CATEGORY.status | _CATEGORY.storage | _CATEGORY.peer | _CATEGORY.connect | _CATEGORY.piece_progress
+    _CATEGORY.error
+    | _CATEGORY.status
+    | _CATEGORY.storage
+    | _CATEGORY.peer
+    | _CATEGORY.connect
+    | _CATEGORY.piece_progress
 )
 ALERTS_WITH_BLOCKS: int = ALERTS | _CATEGORY.block_progress
 
@@ -24,7 +29,8 @@ ALERTS_WITH_BLOCKS: int = ALERTS | _CATEGORY.block_progress
 class SessionOptions(msgspec.Struct, frozen=True):
     """The session's options. Rates are bytes per second over all torrents together, LAN included; 0 = unlimited."""
 
-    port: int = 0  # TCP; 0 = any free one
+    port: int = 0  # TCP; 0 = any free one …
+    preferred_port: int = 0  # … but this one if it is still free: the one of last time
     addresses: tuple[str, ...] = ("0.0.0.0", "::")
     lsd: bool = True
     pex: bool = True

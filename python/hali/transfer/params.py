@@ -66,7 +66,9 @@ def _of_magnet(magnet: Magnet) -> lt.add_torrent_params:
     return params
 
 
-def _finish(params: lt.add_torrent_params, directory: Path, options: SessionOptions, flags: int) -> lt.add_torrent_params:
+def _finish(
+    params: lt.add_torrent_params, directory: Path, options: SessionOptions, flags: int
+) -> lt.add_torrent_params:
     flags |= _COMMON
     if not options.pex:
         flags |= _FLAGS.disable_pex

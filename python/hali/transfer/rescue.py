@@ -13,6 +13,8 @@ from collections.abc import Iterable
 
 import msgspec
 
+PATIENT_TRIALS = 3  # with nobody new to try: known good peers may have been away, but not three times in a row
+
 
 class Trial(msgspec.Struct, frozen=True):
     """Talk to `allowed` only; `candidate` is the one of them nothing is known of (None: only trusted and proven ones are left)."""
@@ -35,6 +37,7 @@ class Evidence:
         self._tried: set[str] = set()
         self._senders: dict[int, Counter[str]] = {}
         self._suspicion: Counter[str] = Counter()
+        self._fruitless = 0
 
     @property
     def honest(self) -> frozenset[str]:
@@ -42,7 +45,7 @@ class Evidence:
         return self.trusted | (self.proven - self.guilty)
 
     def met(self, host: str) -> None:
-        """A connection to `host` exists or existed."""
+        """`host` is connected, or was, or somebody named it."""
         self.seen.setdefault(host)
 
     def sent(self, piece: int, host: str, blocks: int) -> None:
@@ -51,6 +54,7 @@ class Evidence:
 
     def passed(self, piece: int, blocks: int) -> None:
         """The piece, of `blocks` blocks, was right."""
+        self._fruitless = 0
         if (host := self._only_sender(piece, blocks)) is not None:
             self.proven.add(host)
         self._senders.pop(piece, None)
@@ -78,9 +82,11 @@ class Evidence:
         good = self.honest & set(self.seen)
         untried = [h for h in self.seen if h not in self._tried | self.guilty | good]
         candidate = min(untried, key=lambda h: self._suspicion[h], default=None)
-        if candidate is None and not good:
-            return None
         if candidate is not None:
             self._tried.add(candidate)
+        else:
+            self._fruitless += 1
+            if not good or self._fruitless > PATIENT_TRIALS:
+                return None
         allowed = good | {candidate} if candidate else good
         return Trial(allowed, frozenset(self.seen) - allowed, candidate)

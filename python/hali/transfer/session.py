@@ -35,12 +35,15 @@ from hali.transfer.events import (
     TorrentStatus,
     Totals,
 )
-from hali.transfer.fetching import PATIENCE_S, Fetch, Listener, as_status
+from hali.transfer.fetching import PATIENCE_S, Fetch
+from hali.transfer.host import Listener, RunningFetch
 from hali.transfer.listening import PORT_TRIES, free_port, port_in_use
 from hali.transfer.magnet import Magnet, Peer
 from hali.transfer.metainfo import Metainfo, parse
 from hali.transfer.options import ALERTS, ALERTS_WITH_BLOCKS, SessionOptions, rates, settings
+from hali.transfer.pump import AlertPump
 from hali.transfer.seeding import Seed, check_file
+from hali.transfer.torrent_status import as_status
 
 __all__ = [
     "Fetch",
@@ -77,17 +80,17 @@ class TorrentSession:
         self.options = options
         self.events: Bus[SessionEvent] = Bus(capacity=256)  # adds and removes of a large library at start-up
         self._lt: lt.session | None = None
-        self._pump: alerts.AlertPump | None = None
+        self._pump: AlertPump | None = None
         self._group: anyio.abc.TaskGroup | None = None
         self._port = 0
         self._listeners: dict[lt.torrent_handle, Listener] = {}
         self._adding = 0
         self._unclaimed: list[tuple[lt.torrent_handle, alerts.Alert]] = []
         self._seeds: list[Seed] = []
-        self._fetches: set[Fetch] = set()
+        self._fetches: set[RunningFetch] = set()
         self._fetching = anyio.Event()
-        self._holding: set[Fetch] = set()
-        self._barred: dict[Fetch, frozenset[str]] = {}
+        self._holding: set[RunningFetch] = set()
+        self._barred: dict[RunningFetch, frozenset[str]] = {}
         self._inbox: list[alerts.Handled] = []
         self._wake = anyio.Event()
         self._listening: list[alerts.Listening | alerts.ListenFailed] = []
@@ -126,7 +129,7 @@ class TorrentSession:
         self._listening.clear()
         session: lt.session = await anyio.to_thread.run_sync(partial(lt.session, settings(self.options, port)))
         self._lt = session
-        self._pump = alerts.AlertPump(session, self._take_in)
+        self._pump = AlertPump(session, self._take_in)
         while not self._listening:
             await self._receive()
         return all(isinstance(outcome, alerts.Listening) for outcome in self._listening)
@@ -194,7 +197,9 @@ class TorrentSession:
         self._seeds.append(seed)
         try:
             with anyio.fail_after(CALL_S):
-                seed.handle = await self.add(params.for_seed(seed.metainfo, seed.directory, self.options), seed.on_alert)
+                seed.handle = await self.add(
+                    params.for_seed(seed.metainfo, seed.directory, self.options), seed.on_alert
+                )
                 seed.handle.resume()
                 await seed.ready.wait()
         except TimeoutError:
@@ -221,7 +226,9 @@ class TorrentSession:
         """
         self._refuse_twice(source.infohashes)
         hints = [*peers, *(source.peers if isinstance(source, Magnet) else ())]
-        return Fetch(self, source, directory, peers=hints, have=have, trusted_peers=trusted_peers, patience_s=patience_s)
+        return Fetch(
+            self, source, directory, peers=hints, have=have, trusted_peers=trusted_peers, patience_s=patience_s
+        )
 
     async def remove(self, infohashes: InfoHashes) -> None:
         """Stop seeding; files stay. One of the two hashes is enough; nothing happens when the torrent is unknown."""
@@ -290,20 +297,20 @@ class TorrentSession:
                 await self._answer(alerts.Removed)
         self._removed.discard(hashes.best)
 
-    def enter(self, fetch: Fetch) -> None:
+    def enter(self, fetch: RunningFetch) -> None:
         """Tick `fetch` from now on."""
         self._fetches.add(fetch)
         self._fetching.set()
         self.events.publish(TorrentAdded(fetch.infohashes, fetch.name, seeding=False))
 
-    def leave(self, fetch: Fetch) -> None:
+    def leave(self, fetch: RunningFetch) -> None:
         """`fetch` is over."""
         self._fetches.discard(fetch)
         if not self._fetches:
             self._fetching = anyio.Event()
         self.events.publish(TorrentRemoved(fetch.infohashes, fetch.name))
 
-    def hold(self, fetch: Fetch, on: bool) -> None:
+    def hold(self, fetch: RunningFetch, on: bool) -> None:
         """Do not close connections between two that only upload while any fetch waits for its owner to look at metadata."""
         before = bool(self._holding)
         if on:
@@ -318,7 +325,7 @@ class TorrentSession:
         if self._group is not None:
             self._group.start_soon(work)
 
-    def blame(self, fetch: Fetch, barred: frozenset[str] | None) -> None:
+    def blame(self, fetch: RunningFetch, barred: frozenset[str] | None) -> None:
         """Record who sends each block while any fetch has several peers; bar addresses from fetches (seeds serve anyone)."""
         if barred is None and self._barred.pop(fetch, None) is None:
             return

@@ -78,7 +78,18 @@ def test_a_name_no_file_may_have_is_dropped(name: str) -> None:
 
 
 def test_peers_that_are_no_addresses_are_dropped() -> None:
-    hints = ["localhost:1", "1.2.3.4", "1.2.3.4:0", "1.2.3.4:65536", "1.2.3.4:x", "224.0.0.1:5", "0.0.0.0:5", "1.2.3.4:22", "[::1]:7", ":9"]
+    hints = [
+        "localhost:1",
+        "1.2.3.4",
+        "1.2.3.4:0",
+        "1.2.3.4:65536",
+        "1.2.3.4:x",
+        "224.0.0.1:5",
+        "0.0.0.0:5",
+        "1.2.3.4:22",
+        "[::1]:7",
+        ":9",
+    ]
     uri = f"magnet:?xt=urn:btih:{V1}" + "".join(f"&x.pe={hint}" for hint in hints)
 
     assert parse(uri).peers == (("1.2.3.4", 22), ("::1", 7))

@@ -106,7 +106,11 @@ def test_parse_gives_back_what_was_built() -> None:
     parsed = parse(build(digests, "models é.gguf"))
 
     assert (parsed.name, parsed.length, parsed.piece_length, parsed.pieces) == ("models é.gguf", 3 * PIECE, PIECE, 3)
-    assert (parsed.sha1_pieces, parsed.v2_root, parsed.v2_layer) == (digests.sha1_pieces, digests.v2_root, digests.v2_layer)
+    assert (parsed.sha1_pieces, parsed.v2_root, parsed.v2_layer) == (
+        digests.sha1_pieces,
+        digests.v2_root,
+        digests.v2_layer,
+    )
     assert parsed.is_single_file
     assert parsed.created_by == GENERATION
 
@@ -223,6 +227,10 @@ def test_a_torrent_beyond_the_size_limit_is_refused_unread() -> None:
 
 def test_too_many_pieces_are_refused() -> None:
     pieces = metainfo.MAX_PIECES + 1
-    info = b"d6:lengthi%de4:name1:a12:piece lengthi16384e6:pieces%d:" % (pieces * 16384, pieces * 20) + bytes(20 * pieces) + b"e"
+    info = (
+        b"d6:lengthi%de4:name1:a12:piece lengthi16384e6:pieces%d:" % (pieces * 16384, pieces * 20)
+        + bytes(20 * pieces)
+        + b"e"
+    )
     with pytest.raises(ProtocolError, match="pieces"):
         parse(metainfo.of_info(info))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hali.transfer.rescue import Evidence
+from hali.transfer.rescue import PATIENT_TRIALS, Evidence
 
 
 def met(*hosts: str, trusted: tuple[str, ...] = ()) -> Evidence:
@@ -83,7 +83,7 @@ def test_the_least_suspect_is_tried_first_and_each_only_once() -> None:
     assert evidence.next_trial() is None
 
 
-def test_with_trusted_peers_there_is_always_somebody_left() -> None:
+def test_a_trusted_peer_is_tried_alone_when_nobody_else_is_left() -> None:
     evidence = met("friend", "a", trusted=("friend",))
     evidence.next_trial()
 
@@ -92,3 +92,12 @@ def test_with_trusted_peers_there_is_always_somebody_left() -> None:
     assert trial is not None
     assert trial.candidate is None
     assert trial.allowed == {"friend"}
+
+
+def test_known_good_peers_that_bring_nothing_are_not_waited_for_forever() -> None:
+    evidence = met("friend", trusted=("friend",))
+    assert all(evidence.next_trial() for _ in range(PATIENT_TRIALS))
+    evidence.passed(0, 4)  # it was only slow
+    assert all(evidence.next_trial() for _ in range(PATIENT_TRIALS))
+
+    assert evidence.next_trial() is None

@@ -88,10 +88,14 @@ def test_every_setting_is_one_that_libtorrent_knows() -> None:
 
 
 def test_options_become_settings() -> None:
-    quiet = options.settings(SessionOptions(lsd=False, upload_rate=5, download_rate=-1, connections=7, user_agent="x/1"), 1)
+    quiet = options.settings(
+        SessionOptions(lsd=False, upload_rate=5, download_rate=-1, connections=7, user_agent="x/1"), 1
+    )
     loud = options.settings(SessionOptions(dht=True, upnp=True, utp=True), 1)
 
-    assert (quiet["enable_lsd"], quiet["enable_dht"], quiet["enable_upnp"], quiet["enable_outgoing_utp"]) == (False,) * 4
+    assert (quiet["enable_lsd"], quiet["enable_dht"], quiet["enable_upnp"], quiet["enable_outgoing_utp"]) == (
+        False,
+    ) * 4
     assert (quiet["upload_rate_limit"], quiet["download_rate_limit"], quiet["connections_limit"]) == (5, 0, 7)
     assert quiet["user_agent"] == "x/1" and quiet["ssrf_mitigation"]
     assert (loud["enable_lsd"], loud["enable_dht"], loud["enable_natpmp"], loud["enable_incoming_utp"]) == (True,) * 4

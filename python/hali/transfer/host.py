@@ -1,0 +1,66 @@
+"""What a fetch needs of the session it runs in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+import libtorrent as lt
+
+from hali.model.ids import InfoHashes
+from hali.transfer import alerts
+from hali.transfer.events import TorrentStatus
+from hali.transfer.options import SessionOptions
+
+Listener = Callable[[alerts.Alert], None]
+
+
+class RunningFetch(Protocol):
+    """What the session needs of a fetch."""
+
+    @property
+    def infohashes(self) -> InfoHashes:
+        """Of its torrent."""
+
+    @property
+    def name(self) -> str:
+        """Of its torrent."""
+
+    def tick(self, now: float) -> None:
+        """Called about twice a second."""
+
+    def abandon(self) -> None:
+        """The session ends."""
+
+    def status(self) -> TorrentStatus:
+        """The latest numbers."""
+
+
+class Host(Protocol):
+    """What a fetch needs of the session."""
+
+    options: SessionOptions
+
+    async def add(self, wanted: lt.add_torrent_params, listener: Listener) -> lt.torrent_handle:
+        """Add a (paused) torrent whose alerts go to `listener`."""
+
+    async def drop(self, handle: lt.torrent_handle) -> None:
+        """Remove it; files stay."""
+
+    def enter(self, fetch: RunningFetch) -> None:
+        """`fetch.tick` is called regularly from now on."""
+
+    def leave(self, fetch: RunningFetch) -> None:
+        """No more."""
+
+    def hold(self, fetch: RunningFetch, on: bool) -> None:
+        """Keep connections of peers that have nothing to give each other, while `fetch` needs it."""
+
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run `work` in the session's task group."""
+
+    def blame(self, fetch: RunningFetch, barred: frozenset[str] | None) -> None:
+        """Tell who sends each block of this session, and bar these addresses from fetches; None: no more of both."""
+
+    def banned(self, host: str) -> None:
+        """A peer sent wrong data: for those who watch the session."""

@@ -1,0 +1,233 @@
+"""Show 5 with real daemons: after `kill -9` the work goes on by itself; nothing finished is fetched or hashed again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hali.hashing import hash_file
+from hali.model.units import PIECE, piece_count
+from hali.share.incoming import JOURNAL
+from hali.store import journal
+from hali.transfer import magnet, metainfo
+from tests.fakes import plain_client
+from tests.fakes.hf_server import FakeHub
+from tests.fakes.torrents import torrent_of
+from tests.nodes import MIB, TestNode, flip, node, random_file, sha256_of, until
+
+NAME = "Long-7B-Q4_0.gguf"
+PIECES = 7
+IN_FLIGHT = 3  # pieces begun at a time: what a kill may cost at most
+RATE = 40_000_000  # bytes a second: slow enough to be killed in the middle
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return random_file(tmp_path_factory.mktemp("files") / NAME, 16 * PIECES - 3.3)
+
+
+def begin(each: TestNode, what: str) -> None:
+    """`hali pull` that nobody waits for: the job is the daemon's."""
+    each.start()
+    with each.client() as client:
+        for kind, event in client.stream("pull", what=what):
+            if kind == "event" and event["state"] == "downloading":
+                return
+
+
+def pieces_at_kill(each: TestNode, goal: int, kind: bytes = journal._PIECE) -> set[int]:
+    """Kill the daemon when `goal` pieces are on record; the pieces that are."""
+    pid = each.pid()
+    until(lambda: len(each.on_record(kind)) >= goal, f"{goal} pieces are on record")
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: not each.processes(), "it is dead")
+    known = each.on_record(kind)
+    assert each.incoming().joinpath(JOURNAL).exists(), "too late to be in the middle"
+    return known
+
+
+def goes_on(each: TestNode) -> dict[str, Any]:
+    """Wait until the daemon, which nobody asks for anything, has ended its work; its only model."""
+    each.idle()
+    (found,) = each.call("models")["models"]
+    return dict(found)
+
+
+def assert_whole(found: dict[str, Any], file: Path) -> None:
+    assert (found["state"], found["sha256"]) == ("seeding", sha256_of(file))
+    assert sha256_of(Path(found["path"])) == sha256_of(file)
+
+
+@pytest.mark.parametrize("streaming", ["on", "off"])
+def test_a_torrent_pull_killed_again_and_again_fetches_and_hashes_no_finished_piece_twice(
+    streaming: str, file: Path, tmp_path: Path
+) -> None:
+    torrent = metainfo.parse(metainfo.build(hash_file(file), NAME))
+    goals = sorted(random.Random(f"points {streaming}").sample(range(1, PIECES), 2))
+    kind = journal._PIECE if streaming == "on" else journal._TORRENT
+    with (
+        node(tmp_path / "b", streaming_hash=streaming) as b,
+        plain_client.seeder(torrent.raw, file.parent, rate=RATE) as theirs,
+    ):
+        peers = [("127.0.0.1", int(theirs.peer.rpartition(":")[2]))]
+        begin(b, magnet.build(torrent.infohashes, NAME, peers=peers))
+        blocks = 0
+        for goal in goals:
+            known = pieces_at_kill(b, goal, kind)
+            until(theirs.is_alone, "the seeder has seen the end")
+            blocks += len(theirs.served())
+            b.start()
+            assert b.status()["jobs"], "the job goes on by itself"
+            until(lambda before=known: b.on_record(kind) >= before, "the journal has what it had")
+        if streaming == "off":
+            theirs.limit(0)
+        found = goes_on(b)
+        served = theirs.served()
+        assert not {piece for piece, _ in served} & known, f"of the finished pieces {known} nothing is fetched again"
+        assert blocks + len(served) <= (PIECES + IN_FLIGHT * len(goals)) * PIECE // (16 * 1024)
+        assert_whole(found, file)
+        assert found["sources"] == {"torrent": file.stat().st_size - sum(PIECE if i < PIECES - 1 else file.stat().st_size % PIECE for i in known)}
+        hashed = b.events("incoming.hashed")[-1]["hashed"]
+        opened = b.events("incoming.opened")
+        assert len(opened) == len(goals) + 1
+        if streaming == "on":
+            assert [event["known"] for event in opened][-1] == len(known)
+            assert hashed == PIECES - len(known)
+        else:
+            assert hashed == PIECES  # all at once at the end, as asked for
+
+
+def test_a_pull_from_another_hali_node_goes_on_after_the_kill_of_the_one_and_of_the_other(file: Path, tmp_path: Path) -> None:
+    with node(tmp_path / "a", max_upload_mbps=str(RATE * 8 // 1_000_000)) as a, node(tmp_path / "b") as b:
+        added = a.ok("add", str(file))
+        begin(b, "long")
+        known = pieces_at_kill(b, 2)
+        b.start()
+        until(lambda: len(b.on_record()) > len(known), "the pull goes on by itself")
+        a.kill()  # the seeder dies too; it comes back at its old port
+        a.start()
+        found = goes_on(b)
+        assert_whole(found, file)
+        assert found["magnet"] == added["magnet"]
+        assert sum(found["sources"].values()) <= file.stat().st_size - len(known - {PIECES - 1}) * PIECE
+
+
+def test_a_foreign_torrent_goes_on_with_its_own_small_pieces(file: Path, tmp_path: Path) -> None:
+    raw = torrent_of(file, 256 * 1024, plain_client.lt.create_torrent.v1_only)
+    torrent = metainfo.parse(raw)
+    with node(tmp_path / "b") as b, plain_client.seeder(raw, file.parent, rate=RATE) as theirs:
+        peers = [("127.0.0.1", int(theirs.peer.rpartition(":")[2]))]
+        begin(b, magnet.build(torrent.infohashes, NAME, peers=peers))
+        until(b.on_record, "a whole piece of 16 MiB came together")
+        known = pieces_at_kill(b, 3 * 64 + 10, journal._TORRENT)
+        until(theirs.is_alone, "the seeder has seen the end")
+        theirs.served()
+        b.start()
+        assert_whole(goes_on(b), file)
+        assert not {piece for piece, _ in theirs.served()} & known
+
+
+@pytest.mark.parametrize("end", ["kill", "stop"])
+def test_a_pull_from_the_hub_asks_for_no_finished_piece_again(end: str, file: Path, tmp_path: Path) -> None:
+    with FakeHub() as hub, node(tmp_path / "b", hf_endpoint=hub.url, hf_connections="2") as b:
+        hub.add("owner/Long-7B-GGUF", {NAME: file})
+        hub.faults.rate = RATE // 2
+        begin(b, "owner/Long-7B-GGUF")
+        if end == "kill":
+            known = pieces_at_kill(b, 2)
+        else:
+            until(lambda: len(b.on_record()) >= 2, "two pieces are on record")
+            b.stop()
+            known = b.on_record()
+        asked = len(hub.ranges())
+        b.start()
+        found = goes_on(b)
+        spans = [tuple(map(int, text.removeprefix("bytes=").split("-"))) for text in hub.ranges()[asked:]]
+        again = {piece for first, last in spans for piece in range(first // PIECE, last // PIECE + 1)}
+        assert again == set(range(PIECES)) - known
+        assert hub.bytes_sent <= file.stat().st_size + 2 * PIECE + len(hub.requests)  # two connections were cut in a piece each
+        assert_whole(found, file)
+        assert (found["hf_repo"], found["hf_revision"]) == ("owner/Long-7B-GGUF", hub.repos["owner/Long-7B-GGUF"].sha)
+        assert b.events("incoming.hashed")[-1]["hashed"] == PIECES - len(known)
+        requests = len(hub.requests)
+        for what in (f"owner/Long-7B-GGUF/{NAME}", "owner/Long-7B-GGUF:Q4_0"):
+            assert b.ok("pull", what)["from_store"] is True
+        assert len(hub.requests) == requests
+
+
+def test_bytes_that_changed_in_an_unfinished_file_never_reach_the_store(file: Path, tmp_path: Path) -> None:
+    """A journal is believed after kill -9; the SHA-256 of the whole is checked all the same before the file counts."""
+    with FakeHub() as hub, node(tmp_path / "b", hf_endpoint=hub.url, hf_connections="2", streaming_hash="off") as b:
+        hub.add("owner/Long-7B-GGUF", {NAME: file})
+        hub.faults.rate = RATE // 2
+        begin(b, "owner/Long-7B-GGUF")
+        known = pieces_at_kill(b, 2, journal._TORRENT)
+        flip(b.incoming() / NAME, min(known) * PIECE + 100)
+        hub.faults.rate = None
+        b.start()
+        b.idle()
+        assert b.call("models")["models"] == []
+        assert "SHA-256" in b.events("job.failed")[-1]["error"]
+        assert not list((b.paths.models() / ".incoming").iterdir())
+        assert_whole(b.ok("pull", "owner/Long-7B-GGUF"), file)
+
+
+def test_an_import_killed_while_hashing_goes_on_with_the_next_piece(tmp_path: Path) -> None:
+    source = tmp_path / "Huge-70B-Q8_0.gguf"
+    pieces = 80
+    with source.open("wb") as out:  # mostly holes: it costs hashing, not the disk
+        for index in range(pieces):
+            out.seek(index * PIECE)
+            out.write(index.to_bytes(4, "big"))
+        out.truncate((pieces - 1) * PIECE + 5 * MIB)
+    before = source.stat()
+    with node(tmp_path / "a") as a:
+        a.start()
+        adding = a.start_hali("add", str(source), "--json")
+        known = pieces_at_kill(a, 1)
+        out_text, _ = adding.communicate(timeout=60)
+        assert adding.returncode == 4, "the daemon went away"
+        assert "daemon" in json.loads(out_text.splitlines()[-1])["error"]["message"]
+        assert 0 < len(known) < pieces
+        a.start()
+        found = goes_on(a)
+        assert_whole(found, source)
+        assert [(e["known"], e["prefix"]) for e in a.events("incoming.opened")] == [(0, 0), (len(known), len(known))]
+        assert [e["hashed"] for e in a.events("incoming.hashed")] == [pieces - len(known)]
+        after = source.stat()
+        assert (after.st_size, after.st_mtime_ns, after.st_ino) == (before.st_size, before.st_mtime_ns, before.st_ino)
+        assert piece_count(after.st_size) == pieces
+        assert a.ok("add", str(source))["from_store"] is True
+
+
+def test_a_source_that_changed_between_kill_and_restart_is_hashed_anew(tmp_path: Path) -> None:
+    source = tmp_path / "Huge-70B-Q8_0.gguf"
+    with source.open("wb") as out:
+        out.truncate(80 * PIECE)
+    with node(tmp_path / "a") as a:
+        a.start()
+        adding = a.start_hali("add", str(source), "--json")
+        pieces_at_kill(a, 1)
+        adding.communicate(timeout=60)
+        with source.open("r+b") as out:
+            out.write(b"changed")
+        a.start()
+        assert_whole(goes_on(a), source)
+        assert hashlib.sha256(b"").hexdigest() not in a.log()
+
+
+def test_without_streaming_a_pull_passes_through_hashing(file: Path, tmp_path: Path) -> None:
+    with FakeHub() as hub, node(tmp_path / "b", hf_endpoint=hub.url, streaming_hash="off") as b:
+        hub.add("owner/Long-7B-GGUF", {NAME: file})
+        lines = [json.loads(line) for line in b.hali("pull", "owner/Long-7B-GGUF", "--json").stdout.splitlines()]
+        assert_whole(lines[-1], file)
+        states = list(dict.fromkeys(line["state"] for line in lines[:-1]))
+        assert states[-3:] == ["downloading", "hashing", "seeding"]
+        assert [e["hashed"] for e in b.events("incoming.hashed")] == [PIECES]
