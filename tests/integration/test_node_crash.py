@@ -199,8 +199,11 @@ def test_an_import_killed_while_hashing_goes_on_with_the_next_piece(tmp_path: Pa
         a.start()
         found = goes_on(a)
         assert_whole(found, source)
-        assert [(e["known"], e["prefix"]) for e in a.events("incoming.opened")] == [(0, 0), (len(known), len(known))]
-        assert [e["hashed"] for e in a.events("incoming.hashed")] == [pieces - len(known)]
+        _, opened = a.events("incoming.opened")
+        assert opened["known"] == len(known)
+        # The file's one SHA-256 runs behind the pieces' hashes: the few pieces between are read again for it alone.
+        assert [e["hashed"] for e in a.events("incoming.hashed")] == [pieces - opened["prefix"]]
+        assert len(known) - opened["prefix"] <= 2 * (os.cpu_count() or 1)
         after = source.stat()
         assert (after.st_size, after.st_mtime_ns, after.st_ino) == (before.st_size, before.st_mtime_ns, before.st_ino)
         assert piece_count(after.st_size) == pieces
@@ -229,5 +232,5 @@ def test_without_streaming_a_pull_passes_through_hashing(file: Path, tmp_path: P
         lines = [json.loads(line) for line in b.hali("pull", "owner/Long-7B-GGUF", "--json").stdout.splitlines()]
         assert_whole(lines[-1], file)
         states = list(dict.fromkeys(line["state"] for line in lines[:-1]))
-        assert states[-3:] == ["downloading", "hashing", "seeding"]
+        assert [state for state in states if state in ("downloading", "hashing")] == ["downloading", "hashing"]
         assert [e["hashed"] for e in b.events("incoming.hashed")] == [PIECES]

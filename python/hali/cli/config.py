@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 from typing import Annotated, Any
 
@@ -68,16 +69,22 @@ def set_key(
 
 @app.command()
 def unset(ctx: typer.Context, key: Key) -> None:
-    """Go back to the default of one key."""
+    """Take one key out of the file, which goes back to its default. Applied by `hali daemon restart`.
+
+    With --json: `key`, `path`.
+    """
     paths = from_environment()
     paths.create()
     config.store(paths.config, key, None)
     _changed(ctx, key)
 
 
-def _changed(ctx: typer.Context, key: str) -> None:
-    path = from_environment().config
-    current(ctx).result({"key": key, "path": str(path)}, f"Updated {key} in {path}. `hali daemon restart` applies it.")
+def _changed(ctx: typer.Context, name: str) -> None:
+    out, path, key = current(ctx), from_environment().config, config.find_key(name)
+    out.result({"key": name, "path": str(path)}, f"Updated {name} in {path}. `hali daemon restart` applies it.")
+    winner = next((v for v in (key.env, key.also_env) if v and os.environ.get(v)), None)
+    if winner:
+        out.note(f"The environment variable {winner} is set, and wins over the file.")
 
 
 @app.command()
@@ -87,7 +94,7 @@ def edit(ctx: typer.Context) -> None:
     paths.create()
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
     try:
-        subprocess.run([*editor.split(), str(paths.config)], check=True)
+        subprocess.run([*shlex.split(editor), str(paths.config)], check=True)
     except (OSError, subprocess.CalledProcessError) as exc:
         raise Failed(f"the editor {editor!r} failed: {exc}", hint="set EDITOR") from None
     config.load(paths.config)

@@ -56,7 +56,7 @@ class Param(NamedTuple):
     @property
     def text(self) -> str:
         """What it does, and its default."""
-        return f"{self.help} Default: {self.default}." if self.default is not None else self.help
+        return f"{self.help} Default: `{self.default}`." if self.default is not None else self.help
 
 
 def overview(commands: Mapping[str, str]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from hali.cli.apps import Found, find
-from hali.cli.help import ABOUT, EVERYWHERE, EXIT_CODES, Param, usage
+from hali.cli.help import ABOUT, EVERYWHERE, EXIT_CODES, usage
 from hali.cli.main import COMMANDS
 from hali.config.schema import KEYS, Key
 
@@ -71,17 +71,14 @@ def _command(found: Found, level: int = 2) -> Iterator[str]:
     yield f"```\n{usage(found.path, params)}\n```"
     yield found.about
     if params:
-        yield _table("argument or option", "what it does", {f"`{p.label}`": _explained(p) for p in params})
-
-
-def _explained(param: Param) -> str:
-    return param.text if param.required or param.names else f"{param.text} May be left out."
+        yield _table("argument or option", "what it does", {f"`{p.label}`": p.text for p in params})
 
 
 # ---- docs/config.md
 
-CONFIG_INTRO = """A setting comes from its default, `config.toml` in the data directory, the environment, or a flag of the daemon; the later one
-wins. `hali config show` lists every key with its value and where it came from, `hali config set KEY VALUE` writes the file, and
+CONFIG_INTRO = """\
+A setting comes from its default, `config.toml` in the data directory, the environment, or a flag of the daemon; the later one wins.
+`hali config show` lists every key with its value and where it came from, `hali config set KEY VALUE` writes the file, and
 `hali daemon restart` applies it. A key with a dot is a table in the file:
 
 ```toml

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -95,19 +94,8 @@ class Node:
         return Published(self._torrent_session, self.torrents)
 
     def _torrent_session(self) -> TorrentSession:
-        return TorrentSession(torrent_options(self.settings, self._remembered_port()))
-
-    def _remembered_port(self) -> int:
-        """The port of the last life if nobody took it meanwhile, else 0: any free one."""
-        port = int(self.database.get_state(PORT_STATE) or 0)
-        with socket.socket() as probe:
-            # As libtorrent binds: connections of the last life that the kernel is still closing do not matter.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("0.0.0.0", port))
-            except OSError:
-                return 0
-        return port
+        remembered = int(self.database.get_state(PORT_STATE) or 0)
+        return TorrentSession(torrent_options(self.settings, remembered))
 
     async def remember_port(self) -> None:
         """Keep the torrent port for the next life."""
@@ -231,7 +219,8 @@ def engine_options(settings: Settings) -> EngineOptions:
 def torrent_options(settings: Settings, remembered_port: int) -> SessionOptions:
     """The session's own options from the keys `torrent_*`, `torrent.*` and the caps."""
     return SessionOptions(
-        port=settings.torrent_port or remembered_port,
+        port=settings.torrent_port,
+        preferred_port=remembered_port,
         lsd=settings.torrent.lsd,
         dht=settings.torrent.dht,
         upnp=settings.torrent.upnp,

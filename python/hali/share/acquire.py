@@ -36,7 +36,8 @@ log = get_logger(__name__)
 
 PARALLEL_JOBS = 4  # each may use all cores for hashing and eight connections; more only make all of them late
 
-INTRODUCE_S = 2.0  # between two looks for new peers on the LAN; what is known there already costs no packet
+INTRODUCE_S = 2.0  # between two looks for new peers on the LAN; what is known there already costs no packet,
+MAX_INTRODUCE_S = 30.0  # and while nobody is known the questions become rare; below the patience of a fetch
 
 OpenSource = Callable[[Plan], Awaitable[RangeSource]]
 
@@ -217,10 +218,13 @@ class AcquisitionManager:
             scope.cancel()
 
     async def _introduce(self, fetch: TorrentFetch, scope: anyio.CancelScope) -> None:
+        pause = INTRODUCE_S
         with scope:
             while True:
-                fetch.add_peers(await self._resolver.peers(fetch.infohashes))
-                await anyio.sleep(INTRODUCE_S)
+                peers = await self._resolver.peers(fetch.infohashes)
+                fetch.add_peers(peers)
+                pause = INTRODUCE_S if peers else min(2 * pause, MAX_INTRODUCE_S)
+                await anyio.sleep(pause)
 
     async def _fetch_http(self, job: Job, plan: Plan) -> tuple[IncomingFile, Origin]:
         ref = plan.ref
