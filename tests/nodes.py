@@ -21,6 +21,7 @@ import psutil
 from hali.config.paths import Paths
 from hali.daemon.address import is_locked
 from hali.daemon.client import DaemonClient
+from hali.model.errors import HaliError
 from hali.share.incoming import JOURNAL
 from hali.store import journal
 
@@ -45,6 +46,7 @@ class TestNode:
             "HALI_TORRENT_LSD": "off",
         }
         self.set(**settings)
+        self._daemon: subprocess.Popen[bytes] | None = None
 
     def set(self, **settings: str) -> None:
         """Change settings; a daemon that runs already keeps its own."""
@@ -88,10 +90,37 @@ class TestNode:
 
     # ---- the daemon
 
-    def start(self, *flags: str) -> dict[str, Any]:
-        """Start the daemon; its status."""
-        self.ok("daemon", "start", *flags)
+    def launch(self) -> None:
+        """Begin to start the daemon, as `hali daemon start` does."""
+        self.paths.create()
+        command = [sys.executable, "-m", "hali.daemon.main", "--ready-report"]
+        with (self.paths.logs / "start.err").open("wb") as errors:
+            self._daemon = subprocess.Popen(command, env=self.env, stdin=subprocess.DEVNULL, stderr=errors)
+
+    def ready(self) -> dict[str, Any]:
+        """Wait until the daemon answers; its status."""
+        until(self._answers, "the daemon answers")
         return self.status()
+
+    def start(self) -> dict[str, Any]:
+        """Start the daemon; its status."""
+        self.launch()
+        return self.ready()
+
+    def _answers(self) -> bool:
+        assert self._daemon is None or self._daemon.poll() is None, (self.paths.logs / "start.err").read_text()
+        try:
+            return bool(self.pid())
+        except HaliError:
+            return False
+
+    def add(self, file: Path, *, copy: bool = False) -> dict[str, Any]:
+        """Import a file; the result. As `ok("add", …)`, without the command."""
+        return self.call("add", what=str(file), link=not copy)
+
+    def pull(self, what: str) -> dict[str, Any]:
+        """Fetch a model; the result. As `ok("pull", …)`, without the command."""
+        return self.call("pull", what=what)
 
     def client(self) -> DaemonClient:
         """A connection to the IPC."""
@@ -126,13 +155,20 @@ class TestNode:
     def kill(self) -> None:
         """`kill -9` the daemon and wait until it is gone."""
         os.kill(self.pid(), signal.SIGKILL)
-        until(lambda: not is_locked(self.paths), "the daemon is dead")
+        self.ended()
+
+    def ended(self) -> None:
+        """Wait until the daemon is gone."""
+        until(lambda: not is_locked(self.paths), "the daemon is gone")
+        if self._daemon is not None:
+            self._daemon.wait(WAIT_S)
+            self._daemon = None
 
     def stop(self) -> None:
         """End the daemon if it runs, in order if it can."""
         if is_locked(self.paths):
-            done = self.hali("daemon", "stop")
-            assert done.returncode == 0, done.stderr
+            self.call("stop")
+        self.ended()
 
     def restart(self) -> None:
         """Stop in order and start again."""
@@ -191,14 +227,17 @@ def node(home: Path, **settings: str) -> Iterator[TestNode]:
         for process in made.processes():  # only after a failure; without a kill the next test would suffer from it
             with contextlib.suppress(psutil.Error):
                 process.kill()
+        made.ended()
 
 
 @contextmanager
 def pair(folder: Path, **settings: str) -> Iterator[tuple[TestNode, TestNode]]:
     """Two running nodes, `a` and `b`."""
     with node(folder / "a", **settings) as a, node(folder / "b", **settings) as b:
-        a.start()
-        b.start()
+        a.launch()
+        b.launch()
+        a.ready()
+        b.ready()
         yield a, b
 
 

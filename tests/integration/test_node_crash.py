@@ -47,7 +47,7 @@ def pieces_at_kill(each: TestNode, goal: int, kind: bytes = journal._PIECE) -> s
     pid = each.pid()
     until(lambda: len(each.on_record(kind)) >= goal, f"{goal} pieces are on record")
     os.kill(pid, signal.SIGKILL)
-    until(lambda: not each.processes(), "it is dead")
+    each.ended()
     known = each.on_record(kind)
     assert each.incoming().joinpath(JOURNAL).exists(), "too late to be in the middle"
     return known
@@ -106,7 +106,7 @@ def test_a_torrent_pull_killed_again_and_again_fetches_and_hashes_no_finished_pi
 
 def test_a_pull_from_another_hali_node_goes_on_after_the_kill_of_the_one_and_of_the_other(file: Path, tmp_path: Path) -> None:
     with node(tmp_path / "a", max_upload_mbps=str(RATE * 8 // 1_000_000)) as a, node(tmp_path / "b") as b:
-        added = a.ok("add", str(file))
+        added = a.add(file)
         begin(b, "long")
         known = pieces_at_kill(b, 2)
         b.start()
@@ -158,7 +158,7 @@ def test_a_pull_from_the_hub_asks_for_no_finished_piece_again(end: str, file: Pa
         assert b.events("incoming.hashed")[-1]["hashed"] == PIECES - len(known)
         requests = len(hub.requests)
         for what in (f"owner/Long-7B-GGUF/{NAME}", "owner/Long-7B-GGUF:Q4_0"):
-            assert b.ok("pull", what)["from_store"] is True
+            assert b.pull(what)["from_store"] is True
         assert len(hub.requests) == requests
 
 
@@ -176,7 +176,7 @@ def test_bytes_that_changed_in_an_unfinished_file_never_reach_the_store(file: Pa
         assert b.call("models")["models"] == []
         assert "SHA-256" in b.events("job.failed")[-1]["error"]
         assert not list((b.paths.models() / ".incoming").iterdir())
-        assert_whole(b.ok("pull", "owner/Long-7B-GGUF"), file)
+        assert_whole(b.pull("owner/Long-7B-GGUF"), file)
 
 
 def test_an_import_killed_while_hashing_goes_on_with_the_next_piece(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_an_import_killed_while_hashing_goes_on_with_the_next_piece(tmp_path: Pa
         after = source.stat()
         assert (after.st_size, after.st_mtime_ns, after.st_ino) == (before.st_size, before.st_mtime_ns, before.st_ino)
         assert piece_count(after.st_size) == pieces
-        assert a.ok("add", str(source))["from_store"] is True
+        assert a.add(source)["from_store"] is True
 
 
 def test_a_source_that_changed_between_kill_and_restart_is_hashed_anew(tmp_path: Path) -> None:

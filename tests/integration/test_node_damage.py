@@ -13,6 +13,7 @@ import anyio.to_thread
 import httpx
 import pytest
 
+from hali.model.errors import VerificationFailed
 from hali.model.units import PIECE
 from tests.fakes.corrupt_peer import CorruptPeer
 from tests.nodes import MIB, TestNode, flip, node, pair, random_file, sha256_of, until
@@ -23,8 +24,7 @@ AT = 2 * 16 * MIB + 5  # in piece 2
 
 def add(each: TestNode, folder: Path, name: str = "Hurt-1B-Q8_0.gguf", seed: int = 1) -> dict[str, Any]:
     """A model of 4 pieces; the store has a copy, so that hurting it does not hurt the file it came from."""
-    added: dict[str, Any] = each.ok("add", str(random_file(folder / name, 50, seed)), "--copy")
-    return added
+    return each.add(random_file(folder / name, 50, seed), copy=True)
 
 
 def damage(path: Path, *, same_time: bool) -> None:
@@ -64,7 +64,7 @@ def test_a_flipped_byte_is_named_by_its_piece_and_the_model_is_given_up(same_tim
         damage(Path(added["path"]), same_time=same_time)
         assert_names_the_piece(a)
         assert a.state_of(ID) == "damaged"
-        assert a.ok("info", ID)["error"]
+        assert a.call("info", model=ID)["error"]
         assert served(a) == [other["model_id"]]
         answer = chat(a, ID)
         assert 400 <= answer.status_code < 500 and "damaged" in answer.json()["error"]["message"]
@@ -74,12 +74,12 @@ def test_a_flipped_byte_is_named_by_its_piece_and_the_model_is_given_up(same_tim
         # The other model is unharmed, and damage is not forgotten with the daemon.
         for state in ("running", "restarted"):
             until(lambda: a.state_of(other["model_id"]) == "seeding", f"the other is seeded by the {state} daemon")
-            assert a.ok("verify", other["model_id"])["verified"] is True
+            assert a.call("verify", model=other["model_id"])["verified"] is True
             if state == "running":
                 a.kill()
                 a.start()
         until(lambda: a.state_of(ID) == "damaged", "the restarted node knows of the damage")
-        assert b.ok("pull", other["model_id"])["sha256"] == other["sha256"]
+        assert b.pull(other["model_id"])["sha256"] == other["sha256"]
 
 
 def test_damage_is_named_without_a_daemon_and_remembered_by_the_next_one(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_file_that_changed_while_the_daemon_was_away_is_verified_before_it_is_
         before = len(a.events("library.verified"))
         a.start()
         until(lambda: a.state_of(ID) == "damaged", "it is found damaged")
-        assert says in a.ok("info", ID)["error"]
+        assert says in a.call("info", model=ID)["error"]
         assert len(a.events("library.verified")) == before
         assert a.call("stats")["models"][0]["up_rate"] == 0
 
@@ -146,7 +146,7 @@ def test_a_file_that_is_gone_is_missing_and_the_rest_goes_on(tmp_path: Path) -> 
         until(lambda: a.state_of(ID) == "missing", "the loss is noticed")
         assert a.state_of(other["model_id"]) == "seeding"
         a.fails("verify", ID, code=3)
-        a.ok("rm", ID)
+        a.call("rm", model=ID)
         assert a.state_of(ID) is None
 
 
@@ -167,16 +167,17 @@ def test_a_damaged_model_is_made_whole_by_pulling_or_adding_it_again(by: str, tm
     with pair(tmp_path) as (a, b):
         added = add(a, tmp_path)
         b.hears(ID)
-        pulled = b.ok("pull", ID)
+        pulled = b.pull(ID)
         damage(Path(pulled["path"]), same_time=False)
-        b.fails("verify", ID, code=5)
+        with pytest.raises(VerificationFailed):
+            b.call("verify", model=ID)
         name = "Renamed-1B-Q8_0.gguf" if by == "add under another name" else "Hurt-1B-Q8_0.gguf"
-        again = b.ok("pull", ID) if by == "pull" else add(b, tmp_path, name)
+        again = b.pull(ID) if by == "pull" else add(b, tmp_path, name)
         assert (again["state"], again["sha256"], again["from_store"]) == ("seeding", added["sha256"], False)
         assert sha256_of(Path(again["path"])) == added["sha256"]
         b.restart()
         until(lambda: [row["status"] for row in b.status()["seeding"]] == ["seeding"], "it is seeded")
-        assert b.ok("verify", again["model_id"])["verified"] is True
+        assert b.call("verify", model=again["model_id"])["verified"] is True
         assert [path.name for path in b.paths.models().glob("*/*/*/*") if path.suffix == ".gguf"] == [name]
         assert not list((b.paths.models() / ".incoming").iterdir())
         assert served(b) == [again["model_id"]]
@@ -204,12 +205,12 @@ async def test_a_peer_that_sends_wrong_pieces_is_banned_and_the_pull_ends_right(
     with node(tmp_path / "a", max_upload_mbps="160") as a, node(tmp_path / "b") as b:
         a.start()
         port = b.start()["torrent_port"]
-        added = a.ok("add", str(tmp_path / "Hurt-1B-Q8_0.gguf"))
+        added = a.add(tmp_path / "Hurt-1B-Q8_0.gguf")
         b.hears(ID)
         attacker = CorruptPeer(added["infohash_v1"], content, PIECE)
         async with anyio.create_task_group() as group:
             group.start_soon(attacker.attack, "127.0.0.1", port)
-            pulled = await anyio.to_thread.run_sync(b.ok, "pull", ID)
+            pulled = await anyio.to_thread.run_sync(b.pull, ID)
             group.cancel_scope.cancel()
         assert attacker.served
         assert (pulled["sha256"], pulled["state"]) == (added["sha256"], "seeding")

@@ -72,7 +72,7 @@ def test_a_second_pull_is_answered_from_the_store_without_network_or_hashing(
     down, up = b.call("stats")["down_total"], a.call("stats")["up_total"]
     same_model = [ID, "tiny", "tiny:7b", added["sha256"], added["sha256"][:12], added["infohash_v1"], NAME]
     for name in [*same_model, added["infohash_v2"], added["magnet"], str(torrent), ID.upper()]:
-        again = b.ok("pull", name)
+        again = b.pull(name)
         assert (again["from_store"], again["sha256"], again["state"]) == (True, added["sha256"], "seeding"), name
     assert {event: len(b.events(event)) for event in work} == before
     assert (b.call("stats")["down_total"], a.call("stats")["up_total"]) == (down, up)
@@ -126,7 +126,7 @@ def test_two_files_of_one_name_are_listed_and_asked_about(tmp_path: Path) -> Non
 def test_list_info_verify_and_rm_say_the_same_with_and_without_a_daemon(tmp_path: Path) -> None:
     with node(tmp_path / "a") as a:
         for seed, name in enumerate(("One-1B-Q8_0.gguf", "Two-2B-Q4_0.gguf", "weights.bin")):
-            a.ok("add", str(random_file(tmp_path / name, 17, seed)))
+            a.add(random_file(tmp_path / name, 17, seed))
         running = a.ok("list")
         assert [m["model_id"] for m in running] == ["one:1b:base:q8_0", "two:2b:base:q4_0", "weights.bin:unknown:base:unknown"]
         answers = {command: a.ok(command, "two") for command in ("info", "verify")}

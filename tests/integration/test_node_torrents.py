@@ -42,7 +42,7 @@ def test_libtorrent_alone_downloads_what_a_printed_magnet_names(
 ) -> None:
     a, _ = nodes
     file = random_file(tmp_path / f"Printed-{by}-1B-Q8_0.gguf", 33, seed=OWN_SEED + len(by))
-    added = a.ok("add", str(file))
+    added = a.add(file)
     peer = f"127.0.0.1:{a.status()['torrent_port']}" if by == "peer" else None
     fetch_with_libtorrent(added["magnet"], tmp_path / "out", peer)
     assert sha256_of(tmp_path / "out" / file.name) == added["sha256"] == sha256_of(file)
@@ -51,10 +51,10 @@ def test_libtorrent_alone_downloads_what_a_printed_magnet_names(
 def test_a_file_of_one_piece_goes_by_magnet_too(tmp_path: Path, nodes: tuple[TestNode, TestNode]) -> None:
     a, b = nodes
     file = random_file(tmp_path / "Small-1B-Q8_0.gguf", 0.03, seed=OWN_SEED + 10)
-    added = a.ok("add", str(file))
+    added = a.add(file)
     fetch_with_libtorrent(added["magnet"], tmp_path / "out", f"127.0.0.1:{a.status()['torrent_port']}")
     assert sha256_of(tmp_path / "out" / file.name) == added["sha256"]
-    assert b.ok("pull", added["magnet"])["sha256"] == added["sha256"]
+    assert b.pull(added["magnet"])["sha256"] == added["sha256"]
 
 
 @pytest.mark.parametrize("form", ["magnet", "v1", "v2"])
@@ -63,9 +63,9 @@ def test_a_hali_magnet_and_its_infohashes_find_the_node_by_themselves(
 ) -> None:
     a, b = nodes
     file = random_file(tmp_path / f"Form-{form}-1B-Q8_0.gguf", 17, seed=OWN_SEED + 20 + len(form))
-    added = a.ok("add", str(file))
+    added = a.add(file)
     what = {"magnet": added["magnet"], "v1": added["infohash_v1"], "v2": added["infohash_v2"]}[form]
-    pulled = b.ok("pull", what)
+    pulled = b.pull(what)
     assert (pulled["sha256"], pulled["magnet"]) == (added["sha256"], added["magnet"])
 
 
@@ -100,16 +100,16 @@ def test_a_magnet_of_a_plain_seeder_is_pulled_and_seeded_by_both_torrents_also_a
     file, torrent = foreign(tmp_path / "theirs", kind, 30)
     with node(tmp_path / "n", streaming_hash=streaming) as n:
         with plain_client.seeder(torrent.raw, file.parent) as theirs:
-            pulled = n.ok("pull", magnet_of(torrent, theirs.peer))
+            pulled = n.pull(magnet_of(torrent, theirs.peer))
         assert (pulled["sha256"], pulled["state"]) == (sha256_of(file), "seeding")
         assert pulled["sources"] == {"torrent": file.stat().st_size}
         assert pulled["also_torrents"] == [torrent.infohashes.v1 or torrent.infohashes.v2]
         assert pulled["infohash_v1"] != torrent.infohashes.v1
-        assert n.ok("pull", magnet_of(torrent))["from_store"] is True
+        assert n.pull(magnet_of(torrent))["from_store"] is True
         n.kill()
         n.start()
         assert_shared_under_both(n, file, torrent, tmp_path)
-        n.ok("rm", pulled["sha256"])
+        n.call("rm", model=pulled["sha256"])
         assert not list(n.paths.torrents.iterdir())
         assert n.call("stats")["models"] == []
 
@@ -118,10 +118,10 @@ def test_a_plain_seeder_is_found_by_lsd_alone(tmp_path: Path, nodes: tuple[TestN
     _, b = nodes
     file, torrent = foreign(tmp_path / "theirs", "v1", 40, mib=3)
     with plain_client.seeder(torrent.raw, file.parent, lsd=True):
-        assert b.ok("pull", magnet_of(torrent))["sha256"] == sha256_of(file)
+        assert b.pull(magnet_of(torrent))["sha256"] == sha256_of(file)
     file, torrent = foreign(tmp_path / "theirs", "v1", 41, mib=3)
     with plain_client.seeder(torrent.raw, file.parent, lsd=True):
-        assert b.ok("pull", torrent.infohashes.v1 or "")["sha256"] == sha256_of(file)
+        assert b.pull(torrent.infohashes.v1 or "")["sha256"] == sha256_of(file)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -131,9 +131,9 @@ def test_a_torrent_file_is_pulled(kind: str, tmp_path: Path, nodes: tuple[TestNo
     path = tmp_path / "some.torrent"
     path.write_bytes(torrent.raw)
     with plain_client.seeder(torrent.raw, file.parent, lsd=True):
-        pulled = b.ok("pull", str(path))
+        pulled = b.pull(str(path))
     assert (pulled["sha256"], pulled["files"]) == (sha256_of(file), [file.name])
-    again = b.ok("pull", str(path))
+    again = b.pull(str(path))
     assert (again["from_store"], again["model_id"]) == (True, pulled["model_id"])
 
 
@@ -142,9 +142,9 @@ def test_one_more_torrent_of_a_stored_file_changes_nothing_but_is_no_error(
 ) -> None:
     _, b = nodes
     file, torrent = foreign(tmp_path / "theirs", "v1", 60, mib=3)
-    added = b.ok("add", str(file))
+    added = b.add(file)
     with plain_client.seeder(torrent.raw, file.parent) as theirs:
-        pulled = b.ok("pull", magnet_of(torrent, theirs.peer))
+        pulled = b.pull(magnet_of(torrent, theirs.peer))
     assert (pulled["sha256"], pulled["path"]) == (added["sha256"], added["path"])
     assert [row["sha256"] for row in b.status()["seeding"]].count(added["sha256"]) == 1
     until(lambda: b.state_of(added["sha256"]) == "seeding", "it is seeded")

@@ -95,8 +95,10 @@ def edit(ctx: typer.Context) -> None:
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
     try:
         subprocess.run([*shlex.split(editor), str(paths.config)], check=True)
-    except (OSError, subprocess.CalledProcessError) as exc:
-        raise Failed(f"the editor {editor!r} failed: {exc}", hint="set EDITOR") from None
+    except OSError as exc:
+        raise Failed(f"cannot start the editor {editor!r}: {exc.strerror}", hint="set EDITOR") from None
+    except subprocess.CalledProcessError as exc:
+        raise Failed(f"the editor {editor!r} ended with exit code {exc.returncode}", hint="set EDITOR") from None
     config.load(paths.config)
     current(ctx).note("The file is valid.")
 

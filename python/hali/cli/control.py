@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hali.cli.output import Output
 from hali.config.paths import Paths, from_environment
-from hali.daemon.address import is_locked
+from hali.daemon.address import AlreadyRunning, is_locked
 from hali.daemon.client import DaemonClient
 from hali.model.errors import Failed, HaliError, NotRunning, from_wire
 from hali.runtime.processes import is_alive
@@ -63,10 +63,23 @@ def _answering(paths: Paths) -> DaemonClient:
 
 
 def start(paths: Paths, *, flags: Sequence[str] = (), detach: bool = False) -> DaemonClient:
-    """Start a daemon and wait until it answers. Its own error is raised when it ends instead."""
+    """Start a daemon and wait until it answers. Its own error is raised when it ends instead.
+
+    When another command starts one at the same moment, that one is taken; one that is just ending is waited for.
+    """
     paths.create()
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            return _launch(paths, flags, detach)
+        except AlreadyRunning:
+            if (client := _other(paths, deadline)) is not None:
+                return client
+
+
+def _launch(paths: Paths, flags: Sequence[str], detach: bool) -> DaemonClient:
     report = paths.logs / "start.err"
-    with report.open("wb") as errors:
+    with report.open("ab" if is_locked(paths) else "wb") as errors:  # a daemon that lives may still write to it
         process = subprocess.Popen(
             [sys.executable, "-m", "hali.daemon.main", "--ready-report", *flags],
             stdin=subprocess.DEVNULL,
@@ -77,6 +90,26 @@ def start(paths: Paths, *, flags: Sequence[str] = (), detach: bool = False) -> D
             start_new_session=detach,
             process_group=None if detach else 0,
         )
+    try:
+        return _when_ready(paths, process, report)
+    except BaseException:  # also Ctrl-C: a daemon nobody has heard from is not left behind
+        _end(process)
+        raise
+
+
+def _other(paths: Paths, deadline: float) -> DaemonClient | None:
+    """The daemon that holds the home, as soon as it answers; None when it has ended instead."""
+    while is_locked(paths):
+        try:
+            return _answering(paths)
+        except NotRunning:
+            time.sleep(POLL_S)
+        if time.monotonic() > deadline:
+            raise Failed(f"a daemon holds {paths.home} but does not answer", hint="end it, or see `hali logs`")
+    return None
+
+
+def _when_ready(paths: Paths, process: subprocess.Popen[bytes], report: Path) -> DaemonClient:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -85,8 +118,15 @@ def start(paths: Paths, *, flags: Sequence[str] = (), detach: bool = False) -> D
             return _answering(paths)
         except NotRunning:
             time.sleep(POLL_S)
-    process.terminate()
     raise Failed(f"the daemon did not answer in {START_S:.0f} s", hint=f"see {paths.logs / 'hali.log'}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def _start_error(report: Path, code: int) -> HaliError:

@@ -86,23 +86,21 @@ def _homes(*, keep: bool) -> Iterator[tuple[Path, Path]]:
 
 
 class _Node:
-    def __init__(self, home: Path) -> None:
-        self.paths = Paths(home)
-        self.client: DaemonClient = control.start(self.paths, flags=FLAGS, detach=True)
+    def __init__(self, paths: Paths) -> None:
+        self.paths = paths
+        self.client: DaemonClient = control.start(paths, flags=FLAGS, detach=True)
         self.status = self.client.call("status")
 
 
 @contextlib.contextmanager
 def _node(home: Path, *, keep: bool = False) -> Iterator[_Node]:
-    node = _Node(home)
-    finished = False
+    paths, finished = Paths(home), False
     try:
-        yield node
+        yield _Node(paths)
         finished = True
     finally:
-        node.client.close()
         if not (keep and finished):
-            control.stop(node.paths)
+            control.stop(paths)
 
 
 def _share(out: Output, node: _Node, file: Path) -> dict[str, Any]:

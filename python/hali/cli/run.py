@@ -18,7 +18,7 @@ from hali.cli.prompting import no_echo, read_prompt
 from hali.cli.wrapping import Wrapper
 from hali.config.paths import from_environment
 from hali.daemon.client import DaemonClient
-from hali.model.errors import Cancelled, ExitCode, HaliError, UsageError
+from hali.model.errors import Cancelled, ExitCode, HaliError, NotFound, UsageError
 
 app = new_app()
 COMMANDS = {
@@ -66,13 +66,21 @@ def run(
         prompt = _text(prompt)
     options = {"temperature": temperature, "max_tokens": max_tokens, "seed": seed}
     with control.needed(out) as client:
-        found = with_choice(out, model, lambda name: client.call("info", model=name))["model_id"]
+        found = with_choice(out, model, lambda name: _find(client, name))
         chat = ChatClient(client.call("status")["http"], from_environment().api_key, found, system, options)
         loaded = _is_loaded(client, found)
     if prompt is not None:
         _once(out, chat, prompt, loaded=loaded)
     else:
         _converse(out, chat, loaded=loaded)
+
+
+def _find(client: DaemonClient, name: str) -> str:
+    try:
+        return str(client.call("info", model=name)["model_id"])
+    except NotFound as exc:
+        hint = f"`hali list` shows what is here; `hali pull {name}` asks the LAN, `hali pull owner/repo` Hugging Face"
+        raise NotFound(exc.message, hint=hint) from None
 
 
 def _text(prompt: str) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from hali.config.paths import Paths
 from hali.model.errors import Failed
 
 TOKEN_BYTES = 32
+ATTEMPTS = 10  # a command that only looks whether a daemon runs holds the lock for microseconds; it must not keep one from starting
+ATTEMPT_S = 0.002
 
 
 class AlreadyRunning(Failed):
@@ -25,28 +28,40 @@ class AlreadyRunning(Failed):
 @contextlib.contextmanager
 def exclusive(paths: Paths) -> Iterator[None]:
     """Hold the home for this process. The lock dies with the process, so a crash leaves nothing to clean up."""
-    fd = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AlreadyRunning(
-                f"a daemon already runs in {paths.home}", hint="`hali daemon status` shows it"
-            ) from None
+    with _lock_file(paths) as fd:
+        for _ in range(ATTEMPTS):
+            if _lock(fd):
+                break
+            time.sleep(ATTEMPT_S)
+        else:
+            raise AlreadyRunning(f"a daemon already runs in {paths.home}", hint="`hali daemon status` shows it")
         yield
-    finally:
-        os.close(fd)
 
 
 def is_locked(paths: Paths) -> bool:
     """True while some daemon holds the home."""
     try:
-        with exclusive(paths):
-            return False
-    except AlreadyRunning:
-        return True
-    except FileNotFoundError:
+        with _lock_file(paths) as fd:
+            return not _lock(fd)
+    except (FileNotFoundError, NotADirectoryError):
         return False
+
+
+@contextlib.contextmanager
+def _lock_file(paths: Paths) -> Iterator[int]:
+    fd = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def new_token(path: Path) -> str:
@@ -63,5 +78,10 @@ def published(paths: Paths, host: str, port: int) -> Iterator[None]:
     try:
         yield
     finally:
-        paths.address.unlink(missing_ok=True)
-        paths.token.unlink(missing_ok=True)
+        withdraw(paths)
+
+
+def withdraw(paths: Paths) -> None:
+    """Nobody shall look for a daemon here: at the end, and at the start for what a killed one left behind."""
+    paths.address.unlink(missing_ok=True)
+    paths.token.unlink(missing_ok=True)

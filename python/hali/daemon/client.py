@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from hali.config.paths import Paths
+from hali.daemon.address import is_locked
 from hali.model.errors import NotRunning, ProtocolError, from_wire
 
 CONNECT_S = 3.0
@@ -18,12 +19,14 @@ class DaemonClient:
     """One connection to the daemon of `paths`. NotRunning when there is none; a stale address file is detected, not believed."""
 
     def __init__(self, paths: Paths) -> None:
+        if not is_locked(paths):  # what a killed daemon left in `daemon.addr` may be anybody's port by now
+            raise NotRunning("Daemon is not running.", hint="start it with `hali daemon start`")
         try:
             host, _, port = paths.address.read_text().strip().rpartition(":")
             self._token = paths.token.read_text().strip()
             self._socket = socket.create_connection((host, int(port)), timeout=CONNECT_S)
-        except (FileNotFoundError, ValueError, ConnectionError, TimeoutError) as exc:
-            raise NotRunning("Daemon is not running.", hint="start it with `hali daemon start`") from exc
+        except (OSError, ValueError, OverflowError) as exc:
+            raise NotRunning("the daemon cannot be reached", hint="see `hali logs` or `hali daemon restart`") from exc
         self._lines = self._socket.makefile("rb")
         self._next_id = 0
 
@@ -70,9 +73,11 @@ class DaemonClient:
         if not line:
             raise ConnectionResetError
         try:
-            message: dict[str, Any] = json.loads(line)
+            message = json.loads(line)
         except ValueError:
-            raise ProtocolError("what answers at daemon.addr is not a hali daemon") from None
+            message = None
+        if not isinstance(message, dict):
+            raise ProtocolError("what answers at daemon.addr is not a hali daemon")
         return message
 
     def close(self) -> None:

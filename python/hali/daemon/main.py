@@ -21,13 +21,14 @@ from hali.config.files import write_secret
 from hali.config.load import Loaded, find_key, load
 from hali.config.paths import Paths, from_environment
 from hali.config.schema import KEYS
-from hali.daemon.address import exclusive, new_token, published
+from hali.daemon.address import exclusive, new_token, published, withdraw
 from hali.daemon.ipc import IpcServer
 from hali.daemon.methods import Methods
 from hali.daemon.node import Node
 from hali.daemon.terminal import wait_for_terminal_end
 from hali.model.errors import ExitCode, HaliError, UsageError
 from hali.runtime import log as logs
+from hali.runtime.supervisor import EssentialServiceFailed
 from hali.store.database import Database
 
 log = logs.get_logger(__name__)
@@ -99,9 +100,13 @@ def _main(argv: Sequence[str]) -> int:
         paths = from_environment()
         paths.create()
         with exclusive(paths):
+            withdraw(paths)
             loaded = load(paths.config, flags=arguments.flags)
             logs.configure(debug=loaded.settings.debug, directory=paths.logs, stderr=not report)
-            return anyio.run(_daemon, paths, loaded, arguments, backend="asyncio")
+            try:
+                return anyio.run(_daemon, paths, loaded, arguments, backend="asyncio")
+            finally:
+                withdraw(paths)
     except HaliError as exc:
         log.error("daemon.failed", error=exc.message, code=exc.code)
         if report:
@@ -187,10 +192,12 @@ def _api_keys(paths: Paths, loaded: Loaded) -> list[ApiKey]:
 
 
 def _only_cause(exc: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error that ended the daemon: the first of ours in the group, else the group."""
+    """The error that ended the daemon: the first of ours in the group, else the group. A service's own says more than its end."""
     ours, _ = exc.split(HaliError)
     while isinstance(ours, BaseExceptionGroup):
         ours = ours.exceptions[0]  # type: ignore[assignment]
+    if isinstance(ours, EssentialServiceFailed) and isinstance(ours.__cause__, HaliError):
+        return ours.__cause__
     return ours if ours is not None else exc
 
 

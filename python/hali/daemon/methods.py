@@ -7,20 +7,17 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import anyio
 import msgspec
 
 from hali.daemon.catalog import served
 from hali.daemon.ipc import Emit, Handler, Params, field
 from hali.daemon.node import Node
+from hali.daemon.telling import watch
 from hali.daemon.views import describe_engine, describe_job, describe_model, verified
 from hali.model.errors import NotFound, UsageError
 from hali.model.units import format_duration
-from hali.runtime.channels import Lagged
-from hali.share.job import Job, JobSpec
+from hali.share.job import JobSpec
 from hali.share.library import Entry
-
-PROGRESS_S = 0.1  # between two progress events of one job: faster than anyone reads, slow enough to cost nothing
 
 
 class Methods:
@@ -174,34 +171,12 @@ class Methods:
         spec = JobSpec("add", field(params, "what", str), link=field(params, "link", bool, True))
         if not os.path.isabs(spec.what):
             raise UsageError("`what` must be an absolute path")
-        return await self._watch(await self._node.board.submit(spec), emit)
+        return await watch(await self._node.board.submit(spec), emit)
 
     async def pull(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """Fetch a model, telling progress. The job goes on when the client goes away."""
         spec = JobSpec("pull", field(params, "what", str), quant=field(params, "quant", str | None, None))
-        return await self._watch(await self._node.board.submit(spec), emit)
-
-    async def _watch(self, job: Job, emit: Emit) -> Mapping[str, Any]:
-        """Tell the job's progress until it ends; its result or error is the answer."""
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._tell, job, emit)
-            await job.ended()
-            group.cancel_scope.cancel()
-        return job.outcome()
-
-    async def _tell(self, job: Job, emit: Emit) -> None:
-        told = ""
-        with job.updates.subscribe(replay=True) as updates:
-            async for update in updates:
-                if isinstance(update, Lagged):
-                    continue
-                try:
-                    await emit(msgspec.to_builtins(update))
-                except (ConnectionError, TimeoutError):
-                    return  # who asked has gone; the job goes on
-                if update.state == told:
-                    await anyio.sleep(PROGRESS_S)
-                told = update.state
+        return await watch(await self._node.board.submit(spec), emit)
 
     async def cancel(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """Stop a job under way; what arrived is kept."""

@@ -186,7 +186,8 @@ class Supervisor:
                 finally:
                     await self._stop_all()
         except ExceptionGroup as group_error:
-            raise _first_cause(group_error) from None
+            first = _first_cause(group_error)
+            raise first from first.__cause__  # what the service failed with says more than that it did
 
     async def _shielded(self, unit: _Unit) -> None:
         # A cancelled supervisor stops its services one at a time, in reverse order, not all at once.

@@ -8,6 +8,8 @@ import os
 import shutil
 from pathlib import Path
 
+from hali.share.incoming import check_room
+
 try:
     import fcntl
 except ImportError:  # Windows has neither reflinks by ioctl nor this module
@@ -37,7 +39,12 @@ def _bring(source: Path, target: Path, *, link: bool) -> str:
         return "reflink"
     if link and _hard_link(source, target):
         return "link"
-    shutil.copyfile(source, target)
+    check_room(target, source.stat().st_size)
+    try:
+        shutil.copyfile(source, target)
+    except BaseException:
+        target.unlink(missing_ok=True)  # half a copy is of no use, and would take the space that was missing
+        raise
     return "copy"
 
 

@@ -41,6 +41,16 @@ def check_name(name: str) -> str:
     return name
 
 
+def check_room(path: Path, missing: int) -> None:
+    """NoSpace unless the disk can take `missing` more bytes of the file at `path`."""
+    free = shutil.disk_usage(path.parent).free
+    if missing + RESERVE > free:
+        raise NoSpace(
+            f"{path.name} needs {format_bytes(missing)} more, {format_bytes(free)} are free",
+            hint="`hali rm` a model or set models_dir to a larger disk",
+        )
+
+
 def _drop_stale_journal(directory: Path, name: str, length: int) -> None:
     """Records without their bytes are lies: a crash just after the finished file was moved away leaves such a journal.
 
@@ -126,13 +136,7 @@ class IncomingFile:
         return await anyio.to_thread.run_sync(prepare)
 
     def _make_room(self) -> None:
-        missing = self.length - self.done_bytes
-        free = shutil.disk_usage(self.path.parent).free
-        if missing + RESERVE > free:
-            raise NoSpace(
-                f"{self.path.name} needs {format_bytes(missing)} more, {format_bytes(free)} are free",
-                hint="`hali rm` a model or set models_dir to a larger disk",
-            )
+        check_room(self.path, self.length - self.done_bytes)
         os.ftruncate(self._fd, self.length)
 
     def _restore(self) -> None:

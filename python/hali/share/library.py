@@ -238,10 +238,9 @@ class Library:
             origin = Origin(record.meta.hf_repo, record.meta.hf_revision)
             torrent = metainfo.build(digests, record.path.name, webseeds=_webseeds(record.path.name, origin))
             write_atomically(self._torrent_path(record.meta.infohash_v1), torrent)
-        meta = msgspec.structs.replace(record.meta, mtime_ns=record.path.stat().st_mtime_ns)
-        entry.record = self.store.update(Record(meta, record.directory))
+        self._note(entry, record.path.stat().st_mtime_ns)
         entry.state, entry.progress, entry.error = "stored", None, None
-        log.info("library.verified", model=meta.model_id)
+        log.info("library.verified", model=record.meta.model_id)
         await self._seed(entry, torrent)
         self._changed()
 
@@ -256,10 +255,19 @@ class Library:
         """The file is not what it was: neither seeded nor served, also by later lives of the daemon, until it is verified."""
         log.error("library.damaged", model=entry.record.meta.model_id, reason=reason)
         entry.state, entry.progress, entry.error, entry.trusted = "damaged", None, reason, False
-        meta = msgspec.structs.replace(entry.record.meta, mtime_ns=0)  # no file's time: the next start verifies it
-        entry.record = self.store.update(Record(meta, entry.record.directory))
+        self._note(entry, 0)  # no file's time: the next start verifies it
         await self._stop_seeding(entry)
         self._changed()
+
+    def _note(self, entry: Entry, mtime_ns: int) -> None:
+        """Remember the file's time with the verdict on it. Where nothing can be written, the next start verifies again."""
+        if entry.record.meta.mtime_ns == mtime_ns:
+            return
+        entry.record = Record(msgspec.structs.replace(entry.record.meta, mtime_ns=mtime_ns), entry.record.directory)
+        try:
+            self.store.update(entry.record)
+        except OSError as exc:
+            log.warning("library.not_noted", model=entry.record.meta.model_id, error=str(exc))
 
     async def _stop_seeding(self, entry: Entry) -> None:
         if self._seeds is not None:

@@ -1,4 +1,4 @@
-"""The command line's outer shell: flags anywhere, one line an error, exit codes."""
+"""The command line's outer shell: commands, flags anywhere, help, one line an error, exit codes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 
 from hali._version import __version__
 from hali.cli import main as module
+from hali.cli.help import EXIT_CODES
 from hali.cli.main import COMMANDS, main
-from hali.cli.output import Output
-from hali.model.errors import AmbiguousName, NotFound
+from hali.model.errors import ExitCode
 
 
 def run(*args: str) -> int:
@@ -24,32 +24,87 @@ def run(*args: str) -> int:
     return code
 
 
-def test_the_version_is_told_without_importing_anything_heavy() -> None:
-    probe = "import sys; sys.argv = ['hali', '--version']\nfrom hali.cli.main import main\ntry: main()\nfinally: print(*sys.modules)"
+def modules_of(*args: str) -> tuple[str, set[str]]:
+    """What a real `hali ARGS` prints, and every module it has imported at its end."""
+    probe = f"""import sys
+from hali.cli.main import main
+try: main({args!r})
+except SystemExit: pass
+print(*sys.modules)"""
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
-    version, modules = done.stdout.splitlines()
-    assert version == f"hali {__version__}"
-    assert not {"typer", "click", "rich", "msgspec", "anyio", "asyncio", "httpx", "libtorrent"} & set(modules.split())
+    printed, _, modules = done.stdout.rstrip("\n").rpartition("\n")
+    return printed, set(modules.split())
+
+
+def test_the_version_is_told_without_importing_anything_heavy() -> None:
+    printed, modules = modules_of("--version")
+    assert printed == f"hali {__version__}"
+    assert not {"typer", "pydantic", "rich", "msgspec", "anyio", "asyncio", "httpx", "libtorrent"} & modules
+
+
+@pytest.mark.parametrize(
+    "args", [("daemon", "status"), ("ps",), ("daemon", "stop"), ("help", "pull"), ("config", "-h")]
+)
+def test_commands_that_only_ask_the_daemon_import_nothing_heavy(args: tuple[str, ...], home: Path) -> None:
+    _, modules = modules_of(*args)
+    assert "hali.cli.main" in modules
+    assert not {"pydantic", "rich", "anyio", "asyncio", "httpx", "libtorrent", "cryptography"} & modules
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_help_and_takes_no_unknown_option(name: str, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(name, "--help") == 0
-    assert "Usage" in capsys.readouterr().out
-    if name != "daemon":  # its commands take every configuration key
-        assert run(name, "--no-such-option") == 2
-        assert len(capsys.readouterr().err.splitlines()) == 1
+def test_every_command_has_help_and_takes_no_unknown_option(
+    name: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for args in ((name, "--help"), (name, "-h"), ("help", name)):
+        assert run(*args) == 0
+        assert f"usage: hali {name}" in capsys.readouterr().out
+    assert run(name, "--no-such-option") == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_the_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", ["daemon", "config"])
+def test_a_group_without_a_command_lists_its_commands(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(name) == 0
+    shown = capsys.readouterr()
+    assert f"usage: hali {name} COMMAND" in shown.out
+    assert not shown.err
+
+
+def test_the_help_lists_every_command_and_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert run() == 0
     text = capsys.readouterr().out
     assert all(f"  {name} " in text for name in COMMANDS)
+    assert set(EXIT_CODES) == set(ExitCode)
 
 
-def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("pul") == 2
-    assert "did you mean pull" in capsys.readouterr().err
+def test_the_help_fits_a_narrow_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+    for args in ([], ["run", "--help"], ["daemon"]):
+        assert run(*args) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert all(len(line) <= 50 for line in lines if not line.startswith("usage:"))
+
+
+@pytest.mark.parametrize(
+    ("args", "hint"),
+    [
+        (("pul",), "no command 'pul' — did you mean pull?"),
+        (("daemon", "sttus"), "no command 'sttus' — did you mean status"),
+        (("--jsn",), "no option '--jsn' — `hali --help`"),
+        (("pull",), "missing argument 'WHAT' — `hali pull --help` shows how"),
+        (("pull", "a", "b"), "unexpected extra argument"),
+        (("config", "set", "debug"), "missing argument 'VALUE' — `hali config set --help` shows how"),
+    ],
+)
+def test_a_typo_gets_one_line_and_what_to_do(
+    args: tuple[str, ...], hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*args) == 2
+    shown = capsys.readouterr()
+    assert shown.err.startswith("hali: ")
+    assert shown.err.count("\n") == 1
+    assert hint in shown.err
+    assert not shown.out
 
 
 def test_flags_may_stand_anywhere_up_to_a_double_dash() -> None:
@@ -57,21 +112,30 @@ def test_flags_may_stand_anywhere_up_to_a_double_dash() -> None:
     assert module._take_flags(["run", "--", "m", "--json"]) == (["run", "--", "m", "--json"], {})
 
 
-def test_an_error_is_one_line_with_what_to_do_or_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
-    error = NotFound("no model 'x'", hint="pull it")
-    assert Output().error(error) == 3
-    assert capsys.readouterr().err == "hali: no model 'x' — pull it\n"
-    assert Output(as_json=True).error(error) == 3
-    wire = json.loads(capsys.readouterr().out)
-    assert (wire["ok"], wire["error"]["code"], wire["error"]["exit_code"]) == (False, "not_found", 3)
-    assert Output().error(AmbiguousName("'x' fits 2", choices=["a", "b"])) == 2
-    assert capsys.readouterr().err.splitlines() == ["hali: 'x' fits 2", "  a", "  b"]
+def test_help_after_a_double_dash_is_an_argument(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("info", "--", "--help") == 3
+    assert "no model '--help'" in capsys.readouterr().err
+
+
+def test_the_version_is_told_as_json_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("version", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"version": __version__}
 
 
 def test_commands_without_a_daemon_say_so_with_exit_code_4(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("daemon", "status") == 4
-    assert capsys.readouterr().err == "hali: Daemon is not running. — start it with `hali daemon start`\n"
+    for args in (("daemon", "status"), ("ps",)):
+        assert run(*args) == 4
+        assert capsys.readouterr().err == "hali: Daemon is not running. — start it with `hali daemon start`\n"
     assert run("daemon", "stop") == 0
+    assert capsys.readouterr().out == "Daemon is not running.\n"
+    assert run("stop", "m", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"stopped": False}
+
+
+def test_an_error_is_json_when_json_was_asked_for(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--json", "info", "nosuch") == 3
+    wire = json.loads(capsys.readouterr().out)
+    assert (wire["ok"], wire["error"]["code"], wire["error"]["exit_code"]) == (False, "not_found", 3)
 
 
 def test_config_shows_sets_and_unsets(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,3 +149,24 @@ def test_config_shows_sets_and_unsets(home: Path, capsys: pytest.CaptureFixture[
     assert "max_upload_mbps" in capsys.readouterr().err
     assert run("config", "path") == 0
     assert capsys.readouterr().out.strip() == str(home / "config.toml")
+
+
+def test_config_set_tells_when_the_environment_wins(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HALI_DEBUG", "false")
+    assert run("config", "set", "debug", "true") == 0
+    assert "HALI_DEBUG is set, and wins" in capsys.readouterr().err
+
+
+def test_an_editor_that_leaves_a_broken_file_is_told(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("config", "set", "debug", "true") == 0
+    monkeypatch.delenv("VISUAL", raising=False)
+    monkeypatch.setenv("EDITOR", "sed -i 's/debug/[/'")
+    assert run("config", "edit") == 78
+    assert "is not valid TOML" in capsys.readouterr().err
+    monkeypatch.setenv("EDITOR", "no-such-editor")
+    assert run("config", "edit") == 1
+    assert "set EDITOR" in capsys.readouterr().err

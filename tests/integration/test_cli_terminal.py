@@ -1,0 +1,228 @@
+"""The command line in a real terminal (a pseudo-terminal): chat, progress bar, Ctrl-C, and a daemon that ends with its shell."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+
+import pytest
+
+from hali.daemon.address import is_locked
+from tests.nodes import WAIT_S, TestNode, node, until
+
+# Makes the terminal its controlling one, as a login does, and becomes the command.
+LOGIN = "import fcntl, os, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
+CTRL_C, CTRL_D = "\x03", "\x04"
+
+
+class Terminal:
+    """A command in a terminal of its own. `text` is all it has written, without escape sequences."""
+
+    def __init__(self, of: TestNode, *command: str, columns: int = 80, **env: str) -> None:
+        self._master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", LOGIN, *command],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=of.env | {"TERM": "xterm-256color", "COLUMNS": "", "LINES": ""} | env,
+        )
+        os.close(slave)
+        self.raw = ""
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._master)  # the terminal is gone: SIGHUP
+        try:
+            self.process.wait(WAIT_S)
+        finally:
+            self.process.kill()
+
+    @property
+    def text(self) -> str:
+        return ESCAPES.sub("", self.raw)
+
+    def type(self, keys: str) -> None:
+        os.write(self._master, keys.encode())
+
+    def _read(self) -> bool:
+        """False at the end."""
+        if not select.select([self._master], [], [], 0.05)[0]:
+            return True
+        try:
+            data = os.read(self._master, 65536)
+        except OSError:  # EIO: nobody has the terminal open any more
+            return False
+        self.raw += data.decode(errors="replace")
+        return bool(data)
+
+    def until(self, what: str | Callable[[str], object]) -> str:
+        """Read until `what` was written; all that was."""
+        deadline = time.monotonic() + WAIT_S
+        while not (what in self.text if isinstance(what, str) else what(self.text)):
+            alive = self._read()
+            assert alive, f"ended before {what!r}:\n{self.text}"
+            assert time.monotonic() < deadline, f"no {what!r} in:\n{self.text}"
+        return self.text
+
+    def end(self) -> int:
+        """Read to the end; the exit code."""
+        deadline = time.monotonic() + WAIT_S
+        while self._read():
+            assert time.monotonic() < deadline, f"does not end:\n{self.text}"
+        return self.process.wait(WAIT_S)
+
+
+def hali(of: TestNode, *args: str, columns: int = 80, **env: str) -> Terminal:
+    return Terminal(of, sys.executable, "-m", "hali.cli", *args, columns=columns, **env)
+
+
+@pytest.fixture(scope="module")
+def seeder(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Iterator[TestNode]:
+    """A node that has the model. Its uploads are capped, so that a pull can be seen and stopped."""
+    with node(tmp_path_factory.mktemp("seeder"), max_upload_mbps="240") as made:
+        made.ok("add", str(smollm2))
+        yield made
+
+
+@pytest.mark.model
+def test_a_chat_goes_on_after_a_reply_was_stopped_and_ends_with_bye(seeder: TestNode) -> None:
+    with hali(seeder, "run", "smollm2", "--temperature", "0", "--max-tokens", "3000") as chat:
+        chat.until(">>> ")
+        chat.type("Write a very long story about Zoë, the dragon of Zürich.\n")
+        chat.until(lambda text: len(text.partition("Zürich.")[2].split()) > 20)
+        assert "loading smollm2" in chat.text
+        chat.type(CTRL_C)
+        chat.until(lambda text: "(stopped)" in text and text.endswith(">>> "))
+        until(lambda: all(e["active"] == 0 for e in seeder.call("ps")["engines"]), "the engine stopped too")
+        chat.type("/clear\n")
+        chat.until(lambda text: text.count(">>> ") >= 3)
+        chat.type("/help\n")
+        chat.until("begins and ends a prompt of several lines")
+        chat.type("/bye\n")
+        assert chat.end() == 0
+
+
+@pytest.mark.model
+def test_a_reply_is_wrapped_at_words_and_ctrl_d_ends_the_chat(seeder: TestNode) -> None:
+    with hali(seeder, "run", "smollm2", "--temperature", "0", "--max-tokens", "60", columns=40) as chat:
+        chat.until(">>> ")
+        chat.type("Why is the sky blue?\n")
+        chat.until(lambda text: text.partition("blue?")[2].endswith("\n>>> "))
+        # A word that does not fit was taken back: cursor left, erase to the end of the line, next line.
+        assert re.search(r"\x1b\[\d+D\x1b\[K\r?\n", chat.raw)
+        chat.type(CTRL_D)
+        assert chat.end() == 0
+
+
+@pytest.mark.model
+def test_ctrl_c_at_the_prompt_drops_the_line_and_twice_ends_the_chat(seeder: TestNode) -> None:
+    with hali(seeder, "run", "smollm2") as chat:
+        chat.until(">>> ")
+        chat.type("never sent")
+        chat.until("never sent")
+        chat.type(CTRL_C)
+        chat.until(lambda text: "Ctrl-C once more" in text and text.endswith(">>> "))
+        chat.type(CTRL_C)
+        assert chat.end() == 130
+        assert "Traceback" not in chat.text
+
+
+@pytest.mark.model
+def test_what_is_typed_during_a_reply_is_not_shown_in_it_and_is_the_next_prompt(seeder: TestNode) -> None:
+    with hali(seeder, "run", "smollm2", "--temperature", "0", "--max-tokens", "80") as chat:
+        chat.until(">>> ")
+        chat.type("Why is the sky blue?\n")
+        chat.until(lambda text: len(text.partition("blue?")[2].split()) > 6)
+        chat.type("/bye\n")
+        assert chat.end() == 0
+        reply, _, prompt = chat.text.partition("blue?")[2].partition(">>> ")
+        assert "/bye" not in reply
+        assert "/bye" in prompt
+
+
+def test_a_pull_shows_a_bar_that_fits_and_ctrl_c_leaves_it_resumable(seeder: TestNode, tmp_path: Path) -> None:
+    with node(tmp_path / "b") as b:
+        b.start()
+        with hali(b, "pull", "smollm2", columns=60) as pull:
+            pull.until(lambda text: re.search(r"\b[1-9]\d? %", text))
+            pull.type(CTRL_C)
+            assert pull.end() == 130
+            said = "hali: smollm2: stopped — finished pieces are kept; the same command goes on"
+            assert said in pull.text.replace("\n", "")
+            assert "^C" not in pull.text
+            drawn = [line for line in re.split(r"\r|\n|\x1b\[2K|\x1b\[1A", pull.raw) if "%" in line]
+            assert drawn
+            assert all(len(ESCAPES.sub("", line)) < 60 for line in drawn)
+        assert b.status()["jobs"] == []
+        assert b.ok("pull", "smollm2")["state"] == "seeding"
+
+
+@pytest.mark.parametrize(("args", "env"), [(("--no-color",), {}), ((), {"NO_COLOR": "1"}), ((), {"TERM": "dumb"})])
+def test_colours_and_animation_can_be_switched_off(
+    args: tuple[str, ...], env: dict[str, str], seeder: TestNode, smollm2: Path
+) -> None:
+    with hali(seeder, "add", str(smollm2), *args, **env) as add:
+        assert add.end() == 0
+        assert "Already here: smollm2:135m:instruct:q4_1" in add.text
+        assert not re.search(r"\x1b\[[\d;]*m", add.raw)
+        if "TERM" in env:
+            assert "\x1b" not in add.raw
+
+
+def test_rm_asks_first_and_no_means_no(tmp_path: Path) -> None:
+    (tmp_path / "tiny.gguf").write_bytes(b"GGUF" + bytes(4096))
+    with node(tmp_path / "home") as one:
+        added = one.ok("add", str(tmp_path / "tiny.gguf"))
+        with hali(one, "rm", added["sha256"]) as rm:
+            rm.until("[y/N] ")
+            rm.type("\n")
+            assert rm.end() == 130
+            assert "was not deleted" in rm.text
+        with hali(one, "rm", added["sha256"]) as rm:
+            rm.until("[y/N] ")
+            rm.type("y\n")
+            assert rm.end() == 0
+        assert one.ok("list") == []
+
+
+def test_stats_is_live_on_a_terminal_until_ctrl_c(seeder: TestNode) -> None:
+    with hali(seeder, "stats") as stats:
+        stats.until(lambda text: text.count("Session:") >= 2)
+        assert "\x1b[5F" in stats.raw  # back over the five lines of last time
+        stats.type(CTRL_C)
+        assert stats.end() == 130
+    with hali(seeder, "stats", "--once") as stats:
+        assert stats.end() == 0
+        assert stats.text.count("Session:") == 1
+
+
+def test_a_daemon_ends_with_its_terminal_unless_detached(tmp_path: Path) -> None:
+    start = f"{sys.executable} -m hali.cli daemon start"
+    with node(tmp_path / "user") as one, node(tmp_path / "detached") as two:
+        with Terminal(one, "sh", PS1="") as shell:
+            shell.type(f"{start}\n")
+            shell.until("It ends with this terminal")
+            shell.type(f"HALI_HOME={two.paths.home} {start} --detach\n")
+            until(lambda: two.paths.address.exists(), "the second daemon runs")
+            assert is_locked(one.paths)
+        until(lambda: not is_locked(one.paths), "the daemon ended with its terminal")
+        assert two.pid()
+        assert one.events("daemon.stopped")

@@ -1,0 +1,127 @@
+"""The conversation: what is sent, what is remembered, how errors are told. Against a server of canned replies."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from hali.cli.chat import ChatClient
+from hali.model.errors import EngineFailed, Failed, NotFound, Overloaded
+
+
+class Canned(BaseHTTPRequestHandler):
+    """Answers each request with the next of `replies`: (status, body)."""
+
+    replies: ClassVar[list[tuple[int, bytes]]] = []
+    seen: ClassVar[list[dict[str, Any]]] = []
+
+    def do_POST(self) -> None:
+        self.seen.append(
+            {
+                "body": json.loads(self.rfile.read(int(self.headers["content-length"]))),
+                "key": self.headers["authorization"],
+            }
+        )
+        status, body = self.replies.pop(0)
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        """Silence."""
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    Canned.replies, Canned.seen = [], []
+    with HTTPServer(("127.0.0.1", 0), Canned) as made:
+        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{made.server_port}"
+        made.shutdown()
+        thread.join()
+
+
+def events(*pieces: str, end: bytes = b"data: [DONE]\n\n") -> bytes:
+    made = [{"choices": [{"delta": {"content": piece}, "finish_reason": None}]} for piece in pieces]
+    made.append(
+        {"choices": [{"delta": {}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 5, "completion_tokens": 3}}
+    )
+    return b"".join(b"data: " + json.dumps(e).encode() + b"\n\n" for e in made) + end
+
+
+def client(url: str, tmp_path: Path, **options: Any) -> ChatClient:
+    return ChatClient(url, tmp_path / "api.key", "m", options.pop("system", None), options)
+
+
+def test_a_reply_comes_in_pieces_and_is_remembered(server: str, tmp_path: Path) -> None:
+    Canned.replies = [(200, events("Grü", "ße")), (200, events("ok"))]
+    chat = client(server, tmp_path, system="be kind", temperature=0.0, seed=None)
+    reply = chat.say("hello")
+    assert list(reply) == ["Grü", "ße"]
+    assert (reply.text, reply.finish_reason, reply.timing()["completion_tokens"]) == ("Grüße", "stop", 3)
+    list(chat.say("again"))
+    sent = Canned.seen[1]["body"]
+    assert [m["content"] for m in sent["messages"]] == ["be kind", "hello", "Grüße", "again"]
+    assert sent["temperature"] == 0.0
+    assert "seed" not in sent
+
+
+def test_a_failed_turn_is_not_remembered_and_a_stopped_one_is(server: str, tmp_path: Path) -> None:
+    broken = b'data: {"error": {"message": "engine died"}}\n\n'
+    Canned.replies = [
+        (200, events("par")[:-60].rpartition(b"data")[0] + broken),
+        (200, events("one", "two")),
+        (200, events("x")),
+    ]
+    chat = client(server, tmp_path)
+    with pytest.raises(EngineFailed, match="engine died"):
+        list(chat.say("first"))
+    stopped = iter(chat.say("second"))
+    assert next(stopped) == "one"
+    stopped.close()  # type: ignore[attr-defined]
+    list(chat.say("third"))
+    assert [m["content"] for m in Canned.seen[2]["body"]["messages"]] == ["second", "one", "third"]
+
+
+def test_clear_forgets(server: str, tmp_path: Path) -> None:
+    Canned.replies = [(200, events("a")), (200, events("b"))]
+    chat = client(server, tmp_path)
+    list(chat.say("one"))
+    chat.clear()
+    list(chat.say("two"))
+    assert [m["content"] for m in Canned.seen[1]["body"]["messages"]] == ["two"]
+
+
+def test_a_stream_that_ends_without_its_end_is_an_error(server: str, tmp_path: Path) -> None:
+    Canned.replies = [(200, events("par", end=b""))]
+    with pytest.raises(Failed, match="ended too early"):
+        list(client(server, tmp_path).say("hello"))
+
+
+@pytest.mark.parametrize(("status", "kind"), [(404, NotFound), (429, Overloaded), (500, EngineFailed)])
+def test_an_error_of_the_api_keeps_its_words(status: int, kind: type[Exception], server: str, tmp_path: Path) -> None:
+    Canned.replies = [(status, b'{"error": {"message": "no such thing"}}'), (status, b"<html>")]
+    chat = client(server, tmp_path)
+    with pytest.raises(kind, match="no such thing"):
+        list(chat.say("hello"))
+    with pytest.raises(kind, match=f"HTTP {status}"):
+        list(chat.say("hello"))
+
+
+def test_the_key_is_sent_when_there_is_one(server: str, tmp_path: Path) -> None:
+    (tmp_path / "api.key").write_text("hali-secret\n")
+    Canned.replies = [(200, events("a"))]
+    list(client(server, tmp_path).say("hello"))
+    assert Canned.seen[0]["key"] == "Bearer hali-secret"
+
+
+def test_no_server_is_said_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(Failed, match="the connection to the daemon broke"):
+        list(client("http://127.0.0.1:1", tmp_path).say("hello"))
