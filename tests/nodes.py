@@ -92,6 +92,8 @@ class TestNode:
 
     def launch(self) -> None:
         """Begin to start the daemon, as `hali daemon start` does."""
+        if self._daemon is not None:
+            self._daemon.wait(WAIT_S)  # a command ended it
         self.paths.create()
         command = [sys.executable, "-m", "hali.daemon.main", "--ready-report"]
         with (self.paths.logs / "start.err").open("wb") as errors:
@@ -116,11 +118,17 @@ class TestNode:
 
     def add(self, file: Path, *, copy: bool = False) -> dict[str, Any]:
         """Import a file; the result. As `ok("add", …)`, without the command."""
+        self._needed()
         return self.call("add", what=str(file), link=not copy)
 
     def pull(self, what: str) -> dict[str, Any]:
         """Fetch a model; the result. As `ok("pull", …)`, without the command."""
+        self._needed()
         return self.call("pull", what=what)
+
+    def _needed(self) -> None:
+        if not is_locked(self.paths):
+            self.start()
 
     def client(self) -> DaemonClient:
         """A connection to the IPC."""

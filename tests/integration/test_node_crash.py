@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from hali.hashing import hash_file
-from hali.model.units import PIECE, piece_count
+from hali.model.units import PIECE, piece_count, piece_span
 from hali.share.incoming import JOURNAL
 from hali.store import journal
 from hali.transfer import magnet, metainfo
@@ -93,7 +93,8 @@ def test_a_torrent_pull_killed_again_and_again_fetches_and_hashes_no_finished_pi
         assert not {piece for piece, _ in served} & known, f"of the finished pieces {known} nothing is fetched again"
         assert blocks + len(served) <= (PIECES + IN_FLIGHT * len(goals)) * PIECE // (16 * 1024)
         assert_whole(found, file)
-        assert found["sources"] == {"torrent": file.stat().st_size - sum(PIECE if i < PIECES - 1 else file.stat().st_size % PIECE for i in known)}
+        length = file.stat().st_size
+        assert found["sources"] == {"torrent": length - sum(piece_span(i, length)[1] for i in known)}
         hashed = b.events("incoming.hashed")[-1]["hashed"]
         opened = b.events("incoming.opened")
         assert len(opened) == len(goals) + 1

@@ -81,8 +81,9 @@ def test_a_wrong_method_and_wrong_parameters_are_named(running: TestNode) -> Non
     for fields in ({"method": None}, {"method": 5}, {}, {"method": ["status"]}):
         (answer,) = answers(running, with_token(running, **fields))
         assert answer["error"]["code"] == "unknown_method"
-    for fields in ({"method": "pull"}, {"method": "pull", "what": 5}, {"method": "info", "model": {}}, {"method": "add", "what": "relative"}):
-        (answer,) = answers(running, with_token(running, **fields))
+    wrong: list[tuple[str, dict[str, Any]]] = [("pull", {}), ("pull", {"what": 5}), ("info", {"model": {}}), ("add", {"what": "relative"})]
+    for method, fields in wrong:
+        (answer,) = answers(running, with_token(running, method=method, **fields))
         assert answer["error"]["code"] == "usage", fields
     assert_lives_on(running, pid)
 

@@ -69,7 +69,8 @@ def check(key: Key, value: Any, *, strict: bool = True) -> Any:
         return msgspec.convert(value, key.type, strict=strict)
     except msgspec.ValidationError as exc:
         unit = f" ({key.unit})" if key.unit else ""
-        raise UsageError(f"{key.name}{unit}: {exc}, got {value!r}", hint=key.doc) from None
+        got = "" if key.secret else f", got {value!r}"
+        raise UsageError(f"{key.name}{unit}: {exc}{got}", hint=key.doc) from None
 
 
 def load(path: Path, env: Mapping[str, str] | None = None, flags: Mapping[str, str] | None = None) -> Loaded:
@@ -140,11 +141,14 @@ def store(path: Path, name: str, text: str | None) -> None:
     import tomlkit  # only `config set` writes; every other command should not pay for the import
 
     key = find_key(name)
+    read_file(path)  # a file that is no TOML is told as such, and not written over
     document = tomlkit.parse(path.read_text(encoding="utf-8")) if path.exists() else tomlkit.document()
     *parents, leaf = name.split(".")
     table: Any = document
     for parent in parents:
         table = table.setdefault(parent, tomlkit.table())
+        if not isinstance(table, Mapping):
+            raise ConfigError(f"{path}: {parent} is a value, not a table", hint="mend it with `hali config edit`")
     if text is None:
         table.pop(leaf, None)
     else:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from hali.model.errors import Failed, NoSpace, Refused
+from hali.model.errors import ConfigError, Failed, NoSpace, Refused
 
 PRIVATE = 0o700
 
@@ -64,8 +64,8 @@ class Paths(msgspec.Struct, frozen=True):
         return self.home / "logs"
 
     def models(self, configured: str = "") -> Path:
-        """The model store; `configured` is the key `models_dir`."""
-        return Path(configured).expanduser() if configured else self.home / "models"
+        """The model store; `configured` is the key `models_dir`, relative to the data directory."""
+        return self.home / _expanded(configured) if configured else self.home / "models"
 
     def create(self) -> None:
         """Make the data directory; one clear error when it cannot be written."""
@@ -80,8 +80,15 @@ class Paths(msgspec.Struct, frozen=True):
             raise kind(f"cannot create the data directory {self.home}: {exc.strerror}") from None
 
 
+def _expanded(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as exc:  # ~nobody/…
+        raise ConfigError(f"cannot expand {text!r}: {exc}", hint="give a full path") from None
+
+
 def from_environment(env: Mapping[str, str] | None = None) -> Paths:
     """`HALI_HOME`, else `~/.hali`."""
     env = os.environ if env is None else env
     home = env.get("HALI_HOME")
-    return Paths(Path(home).expanduser().absolute() if home else Path.home() / ".hali")
+    return Paths(_expanded(home).absolute() if home else Path.home() / ".hali")

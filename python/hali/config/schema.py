@@ -83,9 +83,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         bool, _doc("Hash pieces while they arrive; off: hash the finished file, shown as `hashing`.")
     ] = True
     debug: Annotated[bool, _doc("Log debug messages.")] = False
-    max_upload_mbps: Annotated[float, _doc("Cap over all uploads; 0 = none.", "Mbit/s", ge=0)] = 0.0
+    max_upload_mbps: Annotated[float, _doc("Cap over all uploads; 0 = none.", "Mbit/s", ge=0, le=1e6)] = 0.0
     max_download_mbps: Annotated[
-        float, _doc("Cap over all downloads, torrents and HTTP together; 0 = none.", "Mbit/s", ge=0)
+        float, _doc("Cap over all downloads, torrents and HTTP together; 0 = none.", "Mbit/s", ge=0, le=1e6)
     ] = 0.0
     models_dir: Annotated[str, _doc("Where models are kept; empty = `models` in the data directory.", "path")] = ""
     daemon_listen_addr: Annotated[

@@ -64,8 +64,10 @@ class IpcServer:
         try:
             if self._connections <= MAX_CONNECTIONS:
                 await _Connection(self._methods, self._token, reader, writer).serve()
-        except (ConnectionError, TimeoutError) as exc:
-            log.debug("ipc.connection_lost", error=str(exc))
+        except* (ConnectionError, TimeoutError) as lost:
+            log.debug("ipc.connection_lost", error=str(lost.exceptions[0]))
+        except* Exception as bug:  # whatever one connection does, the others and the server go on
+            log.error("ipc.connection_failed", exc=bug)
         finally:
             self._connections -= 1
             writer.close()
@@ -78,6 +80,7 @@ class _Connection:
         self._methods, self._token, self._reader, self._writer = methods, token, reader, writer
         self._room = anyio.Semaphore(MAX_IN_FLIGHT)
         self._writing = anyio.Lock()
+        self._known = False  # has shown the token; until then there is FIRST_LINE_S in all, however many lines come
         self._running = 0
         self._idle = anyio.Event()
         self._idle.set()
@@ -95,6 +98,7 @@ class _Connection:
                     )
                     await self._reply_error(request.get("id"), error)
                     break
+                self._known = True
                 await self._room.acquire()
                 self._begin()
                 group.start_soon(self._answer, request)
@@ -104,10 +108,10 @@ class _Connection:
             group.cancel_scope.cancel()
 
     async def _lines(self) -> AsyncIterator[bytes]:
-        deadline = FIRST_LINE_S
+        until = anyio.current_time() + FIRST_LINE_S
         while True:
             try:
-                with anyio.fail_after(deadline):
+                with anyio.fail_after(IDLE_S if self._known else until - anyio.current_time()):
                     line = await self._reader.readuntil(b"\n")
             except TimeoutError:
                 if self._running:
@@ -120,7 +124,6 @@ class _Connection:
                 if end.partial:
                     yield end.partial
                 return
-            deadline = IDLE_S
             yield line
 
     async def _parse(self, line: bytes) -> dict[str, Any] | None:

@@ -16,20 +16,31 @@ import anyio.to_thread
 import msgspec
 
 from hali.model.digests import FileDigests
-from hali.model.errors import Cancelled, Failed, HaliError, NotFound, TransferFailed, UsageError, VerificationFailed
+from hali.model.errors import (
+    Cancelled,
+    Failed,
+    HaliError,
+    NotFound,
+    NotRunning,
+    ProtocolError,
+    Refused,
+    TransferFailed,
+    UsageError,
+    VerificationFailed,
+)
 from hali.runtime.channels import Receiver, Watch
 from hali.runtime.log import get_logger
 from hali.share.board import JobBoard
-from hali.share.fetch import Rate, Report, TorrentFetch, fetch_http
+from hali.share.fetch import Rate, Report, SessionEnded, TorrentFetch, fetch_http
 from hali.share.importing import bring_in
-from hali.share.incoming import IncomingFile, io_error
+from hali.share.incoming import IncomingFile, check_name, io_error
 from hali.share.job import Job, JobState, Progress
 from hali.share.library import Entry, Library, Origin
 from hali.share.resolve import Plan, Resolver
 from hali.share.targets import parse_target
 from hali.transfer.events import SeedDamaged
 from hali.transfer.http import RangeSource
-from hali.transfer.metainfo import Metainfo
+from hali.transfer.metainfo import Metainfo, safe_name
 from hali.transfer.session import TorrentSession
 
 log = get_logger(__name__)
@@ -58,7 +69,7 @@ class AcquisitionManager:
     ) -> None:
         self._board, self._queue, self._library, self._resolver = board, queue, library, resolver
         self._torrents, self._open_source, self._streaming = torrents, open_source, streaming
-        self._running: set[str] = set()
+        self._running: dict[str, anyio.Event] = {}  # set when the job of that id is over
         # Never emptied: some hundred bytes a file, and a daemon fetches thousands at most.
         self._locks: dict[str, anyio.Lock] = {}
         self._room = anyio.Semaphore(PARALLEL_JOBS)
@@ -83,7 +94,7 @@ class AcquisitionManager:
                 if session is not None:
                     group.start_soon(self._library.seed_all, session)
                     group.start_soon(self._watch_seeds, session)
-                session = await self._torrents.changed()
+                session = await self._other_than(session)
                 group.cancel_scope.cancel()
 
     async def _watch_seeds(self, session: TorrentSession) -> None:
@@ -93,19 +104,24 @@ class AcquisitionManager:
                 if isinstance(event, SeedDamaged):
                     await self._library.damaged(event.infohashes, event.reason)
 
+    async def _other_than(self, session: TorrentSession | None) -> TorrentSession | None:
+        """The session that follows `session`; None while there is none."""
+        return await self._torrents.until(lambda now: now is not session)
+
     async def _session(self) -> TorrentSession:
         session = await self._torrents.until(lambda s: s is not None)
         assert session is not None
         return session
 
     async def _work(self, job: Job) -> None:
-        if job.is_over or job.spec.id in self._running:
+        while (earlier := self._running.get(job.spec.id)) is not None:
+            await earlier.wait()
+        if job.is_over:
             return
-        self._running.add(job.spec.id)
+        over = self._running[job.spec.id] = anyio.Event()
         try:
             with job.scope:
-                async with self._room:
-                    job.finish(await self._do(job))
+                job.finish(await self._do(job))
             if job.scope.cancelled_caught:
                 job.fail(
                     Cancelled(
@@ -113,7 +129,7 @@ class AcquisitionManager:
                         hint="the same command goes on where it stopped",
                     )
                 )
-            await self._board.forget(job)
+            await self._forget(job)
         except HaliError as exc:
             await self._fail(job, exc)
         except OSError as exc:
@@ -122,12 +138,19 @@ class AcquisitionManager:
             log.error("job.bug", job=job.spec.what, exc=exc)
             await self._fail(job, Failed(f"internal error: {type(exc).__name__}: {exc}", code="internal"))
         finally:
-            self._running.discard(job.spec.id)
+            del self._running[job.spec.id]
+            over.set()
 
     async def _fail(self, job: Job, error: HaliError) -> None:
         log.warning("job.failed", job=job.spec.what, error=str(error), code=error.code)
-        await self._board.forget(job)
-        job.fail(error)
+        job.fail(error)  # first: who waits must hear of it, whatever the database says
+        await self._forget(job)
+
+    async def _forget(self, job: Job) -> None:
+        try:
+            await self._board.forget(job)
+        except HaliError as exc:  # a full disk: the next start tries the job once more, which harms nobody
+            log.warning("job.not_forgotten", job=job.spec.what, error=str(exc))
 
     async def _do(self, job: Job) -> dict[str, Any]:
         started = anyio.current_time()
@@ -144,17 +167,31 @@ class AcquisitionManager:
     async def _pull(self, job: Job) -> dict[str, Any]:
         target = parse_target(job.spec.what)
         stored = self._resolver.stored(target)
-        if stored is not None and stored.is_whole:
+        if stored is not None and await self._library.still_whole(stored):
             return self.describe(stored, from_store=True)
         plan = await self._resolver.plan(target, job.spec.quant)
         async with self._one_at_a_time(plan):
             stored = self._resolver.stored_by(plan)
-            if stored is not None:
+            if stored is not None and await self._library.still_whole(stored):
                 return self.describe(stored, from_store=True)
             job.update(Progress("connecting", plan.name, total=plan.ref.size if plan.ref else None))
-            incoming, origin = await self._fetch(job, plan)
-            with incoming:
-                return await self._complete(job, plan, incoming, origin)
+            async with self._room:
+                return await self._fetch_and_check(job, plan)
+
+    async def _fetch_and_check(self, job: Job, plan: Plan) -> dict[str, Any]:
+        """A node of the LAN that serves another file than it says cannot keep us from the right one."""
+        try:
+            return await self._fetch_whole(job, plan)
+        except VerificationFailed as exc:
+            if plan.torrent is None or plan.ref is None:
+                raise
+            log.warning("pull.torrent_lied", model=plan.name, error=str(exc))
+        return await self._fetch_whole(job, msgspec.structs.replace(plan, torrent=None))
+
+    async def _fetch_whole(self, job: Job, plan: Plan) -> dict[str, Any]:
+        incoming, origin = await self._fetch(job, plan)
+        with incoming:
+            return await self._complete(job, plan, incoming, origin)
 
     @asynccontextmanager
     async def _one_at_a_time(self, plan: Plan) -> AsyncIterator[None]:
@@ -166,11 +203,11 @@ class AcquisitionManager:
 
     async def _fetch(self, job: Job, plan: Plan) -> tuple[IncomingFile, Origin]:
         """Torrent first when there is one, HTTP when there is none or it fails; both go on in the same file."""
-        failure: TransferFailed | None = None
+        failure: HaliError | None = None
         if plan.torrent is not None:
             try:
-                return await self._fetch_torrent(job, plan)
-            except TransferFailed as exc:
+                return await self._fetch_by_torrent(job, plan)
+            except (TransferFailed, VerificationFailed, Refused, ProtocolError) as exc:
                 if plan.ref is None:
                     raise
                 log.warning("pull.torrent_failed", model=plan.name, error=str(exc))
@@ -182,16 +219,26 @@ class AcquisitionManager:
                 raise
             raise TransferFailed(f"{plan.name}: {failure.message}; then {exc.message}", hint=exc.hint) from exc
 
-    async def _fetch_torrent(self, job: Job, plan: Plan) -> tuple[IncomingFile, Origin]:
+    async def _fetch_by_torrent(self, job: Job, plan: Plan) -> tuple[IncomingFile, Origin]:
+        """A torrent session that is restarted meanwhile costs nothing but the pieces in flight."""
+        while True:
+            session = await self._session()
+            try:
+                return await self._fetch_torrent(job, plan, session)
+            except (SessionEnded, NotRunning):
+                await self._other_than(session)
+
+    async def _fetch_torrent(self, job: Job, plan: Plan, session: TorrentSession) -> tuple[IncomingFile, Origin]:
         assert plan.torrent is not None
         fetch = TorrentFetch(
-            await self._session(),
+            session,
             plan.torrent,
             self._library.store.incoming(plan.key),
             peers=plan.peers,
             trusted=[host for host, _ in plan.peers] if plan.on_lan else (),
             streaming=self._streaming,
             sha256=plan.ref.sha256 if plan.ref else None,
+            size=plan.ref.size if plan.ref else None,
         )
         kind = "lan" if plan.on_lan else "torrent"
         try:
@@ -284,8 +331,11 @@ class AcquisitionManager:
         job.update(update(done=incoming.done_bytes))
         digests = await incoming.finish(lambda done: anyio.from_thread.run_sync(job.update, update(done=done)))
         self._check(plan, digests, incoming)
-        entry = await self._library.adopt(incoming.path, digests, origin)
-        self._library.store.discard_incoming(plan.key)
+        with anyio.CancelScope(
+            shield=True
+        ):  # from here on it is a matter of milliseconds, and half of it would be worse
+            entry = await self._library.adopt(incoming.path, digests, origin)
+        await self._discard(plan.key)
         after = anyio.current_time() - last_byte
         job.update(
             Progress("seeding", entry.record.meta.model_id, digests.length, digests.length, sources=origin.sources)
@@ -311,22 +361,36 @@ class AcquisitionManager:
         source = Path(job.spec.what)
         info = await self._importable(source)
         key = f"add-{job.spec.id}"
-        directory = self._library.store.incoming(key)
+        try:
+            async with self._room:
+                return await self._import(job, source, info, self._library.store.incoming(key))
+        except Cancelled:
+            raise
+        except (HaliError, OSError):
+            await self._discard(key)  # nothing of a failed import is worth keeping: the file is still there
+            raise
+
+    async def _import(self, job: Job, source: Path, info: os.stat_result, directory: Path) -> dict[str, Any]:
         tag = f"{info.st_mtime_ns}:{info.st_ino}"
         await anyio.to_thread.run_sync(partial(bring_in, source, directory / source.name, link=job.spec.link, tag=tag))
         with await IncomingFile.open(directory, source.name, info.st_size, tag=tag, writable=False) as incoming:
             update = partial(Progress, "hashing", source.name, total=info.st_size)
             job.update(update(done=incoming.done_bytes))
-            digests = await incoming.hash_rest(lambda done: anyio.from_thread.run_sync(job.update, update(done=done)))
+            digests = await incoming.finish(lambda done: anyio.from_thread.run_sync(job.update, update(done=done)))
             known = self._library.entry(digests.sha256.hex())
-            if known is not None and known.is_whole:
-                self._library.store.discard_incoming(key)
+            if known is not None and await self._library.still_whole(known):
+                await self._discard(directory.name)
                 return self.describe(known, from_store=True)
             last_byte = anyio.current_time()
-            entry = await self._library.adopt(incoming.path, digests, Origin(sources={"import": info.st_size}))
-        self._library.store.discard_incoming(key)
+            with anyio.CancelScope(shield=True):
+                entry = await self._library.adopt(incoming.path, digests, Origin(sources={"import": info.st_size}))
+        await self._discard(directory.name)
         job.update(Progress("seeding", entry.record.meta.model_id, info.st_size, info.st_size))
         return self.describe(entry, from_store=False) | {"seeding_after_s": round(anyio.current_time() - last_byte, 4)}
+
+    async def _discard(self, key: str) -> None:
+        """In a thread: removing a huge file takes the file system a while."""
+        await anyio.to_thread.run_sync(self._library.store.discard_incoming, key)
 
     @staticmethod
     async def _importable(source: Path) -> os.stat_result:
@@ -341,6 +405,11 @@ class AcquisitionManager:
             raise UsageError(f"{source} is not a file", hint="give the path of one model file")
         if info.st_size == 0:
             raise UsageError(f"{source} is empty")
+        check_name(source.name)
+        try:
+            safe_name(source.name)
+        except ProtocolError as exc:  # told before an hour of hashing, not after
+            raise UsageError(exc.message, hint="rename the file: this name cannot travel in a torrent") from None
         return info
 
     def describe(self, entry: Entry, *, from_store: bool) -> dict[str, Any]:

@@ -25,7 +25,9 @@ class JobBoard:
     async def submit(self, spec: JobSpec) -> Job:
         """The job doing `spec`: the one under way, or a new one, which fails with Overloaded when too many wait."""
         known = self._jobs.get(spec.id)
-        if known is not None and not known.is_over:
+        if known is not None and known.scope.cancel_called:
+            await known.ended()  # asked for again right after Ctrl-C: a new job goes on where that one stops
+        elif known is not None and not known.is_over:
             return known
         job = self._jobs[spec.id] = Job(spec)
         self._forget_old()

@@ -19,7 +19,7 @@ from hali.transfer.events import FetchFailed, Finished, MetadataReceived, PeerBa
 from hali.transfer.http import RangeSource
 from hali.transfer.magnet import Magnet
 from hali.transfer.metainfo import Metainfo, parse
-from hali.transfer.session import Fetch, TorrentSession
+from hali.transfer.session import Fetch, TorrentSession, same_torrent
 
 log = get_logger(__name__)
 
@@ -61,6 +61,7 @@ class TorrentFetch:
         trusted: Sequence[str] = (),
         streaming: bool,
         sha256: str | None,
+        size: int | None = None,
     ) -> None:
         self._session, self._source, self._directory = session, source, directory
         self._peers, self._trusted, self._streaming, self._sha256 = peers, trusted, streaming, sha256
@@ -68,6 +69,7 @@ class TorrentFetch:
         self.incoming: IncomingFile | None = None
         self.came = 0
         self._fetch: Fetch | None = None
+        self._size = size  # when pinned
 
     @property
     def infohashes(self) -> InfoHashes:
@@ -80,8 +82,12 @@ class TorrentFetch:
             self._fetch.add_peers(peers)
 
     def _remembered(self) -> Metainfo | None:
-        path = self._directory / METAINFO
-        return parse(path.read_bytes()) if path.exists() else None
+        """What an earlier try learnt of this very torrent."""
+        try:
+            found = parse((self._directory / METAINFO).read_bytes())
+        except (FileNotFoundError, ProtocolError):
+            return None
+        return found if same_torrent(found.infohashes, self._source.infohashes) else None
 
     async def run(self, report: Report) -> IncomingFile:
         """Fetch all pieces that are missing; raises TransferFailed, NoSpace, VerificationFailed. What came is on record."""
@@ -129,6 +135,11 @@ class TorrentFetch:
         if not metainfo.is_single_file:
             raise Refused(f"{metainfo.name} is a torrent of several files", hint="hali takes one model file at a time")
         check_name(metainfo.name)
+        if self._size is not None and metainfo.length != self._size:  # before the journal of the right file is touched
+            raise TransferFailed(
+                f"a node of the LAN offers {metainfo.length} bytes for {metainfo.name}, the file has {self._size}",
+                details={"tried": ["torrent"]},
+            )
         # Our own torrents of a pinned file differ in nothing that matters here, so HTTP can go on where they stopped.
         canonical = metainfo.piece_length == PIECE
         tag = None if canonical and self._sha256 else metainfo.infohashes.best
@@ -167,7 +178,15 @@ class TorrentFetch:
         return lambda digests: not hashes or hashes[20 * index : 20 * index + 20] == digests.sha1
 
 
+class SessionEnded(TransferFailed):
+    """The torrent session went away under the fetch; the next one goes on where it stopped."""
+
+    code = "session_ended"
+
+
 def _failure(reason: str, code: str) -> TransferFailed | NoSpace:
+    if code == "closed":
+        return SessionEnded(f"BitTorrent: {reason}")
     if code == "no_space":
         return NoSpace(
             f"BitTorrent: {reason}", hint="free some space and run the same command again; it goes on where it stopped"

@@ -15,6 +15,7 @@ try:
 except ImportError:  # Windows has neither reflinks by ioctl nor this module
     fcntl = None  # type: ignore[assignment]
 
+NOTE = "imported"  # beside the target; a suffix to its name might be more than a file system allows
 FICLONE = 0x40049409  # linux/fs.h: share the extents of another file (btrfs, xfs, bcachefs)
 CANNOT_LINK = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.EACCES)
 
@@ -24,7 +25,7 @@ def bring_in(source: Path, target: Path, *, link: bool, tag: str) -> str:
 
     `tag` names this version of the source; a note of it beside the target tells a finished copy from a broken one.
     """
-    note = target.with_name(f"{target.name}.imported")
+    note = target.with_name(NOTE)
     if target.exists() and note.exists() and note.read_text() == tag:
         return "kept"
     with contextlib.suppress(FileNotFoundError):

@@ -28,7 +28,7 @@ T = TypeVar("T")
 JOURNAL = "journal"
 METAINFO = "meta.torrent"  # beside the journal: after a restart the swarm need not be asked for it again
 # Names of our own files beside a model's; a torrent that chose one of them would write into ours.
-RESERVED = {JOURNAL, f"{JOURNAL}.new", METAINFO, METADATA}
+RESERVED = {JOURNAL, f"{JOURNAL}.new", METAINFO, METADATA, "imported"}
 RESERVE = 64 * 1024 * 1024  # left free for the database, logs and the rest of the machine
 
 
@@ -116,7 +116,7 @@ class IncomingFile:
 
         def prepare() -> IncomingFile:
             _drop_stale_journal(directory, name, length)
-            journal = Journal.open(directory / JOURNAL, length, sha256=sha256, tag=tag)
+            journal = Journal.open(directory / JOURNAL, length, name=name, sha256=sha256, tag=tag)
             try:
                 incoming = cls(
                     directory / name,

@@ -14,7 +14,7 @@ import msgspec
 from hali.config.files import write_atomically
 from hali.hashing import PieceHasher, hash_file_async
 from hali.model.digests import FileDigests, PieceDigests
-from hali.model.errors import HaliError, VerificationFailed
+from hali.model.errors import HaliError, NotFound, VerificationFailed
 from hali.model.ids import InfoHashes
 from hali.model.names import UNKNOWN, ModelId, derive
 from hali.model.units import piece_count, piece_span
@@ -90,6 +90,18 @@ class Library:
     def _records(self) -> list[Record]:
         return [entry.record for entry in self._entries.values()]
 
+    async def still_whole(self, entry: Entry) -> bool:
+        """False when the file is damaged or gone, also if that happened just now; one that changed is verified first."""
+        try:
+            if entry.is_whole and await anyio.to_thread.run_sync(entry.record.changed_on_disk):
+                await self.verify(entry)
+        except HaliError as exc:
+            entry.state = "missing" if isinstance(exc, NotFound) else "damaged"
+            entry.error, entry.trusted = str(exc), False
+            await self._stop_seeding(entry)
+            self._changed()
+        return entry.is_whole
+
     async def seed_all(self, seeds: Seeds) -> None:
         """Seed every model in the new session `seeds`. Files that changed since they were verified come last: they are verified first."""
         self._seeds = seeds
@@ -105,8 +117,9 @@ class Library:
             return await step(entry)
         except (HaliError, OSError) as exc:
             log.warning("library.not_seeded", model=entry.record.meta.model_id, error=str(exc))
-            entry.error, entry.trusted = str(exc), False
-            entry.state = "damaged" if isinstance(exc, VerificationFailed) else "missing"
+            entry.error = str(exc)
+            if isinstance(exc, (VerificationFailed, NotFound)):
+                entry.state, entry.trusted = ("missing" if isinstance(exc, NotFound) else "damaged"), False
             return True
 
     async def _seed_unchanged(self, entry: Entry) -> bool:

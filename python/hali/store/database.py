@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hali.model.errors import ConfigError, StoreDamaged
+from hali.model.errors import ConfigError, Failed, NoSpace, StoreDamaged
 
 # One entry per schema version; entries are never changed, only appended: a database in the field replays the rest.
 MIGRATIONS = (
@@ -53,13 +53,22 @@ class Database:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing; durable when the block ends."""
         with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
             try:
+                self._db.execute("BEGIN IMMEDIATE")
                 yield self._db
+                self._db.execute("COMMIT")
+            except sqlite3.OperationalError as exc:
+                self._roll_back()
+                kind = NoSpace if "full" in str(exc) else Failed
+                raise kind(f"the database cannot be written: {exc}", hint="free some space on its disk") from exc
             except BaseException:
-                self._db.execute("ROLLBACK")
+                self._roll_back()
                 raise
-            self._db.execute("COMMIT")
+
+    def _roll_back(self) -> None:
+        """A COMMIT that failed may leave the transaction open, and the next one could not begin."""
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
 
     def get_state(self, key: str) -> str | None:
         """A remembered fact, or None."""

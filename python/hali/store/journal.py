@@ -30,6 +30,7 @@ class Header(msgspec.Struct, frozen=True):
 
     length: int
     boot: str
+    name: str = ""  # the file beside the journal whose bytes it speaks of
     sha256: str | None = None  # pinned, when known
     tag: str | None = (
         None  # what else must be equal: infohash of the torrent whose pieces `T` counts, or the time of an imported file
@@ -49,9 +50,11 @@ class Journal:
         self._fd = -1
 
     @classmethod
-    def open(cls, path: Path, length: int, *, sha256: str | None = None, tag: str | None = None) -> Self:
+    def open(
+        cls, path: Path, length: int, *, name: str = "", sha256: str | None = None, tag: str | None = None
+    ) -> Self:
         """Continue the journal at `path` if it speaks of this very file, else begin a new one."""
-        wanted = Header(length, boot_id(), sha256, tag)
+        wanted = Header(length, boot_id(), name, sha256, tag)
         old = _read_header(path)
         fits = old is not None and _same_file(old[0], wanted)
         journal = cls(path, wanted, same_boot=not fits or (old is not None and old[0].boot == wanted.boot))
@@ -121,7 +124,7 @@ class Journal:
 
 
 def _same_file(old: Header, new: Header) -> bool:
-    return (old.length, old.sha256, old.tag) == (new.length, new.sha256, new.tag)
+    return (old.length, old.name, old.sha256, old.tag) == (new.length, new.name, new.sha256, new.tag)
 
 
 def _piece_record(index: int, digests: PieceDigests) -> bytes:

@@ -6,6 +6,7 @@ The folder tree is the only truth: a damaged metadata file harms that model only
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator
@@ -16,11 +17,12 @@ import msgspec
 from hali.config.files import fsync_directory, write_atomically
 from hali.model.errors import AmbiguousName, NotFound, StoreDamaged
 from hali.model.ids import InfoHashes, ModelRef, is_hex
-from hali.model.names import ModelId
+from hali.model.names import ModelId, parse
 from hali.runtime.log import get_logger
 
 log = get_logger(__name__)
 
+_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z\Z", re.ASCII)
 METADATA = "metadata.json"
 INCOMING = ".incoming"
 MIN_HASH_PREFIX = 8  # hex digits; fewer would make short names look like hashes
@@ -98,8 +100,8 @@ class ModelStore:
             meta = msgspec.json.decode(path.read_bytes(), type=Metadata)
         except (OSError, msgspec.MsgspecError) as exc:
             raise StoreDamaged(f"{path}: {exc}", hint="`hali add` the model file again") from None
-        if not meta.files or any(Path(name).name != name for name in meta.files):
-            raise StoreDamaged(f"{path}: names files outside its folder")
+        if wrong := _wrong_fields(meta):
+            raise StoreDamaged(f"{path}: {', '.join(wrong)} cannot be", hint="`hali add` the model file again")
         return Record(meta, path.parent)
 
     def place(self, source: Path, model_id: ModelId, meta: Metadata) -> Record:
@@ -154,6 +156,22 @@ class ModelStore:
     def discard_incoming(self, key: str) -> None:
         """Forget an unfinished model and its journal."""
         shutil.rmtree(self.root / INCOMING / key, ignore_errors=True)
+
+
+def _wrong_fields(meta: Metadata) -> list[str]:
+    """Fields that hali would not have written. They name files and folders, so nothing is believed that was not checked."""
+    checks = {
+        "model_id": parse(meta.model_id) is not None,
+        "sha256": is_hex(meta.sha256, 64),
+        "blake3": is_hex(meta.blake3, 64),
+        "infohash_v1": is_hex(meta.infohash_v1, 40),
+        "infohash_v2": is_hex(meta.infohash_v2, 64),
+        "also_torrents": all(is_hex(name, 40) or is_hex(name, 64) for name in meta.also_torrents),
+        "files": bool(meta.files) and all(Path(name).name == name for name in meta.files),
+        "size": meta.size > 0,
+        "downloaded_at": _TIME.match(meta.downloaded_at) is not None,
+    }
+    return [field for field, right in checks.items() if not right]
 
 
 def matching(records: Iterable[Record], name: str) -> list[Record]:
