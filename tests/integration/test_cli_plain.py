@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
-from hali.daemon.address import is_locked
+from hali.daemon.address import exclusive, is_locked
 from tests.nodes import WAIT_S, TestNode, node, until
 
 PROGRESS = {"event", "state", "name", "done", "total", "rate", "peers", "sources"}
@@ -23,6 +25,11 @@ def owner(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Iterator[T
     with node(tmp_path_factory.mktemp("owner")) as made:
         made.ok("add", str(smollm2))
         yield made
+
+
+def next_line(stream: IO[str]) -> str:
+    """The next line of a command; empty when none comes in time. For lines that come one by one."""
+    return stream.readline() if select.select([stream], [], [], WAIT_S)[0] else ""
 
 
 @pytest.mark.model
@@ -109,6 +116,18 @@ def test_commands_that_start_it_at_the_same_moment_share_one(tmp_path: Path) -> 
         assert {json.loads(out)["pid"] for out, _ in told} == {one.pid()}
 
 
+def test_a_daemon_that_is_just_ending_is_waited_for(tmp_path: Path) -> None:
+    with node(tmp_path / "home") as one:
+        one.paths.create()
+        with exclusive(one.paths):  # as a daemon that no longer answers
+            command = one.start_hali("daemon", "start")
+            report = one.paths.logs / "start.err"
+            until(lambda: report.exists() and "already_running" in report.read_text(), "the first attempt fails")
+        out, err = command.communicate(timeout=WAIT_S)
+        assert (command.returncode, err) == (0, "")
+        assert out.startswith("Daemon started")
+
+
 def test_commands_that_only_ask_do_not_start_it(tmp_path: Path) -> None:
     with node(tmp_path / "home") as one:
         assert [one.hali(*args).returncode for args in (("list",), ("ps",), ("stop", "x"), ("daemon", "status"))] == [
@@ -150,7 +169,7 @@ def test_a_reader_that_has_enough_ends_the_command_quietly(tmp_path: Path) -> No
     (one.paths.logs / "hali.log").write_text('{"event": "e"}\n' * 50_000)  # far more than a pipe holds
     with one.start_hali("logs", "-n", "50000") as logs:
         assert logs.stdout is not None and logs.stderr is not None
-        assert logs.stdout.readline() == '{"event": "e"}\n'
+        assert next_line(logs.stdout) == '{"event": "e"}\n'
         logs.stdout.close()
         assert logs.stderr.read() == ""
         assert logs.wait(WAIT_S) == 0
@@ -163,16 +182,17 @@ def test_following_the_log_goes_on_in_the_next_file(tmp_path: Path) -> None:
     path.write_text("old\nlast\n")
     with one.start_hali("logs", "-f", "-n", "1") as logs:
         assert logs.stdout is not None
-        assert logs.stdout.readline() == "last\n"
+        assert next_line(logs.stdout) == "last\n"
         with path.open("a") as log:
             log.write("ha")
             log.flush()
             log.write("lf\n")
-        assert logs.stdout.readline() == "half\n"
+        assert next_line(logs.stdout) == "half\n"
         os.rename(path, path.with_suffix(".log.1"))
         path.write_text("new\n")
-        assert logs.stdout.readline() == "new\n"
+        new = next_line(logs.stdout)
         logs.terminate()
+        assert new == "new\n"
 
 
 def test_verify_all_goes_on_after_a_damaged_model(tmp_path: Path) -> None:

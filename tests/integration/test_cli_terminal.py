@@ -175,16 +175,22 @@ def test_a_pull_shows_a_bar_that_fits_and_ctrl_c_leaves_it_resumable(seeder: Tes
         assert b.ok("pull", "smollm2")["state"] == "seeding"
 
 
-@pytest.mark.parametrize(("args", "env"), [(("--no-color",), {}), ((), {"NO_COLOR": "1"}), ((), {"TERM": "dumb"})])
+@pytest.mark.parametrize(
+    ("args", "env", "coloured"),
+    [((), {}, True), (("--no-color",), {}, False), ((), {"NO_COLOR": "1"}, False), ((), {"TERM": "dumb"}, False)],
+)
 def test_colours_and_animation_can_be_switched_off(
-    args: tuple[str, ...], env: dict[str, str], seeder: TestNode, smollm2: Path
+    args: tuple[str, ...], env: dict[str, str], coloured: bool, tmp_path: Path, smollm2: Path
 ) -> None:
-    with hali(seeder, "add", str(smollm2), *args, **env) as add:
-        assert add.end() == 0
-        assert "Already here: smollm2:135m:instruct:q4_1" in add.text
-        assert not re.search(r"\x1b\[[\d;]*m", add.raw)
-        if "TERM" in env:
+    with node(tmp_path / "home") as one:
+        one.start()
+        with hali(one, "add", str(smollm2), *args, **env) as add:
+            assert add.end() == 0
+        assert "smollm2:135m:instruct:q4_1  98.4 MB in" in add.text
+        assert bool(re.search(r"\x1b\[[\d;]*m", add.raw)) is coloured
+        if env.get("TERM") == "dumb":
             assert "\x1b" not in add.raw
+            assert "hashing SmolLM2-135M-Instruct.Q4_1.gguf 0 B of 98.4 MB (0 %)\n" in add.text
 
 
 def test_rm_asks_first_and_no_means_no(tmp_path: Path) -> None:

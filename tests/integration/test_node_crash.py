@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -23,9 +22,9 @@ from tests.fakes.torrents import torrent_of
 from tests.nodes import MIB, TestNode, flip, node, random_file, sha256_of, until
 
 NAME = "Long-7B-Q4_0.gguf"
-PIECES = 7
+PIECES = 6
 IN_FLIGHT = 3  # pieces begun at a time: what a kill may cost at most
-RATE = 40_000_000  # bytes a second: slow enough to be killed in the middle
+RATE = 50_000_000  # bytes a second: slow enough to be killed in the middle
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +61,7 @@ def goes_on(each: TestNode) -> dict[str, Any]:
 
 def assert_whole(found: dict[str, Any], file: Path) -> None:
     assert (found["state"], found["sha256"]) == ("seeding", sha256_of(file))
-    assert sha256_of(Path(found["path"])) == sha256_of(file)
+    assert os.path.samefile(found["path"], file) or sha256_of(Path(found["path"])) == found["sha256"]
 
 
 @pytest.mark.parametrize("streaming", ["on", "off"])
@@ -137,7 +136,7 @@ def test_a_foreign_torrent_goes_on_with_its_own_small_pieces(file: Path, tmp_pat
 
 @pytest.mark.parametrize("end", ["kill", "stop"])
 def test_a_pull_from_the_hub_asks_for_no_finished_piece_again(end: str, file: Path, tmp_path: Path) -> None:
-    with FakeHub() as hub, node(tmp_path / "b", hf_endpoint=hub.url, hf_connections="2") as b:
+    with FakeHub() as hub, node(tmp_path / "b", lan_enabled="off", hf_endpoint=hub.url, hf_connections="2") as b:
         hub.add("owner/Long-7B-GGUF", {NAME: file})
         hub.faults.rate = RATE // 2
         begin(b, "owner/Long-7B-GGUF")
@@ -165,7 +164,7 @@ def test_a_pull_from_the_hub_asks_for_no_finished_piece_again(end: str, file: Pa
 
 def test_bytes_that_changed_in_an_unfinished_file_never_reach_the_store(file: Path, tmp_path: Path) -> None:
     """A journal is believed after kill -9; the SHA-256 of the whole is checked all the same before the file counts."""
-    with FakeHub() as hub, node(tmp_path / "b", hf_endpoint=hub.url, hf_connections="2", streaming_hash="off") as b:
+    with FakeHub() as hub, node(tmp_path / "b", lan_enabled="off", hf_endpoint=hub.url, hf_connections="2", streaming_hash="off") as b:
         hub.add("owner/Long-7B-GGUF", {NAME: file})
         hub.faults.rate = RATE // 2
         begin(b, "owner/Long-7B-GGUF")
@@ -182,7 +181,7 @@ def test_bytes_that_changed_in_an_unfinished_file_never_reach_the_store(file: Pa
 
 def test_an_import_killed_while_hashing_goes_on_with_the_next_piece(tmp_path: Path) -> None:
     source = tmp_path / "Huge-70B-Q8_0.gguf"
-    pieces = 80
+    pieces = 60
     with source.open("wb") as out:  # mostly holes: it costs hashing, not the disk
         for index in range(pieces):
             out.seek(index * PIECE)
@@ -214,7 +213,7 @@ def test_an_import_killed_while_hashing_goes_on_with_the_next_piece(tmp_path: Pa
 def test_a_source_that_changed_between_kill_and_restart_is_hashed_anew(tmp_path: Path) -> None:
     source = tmp_path / "Huge-70B-Q8_0.gguf"
     with source.open("wb") as out:
-        out.truncate(80 * PIECE)
+        out.truncate(40 * PIECE)
     with node(tmp_path / "a") as a:
         a.start()
         adding = a.start_hali("add", str(source), "--json")
@@ -224,11 +223,11 @@ def test_a_source_that_changed_between_kill_and_restart_is_hashed_anew(tmp_path:
             out.write(b"changed")
         a.start()
         assert_whole(goes_on(a), source)
-        assert hashlib.sha256(b"").hexdigest() not in a.log()
+        assert [event["known"] for event in a.events("incoming.opened")] == [0, 0]
 
 
 def test_without_streaming_a_pull_passes_through_hashing(file: Path, tmp_path: Path) -> None:
-    with FakeHub() as hub, node(tmp_path / "b", hf_endpoint=hub.url, streaming_hash="off") as b:
+    with FakeHub() as hub, node(tmp_path / "b", lan_enabled="off", hf_endpoint=hub.url, streaming_hash="off") as b:
         hub.add("owner/Long-7B-GGUF", {NAME: file})
         lines = [json.loads(line) for line in b.hali("pull", "owner/Long-7B-GGUF", "--json").stdout.splitlines()]
         assert_whole(lines[-1], file)

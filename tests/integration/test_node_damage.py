@@ -19,12 +19,12 @@ from tests.fakes.corrupt_peer import CorruptPeer
 from tests.nodes import MIB, TestNode, flip, node, pair, random_file, sha256_of, until
 
 ID = "hurt:1b:base:q8_0"
-AT = 2 * 16 * MIB + 5  # in piece 2
+AT = 16 * MIB + 5  # in piece 1
 
 
 def add(each: TestNode, folder: Path, name: str = "Hurt-1B-Q8_0.gguf", seed: int = 1) -> dict[str, Any]:
-    """A model of 4 pieces; the store has a copy, so that hurting it does not hurt the file it came from."""
-    return each.add(random_file(folder / name, 50, seed), copy=True)
+    """A model of 3 pieces; the store has a copy, so that hurting it does not hurt the file it came from."""
+    return each.add(random_file(folder / name, 36, seed), copy=True)
 
 
 def damage(path: Path, *, same_time: bool) -> None:
@@ -49,19 +49,18 @@ def chat(each: TestNode, model: str) -> httpx.Response:
 
 def assert_names_the_piece(each: TestNode, command: tuple[str, ...] = ("verify", ID)) -> None:
     line = each.fails(*command, code=5)
-    assert "is damaged, wrong piece 2 of 4" in line
+    assert "is damaged, wrong piece 1 of 3" in line
     error = json.loads(each.hali(*command, "--json").stdout.splitlines()[-1])["error"]
-    assert (error["code"], error["details"]["pieces"]) == ("verification", [2])
+    assert (error["code"], error["details"]["pieces"]) == ("verification", [1])
 
 
-@pytest.mark.parametrize("same_time", [True, False])
-def test_a_flipped_byte_is_named_by_its_piece_and_the_model_is_given_up(same_time: bool, tmp_path: Path) -> None:
+def test_a_flipped_byte_is_named_by_its_piece_and_the_model_is_given_up(tmp_path: Path) -> None:
     with pair(tmp_path) as (a, b):
         other = add(a, tmp_path, "Sound-1B-Q8_0.gguf", seed=2)
         added = add(a, tmp_path)
         b.hears(ID)
         assert served(a) == [ID, other["model_id"]]
-        damage(Path(added["path"]), same_time=same_time)
+        damage(Path(added["path"]), same_time=True)
         assert_names_the_piece(a)
         assert a.state_of(ID) == "damaged"
         assert a.call("info", model=ID)["error"]
@@ -88,7 +87,7 @@ def test_damage_is_named_without_a_daemon_and_remembered_by_the_next_one(tmp_pat
         a.stop()
         damage(Path(added["path"]), same_time=True)
         assert_names_the_piece(a)
-        assert "wrong piece 2 of 4" in a.fails("verify", "--all", code=5)
+        assert "wrong piece 1 of 3" in a.fails("verify", "--all", code=5)
         a.start()
         until(lambda: a.state_of(ID) == "damaged", "the daemon verified before it seeded")
         assert served(a) == []
@@ -99,7 +98,7 @@ def change_one_byte(path: Path) -> None:
 
 
 def cut(path: Path) -> None:
-    os.truncate(path, 40 * MIB)
+    os.truncate(path, 20 * MIB)
 
 
 def grow(path: Path) -> None:
@@ -107,7 +106,7 @@ def grow(path: Path) -> None:
         file.write(b"more")
 
 
-@pytest.mark.parametrize(("change", "says"), [(change_one_byte, "wrong piece 2"), (cut, "wrong pieces 2, 3"), (grow, "52428804 bytes")])
+@pytest.mark.parametrize(("change", "says"), [(change_one_byte, "wrong piece 1"), (cut, "wrong pieces 1, 2"), (grow, "37748740 bytes")])
 def test_a_file_that_changed_while_the_daemon_was_away_is_verified_before_it_is_seeded(
     change: Callable[[Path], None], says: str, tmp_path: Path
 ) -> None:
@@ -162,7 +161,7 @@ def test_a_damaged_metadata_file_harms_its_model_only(tmp_path: Path) -> None:
         assert (again["from_store"], again["sha256"], again["state"]) == (False, added["sha256"], "seeding")
 
 
-@pytest.mark.parametrize("by", ["pull", "add", "add under another name"])
+@pytest.mark.parametrize("by", ["pull", "add under another name"])
 def test_a_damaged_model_is_made_whole_by_pulling_or_adding_it_again(by: str, tmp_path: Path) -> None:
     with pair(tmp_path) as (a, b):
         added = add(a, tmp_path)
@@ -200,7 +199,7 @@ def test_a_peer_that_asks_gets_nothing_of_a_file_that_changed_under_a_running_da
 
 @pytest.mark.blocking_ok
 async def test_a_peer_that_sends_wrong_pieces_is_banned_and_the_pull_ends_right(tmp_path: Path) -> None:
-    content = random_file(tmp_path / "Hurt-1B-Q8_0.gguf", 34).read_bytes()
+    content = random_file(tmp_path / "Hurt-1B-Q8_0.gguf", 18).read_bytes()
     # The cap keeps the honest node from being done before the attacker is connected.
     with node(tmp_path / "a", max_upload_mbps="160") as a, node(tmp_path / "b") as b:
         a.start()

@@ -58,7 +58,7 @@ def assert_nothing_stored(each: TestNode, disk: Path) -> None:
 
 @pytest.mark.parametrize("way", ["pull", "add"])
 def test_what_cannot_fit_is_refused_before_the_first_byte(way: str, file: Path, disk: Path, tmp_path: Path) -> None:
-    with FakeHub() as hub, node(tmp_path / "a", models_dir=str(disk), hf_endpoint=hub.url) as a:
+    with FakeHub() as hub, node(tmp_path / "a", lan_enabled="off", models_dir=str(disk), hf_endpoint=hub.url) as a:
         hub.add(REPO, {NAME: file})
         a.start()
         filler = fill(disk, leave_mib=RESERVED + 100)
@@ -78,10 +78,10 @@ def test_a_disk_that_gets_full_on_the_way_keeps_what_came_and_goes_on_later(
     with (
         FakeHub() as hub,
         node(tmp_path / "a", models_dir=str(disk), hf_endpoint=hub.url, hf_connections="1") as a,
-        node(tmp_path / "b", max_upload_mbps="320") as b,
+        node(tmp_path / "b", max_upload_mbps="480") as b,
     ):
         hub.add(REPO, {NAME: file})
-        hub.faults.rate = 40_000_000
+        hub.faults.rate = 60_000_000
         a.start()
         what = REPO
         if way == "torrent":

@@ -62,8 +62,8 @@ def _rate(event: Mapping[str, Any]) -> str:
 
 
 def _left(event: Mapping[str, Any]) -> str:
-    """Time left, when it can be known."""
-    if not (event["rate"] and event["total"]):
+    """Time left, when it can be known: not before something has come."""
+    if not (event["rate"] and event["total"] and event["done"]):
         return ""
     return f"{format_duration((event['total'] - event['done']) / event['rate']):>6} left"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any, Protocol
 
-from hali.cli.bar import describe, draw
+from hali.cli.bar import FULL, describe, draw
 from hali.cli.output import Output
 from hali.cli.prompting import no_echo
 from hali.daemon.client import DaemonClient
@@ -158,7 +158,9 @@ class _Bar:
         if self._event is None:
             return self._text("")
         # One column less: a full line makes some terminals wrap.
-        return self._text(draw(self._event, self._console.width - 1), no_wrap=True, overflow="crop")
+        line = self._text(draw(self._event, self._console.width - 1), no_wrap=True, overflow="crop")
+        line.highlight_regex(f"{FULL}+", "green")
+        return line
 
     def show(self, event: dict[str, Any]) -> None:
         """See the class."""

@@ -106,7 +106,7 @@ def _once(out: Output, chat: ChatClient, prompt: str, *, loaded: bool) -> None:
 
 def _converse(out: Output, chat: ChatClient, *, loaded: bool) -> None:
     """Turns until /bye, Ctrl-D, or Ctrl-C twice at the prompt; a failed turn is not part of the history."""
-    out.note(f"{chat.model} — /clear forgets the conversation, /bye or Ctrl-D ends it, /help tells more.")
+    out.note(f"{chat.model} — /bye or Ctrl-D ends the chat, /help lists more.")
     while (said := _next(out)) is not None:
         if said == "/clear":
             chat.clear()

@@ -25,6 +25,7 @@ MAX_LINE = 1024 * 1024  # sharing.md; the largest honest request is a magnet lin
 MAX_CONNECTIONS = 64  # each costs a buffer of MAX_LINE at most; a CLI uses one
 MAX_IN_FLIGHT = 32  # requests at once on one connection
 IDLE_S = 600.0  # a connection that asks nothing for so long is closed; watchers of a job are not idle
+READ_OUT_S = 1.0  # for the rest of what a refused client is still sending
 LINGER_S = 5.0  # for answers under way when a client closes its writing side
 FIRST_LINE_S = 10.0  # whoever connects to this port knows what to say
 
@@ -97,6 +98,7 @@ class _Connection:
                         "the IPC token is missing or wrong", hint="it is in daemon.token of the daemon's home"
                     )
                     await self._reply_error(request.get("id"), error)
+                    await self._read_out()
                     break
                 self._known = True
                 await self._room.acquire()
@@ -119,12 +121,19 @@ class _Connection:
                 return
             except asyncio.LimitOverrunError:
                 await self._reply_error(None, ProtocolError(f"a request line may have {MAX_LINE} bytes"))
+                await self._read_out()
                 return
             except asyncio.IncompleteReadError as end:
                 if end.partial:
                     yield end.partial
                 return
             yield line
+
+    async def _read_out(self) -> None:
+        """Closing with unread bytes resets the connection, and the other side might never see what it did wrong."""
+        with anyio.move_on_after(READ_OUT_S):
+            while await self._reader.read(MAX_LINE):
+                pass
 
     async def _parse(self, line: bytes) -> dict[str, Any] | None:
         if not line.strip():

@@ -50,8 +50,13 @@ def test_it_never_exceeds_its_terminal(width: int) -> None:
         assert len(draw(e, width)) <= width
 
 
+def test_the_time_left_is_not_guessed_before_something_came() -> None:
+    assert "left" not in draw(event(done=0, rate=20_000.0), 120)
+    assert "left" in draw(event(done=1, rate=20_000.0), 120)
+
+
 def test_it_does_not_jump_while_it_goes_on() -> None:
-    lines = [draw(event(done=98_362_432 * i // 7), 100) for i in range(7)]
+    lines = [draw(event(done=98_362_432 * i // 7), 100) for i in range(1, 7)]
     assert len({line.index(" %") for line in lines}) == 1
     assert len({line.index("MB/s") for line in lines}) == 1
 
