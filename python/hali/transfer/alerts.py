@@ -13,6 +13,7 @@ from hali.runtime.log import get_logger
 
 log = get_logger(__name__)
 
+INCONSISTENT_HASHES = 217  # libtorrent's errors.torrent_inconsistent_hashes, which the binding does not name
 NO_SPACE = 28  # ENOSPC
 
 
@@ -91,6 +92,12 @@ class FileError(msgspec.Struct, frozen=True):
 
     reason: str
     no_space: bool
+
+
+class Contradiction(msgspec.Struct, frozen=True):
+    """libtorrent stopped a hybrid torrent: a piece fails its v1 hash and passes its v2 hashes, or the other way round."""
+
+    reason: str
 
 
 class ResumeData(msgspec.Struct, frozen=True):
@@ -193,6 +200,13 @@ def _listen_failed(alert: lt.listen_failed_alert) -> ListenFailed | None:
     return ListenFailed(str(alert.address), alert.port, alert.error.message()) if is_tcp else None
 
 
+def _torrent_error(alert: Any) -> FileError | Contradiction:
+    error = alert.error
+    if (error.category().name(), error.value()) == ("libtorrent", INCONSISTENT_HASHES):
+        return Contradiction(error.message())
+    return _file_error(alert)
+
+
 def _file_error(alert: Any) -> FileError:
     return FileError(alert.message(), alert.error.value() == NO_SPACE)
 
@@ -210,7 +224,7 @@ _TRANSLATE: dict[type[lt.alert], Callable[[Any], Alert | None]] = {
     lt.peer_connect_alert: lambda a: PeerConnected(*a.endpoint),
     lt.peer_ban_alert: lambda a: Banned(*a.endpoint),
     lt.file_error_alert: _file_error,
-    lt.torrent_error_alert: _file_error,
+    lt.torrent_error_alert: _torrent_error,
     lt.save_resume_data_alert: _resume_data,
     lt.save_resume_data_failed_alert: lambda _: ResumeData(None),
     lt.state_update_alert: lambda a: Snapshots([(s.handle, snapshot(s)) for s in a.status]),

@@ -36,6 +36,9 @@ from hali.transfer.torrent_status import as_status
 
 log = get_logger(__name__)
 
+MAX_CONTRADICTIONS = (
+    8  # an honest swarm has none, an attacker causes some; a torrent that contradicts itself does so for ever
+)
 STALL_S = (
     3.0  # without a new byte after bad pieces before peers are tried one by one; the measured prototype used 3 s too
 )
@@ -73,6 +76,7 @@ class Fetch:
         self._rescuing = False
         self._candidate: str | None = None
         self._barred: frozenset[str] = frozenset()
+        self._contradictions = 0
         self._reported: set[str] = set()
         self._changing = anyio.Lock()  # the torrent is replaced or removed by one task at a time
         self._flusher = Flusher(self._readable)
@@ -209,6 +213,8 @@ class Fetch:
                 self._banned(host)
             case alerts.FileError(reason=reason, no_space=no_space):
                 self.fail(reason, "no_space" if no_space else "io")
+            case alerts.Contradiction(reason=reason):
+                self._contradicted(reason)
             case alerts.ResumeData(metainfo=metainfo):
                 self._emit(Finished(metainfo))
 
@@ -251,6 +257,27 @@ class Fetch:
             self._barred |= {guilty}
             self._host.blame(self, self._barred)
             self._report(guilty)
+
+    def _contradicted(self, reason: str) -> None:
+        """A wrong block that is replaced while its piece is hashed looks to libtorrent as if v1 and v2 described different data.
+
+        So it is evidence of wrong data, not yet a verdict on the torrent: the fetch is rescued, but not for ever.
+        """
+        self._contradictions += 1
+        if self._contradictions > MAX_CONTRADICTIONS:
+            self.fail(reason, "hostile")
+            return
+        log.warning("fetch.contradiction", torrent=self.name, reason=reason)
+        self._evidence.failures += 1
+        suspects = {self._candidate} if self._candidate else set(self._evidence.seen) - self._evidence.honest
+        if len(suspects) == 1:
+            guilty = suspects.pop()
+            self._evidence.guilty.add(guilty)
+            self._barred |= {guilty}
+            self._report(guilty)
+        if not self._rescuing:
+            self._rescuing = True
+            self._host.spawn(self._rescue)
 
     def _banned(self, host: str) -> None:
         """libtorrent bans whoever touched some bad pieces, honest or not: it is reported only of those not known to be honest."""

@@ -42,7 +42,7 @@ class Seed:
                 self.ready.set()
             case alerts.StateChanged(state="checking_files" | "downloading"):
                 self._damage("the file is not what it was")
-            case alerts.FileError(reason=reason):
+            case alerts.FileError(reason=reason) | alerts.Contradiction(reason=reason):
                 self._damage(reason)
 
     def _damage(self, reason: str) -> None:
