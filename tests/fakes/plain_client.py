@@ -1,6 +1,6 @@
 """A BitTorrent client that knows nothing of hali: libtorrent alone. As a program it fetches a magnet; in a test it seeds.
 
-    python plain_client.py MAGNET FOLDER [HOST:PORT]     exit 0 when all is there and right, 1 after 60 s
+`python plain_client.py MAGNET FOLDER [HOST:PORT]`: exit 0 when all is there and right, 1 after 60 s
 """
 
 from __future__ import annotations

@@ -104,7 +104,9 @@ def test_a_torrent_pull_killed_again_and_again_fetches_and_hashes_no_finished_pi
             assert hashed == PIECES  # all at once at the end, as asked for
 
 
-def test_a_pull_from_another_hali_node_goes_on_after_the_kill_of_the_one_and_of_the_other(file: Path, tmp_path: Path) -> None:
+def test_a_pull_from_another_hali_node_goes_on_after_the_kill_of_the_one_and_of_the_other(
+    file: Path, tmp_path: Path
+) -> None:
     with node(tmp_path / "a", max_upload_mbps=str(RATE * 8 // 1_000_000)) as a, node(tmp_path / "b") as b:
         added = a.add(file)
         begin(b, "long")
@@ -152,7 +154,8 @@ def test_a_pull_from_the_hub_asks_for_no_finished_piece_again(end: str, file: Pa
         spans = [tuple(map(int, text.removeprefix("bytes=").split("-"))) for text in hub.ranges()[asked:]]
         again = {piece for first, last in spans for piece in range(first // PIECE, last // PIECE + 1)}
         assert again == set(range(PIECES)) - known
-        assert hub.bytes_sent <= file.stat().st_size + 2 * PIECE + len(hub.requests)  # two connections were cut in a piece each
+        # Two connections were cut in a piece each.
+        assert hub.bytes_sent <= file.stat().st_size + 2 * PIECE + len(hub.requests)
         assert_whole(found, file)
         assert (found["hf_repo"], found["hf_revision"]) == ("owner/Long-7B-GGUF", hub.repos["owner/Long-7B-GGUF"].sha)
         assert b.events("incoming.hashed")[-1]["hashed"] == PIECES - len(known)
@@ -164,7 +167,10 @@ def test_a_pull_from_the_hub_asks_for_no_finished_piece_again(end: str, file: Pa
 
 def test_bytes_that_changed_in_an_unfinished_file_never_reach_the_store(file: Path, tmp_path: Path) -> None:
     """A journal is believed after kill -9; the SHA-256 of the whole is checked all the same before the file counts."""
-    with FakeHub() as hub, node(tmp_path / "b", lan_enabled="off", hf_endpoint=hub.url, hf_connections="2", streaming_hash="off") as b:
+    with (
+        FakeHub() as hub,
+        node(tmp_path / "b", lan_enabled="off", hf_endpoint=hub.url, hf_connections="2", streaming_hash="off") as b,
+    ):
         hub.add("owner/Long-7B-GGUF", {NAME: file})
         hub.faults.rate = RATE // 2
         begin(b, "owner/Long-7B-GGUF")

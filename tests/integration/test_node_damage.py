@@ -106,7 +106,9 @@ def grow(path: Path) -> None:
         file.write(b"more")
 
 
-@pytest.mark.parametrize(("change", "says"), [(change_one_byte, "wrong piece 1"), (cut, "wrong pieces 1, 2"), (grow, "37748740 bytes")])
+@pytest.mark.parametrize(
+    ("change", "says"), [(change_one_byte, "wrong piece 1"), (cut, "wrong pieces 1, 2"), (grow, "37748740 bytes")]
+)
 def test_a_file_that_changed_while_the_daemon_was_away_is_verified_before_it_is_seeded(
     change: Callable[[Path], None], says: str, tmp_path: Path
 ) -> None:
@@ -199,7 +201,7 @@ def test_a_peer_that_asks_gets_nothing_of_a_file_that_changed_under_a_running_da
 
 @pytest.mark.blocking_ok
 async def test_a_peer_that_sends_wrong_pieces_is_banned_and_the_pull_ends_right(tmp_path: Path) -> None:
-    content = random_file(tmp_path / "Hurt-1B-Q8_0.gguf", 18).read_bytes()
+    content = random_file(tmp_path / "Hurt-1B-Q8_0.gguf", 34).read_bytes()
     # The cap keeps the honest node from being done before the attacker is connected.
     with node(tmp_path / "a", max_upload_mbps="160") as a, node(tmp_path / "b") as b:
         a.start()

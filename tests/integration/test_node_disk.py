@@ -23,9 +23,13 @@ RESERVED = 64  # MiB that hali leaves free
 def small_disk(folder: Path, options: str = "") -> Iterator[Path]:
     """A file system of its own of `ROOM` MiB; needs root, which is why these tests say so aloud when they are skipped."""
     folder.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={ROOM}m{options}", "tmpfs", str(folder)], capture_output=True)
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={ROOM}m{options}", "tmpfs", str(folder)], capture_output=True
+    )
     if made.returncode:
-        pytest.skip(f"NOT TESTED: a full disk, because mounting a tmpfs needs root here: {made.stderr.decode().strip()}")
+        pytest.skip(
+            f"NOT TESTED: a full disk, because mounting a tmpfs needs root here: {made.stderr.decode().strip()}"
+        )
     try:
         yield folder
     finally:
@@ -107,7 +111,11 @@ def test_a_disk_that_gets_full_on_the_way_keeps_what_came_and_goes_on_later(
 
 def test_a_read_only_models_folder_is_a_clear_error_and_reading_goes_on(tmp_path: Path) -> None:
     small = random_file(tmp_path / "Small-1B-Q8_0.gguf", 1)
-    with FakeHub() as hub, small_disk(tmp_path / "disk") as disk, node(tmp_path / "a", models_dir=str(disk), hf_endpoint=hub.url) as a:
+    with (
+        FakeHub() as hub,
+        small_disk(tmp_path / "disk") as disk,
+        node(tmp_path / "a", models_dir=str(disk), hf_endpoint=hub.url) as a,
+    ):
         hub.add(REPO, {NAME: small})
         other = a.add(random_file(tmp_path / "Here-1B-Q8_0.gguf", 1, seed=2))
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)

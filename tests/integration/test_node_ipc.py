@@ -81,7 +81,12 @@ def test_a_wrong_method_and_wrong_parameters_are_named(running: TestNode) -> Non
     for fields in ({"method": None}, {"method": 5}, {}, {"method": ["status"]}):
         (answer,) = answers(running, with_token(running, **fields))
         assert answer["error"]["code"] == "unknown_method"
-    wrong: list[tuple[str, dict[str, Any]]] = [("pull", {}), ("pull", {"what": 5}), ("info", {"model": {}}), ("add", {"what": "relative"})]
+    wrong: list[tuple[str, dict[str, Any]]] = [
+        ("pull", {}),
+        ("pull", {"what": 5}),
+        ("info", {"model": {}}),
+        ("add", {"what": "relative"}),
+    ]
     for method, fields in wrong:
         (answer,) = answers(running, with_token(running, method=method, **fields))
         assert answer["error"]["code"] == "usage", fields
@@ -98,7 +103,15 @@ def test_a_line_of_two_mebibytes_is_refused(running: TestNode) -> None:
 
 def test_garbage_gets_one_error_a_line_and_harms_nobody(running: TestNode) -> None:
     pid = running.pid()
-    for garbage in (b"\x00\xff\xfe\n", b"GET / HTTP/1.1\n", b"[]\n", b"5\n", b"{\n", b"[" * 100_000 + b"\n", b'{"a":' * 50_000 + b"\n"):
+    for garbage in (
+        b"\x00\xff\xfe\n",
+        b"GET / HTTP/1.1\n",
+        b"[]\n",
+        b"5\n",
+        b"{\n",
+        b"[" * 100_000 + b"\n",
+        b'{"a":' * 50_000 + b"\n",
+    ):
         (answer,) = answers(running, garbage)
         assert (answer["ok"], answer["error"]["code"]) == (False, "protocol"), garbage[:20]
     for seed in range(10):

@@ -85,7 +85,8 @@ def test_a_name_that_only_the_lan_understands_is_still_answered_from_the_store(
     a.ok("add", str(file))
     b.hears(ID)
     b.ok("pull", ID)
-    assert b.ok("pull", "7b:instruct:q4")["from_store"] is True  # the LAN finds any part of an id, the store whole words
+    # The LAN finds any part of an id, the store whole words only.
+    assert b.ok("pull", "7b:instruct:q4")["from_store"] is True
 
 
 def test_the_same_file_added_twice_is_one_model(file: Path, tmp_path: Path, nodes: tuple[TestNode, TestNode]) -> None:
@@ -128,7 +129,11 @@ def test_list_info_verify_and_rm_say_the_same_with_and_without_a_daemon(tmp_path
         for seed, name in enumerate(("One-1B-Q8_0.gguf", "Two-2B-Q4_0.gguf", "weights.bin")):
             a.add(random_file(tmp_path / name, 17, seed))
         running = a.ok("list")
-        assert [m["model_id"] for m in running] == ["one:1b:base:q8_0", "two:2b:base:q4_0", "weights.bin:unknown:base:unknown"]
+        assert [m["model_id"] for m in running] == [
+            "one:1b:base:q8_0",
+            "two:2b:base:q4_0",
+            "weights.bin:unknown:base:unknown",
+        ]
         answers = {command: a.ok(command, "two") for command in ("info", "verify")}
         a.stop()
         assert [m | {"state": "seeding"} for m in a.ok("list")] == running

@@ -98,7 +98,9 @@ class Node:
         return TorrentSession(torrent_options(self.settings, remembered))
 
     async def remember_port(self) -> None:
-        """Keep the torrent port for the next life."""
+        """Keep the torrent port for the next life, unless somebody chose it for this one."""
+        if self.settings.torrent_port:
+            return
         await anyio.to_thread.run_sync(self.database.set_state, PORT_STATE, str(self._torrent_port()))
 
     def _lan_announcer(self) -> Service:

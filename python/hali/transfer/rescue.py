@@ -62,7 +62,7 @@ class Evidence:
     def failed(self, piece: int, blocks: int) -> str | None:
         """The piece was wrong; returns who is guilty now and was not before."""
         self.failures += 1
-        host = self._only_sender(piece, blocks)
+        host = self._only_sender(piece, blocks) or self._only_stranger(piece)
         self._suspicion.update(set(self._senders.pop(piece, ())) - self.trusted)
         # A trusted peer's disk may be broken, but to bar it is not for evidence to decide.
         if host is None or host in self.trusted | self.guilty:
@@ -74,6 +74,14 @@ class Evidence:
         """Who sent all of it; None when several did, or when some blocks came before anybody counted."""
         senders = self._senders.get(piece, Counter())
         return next(iter(senders)) if len(senders) == 1 and senders.total() >= blocks else None
+
+    def _only_stranger(self, piece: int) -> str | None:
+        """The one peer that is not trusted, if it may have sent of `piece`: trusted peers check what they serve."""
+        strangers = set(self.seen) - self.trusted
+        senders = self._senders.get(piece)
+        if not self.trusted or len(strangers) != 1 or (senders and not strangers & set(senders)):
+            return None
+        return strangers.pop()
 
     def next_trial(self) -> Trial | None:
         """The next set of peers, or None when everyone was tried and nobody is left to hope for."""

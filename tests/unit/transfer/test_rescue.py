@@ -101,3 +101,24 @@ def test_known_good_peers_that_bring_nothing_are_not_waited_for_forever() -> Non
     assert all(evidence.next_trial() for _ in range(PATIENT_TRIALS))
 
     assert evidence.next_trial() is None
+
+
+def test_the_only_stranger_among_trusted_peers_is_guilty_of_a_piece_that_several_sent() -> None:
+    evidence = Evidence(trusted=["10.0.0.1"])
+    evidence.met("10.0.0.1")
+    evidence.met("10.0.0.66")
+    evidence.sent(0, "10.0.0.1", 3)
+    evidence.sent(0, "10.0.0.66", 1)
+    assert evidence.failed(0, 4) == "10.0.0.66"
+
+
+def test_a_stranger_that_sent_nothing_of_it_or_one_of_two_is_not_blamed() -> None:
+    evidence = Evidence(trusted=["10.0.0.1"])
+    evidence.met("10.0.0.1")
+    evidence.met("10.0.0.2")
+    evidence.sent(0, "10.0.0.1", 4)
+    assert evidence.failed(0, 4) is None
+    evidence.met("10.0.0.3")
+    evidence.sent(1, "10.0.0.2", 2)
+    evidence.sent(1, "10.0.0.3", 2)
+    assert evidence.failed(1, 4) is None
