@@ -55,7 +55,8 @@ def test_every_event_of_a_pull_is_one_json_line(file: Path, tmp_path: Path, node
     assert (lines[-1]["event"], lines[-1]["state"]) == ("done", "seeding")
     states = [line["state"] for line in lines[:-1]]
     order = ["queued", "resolving", "connecting", "downloading", "seeding"]
-    assert sorted(states, key=order.index) == states  # none comes twice, none comes late
+    assert sorted(states, key=order.index) == states  # none comes late
+    assert {"resolving", "downloading", "seeding"} <= set(states)
 
 
 def test_a_second_pull_is_answered_from_the_store_without_network_or_hashing(

@@ -38,9 +38,9 @@ def ensure(paths: Paths | None = None, *, flags: Sequence[str] = (), detach: boo
 
 @contextmanager
 def needed(out: Output) -> Iterator[DaemonClient]:
-    """The running daemon for a command that needs one; says so when it had to be started."""
+    """The running daemon for a command that needs one; tells a person, not a log, when it had to be started."""
     client, started = ensure()
-    if started:
+    if started and out.interactive:
         out.note(f"Started the daemon.{until_when(out)}")
     with client:
         yield client

@@ -268,7 +268,11 @@ class AcquisitionManager:
         pause = INTRODUCE_S
         with scope:
             while True:
-                peers = await self._resolver.peers(fetch.infohashes)
+                try:
+                    peers = await self._resolver.peers(fetch.infohashes)
+                except HaliError as exc:  # the LAN is only a help here
+                    log.warning("pull.lan_silent", error=str(exc))
+                    peers = []
                 fetch.add_peers(peers)
                 pause = INTRODUCE_S if peers else min(2 * pause, MAX_INTRODUCE_S)
                 await anyio.sleep(pause)

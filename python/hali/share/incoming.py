@@ -168,9 +168,8 @@ class IncomingFile:
             self.rechecked += 1
             if self.hasher.hash_piece_at(self._fd, index) != self.journal.pieces[index]:
                 self.journal.forget_piece(index)
-        self.journal.torrent_pieces = {
-            i for i in self.journal.torrent_pieces if self.journal.pieces.keys() >= set(self._pieces_around(i))
-        }
+        whole = self.journal.pieces.keys()
+        self.journal.confirm({i for i in self.journal.torrent_pieces if whole >= set(self._pieces_around(i))})
 
     def _pieces_around(self, torrent_piece: int) -> range:
         """The pieces (16 MiB) that a piece of the torrent has bytes of."""

@@ -60,6 +60,7 @@ class Journal:
         journal = cls(path, wanted, same_boot=not fits or (old is not None and old[0].boot == wanted.boot))
         if fits and old is not None:
             journal._load(old[1])
+            journal.header = old[0]  # with its boot: a crash before `confirm` must not make facts of hints
         journal._rewrite()
         return journal
 
@@ -114,6 +115,13 @@ class Journal:
         self.pieces.pop(index, None)
         self.close()
         self.midstate = None
+        self._rewrite()
+
+    def confirm(self, torrent_pieces: set[int]) -> None:
+        """All pieces, and of the torrent's these, were read and compared since the machine came up."""
+        self.header = msgspec.structs.replace(self.header, boot=boot_id())
+        self.torrent_pieces = torrent_pieces
+        self.close()
         self._rewrite()
 
     def close(self) -> None:

@@ -89,6 +89,25 @@ def test_after_another_boot_the_records_are_only_hints(tmp_path: Path, monkeypat
     again.close()
 
 
+def test_hints_of_another_boot_stay_hints_until_they_are_confirmed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(tmp_path / "j").close()
+    monkeypatch.setattr(module, "boot_id", lambda: "the next boot")
+    for _ in range(2):  # killed before it could read the pieces: the next start must not believe them either
+        again = Journal.open(tmp_path / "j", LENGTH, sha256="ab")
+        assert not again.same_boot
+        again.close()
+    again = Journal.open(tmp_path / "j", LENGTH, sha256="ab")
+    again.forget_piece(4)
+    again.confirm({7})
+    again.close()
+    last = Journal.open(tmp_path / "j", LENGTH, sha256="ab")
+    assert last.same_boot
+    assert (set(last.pieces), last.torrent_pieces) == ({0}, {7})
+    last.close()
+
+
 def test_a_piece_outside_the_file_is_ignored(tmp_path: Path) -> None:
     journal = Journal.open(tmp_path / "j", LENGTH)
     journal.record_piece(6, digests(6))
