@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -146,3 +148,16 @@ async def test_who_says_nothing_is_hung_up_on(peer: Peer, monkeypatch: pytest.Mo
     with anyio.fail_after(5):
         assert await reader.read() == b""
     writer.close()
+
+
+async def test_a_connection_that_is_reset_in_the_middle_of_a_line_harms_nobody_else(peer: Peer) -> None:
+    address = peer.writer.get_extra_info("peername")[:2]
+    for data in (b'{"meth', json.dumps({"method": "count", "token": TOKEN, "id": 1}).encode() + b"\n"):
+        _, writer = await asyncio.open_connection(*address)
+        writer.write(data)
+        await writer.drain()
+        raw = writer.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close by RST
+        writer.transport.abort()
+    peer.ask(method="echo", id=1, text="still here")
+    assert (await peer.receive())["got"] == "still here"

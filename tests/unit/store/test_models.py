@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,26 @@ def test_removing_a_model_leaves_no_empty_folders_and_no_neighbour_hurt(store: M
     assert store.records() == [second]
     store.remove(second)
     assert list(store.root.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("model_id", "\u001b[2J"),
+        ("model_id", "a:b:../c:d"),
+        ("sha256", ""),
+        ("infohash_v1", "../../config"),
+        ("infohash_v2", "ab"),
+        ("also_torrents", ["../x"]),
+        ("size", 0),
+        ("downloaded_at", "x"),
+    ],
+)
+def test_metadata_that_hali_would_not_have_written_harms_that_model_only(
+    store: ModelStore, tmp_path: Path, field: str, value: object
+) -> None:
+    broken = place(store, tmp_path, "A-7B.Q4_0.gguf", b"x", "ab")
+    fine = place(store, tmp_path, "B-7B.Q4_0.gguf", b"y", "cd")
+    written = json.loads((broken.directory / METADATA).read_text())
+    (broken.directory / METADATA).write_text(json.dumps(written | {field: value}))
+    assert store.records() == [fine]
