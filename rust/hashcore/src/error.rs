@@ -66,6 +66,11 @@ pub enum Error {
     },
     /// A saved state that cannot belong to this file.
     BadMidstate(String),
+    /// `HALI_HASH_BACKEND` names a backend that this processor (or this program) does not have.
+    NoBackend {
+        /// The name.
+        asked: String,
+    },
 }
 
 impl Error {
@@ -94,6 +99,10 @@ impl fmt::Display for Error {
             }
             Self::BadRange { offset, len, length } => {
                 write!(f, "range of {len} bytes at {offset} is outside a file of {length} bytes")
+            }
+            Self::NoBackend { asked } => {
+                let have = crate::available_backends().join(", ");
+                write!(f, "{} is {asked:?}; this processor has {have}", crate::backend::VARIABLE)
             }
             Self::BadMidstate(why) => write!(f, "bad SHA-256 midstate: {why}"),
         }

@@ -3,26 +3,28 @@
 use std::{
     io,
     num::NonZero,
+    slice::ChunksMut,
     sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
     thread,
     time::Duration,
 };
 
 use crate::{
+    backend::{Backend, active},
     error::{Error, Result},
     layout::{PIECE, piece_span},
-    piece::{FileDigests, PieceDigests, PieceWork, STRIDE},
-    queue::{Job, Queue},
+    piece::{FileDigests, Hashed, PieceDigests, PieceWork, STRIDE},
+    queue::{GROUP, Held, Job, Queue},
     sha256::Chain,
     source::Source,
     state::FileState,
 };
 
-/// Threads used unless told otherwise, at most: piece work runs at half the speed of the
-/// sequential SHA-256 chain, so a few cores keep that one busy and more would only wait for it.
-const MAX_DEFAULT_THREADS: usize = 8;
+/// Threads used unless told otherwise, at most: one is busy with the sequential SHA-256 chain, and one or two do all
+/// the rest in the same time, whatever the backend (see `backend`). A third waits for the disk meanwhile.
+const MAX_DEFAULT_THREADS: usize = 4;
 
-/// Buffers beyond one per thread: slack between piece work and the chain.
+/// Buffers beyond a group per thread: slack between piece work and the chain.
 const EXTRA_BUFFERS: usize = 2;
 
 /// How often the watcher is asked when nothing happens; Ctrl-C feels immediate below this.
@@ -59,7 +61,7 @@ pub fn default_threads() -> usize {
 ///
 /// Known pieces are read again only when the SHA-256 chain has not passed them, and are then not
 /// hashed again. `state` keeps what was found when this fails or is cancelled. `threads = 0` means
-/// [`default_threads`]; memory is `threads + 2` pieces.
+/// [`default_threads`]; memory is four pieces a thread and two more.
 pub fn hash_file(source: &Source, state: &FileState, threads: usize, watcher: &mut dyn Watcher) -> Result<FileDigests> {
     let before = source.stamp()?;
     if before.length != state.length() {
@@ -68,9 +70,11 @@ pub fn hash_file(source: &Source, state: &FileState, threads: usize, watcher: &m
     }
     let prefix = state.chain().pieces();
     let todo: Vec<u32> = (0..state.piece_count()).filter(|&i| i >= prefix || !state.has(i)).collect();
+    let backend = active()?;
     let threads = if threads == 0 { default_threads() } else { threads }.min(todo.len());
-    let queue = Queue::new(todo, threads + EXTRA_BUFFERS, prefix);
-    run(&Work { source, state, queue: &queue }, threads, watcher)?;
+    let group = GROUP.min(backend.lanes);
+    let queue = Queue::new(todo, group, threads * group + EXTRA_BUFFERS, prefix);
+    run(&Work { source, state, backend, queue: &queue }, threads, watcher)?;
     source.check_unchanged(before)?;
     state.finish()
 }
@@ -79,8 +83,13 @@ pub fn hash_file(source: &Source, state: &FileState, threads: usize, watcher: &m
 struct Work<'a> {
     source: &'a Source,
     state: &'a FileState,
-    queue: &'a Queue,
+    backend: &'static Backend,
+    queue: &'a Queue<Noted>,
 }
+
+/// What is known of a piece when it has been read: nothing more than it was, its digests, or all but the merkle root,
+/// which the chain finds.
+type Noted = Option<Hashed>;
 
 type Report = Result<Progress>;
 
@@ -124,7 +133,7 @@ fn watch(inbox: &Receiver<Report>, watcher: &mut dyn Watcher) -> Result<()> {
 }
 
 /// Stops the others when a worker panics: they would wait for its buffer for ever.
-struct StopOnPanic<'a>(&'a Queue);
+struct StopOnPanic<'a>(&'a Queue<Noted>);
 
 impl Drop for StopOnPanic<'_> {
     fn drop(&mut self) {
@@ -146,45 +155,83 @@ impl Work<'_> {
         }
     }
 
-    fn perform(&self, job: Job, reports: &Sender<Report>) -> Result<()> {
+    fn perform(&self, job: Job<Noted>, reports: &Sender<Report>) -> Result<()> {
         match job {
-            Job::Chain(index, buffer) => {
-                self.state.feed(index, &buffer)?;
-                self.queue.chain_done(buffer);
+            Job::Pieces(mut pieces) => {
+                let noted = self.read(&mut pieces)?;
+                for (held, noted) in pieces.into_iter().zip(noted) {
+                    if let Some(Hashed::Whole(digests)) = noted {
+                        self.report(held.index, digests, reports)?;
+                    }
+                    self.queue.piece_done(held, noted);
+                }
             }
-            Job::Piece(index, mut buffer) => {
-                let digests = self.piece(index, &mut buffer)?;
-                self.queue.piece_done(index, buffer);
-                let chain = self.state.chain();
-                let _ = reports.send(Ok(Progress { index, digests, chain }));
+            Job::Chain(held, noted) => {
+                if let Some(Hashed::Half(half)) = noted {
+                    let root = self.state.feed_for_root(held.index, &held.buffer)?;
+                    self.report(held.index, half.with_root(root), reports)?;
+                } else {
+                    self.state.feed(held.index, &held.buffer)?;
+                }
+                self.queue.chain_done(held);
             }
         }
         Ok(())
     }
 
-    /// Reads a piece and has its digests recorded.
-    fn piece(&self, index: u32, buffer: &mut Vec<u8>) -> Result<PieceDigests> {
-        let length = self.state.length();
-        self.source.will_need((u64::from(index) + 1) * PIECE, PIECE);
-        if let Some(digests) = self.state.get(index) {
-            self.source.read_piece(index, length, buffer)?;
-            return Ok(digests);
-        }
-        let digests = read_and_hash(self.source, index, length, buffer)?;
+    /// Records the digests of a piece and tells of them.
+    fn report(&self, index: u32, digests: PieceDigests, reports: &Sender<Report>) -> Result<()> {
         self.state.record(index, digests)?;
-        Ok(digests)
+        // The inbox is gone only when the caller has stopped for a reason of its own.
+        let _ = reports.send(Ok(Progress { index, digests, chain: self.state.chain() }));
+        Ok(())
     }
-}
 
-/// Reads piece `index` into `buffer` and hashes it stride by stride, while it is in the cache.
-fn read_and_hash(source: &Source, index: u32, length: u64, buffer: &mut Vec<u8>) -> Result<PieceDigests> {
-    let (mut offset, size) = piece_span(index, length)?;
-    let mut work = PieceWork::new(index, length)?;
-    buffer.resize(size, 0);
-    for stride in buffer.chunks_mut(STRIDE) {
-        source.read_at(stride, offset)?;
-        work.update(stride);
-        offset += stride.len() as u64;
+    /// Reads pieces into their buffers and hashes, stride by stride and side by side, those that are not known.
+    fn read(&self, pieces: &mut [Held]) -> Result<Vec<Noted>> {
+        let length = self.state.length();
+        if let Some(last) = pieces.last() {
+            self.source.will_need((u64::from(last.index) + 1) * PIECE, PIECE * pieces.len() as u64);
+        }
+        let mut noted = Vec::with_capacity(pieces.len());
+        let mut works = Vec::with_capacity(pieces.len());
+        let mut readers = Vec::with_capacity(pieces.len());
+        for Held { index, buffer } in pieces {
+            if let Some(digests) = self.state.get(*index) {
+                self.source.read_piece(*index, length, buffer)?;
+                noted.push(Some(Hashed::Whole(digests)));
+                continue;
+            }
+            let (offset, size) = piece_span(*index, length)?;
+            // The chain hashes the leaves on the way where that is free, and it will come past.
+            let carried = self.backend.pair.is_some() && *index >= self.state.chain().pieces();
+            works.push(PieceWork::new(*index, length, !carried)?);
+            buffer.resize(size, 0);
+            readers.push((offset, buffer.chunks_mut(STRIDE)));
+            noted.push(None);
+        }
+        self.hash(&mut works, readers)?;
+        let mut works = works.into_iter();
+        for slot in noted.iter_mut().filter(|slot| slot.is_none()) {
+            *slot = works.next().map(|work| work.finish(self.backend)).transpose()?;
+        }
+        Ok(noted)
     }
-    work.finish()
+
+    /// Reads and hashes a stride of each piece in turn.
+    fn hash(&self, works: &mut [PieceWork], mut readers: Vec<(u64, ChunksMut<'_, u8>)>) -> Result<()> {
+        loop {
+            let mut strides: Vec<&[u8]> = Vec::with_capacity(works.len());
+            for (offset, chunks) in &mut readers {
+                let stride: &mut [u8] = chunks.next().unwrap_or_default();
+                self.source.read_at(stride, *offset)?;
+                *offset += stride.len() as u64;
+                strides.push(stride);
+            }
+            if strides.iter().all(|stride| stride.is_empty()) {
+                return Ok(());
+            }
+            PieceWork::update_all(self.backend, works, &strides);
+        }
+    }
 }

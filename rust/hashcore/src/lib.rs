@@ -6,14 +6,18 @@
 #[cfg(not(unix))]
 compile_error!("hashcore reads files with pread and needs a Unix");
 
-mod cpu;
+mod backend;
 mod error;
 mod file;
+mod kernels;
 mod layout;
 mod merkle;
+mod parallel;
 mod piece;
 mod queue;
 mod ranges;
+mod sha1;
+mod sha1_pieces;
 mod sha256;
 mod source;
 mod state;
@@ -22,12 +26,13 @@ mod stream;
 #[cfg(feature = "python")]
 mod py;
 
-pub use cpu::backend;
+pub use backend::{available as available_backends, describe as backend};
 pub use error::{Error, Result};
 pub use file::{Progress, Watcher, default_threads, hash_file};
 pub use layout::{BLOCK, MAX_LENGTH, PIECE, piece_count, piece_span};
 pub use piece::{FileDigests, PieceDigests, hash_piece};
 pub use ranges::blake3_ranges;
+pub use sha1_pieces::sha1_pieces;
 pub use sha256::{Chain, Hash};
 pub use source::Source;
 pub use state::FileState;

@@ -1,18 +1,19 @@
 //! Digests of a piece and of a file; a piece is hashed while its bytes are in the cache.
 
 use blake3::hazmat::HasherExt;
-use sha1::{Digest, Sha1};
 
 use crate::{
+    backend::{Backend, active},
     error::{Error, Result},
     layout::{BLOCK, PIECE, piece_span},
     merkle,
-    sha256::{Hash, leaf},
+    sha1::{Sha1, Sha1Hash},
+    sha256::{self, Hash},
 };
 
-/// Bytes given to one digest after another: fits into the L2 cache (1 MiB or more on servers,
-/// 256 KiB on older desktops) and is a multiple of what BLAKE3 hashes side by side (16 KiB).
-pub(crate) const STRIDE: usize = 128 << 10;
+/// Bytes of a piece given to one digest after another: four pieces side by side fit into the L2 cache (512 KiB to
+/// 2 MiB), and it is a multiple of what BLAKE3 hashes side by side (16 KiB).
+pub(crate) const STRIDE: usize = 64 << 10;
 
 /// What is kept of a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,69 +43,104 @@ pub struct FileDigests {
     pub v2_layer: Vec<u8>,
 }
 
-/// A piece being hashed: takes its bytes in strides.
+/// A piece being hashed: takes its bytes in strides, several pieces side by side.
 pub(crate) struct PieceWork {
     index: u32,
     only: bool,
     expected: usize,
     got: usize,
     sha1: Sha1,
-    leaves: Vec<Hash>,
+    rest: Vec<u8>,
     blake3: blake3::Hasher,
+    /// `None` when somebody else hashes the blocks.
+    leaves: Option<Vec<Hash>>,
+}
+
+/// What [`PieceWork::finish`] gives.
+pub(crate) enum Hashed {
+    /// All digests, where the leaves were asked for.
+    Whole(PieceDigests),
+    /// All but the merkle root.
+    Half(Half),
+}
+
+/// The digests of a piece that need no merkle tree.
+#[derive(Clone, Copy)]
+pub(crate) struct Half {
+    sha1: Sha1Hash,
+    cv: [u8; 32],
+}
+
+impl Half {
+    /// All digests, with the merkle root that was found elsewhere.
+    pub(crate) fn with_root(self, root: Hash) -> PieceDigests {
+        PieceDigests { sha1: self.sha1, root, cv: self.cv }
+    }
 }
 
 impl PieceWork {
-    /// Ready for the bytes of piece `index` of a file of `length` bytes.
-    pub(crate) fn new(index: u32, length: u64) -> Result<Self> {
+    /// Ready for the bytes of piece `index` of a file of `length` bytes; hashes the merkle leaves only `with_leaves`.
+    pub(crate) fn new(index: u32, length: u64, with_leaves: bool) -> Result<Self> {
         let (offset, expected) = piece_span(index, length)?;
         let mut blake3 = blake3::Hasher::new();
         blake3.set_input_offset(offset);
-        Ok(Self {
-            index,
-            only: length <= PIECE,
-            expected,
-            got: 0,
-            sha1: Sha1::new(),
-            leaves: Vec::with_capacity(expected.div_ceil(BLOCK as usize)),
-            blake3,
-        })
+        let leaves = with_leaves.then(|| Vec::with_capacity(expected.div_ceil(BLOCK as usize)));
+        let only = length <= PIECE;
+        Ok(Self { index, only, expected, got: 0, sha1: Sha1::new(), rest: Vec::new(), blake3, leaves })
     }
 
-    /// Takes the next bytes; all strides but the last must be whole blocks.
-    pub(crate) fn update(&mut self, data: &[u8]) {
-        debug_assert_eq!(self.got % BLOCK as usize, 0);
-        for stride in data.chunks(STRIDE) {
-            self.sha1.update(stride);
-            self.leaves.extend(stride.chunks(BLOCK as usize).map(leaf));
-            self.blake3.update(stride);
+    /// Gives each work its next bytes; all strides but the last of a piece must be whole blocks.
+    pub(crate) fn update_all(backend: &Backend, works: &mut [Self], strides: &[&[u8]]) {
+        debug_assert!(works.iter().all(|work| work.got.is_multiple_of(BLOCK as usize)));
+        let mut sha1s: Vec<&mut Sha1> = works.iter_mut().map(|work| &mut work.sha1).collect();
+        let rests = Sha1::update_all(backend, &mut sha1s, strides);
+        let mut with_leaves: Vec<(&mut Vec<Hash>, &[u8])> = Vec::with_capacity(works.len());
+        for ((work, stride), rest) in works.iter_mut().zip(strides).zip(rests) {
+            work.rest.extend_from_slice(rest);
+            work.blake3.update(stride);
+            work.got += stride.len();
+            with_leaves.extend(work.leaves.as_mut().map(|leaves| (leaves, *stride)));
         }
-        self.got += data.len();
+        let stretches: Vec<&[u8]> = with_leaves.iter().map(|(_, stride)| *stride).collect();
+        for ((leaves, _), found) in with_leaves.iter_mut().zip(sha256::leaves(backend, &stretches)) {
+            leaves.extend(found);
+        }
     }
 
-    /// The digests.
-    pub(crate) fn finish(self) -> Result<PieceDigests> {
+    /// The digests: all of them if the leaves were asked for.
+    pub(crate) fn finish(self, backend: &Backend) -> Result<Hashed> {
         let Self { index, expected, got, .. } = self;
         if got != expected {
             return Err(Error::WrongSize { index, expected, got });
         }
-        Ok(PieceDigests {
-            sha1: self.sha1.finalize().into(),
-            root: merkle::piece_root(self.leaves, self.only),
+        let half = Half {
+            sha1: self.sha1.finish(backend, &self.rest),
             // A lone piece is the root of the BLAKE3 tree, and roots are flagged as such.
             cv: if self.only { *self.blake3.finalize().as_bytes() } else { self.blake3.finalize_non_root() },
+        };
+        Ok(match self.leaves {
+            Some(leaves) => Hashed::Whole(half.with_root(merkle::piece_root(backend, leaves, self.only))),
+            None => Hashed::Half(half),
         })
+    }
+}
+
+/// All but the merkle root of `data`, which must be exactly piece `index` of a file of `length` bytes.
+pub(crate) fn hash_half(data: &[u8], index: u32, length: u64) -> Result<Half> {
+    let backend = active()?;
+    let mut work = PieceWork::new(index, length, false)?;
+    for stride in data.chunks(STRIDE) {
+        PieceWork::update_all(backend, std::slice::from_mut(&mut work), &[stride]);
+    }
+    match work.finish(backend)? {
+        Hashed::Half(half) => Ok(half),
+        Hashed::Whole(PieceDigests { sha1, cv, .. }) => Ok(Half { sha1, cv }),
     }
 }
 
 /// Digests of `data`, which must be exactly piece `index` of a file of `length` bytes.
 pub fn hash_piece(data: &[u8], index: u32, length: u64) -> Result<PieceDigests> {
-    let (_, expected) = piece_span(index, length)?;
-    if data.len() != expected {
-        return Err(Error::WrongSize { index, expected, got: data.len() });
-    }
-    let mut work = PieceWork::new(index, length)?;
-    work.update(data);
-    work.finish()
+    Ok(hash_half(data, index, length)?.with_root(merkle::root_of(active()?, data, length)))
 }
 
 /// BLAKE3 of a file from the chaining values of its pieces.

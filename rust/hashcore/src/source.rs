@@ -10,7 +10,6 @@ use std::{
 use crate::{
     error::{Error, Result},
     layout::piece_span,
-    piece::{PieceDigests, PieceWork, STRIDE},
 };
 
 /// An open file and the name to give it in errors.
@@ -84,19 +83,6 @@ impl Source {
             io::ErrorKind::UnexpectedEof => self.changed(format!("ends before byte {}", offset + buffer.len() as u64)),
             _ => Error::io(e, self.path.as_deref()),
         })
-    }
-
-    /// Hashes piece `index` of a file of `length` bytes, with one stride of memory.
-    pub fn hash_piece(&self, index: u32, length: u64) -> Result<PieceDigests> {
-        let (offset, size) = piece_span(index, length)?;
-        let mut work = PieceWork::new(index, length)?;
-        let mut buffer = vec![0; STRIDE.min(size)];
-        for at in (0..size).step_by(STRIDE) {
-            let stride = &mut buffer[..STRIDE.min(size - at)];
-            self.read_at(stride, offset + at as u64)?;
-            work.update(stride);
-        }
-        work.finish()
     }
 
     /// Makes `buffer` hold piece `index` of a file of `length` bytes.

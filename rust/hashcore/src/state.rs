@@ -6,10 +6,11 @@ use std::{
 };
 
 use crate::{
+    backend::active,
     error::{Error, Result},
     layout::piece_count,
-    merkle,
-    piece::{FileDigests, PieceDigests, blake3_of, hash_piece},
+    merkle::{self, root_of},
+    piece::{FileDigests, PieceDigests, blake3_of, hash_half},
     sha256::{Chain, Hash},
     source::Source,
 };
@@ -39,7 +40,7 @@ impl FileState {
     /// Nothing known yet of a file of `length` bytes.
     pub fn new(length: u64) -> Result<Self> {
         let count = piece_count(length)?;
-        let known = Known { pieces: BTreeMap::new(), chain: Chain::new(length) };
+        let known = Known { pieces: BTreeMap::new(), chain: Chain::new(length)? };
         Ok(Self { length, count, known: Mutex::new(known), feeding: Mutex::new(()) })
     }
 
@@ -96,22 +97,36 @@ impl FileState {
 
     /// Hashes a piece from memory, records it, and moves the chain when it is next in line.
     pub fn add(&self, index: u32, data: &[u8]) -> Result<PieceDigests> {
-        let digests = hash_piece(data, index, self.length)?;
-        self.feed(index, data)?;
+        let half = hash_half(data, index, self.length)?;
+        let digests = half.with_root(self.feed_for_root(index, data)?);
         self.record(index, digests)?;
         Ok(digests)
     }
 
     /// Gives the chain piece `index` if that is the next one; says whether it was.
     pub fn feed(&self, index: u32, data: &[u8]) -> Result<bool> {
+        let fed = self.feed_by(index, |chain| Ok((chain.fed(data, self.length)?, ())))?;
+        Ok(fed.is_some())
+    }
+
+    /// The merkle root of piece `index`; gives the piece to the chain on the way if it is the next one.
+    pub(crate) fn feed_for_root(&self, index: u32, data: &[u8]) -> Result<Hash> {
+        match self.feed_by(index, |chain| chain.fed_with_root(data, self.length))? {
+            Some(root) => Ok(root),
+            None => Ok(root_of(active()?, data, self.length)),
+        }
+    }
+
+    /// Moves the chain by `step` if it stands before piece `index`; what else `step` gave.
+    fn feed_by<T>(&self, index: u32, step: impl FnOnce(Chain) -> Result<(Chain, T)>) -> Result<Option<T>> {
         let _one_at_a_time = lock(&self.feeding);
         let chain = self.chain();
         if chain.pieces() != index {
-            return Ok(false);
+            return Ok(None);
         }
-        let fed = chain.fed(data, self.length)?;
+        let (fed, more) = step(chain)?;
         lock(&self.known).chain = fed;
-        Ok(true)
+        Ok(Some(more))
     }
 
     /// Reads the known pieces just beyond the chain from `source` into it; returns the new prefix.
@@ -145,19 +160,19 @@ impl FileState {
             return Err(Error::Incomplete { missing, prefix, count: self.count });
         }
         let pieces: Vec<_> = known.pieces.values().copied().collect();
-        Ok(assemble(self.length, known.chain.state_bytes(), &pieces))
+        assemble(self.length, known.chain.state_bytes(), &pieces)
     }
 }
 
 /// Joins the digests of all pieces, in order.
-fn assemble(length: u64, sha256: Hash, pieces: &[PieceDigests]) -> FileDigests {
-    let (v2_root, v2_layer) = merkle::root_and_layer(pieces.iter().map(|p| p.root).collect());
-    FileDigests {
+fn assemble(length: u64, sha256: Hash, pieces: &[PieceDigests]) -> Result<FileDigests> {
+    let (v2_root, v2_layer) = merkle::root_and_layer(active()?, pieces.iter().map(|p| p.root).collect());
+    Ok(FileDigests {
         length,
         sha256,
         blake3: blake3_of(pieces.iter().map(|p| p.cv).collect()),
         sha1_pieces: pieces.iter().flat_map(|p| p.sha1).collect(),
         v2_root,
         v2_layer,
-    }
+    })
 }

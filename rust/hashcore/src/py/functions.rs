@@ -95,8 +95,21 @@ pub(super) fn blake3_ranges<'py>(
 }
 
 #[pyfunction]
-pub(super) fn backend() -> String {
-    crate::backend()
+#[pyo3(signature = (file, threads=0))]
+pub(super) fn sha1_pieces(py: Python<'_>, file: Target, threads: i64) -> PyResult<Bound<'_, PyBytes>> {
+    let threads = natural::<usize>("threads", threads)?.min(MAX_THREADS);
+    let hashes = detached(py, || crate::sha1_pieces(&file.open()?, threads))?;
+    Ok(PyBytes::new(py, &hashes))
+}
+
+#[pyfunction]
+pub(super) fn backend() -> PyResult<String> {
+    Ok(crate::backend()?)
+}
+
+#[pyfunction]
+pub(super) fn available_backends() -> Vec<&'static str> {
+    crate::available_backends()
 }
 
 #[pyfunction]

@@ -47,7 +47,11 @@ impl PieceHasher {
 
     fn hash_piece_at<'py>(&self, py: Python<'py>, file: Target, index: i64) -> PyResult<PieceTuple<'py>> {
         let index = natural("piece", index)?;
-        let digests = detached(py, || file.open()?.hash_piece(index, self.state.length()))?;
+        let digests = detached(py, || {
+            let mut piece = Vec::new();
+            file.open()?.read_piece(index, self.state.length(), &mut piece)?;
+            crate::hash_piece(&piece, index, self.state.length())
+        })?;
         Ok(piece_tuple(py, &digests))
     }
 
@@ -106,8 +110,8 @@ fn finished() -> PyErr {
 #[pymethods]
 impl StreamHasher {
     #[new]
-    fn new() -> Self {
-        Self { inner: Mutex::new(Some(crate::StreamHasher::new())) }
+    fn new() -> PyResult<Self> {
+        Ok(Self { inner: Mutex::new(Some(crate::StreamHasher::new()?)) })
     }
 
     #[getter]

@@ -11,7 +11,9 @@ mod hashcore {
     #[pymodule_export]
     use super::convert::{Cancelled, FileChanged};
     #[pymodule_export]
-    use super::functions::{backend, blake3_ranges, build_profile, hash_file, hash_piece};
+    use super::functions::{
+        available_backends, backend, blake3_ranges, build_profile, hash_file, hash_piece, sha1_pieces,
+    };
     #[pymodule_export]
     use super::hasher::{PieceHasher, StreamHasher};
 }
