@@ -7,7 +7,8 @@ used nor moved.
 
 Errors: ``OSError`` (with errno, and the file's name when it was opened by name) from the operating system,
 ``FileChanged`` when a file is not what it was, ``ValueError`` for arguments that cannot be, ``Cancelled`` when a
-callback asked for it.
+callback asked for it, ``NoBackend`` when the environment variable ``HALI_HASH_BACKEND`` names a backend that this
+processor does not have.
 """
 
 import os
@@ -23,13 +24,16 @@ _Digests: TypeAlias = tuple[int, bytes, bytes, bytes, bytes, bytes]
 __all__ = [
     "Cancelled",
     "FileChanged",
+    "NoBackend",
     "PieceHasher",
     "StreamHasher",
+    "available_backends",
     "backend",
     "blake3_ranges",
     "build_profile",
     "hash_file",
     "hash_piece",
+    "sha1_pieces",
 ]
 
 class Cancelled(Exception):
@@ -37,6 +41,9 @@ class Cancelled(Exception):
 
 class FileChanged(OSError):
     """A file had another length than expected, or was written to while it was hashed."""
+
+class NoBackend(ValueError):
+    """``HALI_HASH_BACKEND`` names a backend that is not one of ``available_backends()``."""
 
 @final
 class PieceHasher:
@@ -70,7 +77,7 @@ class PieceHasher:
         """Hash and record piece `index`, of which `data` must be all bytes; move the prefix if it is the next one."""
 
     def hash_piece_at(self, file: _File, index: int) -> _Piece:
-        """Hash piece `index` from `file` and record nothing: for checking. Needs little memory."""
+        """Hash piece `index` from `file` and record nothing: for checking. Needs memory for the piece."""
 
     def record(self, index: int, sha1: bytes, root: bytes, cv: bytes) -> None:
         """Take digests that were computed before; they are trusted and do not move the prefix."""
@@ -122,7 +129,7 @@ def hash_file(
 ) -> _Digests:
     """Digests of a file: ``(length, sha256, blake3, sha1_pieces, v2_root, v2_layer)``. Each byte is read once.
 
-    `threads` 0 takes all cores up to eight; memory is 16 MiB for each thread and two more. `known` is what is already
+    `threads` 0 takes all cores up to four; memory is four times 16 MiB for each thread and two more. `known` is what is already
     known of this file: its pieces are read only where the SHA-256 still needs them and are not hashed again; it is
     filled on the way, so after an error or Cancelled it holds what was done. `on_piece(index, (sha1, root, cv),
     midstate)` is called on the calling thread for each piece that was read, in the order in which they were finished;
@@ -140,8 +147,20 @@ def blake3_ranges(file: _File, ranges: Sequence[tuple[int, int]]) -> list[bytes]
     ValueError when a range does not lie within the file.
     """
 
+def sha1_pieces(file: _File, threads: int = 0) -> bytes:
+    """SHA-1 of each 16 MiB piece of `file`, 20 bytes a piece: the ``pieces`` of a v1 torrent, and nothing else.
+
+    Several pieces at once on each of `threads` cores (0 as for ``hash_file``), in 3 MiB of memory a thread.
+    """
+
 def backend() -> str:
-    """The instruction sets in use here, such as ``sha1=sha-ni sha256=sha-ni blake3=avx512``."""
+    """The instruction sets in use here, such as ``sha1=sha-ni sha256=sha-ni blake3=avx512``.
+
+    ``HALI_HASH_BACKEND`` chooses the one of SHA-1 and SHA-256 when the process first hashes; BLAKE3 chooses its own.
+    """
+
+def available_backends() -> list[str]:
+    """The names that ``HALI_HASH_BACKEND`` may have on this processor, best first; ``portable`` is always there."""
 
 def build_profile() -> str:
     """``release`` or ``debug``; a benchmark refuses to run on a debug build."""

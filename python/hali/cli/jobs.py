@@ -27,7 +27,7 @@ class Display(Protocol):
 
 def run_job(out: Output, client: DaemonClient, method: str, **params: Any) -> dict[str, Any]:
     """Run `method` to its end, showing progress; prints and returns its result. Ctrl-C cancels it, resumably."""
-    display = _display_for(out)
+    display = display_for(out)
     try:
         result = _follow(client, display, method, params)
     except KeyboardInterrupt:
@@ -94,7 +94,8 @@ def _feat(result: dict[str, Any]) -> str:
     return f"{size} in {result['seconds']:.1f} s{rate}"
 
 
-def _display_for(out: Output) -> Display:
+def display_for(out: Output) -> Display:
+    """How this invocation shows progress."""
     if out.as_json:
         return _JsonLines(out)
     if out.quiet:

@@ -20,6 +20,7 @@ COMMANDS = {
     "list": ("hali.cli.models", "Models of this node."),
     "info": ("hali.cli.models", "Everything known about one model."),
     "verify": ("hali.cli.models", "Read a model again and compare it with its hashes."),
+    "hash": ("hali.cli.hash", "All digests of a file, and the infohashes of its torrent."),
     "rm": ("hali.cli.models", "Delete a model."),
     "run": ("hali.cli.run", "Chat with a model, or answer one prompt."),
     "ps": ("hali.cli.engines", "Models loaded in memory."),

@@ -6,7 +6,16 @@ One pass over bytes gives SHA-1 per 16 MiB piece, the v2 piece layer and root (B
 
 from __future__ import annotations
 
-from hali.hashing.files import OnPiece, backend, blake3_ranges, build_profile, hash_file, hash_file_async
+from hali.hashing.files import (
+    OnPiece,
+    available_backends,
+    backend,
+    blake3_ranges,
+    build_profile,
+    hash_file,
+    hash_file_async,
+    sha1_pieces,
+)
 from hali.hashing.pieces import File, PieceHasher, StreamHasher, hash_piece
 
 __all__ = [
@@ -14,10 +23,12 @@ __all__ = [
     "OnPiece",
     "PieceHasher",
     "StreamHasher",
+    "available_backends",
     "backend",
     "blake3_ranges",
     "build_profile",
     "hash_file",
     "hash_file_async",
     "hash_piece",
+    "sha1_pieces",
 ]

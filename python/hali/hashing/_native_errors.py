@@ -17,7 +17,7 @@ def in_hali_words(*, spare: Sequence[BaseException] = ()) -> Iterator[None]:
     """
     try:
         yield
-    except (native.Cancelled, OSError) as error:
+    except (native.Cancelled, native.NoBackend, OSError) as error:
         if any(error is own for own in spare):
             raise
         raise _translated(error) from error
@@ -27,6 +27,8 @@ def _translated(error: Exception) -> errors.HaliError:
     match error:
         case native.Cancelled():
             return errors.Cancelled(str(error), hint="finished pieces are kept; start again to go on")
+        case native.NoBackend():
+            return errors.ConfigError(str(error), hint="unset the variable to let hali choose")
         case native.FileChanged():
             hint = "hash it again when no program writes to it"
             return errors.Failed(str(error), code="file_changed", hint=hint, retryable=True)

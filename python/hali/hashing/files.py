@@ -54,9 +54,21 @@ def blake3_ranges(file: File, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         return native.blake3_ranges(file, ranges)
 
 
+def sha1_pieces(file: File, *, threads: int = 0) -> bytes:
+    """The `pieces` of a v1 torrent of `file` (20 bytes per 16 MiB), and nothing else. Blocks."""
+    with in_hali_words():
+        return native.sha1_pieces(file, threads)
+
+
 def backend() -> str:
-    """The instruction sets in use on this machine, for people."""
-    return native.backend()
+    """The instruction sets in use on this machine, for people; ConfigError when HALI_HASH_BACKEND names a missing one."""
+    with in_hali_words():
+        return native.backend()
+
+
+def available_backends() -> list[str]:
+    """What HALI_HASH_BACKEND may be on this machine, best first."""
+    return native.available_backends()
 
 
 def build_profile() -> str:

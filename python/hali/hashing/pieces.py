@@ -25,7 +25,8 @@ class PieceHasher:
     __slots__ = ("native",)
 
     def __init__(self, length: int) -> None:
-        self.native = native.PieceHasher(length)
+        with in_hali_words():
+            self.native = native.PieceHasher(length)
 
     @property
     def length(self) -> int:
@@ -48,7 +49,7 @@ class PieceHasher:
         return self.native.complete
 
     def add_piece(self, index: int, data: Buffer) -> PieceDigests:
-        """Hash and record piece `index`, given whole; moves the prefix if it is the next one. Blocks some 30 ms."""
+        """Hash and record piece `index`, given whole; moves the prefix if it is the next one. Blocks some 25 ms."""
         return PieceDigests(*self.native.add_piece(index, data))
 
     def hash_piece_at(self, file: File, index: int) -> PieceDigests:
@@ -100,7 +101,8 @@ class StreamHasher:
     __slots__ = ("_native",)
 
     def __init__(self) -> None:
-        self._native = native.StreamHasher()
+        with in_hali_words():
+            self._native = native.StreamHasher()
 
     @property
     def length(self) -> int:
@@ -118,4 +120,5 @@ class StreamHasher:
 
 def hash_piece(data: Buffer, index: int, length: int) -> PieceDigests:
     """Digests of piece `index` of a file of `length` bytes; `data` must be exactly that piece."""
-    return PieceDigests(*native.hash_piece(data, index, length))
+    with in_hali_words():
+        return PieceDigests(*native.hash_piece(data, index, length))

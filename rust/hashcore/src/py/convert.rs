@@ -18,12 +18,14 @@ use crate::{Error, FileDigests, PieceDigests, Source};
 
 create_exception!(hali._native.hashcore, Cancelled, PyException, "A callback returned False.");
 create_exception!(hali._native.hashcore, FileChanged, PyOSError, "The file changed while it was hashed.");
+create_exception!(hali._native.hashcore, NoBackend, PyValueError, "HALI_HASH_BACKEND names no backend of this processor.");
 
 impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
         match error {
             Error::Io { source, path } => os_error(&source, path),
             Error::Changed { .. } => FileChanged::new_err(error.to_string()),
+            Error::NoBackend { .. } => NoBackend::new_err(error.to_string()),
             Error::Cancelled => Cancelled::new_err(error.to_string()),
             _ => PyValueError::new_err(error.to_string()),
         }
