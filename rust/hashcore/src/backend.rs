@@ -261,6 +261,47 @@ mod tests {
         }
     }
 
+    /// Rounds of the fuzz test: many more under `HALI_LONG`, and new ones each time.
+    fn rounds() -> (u64, u64) {
+        let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |t| t.as_nanos() as u64);
+        if std::env::var_os("HALI_LONG").is_some() { (20_000, now() | 1) } else { (300, 1) }
+    }
+
+    #[test]
+    fn random_messages_at_any_address_are_hashed_alike_by_all() {
+        let (rounds, seed) = rounds();
+        let mut random = seed;
+        let mut below = |limit: u64| {
+            // xorshift64
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random % limit
+        };
+        for round in 0..rounds {
+            let (messages, blocks) = (below(40) as usize, below(8) as usize);
+            // Each message ends exactly where its memory does, so that a sanitizer sees a read beyond it.
+            let bytes: Vec<Box<[u8]>> = (0..messages)
+                .map(|_| {
+                    let size = 64 * blocks + below(64) as usize;
+                    (0..size).map(|_| below(256) as u8).collect()
+                })
+                .collect();
+            let given: Vec<&[Block]> = bytes.iter().map(|b| b[b.len() - 64 * blocks..].as_chunks().0).collect();
+            let start: Vec<State256> = (0..messages).map(|_| std::array::from_fn(|_| below(1 << 32) as u32)).collect();
+            let start1: Vec<State1> = start.iter().map(|s| std::array::from_fn(|i| s[i])).collect();
+            let (mut expected, mut expected1) = (start.clone(), start1.clone());
+            (PORTABLE.sha256)(&mut expected, &given);
+            (PORTABLE.sha1)(&mut expected1, &given);
+            for backend in available().into_iter().filter_map(|name| choose(Some(name))) {
+                let (mut found, mut found1) = (start.clone(), start1.clone());
+                (backend.sha256)(&mut found, &given);
+                (backend.sha1)(&mut found1, &given);
+                assert!(found == expected && found1 == expected1, "{}, seed {seed}, round {round}", backend.name);
+            }
+        }
+    }
+
     #[test]
     fn a_pair_of_states_takes_the_same_message() {
         for backend in available().into_iter().filter_map(|name| choose(Some(name))) {
