@@ -1,0 +1,106 @@
+"""`python -m bench.gate RESULTS.json [--limits]`: exit 1 when a ratio is below its floor, or a floor finds no row.
+
+Ratios are measured in one run, so the gate may judge them on any machine. `--limits` adds the milliseconds of
+performance.md, which hold for a quiet machine like the one of the results shown in README.
+"""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench.results import Results, Row, load, measured
+
+FLOORS = Path(__file__).with_name("floors.toml")
+
+
+class Floor(NamedTuple):
+    """One entry of floors.toml."""
+
+    row: str
+    rival: str
+    ratio: float
+    case: str = "*"
+    backend: str | None = None
+    cores: int = 1
+
+    def holds_on(self, machine: dict[str, Any]) -> bool:
+        """Whether the machine is one that the floor speaks of."""
+        backend = f"sha1={self.backend} " if self.backend else ""
+        return str(machine["backend"]).startswith(backend) and int(machine["cores"]) >= self.cores
+
+    def fits(self, row: Row) -> bool:
+        """Whether the row is one that the floor speaks of."""
+        return row.row == self.row and fnmatchcase(row.case, self.case) and fnmatchcase(row.rival, self.rival)
+
+
+class Verdict(NamedTuple):
+    """A line of the gate's answer."""
+
+    good: bool
+    text: str
+
+
+def floors(path: Path = FLOORS) -> list[Floor]:
+    """All floors; TypeError for a misspelt key."""
+    return [Floor(**entry) for entry in tomllib.loads(path.read_text())["floor"]]
+
+
+def verdicts(results: Results, wanted: list[Floor]) -> list[Verdict]:
+    """What each floor says of the results."""
+    found: list[Verdict] = []
+    for floor in wanted:
+        name = f"{floor.row} {floor.case} against {floor.rival}"
+        if not floor.holds_on(results.machine):
+            found.append(
+                Verdict(True, f"skipped {name}: not on {results.machine['backend']}, {results.machine['cores']} cores")
+            )
+            continue
+        rows = [row for row in results.rows if floor.fits(row)]
+        if not rows:
+            found.append(Verdict(False, f"MISSING {name}: nothing measured"))
+        found.extend(_verdict(row, floor) for row in rows)
+    return found
+
+
+def _verdict(row: Row, floor: Floor) -> Verdict:
+    good = row.ratio >= floor.ratio
+    word = "ok" if good else "BELOW"
+    spread = f"{row.low:.2f} to {row.high:.2f}"
+    return Verdict(
+        good, f"{word} {row.row} {row.case} / {row.rival}: {row.ratio:.2f}× ({spread}), floor {floor.ratio}×"
+    )
+
+
+def limits(results: Results) -> list[Verdict]:
+    """What the limits in milliseconds say of the results."""
+    told = {(row.row, row.case): row for row in results.rows if row.limit_ms is not None}
+    return [
+        Verdict(
+            row.within_limit,
+            f"{'ok' if row.within_limit else 'OVER'} {row.row} {row.case}: {row.hali_ms:.1f} ms, limit {row.limit_ms:.0f} ms",
+        )
+        for row in told.values()
+    ]
+
+
+def main(arguments: list[str]) -> int:
+    """Print the verdicts; the exit status."""
+    files = [Path(argument) for argument in arguments if not argument.startswith("--")]
+    if len(files) != 1 or set(arguments) - {str(files[0]), "--limits"}:
+        raise SystemExit(__doc__)
+    # the file of a run, or the results that were kept of it
+    results = measured(files[0]) if "benchmarks" in files[0].read_text() else load(files[0])
+    found = verdicts(results, floors()) + (limits(results) if "--limits" in arguments else [])
+    for verdict in found:
+        print(verdict.text)
+    bad = sum(not verdict.good for verdict in found)
+    print(f"bench gate: {bad} of {len(found)} failed" if bad else f"bench gate: all {len(found)} hold")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
