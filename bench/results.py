@@ -22,6 +22,7 @@ class Row(NamedTuple):
     rival_s: float
     rounds: int
     size: int | None  # bytes one call works on
+    test: str  # as pytest names it
     limit_ms: float | None = None  # what performance.md allows hali in milliseconds, for people
 
     @property
@@ -48,20 +49,16 @@ class Results(NamedTuple):
         path.write_text(json.dumps({"date": self.date, "machine": self.machine, "rows": rows}, indent=1) + "\n")
 
 
-def load(path: Path) -> Results:
-    """What `Results.save` wrote."""
+def read(path: Path) -> Results:
+    """What `Results.save` wrote, or a JSON file of pytest-benchmark as `bench.versus.versus` fills it."""
     found = json.loads(path.read_text())
-    return Results(found["date"], found["machine"], [Row(**row) for row in found["rows"]])
-
-
-def measured(path: Path) -> Results:
-    """The rows in a JSON file of pytest-benchmark, as `bench.versus.versus` fills it."""
-    found = json.loads(path.read_text())
-    rows = [row for benchmark in found["benchmarks"] for row in _rows(benchmark["extra_info"])]
+    if "benchmarks" not in found:
+        return Results(found["date"], found["machine"], [Row(**row) for row in found["rows"]])
+    rows = [row for benchmark in found["benchmarks"] for row in _rows(benchmark["fullname"], benchmark["extra_info"])]
     return Results(found["datetime"], found["machine_info"], rows)
 
 
-def _rows(info: dict[str, Any]) -> Iterator[Row]:
+def _rows(test: str, info: dict[str, Any]) -> Iterator[Row]:
     seconds: dict[str, list[float]] = dict(info["seconds"])
     ours = seconds.pop("hali")
     for rival, theirs in seconds.items():
@@ -78,5 +75,6 @@ def _rows(info: dict[str, Any]) -> Iterator[Row]:
             statistics.median(theirs),
             len(ours),
             info.get("size"),
+            test,
             info.get("limit_ms"),
         )
