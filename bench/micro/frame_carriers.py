@@ -52,9 +52,7 @@ def hlf1_write(fields: Fields, positions: Ints, sequences: Ints, fill: Fill) -> 
     head = HEADER.pack(
         b"HLF1", version, kind, dtype, 0, flags, features, session, step, start, end, rows, cols, size, length, 0
     )
-    data[:length] = np.frombuffer(
-        b"".join([head, positions, sequences, bytes(length - 64 - 8 * rows)]), np.uint8
-    )
+    data[:length] = np.frombuffer(b"".join([head, positions, sequences, bytes(length - 64 - 8 * rows)]), np.uint8)
     fill(data[length:])
     return data
 

@@ -63,7 +63,9 @@ def q8_0_from(body: Bytes, rows: int, cols: int) -> Tensor:
     return values.reshape(rows, cols)
 
 
-def int8_parts(body: Bytes, rows: int, cols: int) -> tuple[Tensor, Tensor, npt.NDArray[np.uint16], npt.NDArray[np.int8]]:
+def int8_parts(
+    body: Bytes, rows: int, cols: int
+) -> tuple[Tensor, Tensor, npt.NDArray[np.uint16], npt.NDArray[np.int8]]:
     """Scales, outlier values, outlier columns and steps as views of the payload."""
     ends = np.cumsum([4 * rows, 32 * rows, 16 * rows])
     scales, values, columns, steps = np.split(body, ends)

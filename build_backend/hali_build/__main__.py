@@ -1,5 +1,6 @@
 """By hand, with build_backend in PYTHONPATH: `python -m hali_build cython` compiles the Cython modules in place, while
-working on them, `cython FOLDER ARGUMENT...` into another folder with more compiler arguments; `python -m hali_build check WHEEL [SOURCE_TREE]` says what is wrong with a wheel."""
+working on them, and `python -m hali_build cython FOLDER ARGUMENT...` into another folder with more compiler arguments;
+`python -m hali_build check WHEEL [SOURCE_TREE]` says what is wrong with a wheel."""
 
 from __future__ import annotations
 
