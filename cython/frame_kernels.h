@@ -46,6 +46,7 @@ typedef struct {
 #if defined(__GNUC__) && defined(__x86_64__)
 #define HALI_WIDER
 #define HALI_F16C
+#include <cpuid.h>
 #include <immintrin.h>
 
 #define HALI_NAME(name) name##_avx2
@@ -75,8 +76,10 @@ static const hali_loops hali_loops_all[] = {
 
 static inline int hali_loops_count(void) {
 #ifdef HALI_WIDER
+    unsigned eax, ebx, ecx, edx;
     __builtin_cpu_init();
-    if (!(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c")))
+    /* GCC before 11 cannot be asked for f16c; that the system saves its registers is part of the answer for avx2 */
+    if (!__builtin_cpu_supports("avx2") || !__get_cpuid(1, &eax, &ebx, &ecx, &edx) || !(ecx & bit_F16C))
         return 1;
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                    __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")
