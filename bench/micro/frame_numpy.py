@@ -1,4 +1,4 @@
-"""What NumPy, ml_dtypes and gguf make of a tensor: the same payload bytes as hali's, by the fastest formulations found.
+"""What NumPy and ml_dtypes make of a tensor: the same payload bytes as hali's, by the fastest formulations found.
 
 Tried and slower on the machine this was written on: isfinite().all() and min/max for the check, bit operations for
 bf16, blocks of rows that fit the cache, gguf's quantiser (NumPy inside; its own roundings are more passes than these).
