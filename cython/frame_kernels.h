@@ -1,169 +1,113 @@
-/* The loops of frames.pyx: no Python, no allocation, no alignment asked for.
+/* What frames.pyx calls: no Python, no allocation, no alignment asked for.
  *
- * Written in C because they live from the compiler's vectoriser: plain counted loops, no early exit, values moved by
- * memcpy (which costs nothing and, unlike a pointer cast, is defined for any address and type). A check gathers one
- * bit over a block and looks at it afterwards.
+ * A wheel runs on any machine of its platform, so each loop is compiled for the plain instruction set and, on x86-64
+ * with GCC or Clang, for wider ones too; hali_loops_now is the widest that this CPU has. All give the same bits: no
+ * loop depends on the order of additions, and -ffp-contract=off keeps a product and a sum apart.
  */
 #ifndef HALI_FRAME_KERNELS_H
 #define HALI_FRAME_KERNELS_H
 
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
+#include "frame_bits.h"
+#include "frame_outliers.h"
 
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "HLF1 frames are little-endian in memory; this machine would need byte swaps in each loop"
+/* 65,520 * 127: from here on a block's scale rounds to an infinite half. */
+#define HALI_BEYOND_Q8_0 0x4afdf020
+
+typedef struct {
+    const char *name;
+    int (*all_finite_f32)(const void *src, size_t n);
+    int (*all_finite_16)(const void *src, size_t n, int16_t infinity);
+    int (*none_is_minus_128)(const void *src, size_t n);
+    int (*copy_finite_f32)(void *dst, const void *src, size_t n);
+    int (*f32_to_bf16)(void *dst, const void *src, size_t n);
+    void (*bf16_to_f32)(void *dst, const void *src, size_t n);
+    int (*f32_to_f16_rows)(void *scales, void *dst, const void *src, size_t rows, size_t cols);
+    void (*f16_rows_to_f32)(void *dst, const void *scales, const void *src, size_t rows, size_t cols);
+    int (*f32_to_q8_0)(void *dst, const void *src, size_t n);
+    void (*q8_0_to_f32)(void *dst, const void *src, size_t n);
+    int (*f32_to_int8_rows)(const hali_int8 *to, const void *src);
+    void (*int8_rows_to_f32)(void *dst, const hali_int8 *of);
+} hali_loops;
+
+#define HALI_TABLE(label, suffix)                                                                                      \
+    {                                                                                                                  \
+        label, all_finite_f32_##suffix, all_finite_16_##suffix, none_is_minus_128_##suffix, copy_finite_f32_##suffix,  \
+            f32_to_bf16_##suffix, bf16_to_f32_##suffix, f32_to_f16_rows_##suffix, f16_rows_to_f32_##suffix,            \
+            f32_to_q8_0_##suffix, q8_0_to_f32_##suffix, f32_to_int8_rows_##suffix, int8_rows_to_f32_##suffix           \
+    }
+
+#define HALI_NAME(name) name##_plain
+#define HALI_LOOP(type, name) static type HALI_NAME(name)
+#include "frame_loops.h"
+#include "frame_quant.h"
+#undef HALI_NAME
+#undef HALI_LOOP
+
+#if defined(__GNUC__) && defined(__x86_64__)
+#define HALI_WIDER
+#define HALI_F16C
+#include <cpuid.h>
+#include <immintrin.h>
+
+#define HALI_NAME(name) name##_avx2
+#define HALI_LOOP(type, name) static __attribute__((target("avx2,f16c"))) type HALI_NAME(name)
+#include "frame_loops.h"
+#include "frame_quant.h"
+#undef HALI_NAME
+#undef HALI_LOOP
+
+#define HALI_NAME(name) name##_avx512
+#define HALI_LOOP(type, name)                                                                                          \
+    static __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,f16c"))) type HALI_NAME(name)
+#include "frame_loops.h"
+#include "frame_quant.h"
+#undef HALI_NAME
+#undef HALI_LOOP
 #endif
 
-#define HALI_EXPONENT_F32 0x7f800000u
-/* Items checked between two looks at the result: 16 KiB of f32, so that the copy finds them in the L1 cache. */
-#define HALI_BLOCK 4096u
+/* From plain to wide; hali_loops_count() of them run on this CPU. */
+static const hali_loops hali_loops_all[] = {
+    HALI_TABLE("plain", plain),
+#ifdef HALI_WIDER
+    HALI_TABLE("avx2", avx2),
+    HALI_TABLE("avx512", avx512),
+#endif
+};
 
-static inline uint32_t hali_load32(const void *base, size_t i) {
-    uint32_t bits;
-    memcpy(&bits, (const char *)base + 4 * i, 4);
-    return bits;
-}
-
-static inline uint16_t hali_load16(const void *base, size_t i) {
-    uint16_t bits;
-    memcpy(&bits, (const char *)base + 2 * i, 2);
-    return bits;
-}
-
-static inline void hali_store16(void *base, size_t i, uint16_t bits) { memcpy((char *)base + 2 * i, &bits, 2); }
-static inline void hali_store32(void *base, size_t i, uint32_t bits) { memcpy((char *)base + 4 * i, &bits, 4); }
-
-static inline float hali_float(uint32_t bits) {
-    float value;
-    memcpy(&value, &bits, 4);
-    return value;
-}
-
-static inline uint32_t hali_bits(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, 4);
-    return bits;
-}
-
-static inline int hali_all_finite_f32(const void *src, size_t n) {
-    uint32_t bad = 0;
-    for (size_t i = 0; i < n; i++)
-        bad |= (hali_load32(src, i) & HALI_EXPONENT_F32) == HALI_EXPONENT_F32;
-    return !bad;
-}
-
-static inline int hali_all_finite_bf16(const void *src, size_t n) {
-    uint16_t bad = 0;
-    for (size_t i = 0; i < n; i++)
-        bad |= (hali_load16(src, i) & 0x7f80u) == 0x7f80u;
-    return !bad;
-}
-
-static inline int hali_all_finite_f16(const void *src, size_t n) {
-    uint16_t bad = 0;
-    for (size_t i = 0; i < n; i++)
-        bad |= (hali_load16(src, i) & 0x7c00u) == 0x7c00u;
-    return !bad;
+static inline int hali_loops_count(void) {
+#ifdef HALI_WIDER
+    unsigned eax, ebx, ecx, edx;
+    __builtin_cpu_init();
+    /* GCC before 11 cannot be asked for f16c; that the system saves its registers is part of the answer for avx2 */
+    if (!__builtin_cpu_supports("avx2") || !__get_cpuid(1, &eax, &ebx, &ecx, &edx) || !(ecx & bit_F16C))
+        return 1;
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")
+               ? 3
+               : 2;
+#else
+    return 1;
+#endif
 }
 
 /* A row scale is positive, and the largest f16 (65,504) times it is still a finite float. */
 static inline int hali_all_scales_usable(const void *src, size_t n) {
-    uint32_t bad = 0;
+    int good = 1;
     for (size_t i = 0; i < n; i++) {
         float scale = hali_float(hali_load32(src, i));
-        bad |= !(scale > 0.0f && scale <= 5.1922968585348276e33f); /* 2^112 */
+        good &= scale > 0.0f && scale <= HALI_TWO_TO_112;
     }
-    return !bad;
+    return good;
 }
 
-static inline int hali_copy_finite_f32(void *dst, const void *src, size_t n) {
-    for (size_t at = 0; at < n; at += HALI_BLOCK) {
-        size_t count = n - at < HALI_BLOCK ? n - at : HALI_BLOCK;
-        const char *from = (const char *)src + 4 * at;
-        if (!hali_all_finite_f32(from, count))
-            return 0;
-        memcpy((char *)dst + 4 * at, from, 4 * count);
+/* The scale of each block is a number. */
+static inline int hali_q8_0_finite(const void *src, size_t n) {
+    int32_t largest = 0;
+    for (size_t b = 0; b < n / 32; b++) {
+        int32_t size = hali_load16((const char *)src + 34 * b, 0) & 0x7fff;
+        largest = size > largest ? size : largest;
     }
-    return 1;
-}
-
-/* Round to nearest, ties to even. A value that rounds up to infinity counts as bad, like NaN and infinity. */
-static inline int hali_f32_to_bf16(void *dst, const void *src, size_t n) {
-    uint32_t bad = 0;
-    for (size_t i = 0; i < n; i++) {
-        uint32_t bits = hali_load32(src, i);
-        uint32_t rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
-        bad |= ((bits & HALI_EXPONENT_F32) == HALI_EXPONENT_F32) | ((rounded & HALI_EXPONENT_F32) == HALI_EXPONENT_F32);
-        hali_store16(dst, i, (uint16_t)(rounded >> 16));
-    }
-    return !bad;
-}
-
-static inline void hali_bf16_to_f32(void *dst, const void *src, size_t n) {
-    for (size_t i = 0; i < n; i++)
-        hali_store32(dst, i, (uint32_t)hali_load16(src, i) << 16);
-}
-
-/* For |value| <= 65,504. Below 2^-14 an addition of 0.5 makes the FPU round at the f16 subnormal's last place. */
-static inline uint16_t hali_f16_from(float value) {
-    uint32_t bits = hali_bits(value);
-    uint32_t sign = (bits >> 16) & 0x8000u;
-    uint32_t size = bits & 0x7fffffffu;
-    uint32_t normal = (size + 0xc8000fffu + ((size >> 13) & 1u)) >> 13;
-    uint32_t tiny = hali_bits(hali_float(size) + 0.5f) - 0x3f000000u;
-    return (uint16_t)(sign | (size < 0x38800000u ? tiny : normal));
-}
-
-/* For finite halves. The exponent is moved by a multiplication, which is right for subnormals too. */
-static inline float hali_f16_to(uint16_t half) {
-    float size = hali_float((uint32_t)(half & 0x7fffu) << 13) * 5.1922968585348276e33f; /* 2^112 */
-    return hali_float(hali_bits(size) | (uint32_t)(half & 0x8000u) << 16);
-}
-
-/* The power of two that brings the row's largest value into [2^14, 2^15): scaling is then exact, nothing overflows
- * f16, and only values 2^-28 of the largest and less fall into the subnormals. As an exponent, in [-126, 112]: one
- * more, and a half could decode to infinity (hali_all_scales_usable). */
-static inline int hali_row_exponent(uint32_t largest) {
-    int exponent = (int)(largest >> 23) - 127 - 14;
-    if (largest == 0)
-        return 0;
-    return exponent < -126 ? -126 : exponent > 112 ? 112 : exponent;
-}
-
-/* 65,520 * 2^112: from here on a value rounds to an infinite half even under the largest scale. */
-#define HALI_BEYOND_F16 0x7f7ff000u
-
-static inline float hali_power_of_two(int exponent) { return hali_float((uint32_t)(exponent + 127) << 23); }
-
-static inline int hali_f32_to_f16_rows(void *scales, void *dst, const void *src, size_t rows, size_t cols) {
-    for (size_t row = 0; row < rows; row++) {
-        const char *from = (const char *)src + 4 * row * cols;
-        char *to = (char *)dst + 2 * row * cols;
-        uint32_t largest = 0;
-        for (size_t i = 0; i < cols; i++) {
-            uint32_t size = hali_load32(from, i) & 0x7fffffffu;
-            largest = size > largest ? size : largest;
-        }
-        if (largest >= HALI_BEYOND_F16) /* NaN and infinity too */
-            return 0;
-        int exponent = hali_row_exponent(largest);
-        float inverse = hali_power_of_two(-exponent);
-        hali_store32(scales, row, hali_bits(hali_power_of_two(exponent)));
-        for (size_t i = 0; i < cols; i++)
-            hali_store16(to, i, hali_f16_from(hali_float(hali_load32(from, i)) * inverse));
-    }
-    return 1;
-}
-
-static inline void hali_f16_rows_to_f32(void *dst, const void *scales, const void *src, size_t rows, size_t cols) {
-    for (size_t row = 0; row < rows; row++) {
-        float scale = hali_float(hali_load32(scales, row));
-        const char *from = (const char *)src + 2 * row * cols;
-        char *to = (char *)dst + 4 * row * cols;
-        for (size_t i = 0; i < cols; i++)
-            hali_store32(to, i, hali_bits(hali_f16_to(hali_load16(from, i)) * scale));
-    }
+    return largest < 0x7c00;
 }
 
 static inline int hali_none_negative(const void *src, size_t n) {

@@ -1,103 +1,111 @@
-"""LayerForward frames: encode and decode against NumPy and struct doing the same work, checks included."""
+"""P8: a tensor into one LayerForward message and back to float32, against everything else that could carry it.
+
+Each call of each way: header, positions, sequence ids and tensor into one new buffer, with the check for NaN and
+infinity and the conversion; then from that buffer all of it again, checked, as rows × cols float32. For f32 the tensor
+read is a view of the message; for the other types it is new.
+"""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from bench.micro.frame_carriers import CARRIERS, Carrier, Fields, Ints
+from bench.micro.frame_numpy import Tensor, convert_into, payload_size, restore
+from bench.versus import SHORT, versus
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from hali._native import frames
 
-Tensor = npt.NDArray[np.float32]
-
 SHAPES = [(1, 576), (16, 4096), (512, 8192)]  # a token of SmolLM2, a batch of an 8B model, a prefill chunk of a 70B one
-TYPES = {"f32": frames.F32, "bf16": frames.BF16, "f16": frames.F16}
-SESSION = bytes(16)
+TYPES = {
+    "f32": frames.F32,
+    "bf16": frames.BF16,
+    "f16": frames.F16,
+    "q8_0": frames.Q8_0,
+    "int8+outliers": frames.INT8_OUTLIERS,
+}
+SESSION = bytes(range(16))
 
 
-def tensor(rows: int, cols: int) -> Tensor:
-    """Values as hidden states have them: most near 1, few in the hundreds."""
+def hidden_states(rows: int, cols: int) -> Tensor:
+    """Values as hidden states have them: most near 1, a few in the hundreds."""
     rng = np.random.default_rng(1)
-    return (rng.standard_normal((rows, cols)) * 30).astype(np.float32)
+    values = rng.standard_normal((rows, cols)) * 2
+    values[rng.random((rows, cols)) < 0.001] *= 100
+    return values.astype(np.float32)
 
 
-def numpy_body(values: Tensor, dtype: int) -> bytes:
-    """The payload by NumPy's vectorised operations."""
-    if not np.isfinite(values).all():
-        raise ValueError
-    if dtype == frames.F32:
-        return values.tobytes()
-    if dtype == frames.BF16:
-        bits = values.view(np.uint32)
-        return ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype(np.uint16).tobytes()
-    scales = np.exp2(np.frexp(np.abs(values).max(axis=1, keepdims=True))[1] - 15).astype(np.float32)
-    return scales.tobytes() + (values / scales).astype(np.float16).tobytes()
+def hali_way(values: Tensor, positions: Ints, sequences: Ints, dtype: int) -> Callable[[], memoryview[float]]:
+    cols = values.shape[1]
+
+    def work() -> memoryview[float]:
+        data = frames.encode(
+            frames.FORWARD,
+            session=SESSION,
+            step=7,
+            layer_end=4,
+            positions=positions,
+            sequences=sequences,
+            cols=cols,
+            dtype=dtype,
+            payload=values,
+        )
+        return frames.decode(data).to_f32()
+
+    return work
 
 
-def numpy_encode(values: Tensor, positions: npt.NDArray[np.int32], dtype: int) -> bytes:
-    """The same bytes as frames.encode writes."""
+def other_way(carrier: Carrier, values: Tensor, positions: Ints, sequences: Ints, dtype: int) -> Callable[[], Tensor]:
     rows, cols = values.shape
-    body = numpy_body(values, dtype)
-    length = (64 + 9 * rows + 63) // 64 * 64
-    fixed = struct.pack(
-        "<4sBBBBII16sIHHIIQII", b"HLF1", 1, 1, dtype, 0, 0, 0, SESSION, 0, 0, 0, rows, cols, len(body), length, 0
-    )
-    return b"".join([fixed, positions.tobytes(), bytes(5 * rows), bytes(length - 64 - 9 * rows), body])
+    fields: Fields = (1, frames.FORWARD, dtype, 0, 0, 7, SESSION, 0, 4, rows, cols, payload_size(dtype, rows, cols))
+
+    def fill(body: npt.NDArray[np.uint8]) -> None:
+        convert_into(body, values, dtype)
+
+    def work() -> Tensor:
+        data = carrier.write(fields, positions, sequences, fill)
+        read, *ints, body = carrier.read(data)
+        if len(body) != read[-1] or any(part.min() < 0 for part in ints):
+            raise ValueError("not a message")
+        return restore(body, read[2], read[9], read[10])
+
+    return work
 
 
-def numpy_decode(data: bytes) -> Tensor:
-    """Header, checks and tensor."""
-    dtype = data[6]
-    rows, cols, size, length, _ = struct.unpack_from("<IIQII", data, 40)
-    if length + size != len(data):
-        raise ValueError
-    if dtype == frames.F32:
-        values = np.frombuffer(data, np.float32, rows * cols, length)
-    elif dtype == frames.BF16:
-        values = (np.frombuffer(data, np.uint16, rows * cols, length).astype(np.uint32) << 16).view(np.float32)
-    else:
-        scales = np.frombuffer(data, np.float32, rows, length)
-        halves = np.frombuffer(data, np.float16, rows * cols, length + 4 * rows).reshape(rows, cols)
-        values = (halves.astype(np.float32) * scales[:, None]).reshape(-1)
-    if not np.isfinite(values).all():
-        raise ValueError
-    return values
-
-
-def native_encode(values: Tensor, positions: npt.NDArray[np.int32], dtype: int) -> bytearray:
-    return frames.encode(
-        frames.FORWARD, session=SESSION, positions=positions, cols=values.shape[1], dtype=dtype, payload=values
-    )
-
-
-def native_decode(data: bytes) -> memoryview[float]:
-    return frames.decode(data).to_f32()
-
-
-@pytest.mark.parametrize("how", [native_encode, numpy_encode], ids=["hali", "numpy"])
 @pytest.mark.parametrize("name", TYPES)
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape[0]}x{shape[1]}")
-def test_encode(
-    benchmark: BenchmarkFixture, shape: tuple[int, int], name: str, how: Callable[..., bytes | bytearray]
-) -> None:
-    values, positions = tensor(*shape), np.arange(shape[0], dtype=np.int32)
-    benchmark.group = f"encode {name} {shape[0]}x{shape[1]}"
-    benchmark.extra_info["bytes"] = values.nbytes
-    written = benchmark(how, values, positions, TYPES[name])
-    assert bytes(written) == bytes(native_encode(values, positions, TYPES[name]))
+@pytest.mark.parametrize("shape", SHAPES[: 2 if SHORT else 3], ids=lambda shape: f"{shape[0]}×{shape[1]}")
+def test_a_tensor_there_and_back(benchmark: BenchmarkFixture, shape: tuple[int, int], name: str) -> None:
+    values = hidden_states(*shape)
+    positions, sequences = np.arange(shape[0], dtype=np.int32), np.zeros(shape[0], np.int32)
+    subject = hali_way(values, positions, sequences, TYPES[name])
+    rivals = {
+        title: other_way(carrier, values, positions, sequences, TYPES[name]) for title, carrier in CARRIERS.items()
+    }
+    expected = bytes(subject())
+    for title, rival in rivals.items():
+        assert rival().tobytes() == expected, f"{title} brings another tensor"
+    versus(benchmark, "P8", f"{name} {shape[0]}×{shape[1]}", subject, rivals, size=values.nbytes)
 
 
-@pytest.mark.parametrize("how", [native_decode, numpy_decode], ids=["hali", "numpy"])
 @pytest.mark.parametrize("name", TYPES)
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape[0]}x{shape[1]}")
-def test_decode(
-    benchmark: BenchmarkFixture, shape: tuple[int, int], name: str, how: Callable[[bytes], memoryview[float] | Tensor]
-) -> None:
-    data = bytes(native_encode(tensor(*shape), np.arange(shape[0], dtype=np.int32), TYPES[name]))
-    benchmark.group = f"decode {name} {shape[0]}x{shape[1]}"
-    got = benchmark(how, data)
-    assert bytes(got) == bytes(native_decode(data))
+def test_numpy_writes_the_same_frame(name: str) -> None:
+    values = hidden_states(3, 576)
+    positions, dtype = np.arange(3, dtype=np.int32), TYPES[name]
+    fields: Fields = (1, frames.FORWARD, dtype, 0, 0, 7, SESSION, 0, 4, 3, 576, payload_size(dtype, 3, 576))
+    ours = frames.encode(
+        frames.FORWARD,
+        session=SESSION,
+        step=7,
+        layer_end=4,
+        positions=positions,
+        cols=576,
+        dtype=dtype,
+        payload=values,
+    )
+    theirs = CARRIERS["numpy"].write(
+        fields, positions, np.zeros(3, np.int32), lambda body: convert_into(body, values, dtype)
+    )
+    assert bytes(theirs) == bytes(ours)  # type: ignore[call-overload]

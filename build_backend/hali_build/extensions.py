@@ -6,6 +6,7 @@ import os
 import shutil
 import sysconfig
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 MODULES = ("frames", "scoring")
@@ -13,8 +14,13 @@ RUST_MODULE = "hashcore"
 SUFFIX: str = sysconfig.get_config_var("EXT_SUFFIX")
 
 # No -march: a wheel runs on any machine of its platform. The two -fno- let loops with divisions and comparisons be
-# vectorised and change no result. Nothing of -ffast-math: checks for NaN must stay checks.
-COMPILE_ARGS = [] if os.name == "nt" else ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
+# vectorised and change no result. Nothing of -ffast-math: checks for NaN must stay checks. No contraction: loops that
+# are compiled for wider instruction sets too must round where the plain ones do.
+COMPILE_ARGS = (
+    []
+    if os.name == "nt"
+    else ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fvisibility=hidden"]
+)
 
 
 def filenames() -> list[str]:
@@ -28,8 +34,11 @@ def c_compiler() -> str | None:
     return shutil.which(command.split()[0])
 
 
-def build(root: Path, destination: Path) -> None:
-    """Compile root/cython/*.pyx for the running interpreter and put the modules into destination."""
+def build(root: Path, destination: Path, extra: Sequence[str] = ()) -> None:
+    """Compile root/cython/*.pyx for the running interpreter and put the modules into destination.
+
+    `extra` goes to the compiler and the linker, after all else: `-fsanitize=address`, for example.
+    """
     from Cython.Build import cythonize
     from setuptools import Distribution, Extension
 
@@ -38,7 +47,12 @@ def build(root: Path, destination: Path) -> None:
         sources = Path(shutil.copytree(root / "cython", work / "cython"))
         # the full name decides what the module calls itself; the path only where its file lands
         modules = [
-            Extension(f"hali._native.{name}", [str(sources / f"{name}.pyx")], extra_compile_args=COMPILE_ARGS)
+            Extension(
+                f"hali._native.{name}",
+                [str(sources / f"{name}.pyx")],
+                extra_compile_args=[*COMPILE_ARGS, *extra],
+                extra_link_args=list(extra),
+            )
             for name in MODULES
         ]
         distribution = Distribution({"name": "hali", "ext_modules": cythonize(modules, include_path=[str(sources)])})

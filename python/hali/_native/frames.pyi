@@ -5,7 +5,12 @@ a payload at a 64-byte boundary. ``cython/frames.pyx`` shows the layout byte by 
 examples.
 
 Every length is checked against the limits and against the other lengths before it is used; a tensor with NaN or
-infinity is refused on both sides. Decoding copies nothing.
+infinity is refused on both sides. Decoding copies nothing. The loops over a payload are compiled for several
+instruction sets, of which the widest that this CPU has is used; all give the same bits.
+
+Additions to the format are announced, not guessed. The handshake between two nodes exchanges ``FEATURES``; a sender
+uses what both speak. In a frame, unknown bits of ``features`` are ignored, unknown optional flags are skipped and
+unknown required flags, kinds and dtypes are refused.
 """
 
 from collections.abc import Iterable
@@ -31,6 +36,7 @@ _FrameCode: TypeAlias = Literal[
     "sequence",
     "mask",
     "not-finite",
+    "outliers",
 ]
 
 MAGIC: Final[bytes]
@@ -41,6 +47,7 @@ ALIGNMENT: Final[int]
 """The payload starts at a multiple of this, counted from the start of the frame."""
 MAX_EXT: Final[int]
 MAX_ROWS: Final[int]
+"""The limits of the format: ``decode`` and ``frame_length`` can be given lower ones, not higher."""
 MAX_COLS: Final[int]
 MAX_PAYLOAD: Final[int]
 
@@ -65,9 +72,13 @@ BF16: Final[int]
 F16: Final[int]
 """Halves with one f32 scale a row; the scales come first. Written with powers of two, so that scaling is exact."""
 Q8_0: Final[int]
-"""Reserved; refused with ``unsupported-dtype``."""
+"""ggml's block_q8_0, bit for bit as its reference quantiser: per 32 values an f16 scale and 32 int8. ``cols`` is a
+multiple of 32 (``shape``); the largest value is below 65,520 × 127 (``not-finite``)."""
 INT8_OUTLIERS: Final[int]
-"""Reserved; refused with ``unsupported-dtype``."""
+"""The min(8, cols) largest |values| of each row as they are, the earlier column first among equals, and int8 with one
+f32 scale a row for the rest. Parts, without gaps: scales f32[rows], outlier values f32[rows × k], their columns
+u16[rows × k] ascending within a row, int8[rows × cols] with 0 in those columns and no -128. A scale is 0 (then all of
+the rest is) or greater than 2**-128, and 127 times it is finite."""
 I32: Final[int]
 RAW: Final[int]
 """Opaque bytes of any length; rows and cols do not bound them."""
@@ -79,6 +90,13 @@ OPTIONAL_FLAGS: Final[int]
 """Mask of the flags that a receiver which does not know them skips."""
 REQUIRED_FLAGS: Final[int]
 """Mask of the flags that a receiver which does not know them refuses."""
+
+FEATURE_Q8_0: Final[int]
+"""Reads and writes ``Q8_0``."""
+FEATURE_INT8_OUTLIERS: Final[int]
+"""Reads and writes ``INT8_OUTLIERS``."""
+FEATURES: Final[int]
+"""What this build speaks beyond version 1 with f32, bf16, f16, i32 and raw."""
 
 class FrameError(ValueError):
     """A frame that cannot be encoded or must not be believed.
@@ -93,7 +111,10 @@ class FrameError(ValueError):
 
 @final
 class Frame:
-    """One decoded frame. The views keep the buffer alive, read-only; a ``bytearray`` cannot be resized meanwhile."""
+    """One decoded frame. It and its views keep the buffer alive; a ``bytearray`` cannot be resized meanwhile.
+
+    Views are read-only and made anew each time they are asked for.
+    """
 
     def __init__(self, *args: Never, **kwargs: Never) -> None:
         """Raises TypeError: ``decode`` makes frames."""
@@ -142,10 +163,12 @@ class Frame:
     def payload(self) -> memoryview[float] | memoryview[int]:
         """A view of the received bytes: float32 items for ``F32``, int32 for ``I32``, plain bytes for all else."""
 
-    def to_f32(self) -> memoryview[float]:
+    def to_f32(self, into: Buffer | None = None) -> memoryview[float]:
         """The tensor as rows × cols float32 in one dimension; a copy only where a conversion is needed.
 
-        Raises FrameError ``unsupported-dtype`` for ``I32`` and ``RAW``.
+        With ``into``, a writable buffer that does not overlap the frame's, it is always written there, and what is
+        returned is a view of that. Raises FrameError ``unsupported-dtype`` for ``I32`` and ``RAW``, ``limit`` if
+        ``into`` is too small.
         """
 
 def encode(
@@ -171,6 +194,30 @@ def encode(
     ``payload`` is a C-contiguous buffer of rows × cols float32 (tensors) or int32 (``I32``), or of plain bytes that
     are the same in little-endian; for ``RAW``, the default, any buffer. ``session`` is 16 bytes.
     Raises FrameError for values that break a rule of the format, TypeError for buffers of another item type.
+    """
+
+def encode_into(
+    out: Buffer,
+    kind: int,
+    *,
+    session: Buffer,
+    step: int = 0,
+    layer_start: int = 0,
+    layer_end: int = 0,
+    flags: int = 0,
+    features: int = 0,
+    positions: Buffer | Iterable[int] = (),
+    sequences: Buffer | Iterable[int] | None = None,
+    outputs: Buffer | None = None,
+    cols: int = 0,
+    dtype: int = ...,
+    payload: Buffer = b"",
+    ext: Buffer = b"",
+) -> int:
+    """The same frame at the start of a writable buffer that is used again and again; the number of its bytes.
+
+    Raises as ``encode``, and FrameError ``limit`` if ``out`` is too small. ``out`` must not overlap what is encoded;
+    after a FrameError its contents are undefined.
     """
 
 def frame_length(

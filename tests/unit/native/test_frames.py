@@ -142,8 +142,8 @@ def test_every_shorter_frame_is_truncated_and_every_longer_one_has_a_tail() -> N
         (5, b"\0", "kind"),
         (5, b"\x09", "kind"),
         (6, b"\x07", "dtype"),
-        (6, bytes([frames.Q8_0]), "unsupported-dtype"),
-        (6, bytes([frames.INT8_OUTLIERS]), "unsupported-dtype"),
+        (6, bytes([frames.Q8_0]), "shape"),
+        (6, bytes([frames.INT8_OUTLIERS]), "shape"),
         (6, bytes([frames.BF16]), "shape"),
         (7, b"\1", "padding"),
         (10, b"\2", "flags"),
@@ -171,6 +171,17 @@ def test_every_shorter_frame_is_truncated_and_every_longer_one_has_a_tail() -> N
 )
 def test_a_frame_that_breaks_a_rule_is_refused_by_its_name(at: int, data: bytes, code: str) -> None:
     assert refusal(changed(at, data)) == code
+
+
+def test_the_formats_own_limits_cannot_be_raised_by_a_caller() -> None:
+    with pytest.raises(frames.FrameError, match="at most 65536"):
+        frames.decode(changed(44, struct.pack("<I", 65537)), max_cols=1 << 20)
+
+
+def test_each_feature_is_one_bit_and_unknown_ones_are_ignored() -> None:
+    assert frames.FEATURES == frames.FEATURE_Q8_0 + frames.FEATURE_INT8_OUTLIERS
+    assert frames.FEATURE_Q8_0 & frames.FEATURE_INT8_OUTLIERS == 0
+    assert frames.decode(changed(12, b"\xff" * 4)).features == 0xFFFFFFFF
 
 
 def test_unknown_optional_flags_are_skipped() -> None:
@@ -217,13 +228,13 @@ def test_the_callers_own_limits_hold_before_the_frame_is_there(limit: dict[str, 
         assert caught.value.code == "limit"
 
 
-@pytest.mark.parametrize("dtype", [frames.F32, frames.BF16, frames.F16])
+@pytest.mark.parametrize("dtype", [frames.F32, frames.BF16, frames.F16, frames.Q8_0, frames.INT8_OUTLIERS])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_a_tensor_with_a_value_that_is_no_number_is_not_sent(dtype: int, value: float) -> None:
-    tensor = array("f", [0.0] * 40)
-    tensor[39] = value
+    tensor = array("f", [0.0] * 96)
+    tensor[95] = value
     with pytest.raises(frames.FrameError) as caught:
-        frames.encode(frames.FORWARD, session=SESSION, positions=[0], cols=40, dtype=dtype, payload=tensor)
+        frames.encode(frames.FORWARD, session=SESSION, positions=[0], cols=96, dtype=dtype, payload=tensor)
     assert caught.value.code == "not-finite"
 
 
@@ -325,8 +336,8 @@ def test_a_buffer_of_another_kind_is_a_mistake_of_the_caller(
         ({"ext": bytes(65537)}, "limit"),
         ({"dtype": 7}, "dtype"),
         ({"dtype": 256}, "limit"),
-        ({"dtype": frames.Q8_0}, "unsupported-dtype"),
-        ({"dtype": frames.INT8_OUTLIERS}, "unsupported-dtype"),
+        ({"positions": [0], "cols": 31, "dtype": frames.Q8_0, "payload": bytes(4 * 31)}, "shape"),
+        ({"positions": [0], "cols": 33, "dtype": frames.INT8_OUTLIERS, "payload": bytes(4 * 32)}, "shape"),
         ({"payload": bytearray((1 << 28) + 1)}, "limit"),
     ],
 )
