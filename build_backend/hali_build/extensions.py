@@ -14,7 +14,11 @@ SUFFIX: str = sysconfig.get_config_var("EXT_SUFFIX")
 
 # No -march: a wheel runs on any machine of its platform. The two -fno- let loops with divisions and comparisons be
 # vectorised and change no result. Nothing of -ffast-math: checks for NaN must stay checks.
-COMPILE_ARGS = [] if os.name == "nt" else ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fvisibility=hidden"]
+COMPILE_ARGS = (
+    []
+    if os.name == "nt"
+    else ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fvisibility=hidden"]
+)
 
 
 def filenames() -> list[str]:
