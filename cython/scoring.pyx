@@ -2,7 +2,7 @@
 # cython: freethreading_compatible=True, autotestdict=False, auto_pickle=False
 """Auto-shard scores over columns, and the best k of them. Docs: scoring.pyi; the loops: scoring_kernels.h."""
 
-from libc.math cimport isfinite, isnan
+from libc.math cimport INFINITY, isfinite, isnan
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint16_t
 from libc.stdlib cimport free, malloc
@@ -45,7 +45,7 @@ cdef extern from "scoring_kernels.h" nogil:
     int hali_any_above(const double *scores, size_t n, double limit)
 
 cdef double[256] _FACTORS
-cdef double[64] _TERMS
+cdef double[128] _TERMS
 
 
 cdef _fill_tables():
@@ -64,6 +64,7 @@ cdef _fill_tables():
         term -= 0.5 if mark & SPLITS_RANGE else 0.0
         term += 0.5 if mark & ISLAND else 0.0
         _TERMS[mark] = term
+        _TERMS[64 + mark] = -INFINITY
 
 
 _fill_tables()

@@ -39,7 +39,7 @@ typedef struct {
 typedef struct {
     const double *holders, *target, *near, *demand, *acquired, *requested, *load;
     const uint16_t *marks;
-    const double *terms; /* 64: what each combination of the marks that are no blocks adds */
+    const double *terms; /* 128: what each combination of the marks that are no blocks adds; the upper half, for any block: -inf */
     double margin;       /* replicas above the target that are kept too; negative under pressure */
     double urgency;      /* the term that is the same for all rows */
 } hali_prune;
@@ -100,24 +100,19 @@ HALI_WIDEST static void hali_prune_block(
         wanted = demand[i] <= 10.0 ? wanted : 1.0;
         score = score - wanted;
         score = score - (requested[i] >= 60.0 ? 0.0 : 1.5);
-        score = holders[i] > keep ? score : -INFINITY;
-        score = holders[i] < INFINITY ? score : -INFINITY;
-        score = target[i] >= 1.0 ? score : -INFINITY;
-        score = near[i] >= 2.0 ? score : -INFINITY;
-        score = requested[i] >= 5.0 ? score : -INFINITY;
-        score = load[i] >= 0.0 ? score : -INFINITY;
-        out[i] = load[i] <= 3.0 ? score : -INFINITY;
+        int may = (holders[i] > keep) & (holders[i] < INFINITY) & (target[i] >= 1.0) & (near[i] >= 2.0)
+            & (requested[i] >= 5.0) & (load[i] >= 0.0) & (load[i] <= 3.0);
+        out[i] = may ? score : -INFINITY;
     }
 }
 
 static void hali_prune_all(const hali_prune *columns, size_t rows, double *out) {
-    static const double blocked[2] = {0.0, -INFINITY};
     double term[HALI_ROWS];
     for (size_t at = 0; at < rows; at += HALI_ROWS) {
         size_t n = rows - at < HALI_ROWS ? rows - at : HALI_ROWS;
         for (size_t i = 0; i < n; i++) {
             uint16_t mark = columns->marks[at + i];
-            term[i] = columns->terms[mark & 63] + blocked[mark > 63]; /* bits 6 to 15 are the blocks; no branch */
+            term[i] = columns->terms[(mark & 63) | (mark > 63) << 6]; /* no branch: marks are hard to predict */
         }
         hali_prune_block(columns, term, at, n, out + at);
     }

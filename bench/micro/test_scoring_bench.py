@@ -13,9 +13,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import pytest
+from bench.versus import SHORT, versus
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.versus import SHORT, versus
 from hali._native import scoring
 from tests import reference_scoring as reference
 
