@@ -8,7 +8,7 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
-MODULES = ("frames", "scoring")
+MODULES = ("frames", "planning", "scoring")
 RUST_MODULE = "hashcore"
 SUFFIX: str = sysconfig.get_config_var("EXT_SUFFIX")
 
