@@ -12,6 +12,7 @@ entry into each region, and one at each pair of regions.
 """
 
 from libc.math cimport rint
+from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t
 from libc.stdlib cimport free, malloc
 
@@ -21,97 +22,66 @@ cdef enum:
 MOST_LAYERS = 1000  # as many stages as that can be counted
 HAS_EMBEDDING, HAS_HEAD, IN_POOL = 1, 2, 4
 
-cdef int64_t _NEVER = INT64_MAX // 4  # as a label: no way; two of them can be added
+cdef extern from "planning_kernels.h" nogil:
+    int64_t _NEVER "HALI_NEVER"
+    Py_ssize_t _MOST_REGIONS "HALI_MOST_REGIONS"
+    ctypedef struct Label "hali_label":
+        int64_t cost
+        int64_t node
+    void hali_between_regions(const int64_t *path_to, const Label *entries, size_t regions, Label *labels)
+
 cdef double _LONGEST = 35e12  # ns, just below 2^45: nothing that takes ten hours is a plan
 
-ctypedef struct Label:
-    int64_t cost
-    int64_t node
+ctypedef struct Held:
+    # a range that a node holds: all that a look at it needs, side by side in memory
+    int64_t per_layer, fixed, enter, leave, first, last
+    int32_t node, region, start, end
+    int64_t room              # layers that the node may run
+    int64_t head, tail        # of its candidates
+
+ctypedef struct Candidate:
+    int64_t key, end
 
 ctypedef struct Problem:
-    Py_ssize_t rows, regions
+    Py_ssize_t count, regions
     int64_t layers
-    const int32_t *node       # of each row, ascending
-    const int32_t *start
-    const int32_t *end
-    const int32_t *region     # of each node, as all below
-    const int64_t *per_layer
-    const int64_t *fixed
-    const int64_t *enter
-    const int64_t *leave
-    const int64_t *first
-    const int64_t *last
-    const int32_t *most
-    const int64_t *path       # regions × regions, from × to
-    # where each row stands: candidates for the end of a stage, the best first
-    int64_t *keys
-    int32_t *ends
-    int32_t *head
-    int32_t *tail
+    Held *rows
+    Candidate *candidates     # of row i from `offset[i]`: ends of a stage that may become the best one, the best first
+    Py_ssize_t *offset
+    int32_t *active           # rows that have layer l: from `begin[l]` to `begin[l + 1]`, ascending
+    Py_ssize_t *begin
+    int64_t *path_to          # regions × regions, to × from
 
 
-cdef inline bint _better(int64_t cost, int64_t node, Label other) noexcept nogil:
-    return cost < other.cost or (cost == other.cost and node < other.node)
-
-
-cdef inline int64_t _onward(const Problem *p, int64_t node, int64_t end, const Label *labels) noexcept nogil:
-    """What comes after a stage of the node that ends at layer `end`."""
+cdef inline int64_t _onward(const Problem *p, const Held *row, int64_t end, const Label *labels) noexcept nogil:
+    """What comes after a stage of the row that ends at layer `end`."""
     cdef const Label *pair
     if end == p.layers:
-        return p.last[node]
-    pair = labels + 2 * (end * p.regions + p.region[node])
-    return p.leave[node] + pair[pair[0].node == node].cost
+        return row.last
+    pair = labels + 2 * (end * p.regions + row.region)
+    return row.leave + pair[pair[0].node == row.node].cost
 
 
-cdef inline int64_t _stage(const Problem *p, Py_ssize_t row, int64_t at, const Label *labels) noexcept nogil:
+cdef inline int64_t _stage(const Problem *p, Py_ssize_t place, int64_t at, const Label *labels) noexcept nogil:
     """The cheapest stage of this row that begins at layer `at`, and all after it; called for each layer downwards."""
-    cdef int64_t node = p.node[row], room = p.most[node]
-    cdef int64_t key = _onward(p, node, at + 1, labels)
-    cdef int64_t *keys = p.keys + row * p.layers
-    cdef int32_t *ends = p.ends + row * p.layers
-    cdef int32_t head = p.head[row], tail = p.tail[row]
-    if at + 1 == p.end[row]:
+    cdef Held *row = p.rows + place
+    cdef Candidate *candidates = p.candidates + p.offset[place]
+    cdef int64_t head = row.head, tail = row.tail, key = _onward(p, row, at + 1, labels)
+    if at + 1 == row.end:
         head = tail = 0
     if key < _NEVER:
-        key += p.per_layer[node] * (at + 1)
+        key += row.per_layer * (at + 1)
         # of equal ones the nearer end stays; an end that is further and no cheaper never comes up again
-        while tail > head and keys[tail - 1] >= key:
+        while tail > head and candidates[tail - 1].key >= key:
             tail -= 1
-        keys[tail] = key
-        ends[tail] = at + 1
+        candidates[tail].key, candidates[tail].end = key, at + 1
         tail += 1
-    while tail > head and ends[head] > at + room:
+    while tail > head and candidates[head].end > at + row.room:
         head += 1
-    p.head[row] = head
-    p.tail[row] = tail
+    row.head, row.tail = head, tail
     if tail == head:
         return _NEVER
-    return keys[head] - p.per_layer[node] * at + p.fixed[node] + 1
-
-
-cdef void _between_regions(const Problem *p, const Label *entries, Label *labels) noexcept nogil:
-    """The two cheapest first nodes for a hidden state in each region."""
-    cdef Py_ssize_t here, there, which
-    cdef int64_t cost, node
-    cdef Label best, second
-    for here in range(p.regions):
-        best.cost = second.cost = _NEVER
-        best.node = second.node = -1
-        for there in range(p.regions):
-            for which in range(2):
-                cost = entries[2 * there + which].cost
-                if cost >= _NEVER:
-                    break
-                cost += p.path[here * p.regions + there]
-                node = entries[2 * there + which].node
-                if not _better(cost, node, second):
-                    break
-                second.cost, second.node = cost, node
-                if _better(cost, node, best):
-                    second = best
-                    best.cost, best.node = cost, node
-        labels[2 * here] = best
-        labels[2 * here + 1] = second
+    return candidates[head].key - row.per_layer * at + row.fixed + 1
 
 
 cdef Label _sweep(const Problem *p, const Label *onward, Label *labels, Label *entries) noexcept nogil:
@@ -119,35 +89,31 @@ cdef Label _sweep(const Problem *p, const Label *onward, Label *labels, Label *e
 
     With `onward` being `labels` itself, a chain may have any number of stages; otherwise one more than those in there.
     """
-    cdef int64_t at, cost, node
-    cdef Py_ssize_t row, i
-    cdef Label best, label
+    cdef int64_t at, cost
+    cdef Py_ssize_t i
+    cdef Held *row
+    cdef Label best
     cdef Label *pair
     best.cost, best.node = _NEVER, -1
     for at in range(p.layers - 1, -1, -1):
         for i in range(2 * p.regions):
             entries[i].cost, entries[i].node = _NEVER, -1
-        for row in range(p.rows):
-            if at < p.start[row] or at >= p.end[row]:
-                continue
-            cost = _stage(p, row, at, onward)
-            if cost >= _NEVER:
-                continue
-            node = p.node[row]
+        for i in range(p.begin[at], p.begin[at + 1]):
+            cost = _stage(p, p.active[i], at, onward)
+            row = p.rows + p.active[i]
             if at == 0:
-                label.cost, label.node = cost + p.first[node], node
-                if label.cost < best.cost:
-                    best = label
+                if cost + row.first < best.cost:
+                    best.cost, best.node = cost + row.first, row.node
                 continue
-            pair = entries + 2 * p.region[node]
-            cost += p.enter[node]
+            pair = entries + 2 * row.region
+            cost += row.enter
             if cost < pair[0].cost:
                 pair[1] = pair[0]
-                pair[0].cost, pair[0].node = cost, node
+                pair[0].cost, pair[0].node = cost, row.node
             elif cost < pair[1].cost:
-                pair[1].cost, pair[1].node = cost, node
+                pair[1].cost, pair[1].node = cost, row.node
         if at > 0:
-            _between_regions(p, entries, labels + 2 * at * p.regions)
+            hali_between_regions(p.path_to, entries, p.regions, labels + 2 * at * p.regions)
     return best
 
 
@@ -158,27 +124,58 @@ cdef int64_t _shifted(int64_t cost) noexcept nogil:
 cdef list _walk(const Problem *p, int64_t node, const Label *labels, Py_ssize_t step):
     """The stages that the labels stand for; each further one is read `step` labels lower."""
     cdef int64_t at = 0, end, chosen, cost, best
-    cdef Py_ssize_t row
+    cdef Held *row
     cdef const Label *pair
     stages = []
     while True:
-        row = 0
-        while p.node[row] != node or not p.start[row] <= at < p.end[row]:
+        row = p.rows
+        while row.node != node or not row.start <= at < row.end:
             row += 1
         best, chosen = _NEVER, -1
-        for end in range(at + 1, min(<int64_t>p.end[row], at + p.most[node]) + 1):
-            cost = _onward(p, node, end, labels)
-            if cost < _NEVER and cost + p.per_layer[node] * end < best:
-                best, chosen = cost + p.per_layer[node] * end, end
+        for end in range(at + 1, min(<int64_t>row.end, at + row.room) + 1):
+            cost = _onward(p, row, end, labels)
+            if cost < _NEVER and cost + row.per_layer * end < best:
+                best, chosen = cost + row.per_layer * end, end
         stages.append((node, at, chosen))
         if chosen == p.layers:
             return stages
-        pair = labels + 2 * (chosen * p.regions + p.region[node])
+        pair = labels + 2 * (chosen * p.regions + row.region)
         node, at = pair[pair[0].node == node].node, chosen
         labels -= step
 
 
-cdef object _solve(Problem *p, Py_ssize_t most_stages):
+cdef void _index(Problem *p) noexcept nogil:
+    """Which rows have each layer, and where the candidates of each row lie."""
+    cdef Py_ssize_t at, i, found = 0
+    for i in range(p.count):
+        p.offset[i] = found
+        found += p.rows[i].end - p.rows[i].start
+    for at in range(p.layers + 1):
+        p.begin[at] = 0
+    for i in range(p.count):
+        for at in range(p.rows[i].start, p.rows[i].end):
+            p.begin[at + 1] += 1
+    for at in range(p.layers):
+        p.begin[at + 1] += p.begin[at]
+    for i in range(p.count):  # begin[l] runs on to the end of l while it is filled
+        for at in range(p.rows[i].start, p.rows[i].end):
+            p.active[p.begin[at]] = i
+            p.begin[at] += 1
+    for at in range(p.layers, 0, -1):
+        p.begin[at] = p.begin[at - 1]
+    p.begin[0] = 0
+
+
+cdef void _fill(Held *row, const int64_t[:] prices, int64_t layers) noexcept nogil:
+    """The prices of its node; one that cannot run all layers in ten hours, or not even one, leads nowhere."""
+    row.per_layer, row.fixed, row.enter = _shifted(prices[0]), _shifted(prices[1]), _shifted(prices[2])
+    row.leave, row.first, row.last = _shifted(prices[3]), _shifted(prices[4]), _shifted(prices[5])
+    if row.per_layer >= _NEVER or row.fixed >= _NEVER or prices[0] * layers > _LONGEST:
+        row.per_layer = row.fixed = 0  # never multiplied or added, so that nothing overflows
+        row.leave = row.last = _NEVER
+
+
+cdef object _solve(const Problem *p, Py_ssize_t most_stages):
     cdef Py_ssize_t size = 2 * (p.layers + 1) * p.regions, depth, i
     cdef Label *levels = <Label *>malloc((most_stages + 1) * size * sizeof(Label))
     cdef Label *entries = <Label *>malloc(2 * p.regions * sizeof(Label))
@@ -302,10 +299,11 @@ def cheapest_chain(
     int most_stages,
 ):
     cdef Problem p
-    cdef Py_ssize_t n = region.shape[0], rows = row_node.shape[0], regions = path.shape[0], i, v
-    cdef int64_t *costs
+    cdef Py_ssize_t n = region.shape[0], rows = row_node.shape[0], regions = path.shape[0], pairs = 0, i, v
     if not 0 < layers <= MOST_LAYERS or not 0 < most_stages <= layers:
         raise ValueError(f"{layers} layers in {most_stages} stages")
+    if regions > _MOST_REGIONS:
+        raise ValueError(f"{regions} regions, at most {_MOST_REGIONS}")
     if row_start.shape[0] != rows or row_end.shape[0] != rows or path.shape[1] != regions:
         raise ValueError("columns differ in length")
     if prices.shape[0] != 6 or prices.shape[1] != n or most.shape[0] != n:
@@ -320,28 +318,31 @@ def cheapest_chain(
             raise ValueError(f"node {v} is in region {region[v]} of {regions}")
     if rows == 0:
         return None
-    p.rows, p.regions, p.layers = rows, regions, layers
-    p.node, p.start, p.end, p.region, p.most = &row_node[0], &row_start[0], &row_end[0], &region[0], &most[0]
-    costs = <int64_t *>malloc((6 * n + regions * regions + rows * layers) * sizeof(int64_t))
-    p.ends = <int32_t *>malloc((rows * layers + 2 * rows) * sizeof(int32_t))
+    for i in range(rows):
+        pairs += row_end[i] - row_start[i]
+    p.count, p.regions, p.layers = rows, regions, layers
+    p.rows = <Held *>malloc(rows * sizeof(Held))
+    p.candidates = <Candidate *>malloc(pairs * sizeof(Candidate))
+    p.offset = <Py_ssize_t *>malloc((rows + layers + 1) * sizeof(Py_ssize_t))
+    p.active = <int32_t *>malloc(pairs * sizeof(int32_t))
+    p.path_to = <int64_t *>malloc(regions * regions * sizeof(int64_t))
     try:
-        if costs == NULL or p.ends == NULL:
+        if p.rows == NULL or p.candidates == NULL or p.offset == NULL or p.active == NULL or p.path_to == NULL:
             raise MemoryError
-        for i in range(6 * n):
-            costs[i] = _shifted((&prices[0, 0])[i])
-        for v in range(n):
-            if costs[v] < _NEVER and prices[0, v] * layers > _LONGEST:
-                costs[v] = _NEVER
-            if costs[v] >= _NEVER or costs[n + v] >= _NEVER:  # a node that cannot run a layer leads nowhere
-                costs[v] = costs[n + v] = 0
-                costs[3 * n + v] = costs[5 * n + v] = _NEVER
-        for i in range(regions * regions):
-            costs[6 * n + i] = _shifted((&path[0, 0])[i])
-        p.per_layer, p.fixed, p.enter, p.leave = costs, costs + n, costs + 2 * n, costs + 3 * n
-        p.first, p.last, p.path = costs + 4 * n, costs + 5 * n, costs + 6 * n
-        p.keys = costs + 6 * n + regions * regions
-        p.head, p.tail = p.ends + rows * layers, p.ends + rows * layers + rows
+        p.begin = p.offset + rows
+        for i in range(rows):
+            v = row_node[i]
+            _fill(p.rows + i, prices[:, v], layers)
+            p.rows[i].node, p.rows[i].region, p.rows[i].room = v, region[v], most[v]
+            p.rows[i].start, p.rows[i].end = row_start[i], row_end[i]
+        for i in range(regions):
+            for v in range(regions):
+                p.path_to[v * regions + i] = _shifted(path[i, v])
+        _index(&p)
         return _solve(&p, most_stages)
     finally:
-        free(costs)
-        free(p.ends)
+        free(p.rows)
+        free(p.candidates)
+        free(p.offset)
+        free(p.active)
+        free(p.path_to)

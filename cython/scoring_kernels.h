@@ -11,21 +11,8 @@
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h> /* also tells whether this is glibc */
 
-/* A wheel runs on any x86-64, so wider vectors are chosen when the module is loaded. That takes the loader's ifunc,
- * which of the C libraries only glibc has. Results are the same: -ffp-contract=off keeps fused multiply-adds out. */
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && (!defined(__clang__) || __clang_major__ >= 14)
-#define HALI_WIDEST __attribute__((target_clones("default", "avx2", "avx512f")))
-#else
-#define HALI_WIDEST
-#endif
-
-#if defined(_MSC_VER)
-#define HALI_RESTRICT __restrict
-#else
-#define HALI_RESTRICT restrict
-#endif
+#include "widest.h"
 
 #define HALI_ROWS 512 /* of a block: 4 KiB of float64 */
 
