@@ -6,7 +6,8 @@ Costs are whole nanoseconds, so that sums are exact and ties are ties. In here t
 the low bits count stages: one comparison of two numbers is the comparison of cost, then stages.
 
 The chain is found from its end. `labels[b][r]` is the cheapest way to go on from layer b when the hidden state is in
-region r, together with the cheapest one that begins on another node, for a node must not follow itself. A path between
+region r, together with the cheapest one that begins on another node, for a node must not follow itself; there is such a
+table for each set of the *exclusive* nodes, those that must not come again at all. A path between
 two nodes costs leave(node) + path(region, region) + enter(node); so a layer takes one look at each node, for the best
 entry into each region, and one at each pair of regions.
 """
@@ -14,12 +15,13 @@ entry into each region, and one at each pair of regions.
 from libc.math cimport rint
 from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free, malloc, realloc
 
 cdef enum:
     _SHIFT = 10  # bits that count stages
 
 MOST_LAYERS = 1000  # as many stages as that can be counted
+MOST_EXCLUSIVE = 12  # each doubles time and memory
 HAS_EMBEDDING, HAS_HEAD, IN_POOL = 1, 2, 4
 
 cdef extern from "planning_kernels.h" nogil:
@@ -38,12 +40,15 @@ ctypedef struct Held:
     int32_t node, region, start, end
     int64_t room              # layers that the node may run
     int64_t head, tail        # of its candidates
+    Py_ssize_t bit            # of its node among the exclusive ones, or 0
 
 ctypedef struct Candidate:
     int64_t key, end
 
 ctypedef struct Problem:
     Py_ssize_t count, regions
+    Py_ssize_t full           # the set of all exclusive nodes, as bits
+    Py_ssize_t size           # labels of one set: two for each layer and region
     int64_t layers
     Held *rows
     Candidate *candidates     # of row i from `offset[i]`: ends of a stage that may become the best one, the best first
@@ -53,20 +58,24 @@ ctypedef struct Problem:
     int64_t *path_to          # regions × regions, to × from
 
 
-cdef inline int64_t _onward(const Problem *p, const Held *row, int64_t end, const Label *labels) noexcept nogil:
-    """What comes after a stage of the row that ends at layer `end`."""
+cdef inline int64_t _onward(
+    const Problem *p, const Held *row, int64_t end, Py_ssize_t free_nodes, const Label *labels
+) noexcept nogil:
+    """What comes after a stage of the row that ends at layer `end`, when `free_nodes` and not the row's may be used."""
     cdef const Label *pair
     if end == p.layers:
         return row.last
-    pair = labels + 2 * (end * p.regions + row.region)
+    pair = labels + (free_nodes & ~row.bit) * p.size + 2 * (end * p.regions + row.region)
     return row.leave + pair[pair[0].node == row.node].cost
 
 
-cdef inline int64_t _stage(const Problem *p, Py_ssize_t place, int64_t at, const Label *labels) noexcept nogil:
+cdef inline int64_t _stage(
+    const Problem *p, Py_ssize_t place, int64_t at, Py_ssize_t free_nodes, const Label *labels
+) noexcept nogil:
     """The cheapest stage of this row that begins at layer `at`, and all after it; called for each layer downwards."""
     cdef Held *row = p.rows + place
     cdef Candidate *candidates = p.candidates + p.offset[place]
-    cdef int64_t head = row.head, tail = row.tail, key = _onward(p, row, at + 1, labels)
+    cdef int64_t head = row.head, tail = row.tail, key = _onward(p, row, at + 1, free_nodes, labels)
     if at + 1 == row.end:
         head = tail = 0
     if key < _NEVER:
@@ -84,8 +93,11 @@ cdef inline int64_t _stage(const Problem *p, Py_ssize_t place, int64_t at, const
     return candidates[head].key - row.per_layer * at + row.fixed + 1
 
 
-cdef Label _sweep(const Problem *p, const Label *onward, Label *labels, Label *entries) noexcept nogil:
-    """Fill labels, from the last layer to the first, with chains that go on as `onward` says; the cheapest chain.
+cdef Label _sweep(
+    const Problem *p, Py_ssize_t free_nodes, const Label *onward, Label *labels, Label *entries
+) noexcept nogil:
+    """Fill the labels of `free_nodes`, from the last layer to the first, with chains that go on as `onward` says; the
+    cheapest chain.
 
     With `onward` being `labels` itself, a chain may have any number of stages; otherwise one more than those in there.
     """
@@ -99,8 +111,10 @@ cdef Label _sweep(const Problem *p, const Label *onward, Label *labels, Label *e
         for i in range(2 * p.regions):
             entries[i].cost, entries[i].node = _NEVER, -1
         for i in range(p.begin[at], p.begin[at + 1]):
-            cost = _stage(p, p.active[i], at, onward)
             row = p.rows + p.active[i]
+            if row.bit & ~free_nodes:
+                continue
+            cost = _stage(p, p.active[i], at, free_nodes, onward)
             if at == 0:
                 if cost + row.first < best.cost:
                     best.cost, best.node = cost + row.first, row.node
@@ -112,8 +126,8 @@ cdef Label _sweep(const Problem *p, const Label *onward, Label *labels, Label *e
                 pair[0].cost, pair[0].node = cost, row.node
             elif cost < pair[1].cost:
                 pair[1].cost, pair[1].node = cost, row.node
-        if at > 0:
-            hali_between_regions(p.path_to, entries, p.regions, labels + 2 * at * p.regions)
+        if at > 0 and labels != NULL:
+            hali_between_regions(p.path_to, entries, p.regions, labels + free_nodes * p.size + 2 * at * p.regions)
     return best
 
 
@@ -124,6 +138,7 @@ cdef int64_t _shifted(int64_t cost) noexcept nogil:
 cdef list _walk(const Problem *p, int64_t node, const Label *labels, Py_ssize_t step):
     """The stages that the labels stand for; each further one is read `step` labels lower."""
     cdef int64_t at = 0, end, chosen, cost, best
+    cdef Py_ssize_t free_nodes = p.full
     cdef Held *row
     cdef const Label *pair
     stages = []
@@ -133,13 +148,14 @@ cdef list _walk(const Problem *p, int64_t node, const Label *labels, Py_ssize_t 
             row += 1
         best, chosen = _NEVER, -1
         for end in range(at + 1, min(<int64_t>row.end, at + row.room) + 1):
-            cost = _onward(p, row, end, labels)
+            cost = _onward(p, row, end, free_nodes, labels)
             if cost < _NEVER and cost + row.per_layer * end < best:
                 best, chosen = cost + row.per_layer * end, end
         stages.append((node, at, chosen))
         if chosen == p.layers:
             return stages
-        pair = labels + 2 * (chosen * p.regions + row.region)
+        free_nodes &= ~row.bit
+        pair = labels + free_nodes * p.size + 2 * (chosen * p.regions + row.region)
         node, at = pair[pair[0].node == node].node, chosen
         labels -= step
 
@@ -176,29 +192,36 @@ cdef void _fill(Held *row, const int64_t[:] prices, int64_t layers) noexcept nog
 
 
 cdef object _solve(const Problem *p, Py_ssize_t most_stages):
-    cdef Py_ssize_t size = 2 * (p.layers + 1) * p.regions, depth, i
-    cdef Label *levels = <Label *>malloc((most_stages + 1) * size * sizeof(Label))
+    cdef Py_ssize_t level = (p.full + 1) * p.size, depth, free_nodes, i
+    cdef Label *levels = <Label *>malloc(level * sizeof(Label))
     cdef Label *entries = <Label *>malloc(2 * p.regions * sizeof(Label))
+    cdef Label *fewer
     cdef Label best
     try:
         if levels == NULL or entries == NULL:
             raise MemoryError
         with nogil:
-            for i in range(size):
-                levels[i].cost, levels[i].node = _NEVER, -1
-            best = _sweep(p, levels, levels, entries)
+            best.cost, best.node = _NEVER, -1
+            for free_nodes in range(p.full + 1):  # a set comes after all sets within it
+                best = _sweep(p, free_nodes, levels, levels, entries)
         if best.cost >= _NEVER:
             return None
         if best.cost & ((1 << _SHIFT) - 1) <= most_stages:
             return best.cost >> _SHIFT, _walk(p, best.node, levels, 0)
-        with nogil:  # too many stages: count them
-            for i in range(size):
+        fewer = <Label *>realloc(levels, most_stages * level * sizeof(Label))  # too many stages: count them
+        if fewer == NULL:
+            raise MemoryError
+        levels = fewer
+        with nogil:
+            for i in range(level):
                 levels[i].cost, levels[i].node = _NEVER, -1
-            for depth in range(1, most_stages + 1):
-                best = _sweep(p, levels + (depth - 1) * size, levels + depth * size, entries)
+            for depth in range(1, most_stages):
+                for free_nodes in range(p.full + 1):
+                    _sweep(p, free_nodes, levels + (depth - 1) * level, levels + depth * level, entries)
+            best = _sweep(p, p.full, levels + (most_stages - 1) * level, NULL, entries)
         if best.cost >= _NEVER:
             return None
-        return best.cost >> _SHIFT, _walk(p, best.node, levels + (most_stages - 1) * size, size)
+        return best.cost >> _SHIFT, _walk(p, best.node, levels + (most_stages - 1) * level, level)
     finally:
         free(levels)
         free(entries)
@@ -297,11 +320,14 @@ def cheapest_chain(
     *,
     int layers,
     int most_stages,
+    exclusive=(),
 ):
     cdef Problem p
     cdef Py_ssize_t n = region.shape[0], rows = row_node.shape[0], regions = path.shape[0], pairs = 0, i, v
     if not 0 < layers <= MOST_LAYERS or not 0 < most_stages <= layers:
         raise ValueError(f"{layers} layers in {most_stages} stages")
+    if len(exclusive) > MOST_EXCLUSIVE:
+        raise ValueError(f"{len(exclusive)} exclusive nodes, at most {MOST_EXCLUSIVE}")
     if regions > _MOST_REGIONS:
         raise ValueError(f"{regions} regions, at most {_MOST_REGIONS}")
     if row_start.shape[0] != rows or row_end.shape[0] != rows or path.shape[1] != regions:
@@ -334,10 +360,15 @@ def cheapest_chain(
             v = row_node[i]
             _fill(p.rows + i, prices[:, v], layers)
             p.rows[i].node, p.rows[i].region, p.rows[i].room = v, region[v], most[v]
-            p.rows[i].start, p.rows[i].end = row_start[i], row_end[i]
+            p.rows[i].start, p.rows[i].end, p.rows[i].bit = row_start[i], row_end[i], 0
         for i in range(regions):
             for v in range(regions):
                 p.path_to[v * regions + i] = _shifted(path[i, v])
+        p.full, p.size = (1 << len(exclusive)) - 1, 2 * layers * regions
+        for v, node in enumerate(exclusive):
+            for i in range(rows):
+                if p.rows[i].node == node:
+                    p.rows[i].bit = 1 << v
         _index(&p)
         return _solve(&p, most_stages)
     finally:

@@ -125,9 +125,9 @@ class _Problem:
         )
 
     def cheapest(self) -> Found | None:
-        return cheapest(self.solve, self.columns.rows, self.room)
+        return cheapest(self.solve, self.columns.rows)
 
-    def solve(self, rows: Sequence[Row]) -> Chain | None:
+    def solve(self, rows: Sequence[Row], exclusive: Sequence[int]) -> Chain | None:
         layers = self.columns.mesh.layers
         arrays = self.columns.row_arrays if rows is self.columns.rows else row_arrays(rows)
         found = planning.cheapest_chain(
@@ -138,6 +138,7 @@ class _Problem:
             self.room,
             layers=layers,
             most_stages=min(MOST_STAGES, layers),
+            exclusive=exclusive,
         )
         return None if found is None else Chain(found[0], tuple(found[1]))
 
