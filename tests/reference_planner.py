@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 from hali.pipeline.mesh import ASSUMED, ASSUMED_DELIVERY, ASSUMED_RTT_MS, Ask, Mesh, Node
@@ -51,8 +52,9 @@ def prices(mesh: Mesh, ask: Ask, node: Node) -> Prices:
     if not node.pool and node is not asker:
         share *= OUTSIDE_POOL
     tokens = ask.prompt + ask.reply - 1
-    outward, back = (mesh.hidden_bytes if ask.boomerang else ID_BYTES) * tokens, ask.reply * (
-        mesh.hidden_bytes if ask.boomerang else ID_BYTES
+    outward, back = (
+        (mesh.hidden_bytes if ask.boomerang else ID_BYTES) * tokens,
+        ask.reply * (mesh.hidden_bytes if ask.boomerang else ID_BYTES),
     )
     up, down, access = known(mesh, node, "up"), known(mesh, node, "down"), ask.reply * known(mesh, node, "access_ms")
     their_access = ask.reply * known(mesh, asker, "access_ms")
@@ -111,7 +113,7 @@ def cheapest(mesh: Mesh, ask: Ask) -> Rank | None:
             continue
         cost = table[begin].first + table[finish].last
         cost += sum(table[node].per_layer * (end - start) + table[node].fixed for node, start, end in stages)
-        for (a, _, _), (b, _, _) in zip(stages, stages[1:], strict=False):
+        for (a, _, _), (b, _, _) in pairwise(stages):
             cost += table[a].leave + path(mesh, ask, mesh.nodes[a].region, mesh.nodes[b].region) + table[b].enter
         rank = cost, len(stages), tuple((node, end) for node, _, end in stages)
         best = rank if best is None else min(best, rank)

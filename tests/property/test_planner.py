@@ -28,7 +28,7 @@ def node(random: Random, place: int, layers: int, regions: int, ties: bool) -> N
         ranges.append((start, random.randint(start + 1, layers)))
     return Node(
         id=f"n{place}",
-        ranges=tuple(ranges) if random.random() < 0.7 else ((0, layers),),
+        ranges=tuple(ranges) if random.random() < 0.85 else ((0, layers),),
         embedding=random.random() < 0.8,
         head=random.random() < 0.8,
         pool=random.random() < 0.3,
@@ -50,7 +50,7 @@ def mesh(random: Random, ties: bool = False) -> Mesh:
     layers, regions = random.randint(1, 7), random.randint(1, 3)
     return Mesh(
         layers=layers,
-        nodes=tuple(node(random, place, layers, regions, ties) for place in range(random.randint(1, 5))),
+        nodes=tuple(node(random, place, layers, regions, ties) for place in range(random.randint(1, 6))),
         rtt_ms=tuple(
             tuple(random.choice([None, 0.0, 10.0, random.uniform(0, 100)]) for _ in range(regions))
             for _ in range(regions)

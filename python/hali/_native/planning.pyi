@@ -4,11 +4,15 @@ Buffers are C-contiguous: float64 (format d), int64 (q), int32 (i), uint8 (B). P
 int64 stands for "not possible", and so does whatever takes more than 35e12 (ten hours).
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from typing_extensions import Buffer
 
 MOST_LAYERS: Final[int]
+"""Of a model: as many stages as that can be counted."""
+MOST_EXCLUSIVE: Final[int]
+"""Exclusive nodes; each doubles time and memory."""
 HAS_EMBEDDING: Final[int]
 """Mark: may run the first layer, where text becomes hidden states."""
 HAS_HEAD: Final[int]
@@ -64,14 +68,15 @@ def cheapest_chain(
     *,
     layers: int,
     most_stages: int,
+    exclusive: Sequence[int] = (),
 ) -> tuple[int, list[tuple[int, int, int]]] | None:
     """The cheapest chain of stages (node, start, end) over all layers, and its cost in ns; None where there is none.
 
     A row (int32 each) is a range that a node holds, ordered by node and start, apart from each other. A stage is any part
-    of one row, at most ``most[node]`` layers. A node never follows itself, but may come again after another one; who
-    wants each at most once branches over the result (hali.pipeline.chains). Of equal chains: fewer stages, then the
-    lower first node, then its nearer end, then the same for the second.
+    of one row, at most ``most[node]`` layers. A node never follows itself, and an ``exclusive`` one never comes again; any
+    other may, after another node. Of equal chains: fewer stages, then the lower first node, then its nearer end, then
+    the same for the second.
 
-    Takes O(layers × (rows + regions²)), times ``most_stages`` only where the cheapest chain would have more than those.
-    Raises ValueError for rows or columns that do not fit together.
+    Takes O(layers × (rows + regions²)), twice that for each exclusive node, and ``most_stages`` times only where the
+    cheapest chain would have more stages than those. Raises ValueError for rows or columns that do not fit together.
     """

@@ -32,13 +32,13 @@ Solve = Callable[[Sequence[Row], Sequence[int]], Chain | None]
 
 
 class Found(NamedTuple):
-    """The best chain; `exact` is False when a better one may exist that there was no time to look for."""
+    """The best chain, or None; `exact` is False when there may be a better one that there was no time to look for."""
 
-    chain: Chain
+    chain: Chain | None
     exact: bool
 
 
-def cheapest(solve: Solve, rows: Sequence[Row]) -> Found | None:
+def cheapest(solve: Solve, rows: Sequence[Row]) -> Found:
     """The best chain without a repeat that these rows allow."""
     looks = sum(end - start for _, start, end in rows)
     exclusive: list[int] = []
@@ -48,8 +48,9 @@ def cheapest(solve: Solve, rows: Sequence[Row]) -> Found | None:
             return Found(chain, exact=True)
         exclusive += again
         if len(exclusive) > planning.MOST_EXCLUSIVE or looks << len(exclusive) > MOST_LOOKS:
-            return _hurried(solve, rows, chain)
-    return None
+            hurried = [_hurried(solve, rows, chain, stays) for stays in (_longest, _first, _last)]
+            return Found(min(filter(None, hurried), default=None), exact=False)
+    return Found(None, exact=True)
 
 
 def repeated(chain: Chain) -> list[int]:
@@ -57,18 +58,32 @@ def repeated(chain: Chain) -> list[int]:
     return sorted(node for node, times in Counter(stage[0] for stage in chain.stages).items() if times > 1)
 
 
-def _hurried(solve: Solve, rows: Sequence[Row], chain: Chain | None) -> Found | None:
-    """A chain without a repeat, soon: a node that repeats keeps only the layers around its longest stage."""
+Stays = Callable[[Sequence[Row]], int]
+
+
+def _longest(stages: Sequence[Row]) -> int:
+    return max(range(len(stages)), key=lambda place: stages[place][2] - stages[place][1])
+
+
+def _first(stages: Sequence[Row]) -> int:
+    return 0
+
+
+def _last(stages: Sequence[Row]) -> int:
+    return len(stages) - 1
+
+
+def _hurried(solve: Solve, rows: Sequence[Row], chain: Chain | None, stays: Stays) -> Chain | None:
+    """A chain without a repeat, soon, or None: a node that repeats keeps only the layers around one of its stages."""
     while chain is not None and (again := repeated(chain)):
         node = again[0]
         stages = [stage for stage in chain.stages if stage[0] == node]
-        longest = max(stages, key=lambda stage: stage[2] - stage[1])
-        before = max((end for _, _, end in stages if end <= longest[1]), default=0)
-        after = min((start for _, start, _ in stages if start >= longest[2]), default=longest[2])
-        after = after if stages[-1] != longest else max(end for _, _, end in rows)
-        rows = [row for row in (_within(row, before, after) if row[0] == node else row for row in rows) if row]
+        place = stays(stages)
+        start = stages[place - 1][2] if place else 0
+        end = stages[place + 1][1] if place + 1 < len(stages) else max(end for _, _, end in rows)
+        rows = [row for row in (_within(row, start, end) if row[0] == node else row for row in rows) if row]
         chain = solve(rows, ())
-    return None if chain is None else Found(chain, exact=False)
+    return chain
 
 
 def _within(row: Row, start: int, end: int) -> Row | None:

@@ -125,7 +125,7 @@ class Columns:
         columns.append(_filled([node.delivery for node in nodes], min, ASSUMED_DELIVERY))
         columns.append([math.nan if node.memory_bytes is None else node.memory_bytes for node in nodes])
         columns.append([math.nan if node.max_context is None else node.max_context for node in nodes])
-        self.measured = matrix("d", [value for column in columns for value in column], len(nodes))
+        self.measured = matrix([value for column in columns for value in column], len(nodes))
         self.rtt_ms = self._rtt()
 
     def _rows(self) -> list[tuple[int, int, int]]:
@@ -138,11 +138,11 @@ class Columns:
                 rows.append((place, start, end))
         return rows
 
-    def _rtt(self) -> memoryview:
+    def _rtt(self) -> memoryview[float]:
         table = self.mesh.rtt_ms
         if not 0 < len(table) <= MOST_REGIONS or any(len(line) != len(table) for line in table):
             raise ValueError(f"rtt_ms must be square, of 1 to {MOST_REGIONS} regions")
-        return matrix("d", _filled([ms for line in table for ms in line], max, ASSUMED_RTT_MS), len(table))
+        return matrix(_filled([ms for line in table for ms in line], max, ASSUMED_RTT_MS), len(table))
 
 
 def row_arrays(rows: Sequence[tuple[int, int, int]]) -> tuple[array[int], array[int], array[int]]:
@@ -151,7 +151,7 @@ def row_arrays(rows: Sequence[tuple[int, int, int]]) -> tuple[array[int], array[
     return array("i", nodes), array("i", starts), array("i", ends)
 
 
-def matrix(kind: str, values: Iterable[float], width: int) -> memoryview:
-    """A table of that many columns, as the kernels take it."""
-    flat = array(kind, values)
-    return memoryview(flat).cast("B").cast(kind, (len(flat) // width, width))
+def matrix(values: Iterable[float], width: int) -> memoryview[float]:
+    """A table of float64 with that many columns, as the kernels take it."""
+    flat = array("d", values)
+    return memoryview(flat).cast("B").cast("d", (len(flat) // width, width))

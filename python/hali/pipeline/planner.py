@@ -64,11 +64,9 @@ def plan_route(columns: Columns, ask: Ask) -> Route:
     problem = _Problem(columns, ask)
     _check_ends(columns, ask)
     found = problem.cheapest()
-    if found is None:
-        raise _unreachable(columns, problem.room)
-    stages = tuple(
-        RouteStage(mesh.nodes[node].id, LayerRange(start, end)) for node, start, end in found.chain.stages
-    )
+    if found.chain is None:
+        raise _unreachable(columns, problem.room, found.exact)
+    stages = tuple(RouteStage(mesh.nodes[node].id, LayerRange(start, end)) for node, start, end in found.chain.stages)
     return Route(stages, found.chain.cost / 1e6, found.exact)
 
 
@@ -124,7 +122,7 @@ class _Problem:
             outside_pool=OUTSIDE_POOL,
         )
 
-    def cheapest(self) -> Found | None:
+    def cheapest(self) -> Found:
         return cheapest(self.solve, self.columns.rows)
 
     def solve(self, rows: Sequence[Row], exclusive: Sequence[int]) -> Chain | None:
@@ -156,7 +154,7 @@ def _check_ends(columns: Columns, ask: Ask) -> None:
         )
 
 
-def _unreachable(columns: Columns, room: Sequence[int]) -> Unreachable:
+def _unreachable(columns: Columns, room: Sequence[int], proven: bool) -> Unreachable:
     """Why there is no chain: layers that nobody holds, or nobody has room for, or only chains that are not allowed."""
     layers = columns.mesh.layers
     reasons = (
@@ -171,9 +169,12 @@ def _unreachable(columns: Columns, room: Sequence[int]) -> Unreachable:
         gaps = _gaps(rows, layers)
         if gaps:
             named = ", ".join(f"[{start}, {end})" for start, end in gaps)
-            return Unreachable(text.format(named), hint=hint, details={"units": [], "layers": [list(gap) for gap in gaps]})
+            return Unreachable(
+                text.format(named), hint=hint, details={"units": [], "layers": [list(gap) for gap in gaps]}
+            )
     return Unreachable(
-        f"every layer is held, but no chain of at most {MOST_STAGES} different nodes runs them all",
+        f"every layer is held, but no chain of at most {MOST_STAGES} different nodes "
+        + ("runs them all" if proven else "was found in the time for it"),
         hint="Hold longer ranges, or ask with a smaller context.",
         details={"units": [], "layers": []},
     )
