@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hali.model.errors import Unreachable
@@ -85,15 +85,14 @@ def check(mesh: Mesh, ask: Ask) -> None:
     assert route.exact and route.cost_ms == cost / 1e6
 
 
-@settings(max_examples=400)
 @given(st.integers(0, 1 << 40), st.booleans())
 def test_the_route_is_the_best_of_all(seed: int, ties: bool) -> None:
-    random = Random(seed)
-    around = mesh(random, ties)
-    check(around, ask(random, around.nodes))
+    for step in range(5):  # half of them are refused, as they should be
+        random = Random(seed + step)
+        around = mesh(random, ties)
+        check(around, ask(random, around.nodes))
 
 
-@settings(max_examples=60)
 @given(st.integers(0, 1 << 40), st.integers(1, 3))
 def test_the_route_is_the_best_of_all_where_stages_are_few(seed: int, most: int) -> None:
     random = Random(seed)
@@ -104,7 +103,6 @@ def test_the_route_is_the_best_of_all_where_stages_are_few(seed: int, most: int)
         check(around, ask(random, around.nodes))
 
 
-@settings(max_examples=60)
 @given(st.integers(0, 1 << 40))
 def test_the_route_is_the_best_of_all_where_a_fast_node_would_like_to_come_again(seed: int) -> None:
     """Room for a part of the layers only and cheap hops: the kernel's own chains repeat nodes here."""
