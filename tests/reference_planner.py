@@ -35,7 +35,9 @@ def known(mesh: Mesh, node: Node, name: str) -> float:
     others = [getattr(other, name) for other in mesh.nodes if getattr(other, name) is not None]
     if value is not None:
         return float(value)
-    worst = min if name in ("up", "down", "delivery") else max
+    worst = max
+    if name in ("up", "down", "delivery"):
+        worst, others = min, [other for other in others if other > 0]
     return float(worst(others)) if others else {**ASSUMED, "delivery": ASSUMED_DELIVERY}[name]
 
 

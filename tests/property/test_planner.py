@@ -40,7 +40,7 @@ def node(random: Random, place: int, layers: int, regions: int, ties: bool) -> N
         decode_ms=maybe(0, 30),
         queue_ms=maybe(0, 100),
         load=maybe(0, 3),
-        delivery=random.choice([None, 1.0, 0.5, 0.9]),
+        delivery=random.choice([None, 1.0, 0.5, 0.9, 0.9]),
         memory_bytes=random.choice([None, random.randint(0, 20 + 12 * layers)]),
         max_context=random.choice([None, 4, 8]),
     )

@@ -94,10 +94,10 @@ def merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _filled(values: Sequence[float | None], worst: Callable[[Iterable[float]], float], assumed: float) -> list[float]:
-    """Unknown ones taken as the worst known."""
+    """Unknown ones taken as the worst known; a speed or ratio of 0 is a broken node, and no measure of the others."""
     if None not in values:
         return values  # type: ignore[return-value]  # just tested
-    known = [value for value in values if value is not None]
+    known = [value for value in values if value is not None and (value > 0 or worst is max)]
     unknown = worst(known) if known else assumed
     return [unknown if value is None else value for value in values]
 

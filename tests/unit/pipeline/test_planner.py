@@ -142,6 +142,11 @@ def test_an_unmeasured_node_counts_as_the_worst_one() -> None:
         route(around)
 
 
+def test_a_node_that_never_delivers_is_left_out_and_says_nothing_about_others() -> None:
+    around = mesh(node("a", delivery=0.0), node("b", up=0.0), node("c", delivery=None, up=None, prefill_ms=2.0))
+    assert stages(route(around)) == [("c", 0, 10)]
+
+
 def test_of_equal_routes_the_one_with_fewer_stages_then_earlier_nodes_is_taken() -> None:
     assert stages(route(mesh(node("a", (0, 4)), node("b", (4, 10)), node("c"), node("d")))) == [("c", 0, 10)]
     cut = route(mesh(node("a", (0, 7)), node("b", (3, 10))))
