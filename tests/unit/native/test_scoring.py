@@ -113,7 +113,7 @@ def test_the_selection_takes_what_is_above_a_threshold_and_never_what_is_blocked
         scoring.top_k(scores, 9, above=math.nan)
 
 
-@pytest.mark.parametrize("rows", [511, 512, 513, 2000])
+@pytest.mark.parametrize("rows", [511, 512, 513, 1024, 2000])  # blocks have 512
 def test_the_best_is_found_wherever_it_stands(rows: int) -> None:
     for row in (0, rows // 2, rows - 1):
         scores = array("d", [1.0]) * rows
