@@ -151,6 +151,8 @@ cdef list _walk(const Problem *p, int64_t node, const Label *labels, Py_ssize_t 
             cost = _onward(p, row, end, free_nodes, labels)
             if cost < _NEVER and cost + row.per_layer * end < best:
                 best, chosen = cost + row.per_layer * end, end
+        if chosen < 0:
+            raise RuntimeError("the labels do not lead to the last layer")
         stages.append((node, at, chosen))
         if chosen == p.layers:
             return stages

@@ -103,8 +103,8 @@ def test_the_route_is_the_best_of_all_where_stages_are_few(seed: int, most: int)
         check(around, ask(random, around.nodes))
 
 
-@given(st.integers(0, 1 << 40))
-def test_the_route_is_the_best_of_all_where_a_fast_node_would_like_to_come_again(seed: int) -> None:
+@given(st.integers(0, 1 << 40), st.booleans())
+def test_the_route_is_the_best_of_all_where_a_fast_node_would_like_to_come_again(seed: int, ties: bool) -> None:
     """Room for a part of the layers only and cheap hops: the kernel's own chains repeat nodes here."""
     random = Random(seed)
     layers = random.randint(4, 7)
@@ -115,10 +115,10 @@ def test_the_route_is_the_best_of_all_where_a_fast_node_would_like_to_come_again
             embedding=True,
             head=True,
             pool=True,
-            access_ms=random.choice([0.0, 0.1]),
+            access_ms=0.0 if ties else random.choice([0.0, 0.1]),
             up=1e6,
             down=1e6,
-            prefill_ms=random.choice([0.1, 1.0, random.uniform(0, 5)]),
+            prefill_ms=random.choice([0.1, 1.0, 1.0, 1.0 if ties else random.uniform(0, 5)]),
             decode_ms=1.0,
             memory_bytes=random.randint(1, 3),
         )
