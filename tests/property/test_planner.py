@@ -115,6 +115,7 @@ def test_the_route_is_the_best_of_all_where_a_fast_node_would_like_to_come_again
             embedding=True,
             head=True,
             pool=True,
+            region=random.randrange(2),
             access_ms=0.0 if ties else random.choice([0.0, 0.1]),
             up=1e6,
             down=1e6,
@@ -124,5 +125,5 @@ def test_the_route_is_the_best_of_all_where_a_fast_node_would_like_to_come_again
         )
         for place in range(random.randint(3, 5))
     )
-    around = Mesh(layers=layers, nodes=nodes, rtt_ms=((0.0,),), hidden_bytes=1, layer_bytes=1)
+    around = Mesh(layers=layers, nodes=nodes, rtt_ms=((0.0, 0.0), (0.0, 0.0)), hidden_bytes=1, layer_bytes=1)
     check(around, Ask(requester="n0", prompt=10, reply=2, context=1))
