@@ -7,13 +7,13 @@ import sysconfig
 from array import array
 from pathlib import Path
 
-from hali._native import frames, hashcore, scoring
+from hali._native import frames, hashcore, planning, scoring
 
 
 def check_place(suffix: str) -> None:
     """The modules come from site-packages and are named for exactly this interpreter."""
     folder = Path(sysconfig.get_path("platlib")) / "hali" / "_native"
-    for module in (frames, hashcore, scoring):
+    for module in (frames, hashcore, planning, scoring):
         assert module.__file__ is not None
         expected = folder / (module.__name__.rpartition(".")[2] + suffix)
         assert Path(module.__file__).resolve() == expected.resolve(), f"{module.__file__} is not {expected}"
@@ -47,6 +47,19 @@ def check_scoring() -> None:
     scoring.score_candidates(*columns, bytes([scoring.CONFIGURED]), out, region_minimum=2.0, pool_bytes=1e9)
     assert out[0] == 2250.0, out[0]
     assert scoring.top_k(out, 1) == [0]
+    # 4 holders / 2 wanted + 1 (twice as many as wanted) + 1 (cold) + 0.5 × 0.5 (pressure) = 4.25
+    columns = [array("d", [value]) for value in (4.0, 2.0, 2.0, 0.0, 60.0, 60.0, 0.0)]
+    scoring.prune_scores(*columns, array("H", [scoring.COLD]), out, pressure=0.5)
+    assert out[0] == 4.25, out[0]
+
+
+def check_planning() -> None:
+    """Two nodes with one layer each, 3 and 4 ns; entering, leaving and the path between them 1 ns each: 10 ns."""
+    prices = memoryview(array("q", [3, 4, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0])).cast("B").cast("q", (6, 2))
+    path = memoryview(array("q", [1])).cast("B").cast("q", (1, 1))
+    nodes, starts, ends, region, most = (array("i", pair) for pair in ([0, 1], [0, 1], [1, 2], [0, 0], [2, 2]))
+    found = planning.cheapest_chain(nodes, starts, ends, region, prices, path, most, layers=2, most_stages=2)
+    assert found == (10, [(0, 0, 1), (1, 1, 2)]), found
 
 
 if __name__ == "__main__":
@@ -54,4 +67,5 @@ if __name__ == "__main__":
     check_hashcore()
     check_frames()
     check_scoring()
-    print(f"   Python {sys.version.split()[0]}: 3 modules, {sys.argv[1]}, known answers right ({hashcore.backend()})")
+    check_planning()
+    print(f"   Python {sys.version.split()[0]}: 4 modules, {sys.argv[1]}, known answers right ({hashcore.backend()})")

@@ -12,11 +12,11 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
 from bench.micro.frame_carriers import CARRIERS, Carrier, Fields, Ints
 from bench.micro.frame_numpy import Tensor, convert_into, payload_size, restore
 from bench.versus import SHORT, versus
-from pytest_benchmark.fixture import BenchmarkFixture
-
 from hali._native import frames
 
 SHAPES = [(1, 576), (16, 4096), (512, 8192)]  # a token of SmolLM2, a batch of an 8B model, a prefill chunk of a 70B one

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-MODULES = ("frames", "scoring")
+MODULES = ("frames", "planning", "scoring")
 RUST_MODULE = "hashcore"
 SUFFIX: str = sysconfig.get_config_var("EXT_SUFFIX")
 

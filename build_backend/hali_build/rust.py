@@ -24,7 +24,7 @@ def wheel(root: Path, target: Path, directory: Path, *, editable: bool) -> Path:
     """Build and pack root for the running interpreter; the wheel's path in directory."""
     digest = _digest(root)
     _forget_other_sources(root, target, digest)
-    # "off": the plain platform tag. Whoever publishes wheels runs auditwheel over all three modules.
+    # "off": the plain platform tag. Whoever publishes wheels runs auditwheel over all modules.
     command = ["build-wheel", "--interpreter", interpreter(), "--compatibility", "off"]
     built = maturin([*command, *(["--editable"] if editable else [])], root, target)
     (target / _RECORD).write_text(digest)

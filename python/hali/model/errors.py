@@ -124,6 +124,13 @@ class Refused(HaliError):
     code = "refused"
 
 
+class Unreachable(Refused):
+    """No chain of the known nodes can run the model; `details['layers']` and `['units']` say what nobody could take."""
+
+    code = "unreachable"
+    retryable = True
+
+
 class Cancelled(HaliError):
     """The user or the client stopped it; what was verified is kept."""
 

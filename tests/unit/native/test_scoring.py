@@ -1,4 +1,4 @@
-"""hali._native.scoring: each factor by itself, with numbers one can do in one's head."""
+"""hali._native.scoring, acquisition and selection: each factor by itself, with numbers one can do in one's head."""
 
 from __future__ import annotations
 
@@ -103,3 +103,19 @@ def test_the_best_come_first_and_equals_in_their_order() -> None:
     assert scoring.top_k(array("d", [1.0, 5.0, 0.0, 5.0, -1.0, 3.0]), 3) == [1, 3, 5]
     assert scoring.top_k(array("d", [1.0, 5.0, 0.0, 5.0, -1.0, 3.0]), 99) == [1, 3, 5, 0]
     assert scoring.top_k(array("d", [1.0]), 0) == []
+
+
+def test_the_selection_takes_what_is_above_a_threshold_and_never_what_is_blocked() -> None:
+    scores = array("d", [-1.0, -math.inf, 0.5, math.nan, 0.0, 2.0])
+    assert scoring.top_k(scores, 9, above=-math.inf) == [5, 2, 4, 0]
+    assert scoring.top_k(scores, 9, above=0.5) == [5]
+    with pytest.raises(ValueError, match="above is NaN"):
+        scoring.top_k(scores, 9, above=math.nan)
+
+
+@pytest.mark.parametrize("rows", [511, 512, 513, 1024, 2000])  # blocks have 512
+def test_the_best_is_found_wherever_it_stands(rows: int) -> None:
+    for row in (0, rows // 2, rows - 1):
+        scores = array("d", [1.0]) * rows
+        scores[row] = 2.0
+        assert scoring.top_k(scores, 1) == [row]
