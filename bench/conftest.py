@@ -17,7 +17,7 @@ from bench.versus import SHORT
 from hali import hashing
 
 CHUNK = 64 << 20  # bytes of random content; a file repeats it with a counter, so that no two pieces are equal
-PACKAGES = ("blake3", "libtorrent", "msgpack", "numpy", "protobuf", "safetensors", "torf")
+PACKAGES = ("blake3", "libtorrent", "ml-dtypes", "msgpack", "msgspec", "numpy", "protobuf", "safetensors", "torf")
 
 
 def pytest_configure(config: pytest.Config) -> None:

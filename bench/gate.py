@@ -24,18 +24,22 @@ class Floor(NamedTuple):
     row: str
     rival: str
     ratio: float
-    case: str = "*"
+    case: str | list[str] = "*"
     backend: str | None = None
     cores: int = 1
+    form: str | None = None
 
     def holds_on(self, machine: dict[str, Any]) -> bool:
         """Whether the machine is one that the floor speaks of."""
-        backend = f"sha1={self.backend} " if self.backend else ""
-        return str(machine["backend"]).startswith(backend) and int(machine["cores"]) >= self.cores
+        backend = f"sha1={self.backend}" if self.backend else ""
+        form = self.form in (None, machine["form"])
+        return form and str(machine["backend"]).startswith(backend) and int(machine["cores"]) >= self.cores
 
     def fits(self, row: Row) -> bool:
         """Whether the row is one that the floor speaks of."""
-        return row.row == self.row and fnmatchcase(row.case, self.case) and fnmatchcase(row.rival, self.rival)
+        cases = [self.case] if isinstance(self.case, str) else self.case
+        right = row.row == self.row and any(fnmatchcase(row.case, case) for case in cases)
+        return right and fnmatchcase(row.rival, self.rival)
 
 
 class Verdict(NamedTuple):
@@ -56,9 +60,7 @@ def verdicts(results: Results, wanted: list[Floor]) -> list[Verdict]:
     for floor in wanted:
         name = f"{floor.row} {floor.case} against {floor.rival}"
         if not floor.holds_on(results.machine):
-            found.append(
-                Verdict(True, f"skipped {name}: not on {results.machine['backend']}, {results.machine['cores']} cores")
-            )
+            found.append(Verdict(True, f"skipped {name}: not for this machine or form"))
             continue
         rows = [row for row in results.rows if floor.fits(row)]
         if not rows:

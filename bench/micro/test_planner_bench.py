@@ -3,12 +3,11 @@
 hali's time is all of `plan_route`: pricing every node for the request, the search, and the route. The mesh was read into
 columns before, as it is for each request but the first after a change; how long that takes is `read_ms`. Python gets the
 prices for nothing and searches the same way: from the last layer, two labels a region, the window of a stage as a
-deque. Seconds are of this machine, so the gate is on the ratio; `ms` and `read_ms` are for people.
+deque. Seconds are of this machine, so the gate is on the ratio; `limit_ms` and `read_ms` are for people.
 """
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections import deque
 from random import Random
@@ -21,6 +20,7 @@ from hali.pipeline import planner
 from hali.pipeline.mesh import Ask, Columns, Mesh, Node
 
 NODES, LAYERS, REGIONS = 1000, 80, 32
+LIMIT_MS = 5  # performance.md, P16
 ROUNDS = 5 if SHORT else 9
 ASK = Ask(requester="n0", prompt=500, reply=200, context=4096)
 NEVER = 1 << 62
@@ -151,5 +151,4 @@ def test_plan(benchmark: BenchmarkFixture, case: str, shortest: int, longest: in
         {"python": lambda: plain(columns)},
         rounds=ROUNDS,
     )
-    seconds = benchmark.extra_info["seconds"]["hali"]
-    benchmark.extra_info.update(ms=1e3 * statistics.median(seconds), read_ms=read_ms, stages=len(route.stages))
+    benchmark.extra_info.update(limit_ms=LIMIT_MS, read_ms=read_ms, stages=len(route.stages))

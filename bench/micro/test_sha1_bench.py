@@ -15,7 +15,7 @@ from bench.versus import SHORT, versus
 from hali.hashing import sha1_pieces
 from hali.model.units import PIECE
 
-SIZE = (24 if SHORT else 64) * PIECE  # a multiple of the lanes of every backend but the widest; beyond every cache
+SIZE = (32 if SHORT else 64) * PIECE  # whole groups of the widest backend; beyond every cache
 
 
 def test_sha1_of_pieces(benchmark: BenchmarkFixture, file_of: Callable[[int], Path]) -> None:

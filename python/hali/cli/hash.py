@@ -28,7 +28,7 @@ def hash_(
 ) -> None:
     """Read a file once and print its SHA-256, its BLAKE3, and the infohashes of the torrent that hali makes of it.
 
-    Nothing is stored and no daemon is needed. The environment variable HALI_HASH_BACKEND (`sha-ni`, `avx512`, `avx2`,
+    Nothing is stored and no daemon is needed. The environment variable HALI_HASH_BACKEND (`sha-ni+avx512`, `sha-ni`, `avx512`, `avx2`,
     `armv8`, `portable`) forces the instructions that hash. With --json: `file`, `sha256`, `blake3`, `infohash_v1`,
     `infohash_v2` (both null for an empty file, of which there is no torrent), `pieces`, `bytes`, `seconds`,
     `gb_per_s`, `backend`.

@@ -25,6 +25,8 @@ pub(super) trait Words: Copy {
     fn blocks(messages: &[&[Block]], index: usize) -> [Self; 16];
     /// Sum modulo 2^32.
     fn add(self, other: Self) -> Self;
+    /// `a ^ b`.
+    fn xor(self, other: Self) -> Self;
     /// Rotation to the left by `L`; `R` is `32 - L`, which const generics cannot say.
     fn rotate<const L: i32, const R: i32>(self) -> Self;
     /// Shift to the right.
@@ -79,25 +81,26 @@ pub(super) fn sha1<V: Words>(states: &mut [State1], messages: &[&[Block]]) {
     for index in 0..messages[0].len() {
         let mut w = V::blocks(messages, index);
         let before = h;
-        macro_rules! twenty {
-            ($from:literal, $f:expr, $k:literal) => {
+        // Spelt out round by round: only then do schedule and state stay in registers.
+        macro_rules! rounds {
+            ($f:expr, $k:literal: $($t:literal)*) => {
                 let k = V::splat(K1[$k]);
-                for t in $from..$from + 20 {
-                    if t >= 16 {
-                        let [a, b] = [w[(t + 13) & 15], w[(t + 8) & 15]];
-                        let mixed = V::parity(a, b, V::parity(w[(t + 2) & 15], w[t & 15], V::splat(0)));
-                        w[t & 15] = mixed.rotate::<1, 31>();
+                $(
+                    if $t >= 16 {
+                        let [a, b] = [w[($t + 13) & 15], w[($t + 8) & 15]];
+                        let mixed = V::parity(a, b, w[($t + 2) & 15]).xor(w[$t & 15]);
+                        w[$t & 15] = mixed.rotate::<1, 31>();
                     }
                     let [a, b, c, d, e] = h;
-                    let sum = e.add(k).add(w[t & 15]).add($f(b, c, d)).add(a.rotate::<5, 27>());
+                    let sum = e.add(k).add(w[$t & 15]).add($f(b, c, d)).add(a.rotate::<5, 27>());
                     h = [sum, a, b.rotate::<30, 2>(), c, d];
-                }
+                )*
             };
         }
-        twenty!(0, V::choose, 0);
-        twenty!(20, V::parity, 1);
-        twenty!(40, V::majority, 2);
-        twenty!(60, V::parity, 3);
+        rounds!(V::choose, 0: 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19);
+        rounds!(V::parity, 1: 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37 38 39);
+        rounds!(V::majority, 2: 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59);
+        rounds!(V::parity, 3: 60 61 62 63 64 65 66 67 68 69 70 71 72 73 74 75 76 77 78 79);
         for (word, old) in h.iter_mut().zip(before) {
             *word = word.add(old);
         }
@@ -113,19 +116,23 @@ pub(super) fn sha256<V: Words>(states: &mut [State256], messages: &[&[Block]]) {
     for index in 0..messages[0].len() {
         let mut w = V::blocks(messages, index);
         let before = h;
-        for t in 0..64 {
-            if t >= 16 {
-                let (x, y) = (w[(t + 1) & 15], w[(t + 14) & 15]);
-                let s0 = V::parity(x.rotate::<25, 7>(), x.rotate::<14, 18>(), x.shift::<3>());
-                let s1 = V::parity(y.rotate::<15, 17>(), y.rotate::<13, 19>(), y.shift::<10>());
-                w[t & 15] = w[t & 15].add(s0).add(w[(t + 9) & 15]).add(s1);
-            }
-            let [a, b, c, d, e, f, g, hh] = h;
-            let s1 = V::parity(e.rotate::<26, 6>(), e.rotate::<21, 11>(), e.rotate::<7, 25>());
-            let t1 = hh.add(w[t & 15]).add(V::splat(K256[t])).add(V::choose(e, f, g)).add(s1);
-            let s0 = V::parity(a.rotate::<30, 2>(), a.rotate::<19, 13>(), a.rotate::<10, 22>());
-            h = [t1.add(s0).add(V::majority(a, b, c)), a, b, c, d.add(t1), e, f, g];
+        macro_rules! rounds {
+            ($($t:literal)*) => {$(
+                if $t >= 16 {
+                    let (x, y) = (w[($t + 1) & 15], w[($t + 14) & 15]);
+                    let s0 = V::parity(x.rotate::<25, 7>(), x.rotate::<14, 18>(), x.shift::<3>());
+                    let s1 = V::parity(y.rotate::<15, 17>(), y.rotate::<13, 19>(), y.shift::<10>());
+                    w[$t & 15] = w[$t & 15].add(s0).add(w[($t + 9) & 15]).add(s1);
+                }
+                let [a, b, c, d, e, f, g, hh] = h;
+                let s1 = V::parity(e.rotate::<26, 6>(), e.rotate::<21, 11>(), e.rotate::<7, 25>());
+                let t1 = hh.add(w[$t & 15]).add(V::splat(K256[$t])).add(V::choose(e, f, g)).add(s1);
+                let s0 = V::parity(a.rotate::<30, 2>(), a.rotate::<19, 13>(), a.rotate::<10, 22>());
+                h = [t1.add(s0).add(V::majority(a, b, c)), a, b, c, d.add(t1), e, f, g];
+            )*};
         }
+        rounds!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31);
+        rounds!(32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60 61 62 63);
         for (word, old) in h.iter_mut().zip(before) {
             *word = word.add(old);
         }

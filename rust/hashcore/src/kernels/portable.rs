@@ -32,6 +32,11 @@ impl Words for u32 {
     }
 
     #[inline(always)]
+    fn xor(self, other: Self) -> Self {
+        self ^ other
+    }
+
+    #[inline(always)]
     fn rotate<const L: i32, const R: i32>(self) -> Self {
         self.rotate_left(L as u32)
     }

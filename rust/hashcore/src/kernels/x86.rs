@@ -60,6 +60,11 @@ impl Words for V8 {
     }
 
     #[inline(always)]
+    fn xor(self, other: Self) -> Self {
+        Self(v!(_mm256_xor_si256(self.0, other.0)))
+    }
+
+    #[inline(always)]
     fn rotate<const L: i32, const R: i32>(self) -> Self {
         const { assert!(L + R == 32) };
         Self(v!(_mm256_or_si256(_mm256_slli_epi32::<L>(self.0), _mm256_srli_epi32::<R>(self.0))))
@@ -144,6 +149,11 @@ impl Words for V16 {
     #[inline(always)]
     fn add(self, other: Self) -> Self {
         Self(v!(_mm512_add_epi32(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn xor(self, other: Self) -> Self {
+        Self(v!(_mm512_xor_si512(self.0, other.0)))
     }
 
     #[inline(always)]

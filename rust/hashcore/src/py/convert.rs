@@ -18,7 +18,12 @@ use crate::{Error, FileDigests, PieceDigests, Source};
 
 create_exception!(hali._native.hashcore, Cancelled, PyException, "A callback returned False.");
 create_exception!(hali._native.hashcore, FileChanged, PyOSError, "The file changed while it was hashed.");
-create_exception!(hali._native.hashcore, NoBackend, PyValueError, "HALI_HASH_BACKEND names no backend of this processor.");
+create_exception!(
+    hali._native.hashcore,
+    NoBackend,
+    PyValueError,
+    "HALI_HASH_BACKEND names no backend of this processor."
+);
 
 impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
