@@ -37,7 +37,13 @@ def frame_works() -> dict[str, Work]:
     """Encoding, and decoding to float32."""
     rows, cols = SHAPE
     values = numbers(rows * cols)
-    names = {"f32": frames.F32, "bf16": frames.BF16, "f16": frames.F16}
+    names = {
+        "f32": frames.F32,
+        "bf16": frames.BF16,
+        "f16": frames.F16,
+        "q8_0": frames.Q8_0,
+        "int8+outliers": frames.INT8_OUTLIERS,
+    }
     works = {}
     for name, dtype in names.items():
         encode = partial(
@@ -56,7 +62,7 @@ def frame_works() -> dict[str, Work]:
 
 
 def scoring_works() -> dict[str, Work]:
-    """Scores of candidates, and the best hundred."""
+    """Scores of what to fetch and what to drop, and the best hundred."""
     rows = 50_000
     column = array("d", [float(i * 7919 % 50) for i in range(rows)])
     marks, out = bytes(i * 31 % 32 for i in range(rows)), array("d", bytes(8 * rows))
@@ -64,8 +70,13 @@ def scoring_works() -> dict[str, Work]:
         scoring.score_candidates, *[column] * 4, array("d", [0.5]) * rows, array("d", [0.01]) * rows, marks, out
     )
     score(region_minimum=2.0, pool_bytes=3e9)
+    dropped = array("d", bytes(8 * rows))
+    prune = partial(
+        scoring.prune_scores, *[column] * 7, array("H", [i * 31 % 64 for i in range(rows)]), dropped, pressure=0.9
+    )
     return {
         "score": Work(partial(score, region_minimum=2.0, pool_bytes=3e9), rows, "candidate"),
+        "prune": Work(prune, rows, "candidate"),
         "top 100": Work(partial(scoring.top_k, out, 100), rows, "candidate"),
     }
 

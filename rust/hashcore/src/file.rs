@@ -16,7 +16,7 @@ use crate::{
     piece::{FileDigests, Hashed, PieceDigests, PieceWork, STRIDE},
     queue::{GROUP, Held, Job, Queue},
     sha256::Chain,
-    source::Source,
+    source::{Source, sized},
     state::FileState,
 };
 
@@ -206,7 +206,7 @@ impl Work<'_> {
             // The chain hashes the leaves on the way where that is free, and it will come past.
             let carried = self.backend.pair.is_some() && *index >= self.state.chain().pieces();
             works.push(PieceWork::new(*index, length, !carried)?);
-            buffer.resize(size, 0);
+            sized(buffer, size);
             readers.push((offset, buffer.chunks_mut(STRIDE)));
             noted.push(None);
         }

@@ -18,6 +18,15 @@ pub struct Source {
     path: Option<PathBuf>,
 }
 
+/// Makes `buffer` exactly `size` bytes long, whatever they are. A larger one is new memory that the system has zeroed:
+/// to zero it here would touch each page twice.
+pub(crate) fn sized(buffer: &mut Vec<u8>, size: usize) {
+    if buffer.len() < size {
+        *buffer = vec![0; size];
+    }
+    buffer.truncate(size);
+}
+
 /// What tells that a file was written to: its length and modification time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
@@ -88,7 +97,7 @@ impl Source {
     /// Makes `buffer` hold piece `index` of a file of `length` bytes.
     pub fn read_piece(&self, index: u32, length: u64, buffer: &mut Vec<u8>) -> Result<()> {
         let (offset, size) = piece_span(index, length)?;
-        buffer.resize(size, 0);
+        sized(buffer, size);
         self.read_at(buffer, offset)
     }
 
