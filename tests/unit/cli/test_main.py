@@ -51,6 +51,13 @@ def test_commands_that_only_ask_the_daemon_import_nothing_heavy(args: tuple[str,
     assert not {"pydantic", "rich", "anyio", "asyncio", "httpx", "libtorrent", "cryptography"} & modules
 
 
+@pytest.mark.parametrize("args", [("list",), ("info", "nothing")])
+def test_the_store_is_read_without_importing_transfers_or_engines(args: tuple[str, ...], home: Path) -> None:
+    _, modules = modules_of(*args)
+    assert "hali.share.library" in modules, "there is no daemon to ask"
+    assert not {"httpx", "rich", "hali.share.acquire", "hali.transfer.session", "hali.engine.pool"} & modules
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_and_takes_no_unknown_option(
     name: str, home: Path, capsys: pytest.CaptureFixture[str]
