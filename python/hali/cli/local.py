@@ -9,7 +9,7 @@ from typing import Any
 from hali.config import load as config
 from hali.config.paths import Paths, from_environment
 from hali.daemon.address import exclusive
-from hali.daemon.views import describe_model, verified
+from hali.daemon.views import verified
 from hali.share.library import Library
 from hali.store.models import ModelStore
 
@@ -26,13 +26,13 @@ def _library() -> tuple[Library, Paths]:
 def models() -> dict[str, Any]:
     """As the IPC method `models`."""
     library, _ = _library()
-    return {"models": [describe_model(library, entry) for entry in library.entries()]}
+    return {"models": [library.describe(entry) for entry in library.entries()]}
 
 
 def info(model: str) -> dict[str, Any]:
     """As the IPC method `info`."""
     library, _ = _library()
-    return describe_model(library, library.find(model))
+    return library.describe(library.find(model))
 
 
 def verify(model: str) -> dict[str, Any]:

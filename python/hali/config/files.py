@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
-import secrets
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 _SYNC_FILE_RANGE_WRITE = 2  # linux/fs.h: start writing dirty pages out, do not wait for them
@@ -18,18 +17,18 @@ def start_writing_out(fd: int, offset: int, size: int) -> None:
 
     Linux only (sync_file_range); elsewhere the fsync does all of it.
     """
-    if _sync_file_range is not None:
-        _sync_file_range(fd, offset, size, _SYNC_FILE_RANGE_WRITE)
+    if (function := _sync_file_range()) is not None:
+        function(fd, offset, size, _SYNC_FILE_RANGE_WRITE)
 
 
-def _find_sync_file_range() -> Callable[[int, int, int, int], int] | None:
+@cache
+def _sync_file_range() -> Callable[[int, int, int, int], int] | None:
+    import ctypes  # 4 ms that commands which only read files need not spend
+
     function = getattr(ctypes.CDLL(None), "sync_file_range", None) if sys.platform == "linux" else None
     if function is not None:
         function.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
     return function
-
-
-_sync_file_range = _find_sync_file_range()
 
 
 def fsync_directory(directory: Path) -> None:
@@ -44,7 +43,7 @@ def fsync_directory(directory: Path) -> None:
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Replace `path` by `data`: temporary file, fsync, rename, fsync of the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(fd, "wb") as out:

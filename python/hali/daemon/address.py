@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,6 +65,8 @@ def _lock(fd: int) -> bool:
 
 def new_token(path: Path) -> str:
     """A fresh IPC secret in `path` (0600)."""
+    import secrets  # loads OpenSSL: 8 ms for every command that only looks whether a daemon runs
+
     token = secrets.token_urlsafe(TOKEN_BYTES)
     write_secret(path, token.encode())
     return token

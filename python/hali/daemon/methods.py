@@ -13,7 +13,7 @@ from hali.daemon.catalog import served
 from hali.daemon.ipc import Emit, Handler, Params, field
 from hali.daemon.node import Node
 from hali.daemon.telling import watch
-from hali.daemon.views import describe_engine, describe_job, describe_model, verified
+from hali.daemon.views import describe_engine, describe_job, verified
 from hali.model.errors import NotFound, UsageError
 from hali.model.units import format_duration
 from hali.share.job import JobSpec
@@ -145,11 +145,12 @@ class Methods:
 
     async def models(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """All models of this node."""
-        return {"models": [describe_model(self._node.library, entry) for entry in self._node.library.entries()]}
+        library = self._node.library
+        return {"models": [library.describe(entry) for entry in library.entries()]}
 
     async def info(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """One model."""
-        return describe_model(self._node.library, self._node.library.find(field(params, "model", str)))
+        return self._node.library.describe(self._node.library.find(field(params, "model", str)))
 
     async def verify(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """Read one model again."""

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hali.engine.pool import EngineStatus
-from hali.model.digests import FileDigests
 from hali.model.units import piece_count
-from hali.share.acquire import describe
-from hali.share.job import Job
-from hali.share.library import Entry, Library
 
-
-def describe_model(library: Library, entry: Entry) -> dict[str, Any]:
-    """All public fields of a model."""
-    return describe(entry, library.magnet(entry.record))
+if TYPE_CHECKING:  # `hali list` without a daemon uses this module: it shall load neither engines nor transfers
+    from hali.engine.pool import EngineStatus
+    from hali.model.digests import FileDigests
+    from hali.share.job import Job
+    from hali.share.library import Entry
 
 
 def verified(entry: Entry, digests: FileDigests) -> dict[str, Any]:

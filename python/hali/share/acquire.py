@@ -418,11 +418,4 @@ class AcquisitionManager:
 
     def describe(self, entry: Entry, *, from_store: bool) -> dict[str, Any]:
         """A model as the result of a job, and as `info` shows it."""
-        return describe(entry, self._library.magnet(entry.record)) | {"from_store": from_store}
-
-
-def describe(entry: Entry, magnet: str) -> dict[str, Any]:
-    """The public fields of a model of this node."""
-    fields: dict[str, Any] = msgspec.to_builtins(entry.record.meta)
-    fields.pop("mtime_ns")
-    return fields | {"path": str(entry.record.path), "state": entry.state, "magnet": magnet, "error": entry.error}
+        return self._library.describe(entry) | {"from_store": from_store}

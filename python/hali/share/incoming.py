@@ -201,9 +201,13 @@ class IncomingFile:
     @property
     def done_bytes(self) -> int:
         """Bytes on disk, by the journal; those of torrent pieces that do not fill a piece of 16 MiB yet count too."""
-        whole = self.journal.pieces.keys() if self.torrent_piece == PIECE else set()
-        there = self.journal.torrent_pieces | whole
-        return sum(piece_span(i, self.length, self.torrent_piece)[1] for i in there)
+        there = self.journal.torrent_pieces
+        if self.torrent_piece == PIECE and self.journal.pieces:
+            there = there | self.journal.pieces.keys()
+        # Asked after every piece: a sum over 6,000 pieces (100 GB) would take the event loop 2 ms each time.
+        last = piece_count(self.length, self.torrent_piece) - 1
+        short = self.torrent_piece - piece_span(last, self.length, self.torrent_piece)[1] if last in there else 0
+        return len(there) * self.torrent_piece - short
 
     async def write_piece(self, index: int, data: bytes | bytearray | memoryview) -> None:
         """Write a piece that just arrived, hash it while it is in memory, then put it on record."""

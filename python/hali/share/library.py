@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -302,6 +302,13 @@ class Library:
         meta = record.meta
         webseeds = _webseeds(meta.files[0], Origin(meta.hf_repo, meta.hf_revision))
         return magnet.build(record.infohashes, meta.files[0], webseeds=webseeds)
+
+    def describe(self, entry: Entry) -> dict[str, Any]:
+        """The public fields of a model."""
+        fields: dict[str, Any] = msgspec.to_builtins(entry.record.meta)
+        fields.pop("mtime_ns")
+        found = {"path": str(entry.record.path), "state": entry.state, "magnet": self.magnet(entry.record)}
+        return fields | found | {"error": entry.error}
 
     def _torrent_path(self, infohash: str) -> Path:
         return self._torrents / f"{infohash}.torrent"

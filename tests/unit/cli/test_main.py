@@ -48,7 +48,26 @@ def test_the_version_is_told_without_importing_anything_heavy() -> None:
 def test_commands_that_only_ask_the_daemon_import_nothing_heavy(args: tuple[str, ...], home: Path) -> None:
     _, modules = modules_of(*args)
     assert "hali.cli.main" in modules
-    assert not {"pydantic", "rich", "anyio", "asyncio", "httpx", "libtorrent", "cryptography"} & modules
+    heavy = {
+        "pydantic",
+        "rich",
+        "anyio",
+        "asyncio",
+        "httpx",
+        "libtorrent",
+        "cryptography",
+        "secrets",
+        "_hashlib",
+        "ctypes",
+    }
+    assert not heavy & modules
+
+
+@pytest.mark.parametrize("args", [("list",), ("info", "nothing")])
+def test_the_store_is_read_without_importing_transfers_or_engines(args: tuple[str, ...], home: Path) -> None:
+    _, modules = modules_of(*args)
+    assert "hali.share.library" in modules, "there is no daemon to ask"
+    assert not {"httpx", "rich", "hali.share.acquire", "hali.transfer.session", "hali.engine.pool"} & modules
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hali.model.errors import NoSpace, VerificationFailed
-from hali.model.units import PIECE, piece_span
+from hali.model.units import PIECE, piece_count, piece_span
 from hali.share.incoming import IncomingFile
 from hali.store import journal
 
@@ -79,6 +79,24 @@ async def test_after_a_power_cut_only_pieces_that_still_hash_right_are_believed(
         assert again.rechecked == 3
         await write(again, content, [1, 3])
         assert (await again.finish()).sha256 == hashlib.sha256(content).digest()
+
+
+@pytest.mark.parametrize("length", [LENGTH, 3 * PIECE, 12_345])
+@pytest.mark.parametrize("torrent_piece", [PIECE, PIECE // 64])
+async def test_the_bytes_that_are_there_are_those_of_the_pieces_on_record(
+    tmp_path: Path, length: int, torrent_piece: int
+) -> None:
+    count = piece_count(length, torrent_piece)
+    with await IncomingFile.open(tmp_path, "m.gguf", length, torrent_piece=torrent_piece) as incoming:
+        assert incoming.done_bytes == 0
+        for known in (range(0, count, 2), range(count - 1), range(count)):
+            incoming.journal.torrent_pieces = set(known)
+            assert incoming.done_bytes == sum(piece_span(i, length, torrent_piece)[1] for i in known)
+        assert incoming.done_bytes == length
+        incoming.journal.torrent_pieces.clear()
+        await incoming.write_piece(0, bytes(min(PIECE, length)))
+        # A torrent of other pieces counts by those alone.
+        assert incoming.done_bytes == (min(PIECE, length) if torrent_piece == PIECE else 0)
 
 
 async def test_a_piece_that_is_not_what_was_promised_is_not_put_on_record(tmp_path: Path, content: bytes) -> None:
