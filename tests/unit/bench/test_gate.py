@@ -11,7 +11,7 @@ import pytest
 
 from bench import gate, report
 from bench.charts import chart
-from bench.gate import Floor, best_of, below, limits, verdicts
+from bench.gate import Floor, below, best_of, limits, verdicts
 from bench.results import Results, Row, read
 
 MACHINE: dict[str, Any] = {
@@ -28,7 +28,9 @@ MACHINE: dict[str, Any] = {
 
 
 def row(ratio: float, *, name: str = "P1", case: str = "a case", rival: str = "hashlib", **more: Any) -> Row:
-    return Row(name, case, rival, ratio, ratio - 0.1, ratio + 0.1, 0.01, 0.01 * ratio, 5, None, "bench/x.py::test", **more)
+    return Row(
+        name, case, rival, ratio, ratio - 0.1, ratio + 0.1, 0.01, 0.01 * ratio, 5, None, "bench/x.py::test", **more
+    )
 
 
 def results(*rows: Row, **machine: Any) -> Results:
@@ -78,7 +80,11 @@ def test_the_exit_status_is_the_verdict(tmp_path: Path, capsys: pytest.CaptureFi
         for floor in wanted
         for case in ([floor.case] if isinstance(floor.case, str) else floor.case)
     ]
-    for rows, status, says in ((fast, 0, "all"), ([fast[0]._replace(ratio=0.1), *fast[1:]], 1, "BELOW"), ([], 1, "MISSING")):
+    for rows, status, says in (
+        (fast, 0, "all"),
+        ([fast[0]._replace(ratio=0.1), *fast[1:]], 1, "BELOW"),
+        ([], 1, "MISSING"),
+    ):
         results(*rows).save(tmp_path / "run.json")
         assert gate.main([str(tmp_path / "run.json")]) == status
         assert says in capsys.readouterr().out
