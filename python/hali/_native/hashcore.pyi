@@ -129,7 +129,7 @@ def hash_file(
 ) -> _Digests:
     """Digests of a file: ``(length, sha256, blake3, sha1_pieces, v2_root, v2_layer)``. Each byte is read once.
 
-    `threads` 0 takes all cores up to four; memory is four times 16 MiB for each thread and two more. `known` is what is already
+    `threads` 0 takes all cores up to four; memory is three times 16 MiB for each thread and one more. `known` is what is already
     known of this file: its pieces are read only where the SHA-256 still needs them and are not hashed again; it is
     filled on the way, so after an error or Cancelled it holds what was done. `on_piece(index, (sha1, root, cv),
     midstate)` is called on the calling thread for each piece that was read, in the order in which they were finished;

@@ -16,7 +16,7 @@ use crate::{
     piece::{FileDigests, Hashed, PieceDigests, PieceWork, STRIDE},
     queue::{GROUP, Held, Job, Queue},
     sha256::Chain,
-    source::{Source, sized},
+    source::Source,
     state::FileState,
 };
 
@@ -25,7 +25,7 @@ use crate::{
 const MAX_DEFAULT_THREADS: usize = 4;
 
 /// Buffers beyond a group per thread: slack between piece work and the chain.
-const EXTRA_BUFFERS: usize = 2;
+const EXTRA_BUFFERS: usize = 1;
 
 /// How often the watcher is asked when nothing happens; Ctrl-C feels immediate below this.
 const TICK: Duration = Duration::from_millis(100);
@@ -61,7 +61,7 @@ pub fn default_threads() -> usize {
 ///
 /// Known pieces are read again only when the SHA-256 chain has not passed them, and are then not
 /// hashed again. `state` keeps what was found when this fails or is cancelled. `threads = 0` means
-/// [`default_threads`]; memory is four pieces a thread and two more.
+/// [`default_threads`]; memory is three pieces a thread and one more.
 pub fn hash_file(source: &Source, state: &FileState, threads: usize, watcher: &mut dyn Watcher) -> Result<FileDigests> {
     let before = source.stamp()?;
     if before.length != state.length() {
@@ -206,7 +206,7 @@ impl Work<'_> {
             // The chain hashes the leaves on the way where that is free, and it will come past.
             let carried = self.backend.pair.is_some() && *index >= self.state.chain().pieces();
             works.push(PieceWork::new(*index, length, !carried)?);
-            sized(buffer, size);
+            buffer.resize(size)?;
             readers.push((offset, buffer.chunks_mut(STRIDE)));
             noted.push(None);
         }

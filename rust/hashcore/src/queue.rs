@@ -9,14 +9,16 @@ use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-/// Pieces that a worker takes at once, at most: SHA-1 of four is 2.5 times as fast as of one (see `backend`), and each
-/// holds a buffer of 16 MiB.
-pub(crate) const GROUP: usize = 4;
+use crate::memory::Buffer;
+
+/// Pieces that a worker takes at once, at most: SHA-1 of three is twice as fast as of one (see `backend`), which is as
+/// fast as the chain; each holds a buffer of 16 MiB.
+pub(crate) const GROUP: usize = 3;
 
 /// A piece in memory, in the hands of a worker.
 pub(crate) struct Held {
     pub(crate) index: u32,
-    pub(crate) buffer: Vec<u8>,
+    pub(crate) buffer: Buffer,
 }
 
 /// What a worker is to do.
@@ -30,12 +32,12 @@ pub(crate) enum Job<T> {
 struct Inner<T> {
     todo: std::vec::IntoIter<u32>,
     buffers_left: usize,
-    spare: Vec<Vec<u8>>,
+    spare: Vec<Buffer>,
     waiting: BTreeMap<u32, (Held, T)>,
     chain_next: u32,
     chain_busy: bool,
     group: usize,
-    most: usize,
+    groups: usize,
     working: usize,
     stopped: bool,
 }
@@ -57,21 +59,21 @@ impl<T> Inner<T> {
     /// All buffers of a group must be free before its indices are taken: so the pieces held are always the next ones,
     /// the chain's next among them, and waiting for a buffer cannot block for ever.
     fn piece_job(&mut self) -> Option<Job<T>> {
-        let count = self.group.min(self.todo.len());
+        let count = (1 + self.groups / 2).min(self.group).min(self.todo.len());
         if count == 0 || self.spare.len() + self.buffers_left < count {
             return None;
         }
-        // The chain waits for the first group: groups start with one piece and grow.
-        self.group = (self.group + 1).min(self.most);
+        // The chain waits for the first groups: they start with one piece and grow with every second one.
+        self.groups += 1;
         self.working += count;
         let indices: Vec<u32> = self.todo.by_ref().take(count).collect();
         Some(Job::Pieces(indices.into_iter().map(|index| Held { index, buffer: self.buffer() }).collect()))
     }
 
-    fn buffer(&mut self) -> Vec<u8> {
+    fn buffer(&mut self) -> Buffer {
         self.spare.pop().unwrap_or_else(|| {
             self.buffers_left -= 1;
-            Vec::new()
+            Buffer::default()
         })
     }
 
@@ -92,8 +94,8 @@ impl<T> Queue<T> {
             waiting: BTreeMap::new(),
             chain_next,
             chain_busy: false,
-            group: 1,
-            most: group,
+            group,
+            groups: 0,
             working: 0,
             stopped: false,
         };

@@ -10,21 +10,13 @@ use std::{
 use crate::{
     error::{Error, Result},
     layout::piece_span,
+    memory::Buffer,
 };
 
 /// An open file and the name to give it in errors.
 pub struct Source {
     file: File,
     path: Option<PathBuf>,
-}
-
-/// Makes `buffer` exactly `size` bytes long, whatever they are. A larger one is new memory that the system has zeroed:
-/// to zero it here would touch each page twice.
-pub(crate) fn sized(buffer: &mut Vec<u8>, size: usize) {
-    if buffer.len() < size {
-        *buffer = vec![0; size];
-    }
-    buffer.truncate(size);
 }
 
 /// What tells that a file was written to: its length and modification time.
@@ -95,9 +87,9 @@ impl Source {
     }
 
     /// Makes `buffer` hold piece `index` of a file of `length` bytes.
-    pub fn read_piece(&self, index: u32, length: u64, buffer: &mut Vec<u8>) -> Result<()> {
+    pub(crate) fn read_piece(&self, index: u32, length: u64, buffer: &mut Buffer) -> Result<()> {
         let (offset, size) = piece_span(index, length)?;
-        sized(buffer, size);
+        buffer.resize(size)?;
         self.read_at(buffer, offset)
     }
 

@@ -9,6 +9,7 @@ use crate::{
     backend::active,
     error::{Error, Result},
     layout::piece_count,
+    memory::Buffer,
     merkle::{self, root_of},
     piece::{FileDigests, PieceDigests, blake3_of, hash_half},
     sha256::{Chain, Hash},
@@ -133,7 +134,7 @@ impl FileState {
     ///
     /// Known pieces must be readable from `source` when this is called.
     pub fn catch_up(&self, source: &Source) -> Result<u32> {
-        let mut buffer = Vec::new();
+        let mut buffer = Buffer::default();
         loop {
             let next = self.chain().pieces();
             if next == self.count || !self.has(next) {

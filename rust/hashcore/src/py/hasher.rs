@@ -47,11 +47,7 @@ impl PieceHasher {
 
     fn hash_piece_at<'py>(&self, py: Python<'py>, file: Target, index: i64) -> PyResult<PieceTuple<'py>> {
         let index = natural("piece", index)?;
-        let digests = detached(py, || {
-            let mut piece = Vec::new();
-            file.open()?.read_piece(index, self.state.length(), &mut piece)?;
-            crate::hash_piece(&piece, index, self.state.length())
-        })?;
+        let digests = detached(py, || crate::hash_piece_at(&file.open()?, index, self.state.length()))?;
         Ok(piece_tuple(py, &digests))
     }
 
