@@ -76,8 +76,17 @@ class PieceHasher:
     def add_piece(self, index: int, data: Buffer) -> _Piece:
         """Hash and record piece `index`, of which `data` must be all bytes; move the prefix if it is the next one."""
 
-    def hash_piece_at(self, file: _File, index: int) -> _Piece:
-        """Hash piece `index` from `file` and record nothing: for checking. Needs memory for the piece."""
+    def hash_piece_at(self, file: _File, index: int) -> tuple[_Piece, bytes | None]:
+        """Hash piece `index` from `file` and record nothing: for checking. Needs memory for the piece.
+
+        The second value is the midstate after the piece when it is the next one of the prefix, for `advance`.
+        """
+
+    def advance(self, midstate: bytes) -> bool:
+        """Move the prefix by the one piece after which `hash_piece_at` found this midstate; False if it moved meanwhile.
+
+        It is trusted: a wrong one gives a wrong SHA-256.
+        """
 
     def record(self, index: int, sha1: bytes, root: bytes, cv: bytes) -> None:
         """Take digests that were computed before; they are trusted and do not move the prefix."""

@@ -52,10 +52,18 @@ class PieceHasher:
         """Hash and record piece `index`, given whole; moves the prefix if it is the next one. Blocks some 25 ms."""
         return PieceDigests(*self.native.add_piece(index, data))
 
-    def hash_piece_at(self, file: File, index: int) -> PieceDigests:
-        """Hash piece `index` from `file`, recording nothing: for checking what is on disk."""
+    def hash_piece_at(self, file: File, index: int) -> tuple[PieceDigests, bytes | None]:
+        """Hash piece `index` from `file`, recording nothing: for checking what is on disk.
+
+        With it comes the midstate after the piece if it is the next one of the prefix, for `advance`.
+        """
         with in_hali_words():
-            return PieceDigests(*self.native.hash_piece_at(file, index))
+            digests, midstate = self.native.hash_piece_at(file, index)
+        return PieceDigests(*digests), midstate
+
+    def advance(self, midstate: bytes) -> bool:
+        """Move the prefix by the piece that `hash_piece_at` gave this for; False if the prefix moved meanwhile."""
+        return self.native.advance(midstate)
 
     def record(self, index: int, digests: PieceDigests) -> None:
         """Take digests that were computed before; they are trusted and do not move the prefix."""

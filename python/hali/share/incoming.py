@@ -166,7 +166,8 @@ class IncomingFile:
         """After a power cut a page may be on record and not on disk: believe only what still hashes right."""
         for index in list(self.journal.pieces):
             self.rechecked += 1
-            if self.hasher.hash_piece_at(self._fd, index) != self.journal.pieces[index]:
+            digests, _ = self.hasher.hash_piece_at(self._fd, index)
+            if digests != self.journal.pieces[index]:
                 self.journal.forget_piece(index)
         whole = self.journal.pieces.keys()
         self.journal.confirm({i for i in self.journal.torrent_pieces if whole >= set(self._pieces_around(i))})
@@ -224,14 +225,16 @@ class IncomingFile:
 
     async def adopt_piece(self, index: int, accept: Callable[[PieceDigests], bool] | None = None) -> PieceDigests:
         """Hash a piece that another writer put into the file, and record it if `accept` agrees; VerificationFailed otherwise."""
-        digests = await self._thread(partial(self.hasher.hash_piece_at, self._fd, index))
+        digests, midstate = await self._thread(partial(self.hasher.hash_piece_at, self._fd, index))
         self.hashed += 1
         if accept is not None and not accept(digests):
             raise VerificationFailed(
                 f"piece {index} of {self.path.name} is not what the torrent promises", details={"pieces": [index]}
             )
         self.hasher.record(index, digests)
-        self.journal.record_piece(index, digests)
+        # Pieces that come in order need no second read for the file's SHA-256.
+        moved = midstate is not None and await self._thread(partial(self.hasher.advance, midstate))
+        self.journal.record_piece(index, digests, midstate if moved else None)
         start_writing_out(self._fd, *piece_span(index, self.length))
         await self._catch_up()
         return digests

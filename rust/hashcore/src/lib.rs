@@ -31,7 +31,7 @@ pub use backend::{available as available_backends, describe as backend};
 pub use error::{Error, Result};
 pub use file::{Progress, Watcher, default_threads, hash_file};
 pub use layout::{BLOCK, MAX_LENGTH, PIECE, piece_count, piece_span};
-pub use piece::{FileDigests, PieceDigests, hash_piece, hash_piece_at};
+pub use piece::{FileDigests, PieceDigests, hash_piece};
 pub use ranges::blake3_ranges;
 pub use sha1_pieces::sha1_pieces;
 pub use sha256::{Chain, Hash};

@@ -6,11 +6,9 @@ use crate::{
     backend::{Backend, active},
     error::{Error, Result},
     layout::{BLOCK, PIECE, piece_span},
-    memory::Buffer,
     merkle,
     sha1::{Sha1, Sha1Hash},
     sha256::{self, Hash},
-    source::Source,
 };
 
 /// Bytes of a piece given to one digest after another: four pieces side by side fit into the L2 cache (512 KiB to
@@ -143,13 +141,6 @@ pub(crate) fn hash_half(data: &[u8], index: u32, length: u64) -> Result<Half> {
 /// Digests of `data`, which must be exactly piece `index` of a file of `length` bytes.
 pub fn hash_piece(data: &[u8], index: u32, length: u64) -> Result<PieceDigests> {
     Ok(hash_half(data, index, length)?.with_root(merkle::root_of(active()?, data, length)))
-}
-
-/// [`hash_piece`] of a piece on disk.
-pub fn hash_piece_at(source: &Source, index: u32, length: u64) -> Result<PieceDigests> {
-    let mut piece = Buffer::default();
-    source.read_piece(index, length, &mut piece)?;
-    hash_piece(&piece, index, length)
 }
 
 /// BLAKE3 of a file from the chaining values of its pieces.

@@ -104,6 +104,31 @@ impl FileState {
         Ok(digests)
     }
 
+    /// Hashes a piece on disk and changes nothing. If it is the next one for the chain, also the chain after it: the
+    /// bytes are in the cache, and may be believed later by [`FileState::record`] and [`FileState::advance`].
+    pub fn hash_at(&self, source: &Source, index: u32) -> Result<(PieceDigests, Option<Chain>)> {
+        let mut piece = Buffer::default();
+        source.read_piece(index, self.length, &mut piece)?;
+        let half = hash_half(&piece, index, self.length)?;
+        let chain = self.chain();
+        if chain.pieces() != index {
+            return Ok((half.with_root(root_of(active()?, &piece, self.length)), None));
+        }
+        let (after, root) = chain.fed_with_root(&piece, self.length)?;
+        Ok((half.with_root(root), Some(after)))
+    }
+
+    /// Moves the chain to where [`FileState::hash_at`] found it to be, if it still is one piece before; says whether.
+    pub fn advance(&self, after: Chain) -> bool {
+        let _one_at_a_time = lock(&self.feeding);
+        let mut known = lock(&self.known);
+        let next = known.chain.pieces() + 1 == after.pieces();
+        if next {
+            known.chain = after;
+        }
+        next
+    }
+
     /// Gives the chain piece `index` if that is the next one; says whether it was.
     pub fn feed(&self, index: u32, data: &[u8]) -> Result<bool> {
         let fed = self.feed_by(index, |chain| Ok((chain.fed(data, self.length)?, ())))?;
@@ -143,6 +168,11 @@ impl FileState {
             source.read_piece(next, self.length, &mut buffer)?;
             self.feed(next, &buffer)?;
         }
+    }
+
+    /// A saved chain of this file.
+    pub fn load_chain(&self, saved: &[u8]) -> Result<Chain> {
+        Chain::load(saved, self.count)
     }
 
     /// Puts the chain where a saved one was. Trusted: a wrong one gives a wrong SHA-256.

@@ -114,6 +114,26 @@ fn catch_up_goes_as_far_as_pieces_are_known() {
 }
 
 #[test]
+fn a_chain_found_beforehand_is_believed_only_where_it_fits() {
+    let data = &content()[..2 * PIECE as usize + 5];
+    let (state, file) = (FileState::new(data.len() as u64).unwrap(), TempFile::new(data));
+    let source = Source::open(&file.0).unwrap();
+    let (first, after_first) = state.hash_at(&source, 0).unwrap();
+    assert!(state.hash_at(&source, 1).unwrap().1.is_none(), "the chain is not there yet");
+    assert_eq!(state.chain().pieces(), 0, "looking changes nothing");
+    let after_first = after_first.unwrap();
+    state.record(0, first).unwrap();
+    assert!(state.advance(after_first));
+    assert!(!state.advance(after_first), "the chain has passed it");
+    for index in 1..3 {
+        let (digests, after) = state.hash_at(&source, index).unwrap();
+        state.record(index, digests).unwrap();
+        assert!(state.advance(after.unwrap()));
+    }
+    assert_eq!(state.finish().unwrap(), by_stream(data));
+}
+
+#[test]
 fn threads_may_add_pieces_of_one_file_at_the_same_time() {
     let data = &content()[..5 * PIECE as usize - 1];
     let (state, file) = (FileState::new(data.len() as u64).unwrap(), TempFile::new(data));

@@ -146,8 +146,10 @@ fn a_piece_on_disk_hashes_as_in_memory() {
     let file = TempFile::new(data);
     for (index, piece) in data.chunks(PIECE as usize).enumerate() {
         let expected = hashcore::hash_piece(piece, index as u32, data.len() as u64).unwrap();
-        let found = hashcore::hash_piece_at(&open(&file.0), index as u32, data.len() as u64).unwrap();
+        let state = FileState::new(data.len() as u64).unwrap();
+        let (found, after) = state.hash_at(&open(&file.0), index as u32).unwrap();
         assert_eq!(found, expected);
+        assert_eq!(after.map(|chain| chain.pieces()), (index == 0).then_some(1));
     }
 }
 

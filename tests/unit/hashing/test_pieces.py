@@ -91,13 +91,26 @@ def test_catch_up_stops_at_the_first_unknown_piece(content: bytes, file_of: Call
         hasher.finish()
 
 
+def test_the_next_piece_on_disk_brings_the_midstate_after_it(content: bytes, file_of: Callable[[bytes], Path]) -> None:
+    hasher, path = PieceHasher(len(content)), file_of(content)
+    for index in range(hasher.piece_count):
+        digests, midstate = hasher.hash_piece_at(path, index)
+        assert hasher.prefix == index, "looking moves nothing"
+        hasher.record(index, digests)
+        assert midstate is not None and hasher.advance(midstate)
+        assert not hasher.advance(midstate), "once only"
+    assert hasher.finish() == streamed(content).finish()
+    with pytest.raises(ValueError, match="bad SHA-256 midstate"):
+        hasher.advance(b"short")
+
+
 def test_a_piece_on_disk_is_hashed_by_path_and_by_descriptor_and_not_recorded(
     content: bytes, file_of: Callable[[bytes], Path]
 ) -> None:
     hasher, path = PieceHasher(len(content)), file_of(content)
     expected = hash_piece(piece(content, 3), 3, len(content))
     with open(path, "rb") as file:
-        assert hasher.hash_piece_at(path, 3) == hasher.hash_piece_at(file.fileno(), 3) == expected
+        assert hasher.hash_piece_at(path, 3) == hasher.hash_piece_at(file.fileno(), 3) == (expected, None)
         assert file.tell() == 0
     assert hasher.have() == []
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hali.hashing import PieceHasher
 from hali.model.errors import NoSpace, VerificationFailed
 from hali.model.units import PIECE, piece_count, piece_span
 from hali.share.incoming import IncomingFile
@@ -49,6 +50,28 @@ async def test_pieces_in_any_order_give_the_right_file_and_hash(
     assert digests.sha256 == hashlib.sha256(content).digest()
     assert digests.sha1_pieces == b"".join(hashlib.sha1(piece(content, i)).digest() for i in range(4))
     assert (tmp_path / "m.gguf").read_bytes() == content
+
+
+async def test_pieces_adopted_in_order_are_read_once(
+    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their SHA-256 comes with their other digests; only what came out of order is read again to catch up."""
+    caught_up = []
+    catch_up = PieceHasher.catch_up
+
+    def counted(hasher: PieceHasher, file: int) -> int:
+        before = hasher.prefix
+        caught_up.extend(range(before, after := catch_up(hasher, file)))
+        return after
+
+    monkeypatch.setattr(PieceHasher, "catch_up", counted)
+    with await opened(tmp_path) as incoming:
+        (tmp_path / "m.gguf").write_bytes(content)
+        for index in (0, 1, 3, 2):
+            await incoming.adopt_piece(index)
+        assert caught_up == [3]
+        assert incoming.journal.midstate == incoming.hasher.midstate()
+        assert (await incoming.finish()).sha256 == hashlib.sha256(content).digest()
 
 
 async def test_a_restart_goes_on_where_it_stopped_and_hashes_nothing_again(

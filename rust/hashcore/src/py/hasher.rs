@@ -45,10 +45,20 @@ impl PieceHasher {
         Ok(piece_tuple(data.py(), &digests))
     }
 
-    fn hash_piece_at<'py>(&self, py: Python<'py>, file: Target, index: i64) -> PyResult<PieceTuple<'py>> {
+    fn hash_piece_at<'py>(
+        &self,
+        py: Python<'py>,
+        file: Target,
+        index: i64,
+    ) -> PyResult<(PieceTuple<'py>, Option<Bound<'py, PyBytes>>)> {
         let index = natural("piece", index)?;
-        let digests = detached(py, || crate::hash_piece_at(&file.open()?, index, self.state.length()))?;
-        Ok(piece_tuple(py, &digests))
+        let (digests, after) = detached(py, || self.state.hash_at(&file.open()?, index))?;
+        Ok((piece_tuple(py, &digests), after.map(|chain| PyBytes::new(py, &chain.save()))))
+    }
+
+    fn advance(&self, py: Python<'_>, midstate: &[u8]) -> PyResult<bool> {
+        // Detached because it waits for a piece that another thread feeds.
+        detached(py, || Ok(self.state.advance(self.state.load_chain(midstate)?)))
     }
 
     fn record(&self, index: i64, sha1: &[u8], root: &[u8], cv: &[u8]) -> PyResult<()> {
