@@ -33,7 +33,7 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
         processor=_cpu("model name") or platform.processor(),
         features=_features(),
         cores=len(os.sched_getaffinity(0)),
-        system=f"{platform.system()} {platform.release()}",
+        system=f"{platform.system()} {platform.release().partition('-')[0]}",
         python=platform.python_version(),
         backend=hashing.backend(),
         build=hashing.build_profile(),

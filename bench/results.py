@@ -55,6 +55,7 @@ def read(path: Path) -> Results:
     if "benchmarks" not in found:
         return Results(found["date"], found["machine"], [Row(**row) for row in found["rows"]])
     rows = [row for benchmark in found["benchmarks"] for row in _rows(benchmark["fullname"], benchmark["extra_info"])]
+    rows.sort(key=lambda row: int(row.row[1:]))  # P1, P2, … as in performance.md
     return Results(found["datetime"], found["machine_info"], rows)
 
 

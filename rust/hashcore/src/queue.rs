@@ -86,7 +86,7 @@ impl<T> Queue<T> {
     /// Work on the pieces `todo` (ascending), at most `group` at once, with at most `buffers` (no fewer than `group`)
     /// pieces in memory; the chain stands before piece `chain_next`.
     pub(crate) fn new(todo: Vec<u32>, group: usize, buffers: usize, chain_next: u32) -> Self {
-        debug_assert!((1..=buffers).contains(&group));
+        debug_assert!(todo.is_empty() || (1..=buffers).contains(&group));
         let inner = Inner {
             todo: todo.into_iter(),
             buffers_left: buffers,
