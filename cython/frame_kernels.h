@@ -8,6 +8,7 @@
 #define HALI_FRAME_KERNELS_H
 
 #include "frame_bits.h"
+#include "frame_parts.h"
 #include "frame_outliers.h"
 
 /* 65,520 * 127: from here on a block's scale rounds to an infinite half. */
@@ -18,7 +19,7 @@ typedef struct {
     int (*all_finite_f32)(const void *src, size_t n);
     int (*all_finite_16)(const void *src, size_t n, int16_t infinity);
     int (*none_is_minus_128)(const void *src, size_t n);
-    int (*copy_finite_f32)(void *dst, const void *src, size_t n);
+    hali_finite_pass finite_f32;
     int (*f32_to_bf16)(void *dst, const void *src, size_t n);
     void (*bf16_to_f32)(void *dst, const void *src, size_t n);
     int (*f32_to_f16_rows)(void *scales, void *dst, const void *src, size_t rows, size_t cols);
@@ -31,7 +32,7 @@ typedef struct {
 
 #define HALI_TABLE(label, suffix)                                                                                      \
     {                                                                                                                  \
-        label, all_finite_f32_##suffix, all_finite_16_##suffix, none_is_minus_128_##suffix, copy_finite_f32_##suffix,  \
+        label, all_finite_f32_##suffix, all_finite_16_##suffix, none_is_minus_128_##suffix, finite_f32_##suffix,       \
             f32_to_bf16_##suffix, bf16_to_f32_##suffix, f32_to_f16_rows_##suffix, f16_rows_to_f32_##suffix,            \
             f32_to_q8_0_##suffix, q8_0_to_f32_##suffix, f32_to_int8_rows_##suffix, int8_rows_to_f32_##suffix           \
     }
@@ -88,6 +89,11 @@ static inline int hali_loops_count(void) {
 #else
     return 1;
 #endif
+}
+
+/* hali_finite_pass of the loops given: see frame_parts.h. */
+static inline int hali_finite_f32(const hali_loops *loops, void *dst, const void *src, size_t n) {
+    return hali_in_parts(loops->finite_f32, dst, src, n);
 }
 
 /* A row scale is positive, and the largest f16 (65,504) times it is still a finite float. */

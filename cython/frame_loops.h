@@ -21,6 +21,11 @@ HALI_LOOP(int, copy_finite_f32)(void *dst, const void *src, size_t n) {
     return !(gathered >> 31);
 }
 
+/* A hali_finite_pass. */
+HALI_LOOP(int, finite_f32)(void *dst, const void *src, size_t n) {
+    return dst ? HALI_NAME(copy_finite_f32)(dst, src, n) : HALI_NAME(all_finite_f32)(src, n);
+}
+
 /* Halves of either kind: `infinity` is the bit pattern of theirs. */
 HALI_LOOP(int, all_finite_16)(const void *src, size_t n, int16_t infinity) {
     int16_t largest = 0;

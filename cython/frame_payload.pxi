@@ -12,7 +12,6 @@ cdef extern from "frame_kernels.h" nogil:
         int (*all_finite_f32)(const void *src, size_t n) noexcept nogil
         int (*all_finite_16)(const void *src, size_t n, int16_t infinity) noexcept nogil
         int (*none_is_minus_128)(const void *src, size_t n) noexcept nogil
-        int (*copy_finite_f32)(void *dst, const void *src, size_t n) noexcept nogil
         int (*f32_to_bf16)(void *dst, const void *src, size_t n) noexcept nogil
         void (*bf16_to_f32)(void *dst, const void *src, size_t n) noexcept nogil
         int (*f32_to_f16_rows)(void *scales, void *dst, const void *src, size_t rows, size_t cols) noexcept nogil
@@ -23,6 +22,7 @@ cdef extern from "frame_kernels.h" nogil:
         void (*int8_rows_to_f32)(void *dst, const hali_int8 *of) noexcept nogil
     const hali_loops *hali_loops_all
     int hali_loops_count()
+    int hali_finite_f32(const hali_loops *loops, void *dst, const void *src, size_t n)
     hali_int8 hali_int8_parts(const void *payload, size_t rows, size_t cols)
     bint hali_all_scales_usable(const void *src, size_t n)
     bint hali_q8_0_finite(const void *src, size_t n)
@@ -58,7 +58,7 @@ cdef int _check(uint8_t dtype, const char *payload, uint64_t length, uint64_t ro
     cdef bint good = True
     cdef hali_int8 parts
     if dtype == _F32:
-        good = _loops.all_finite_f32(payload, length // 4)
+        good = hali_finite_f32(_loops, NULL, payload, length // 4)
     elif dtype == _BF16:
         good = _loops.all_finite_16(payload, length // 2, 0x7F80)
     elif dtype == _F16:
@@ -106,7 +106,7 @@ cdef bint _convert(uint8_t dtype, char *out, const void *src, uint64_t size, uin
     """Straight into the frame; false if the type has no bits for a value."""
     cdef hali_int8 parts
     if dtype == _F32:
-        return _loops.copy_finite_f32(out, src, rows * cols)
+        return hali_finite_f32(_loops, out, src, rows * cols)
     if dtype == _BF16:
         return _loops.f32_to_bf16(out, src, rows * cols)
     if dtype == _F16:

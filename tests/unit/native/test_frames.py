@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import pickle
 import struct
 from array import array
@@ -364,3 +365,26 @@ def test_every_kind_and_type_has_a_name() -> None:
     assert sorted(frames.KIND_NAMES) == list(range(1, 9))
     assert sorted(frames.DTYPE_NAMES) == list(range(7))
     assert repr(frames.decode(small())) == "<Frame forward session=00010203 step=0 layers=[0, 4) 2×3 f32>"
+
+
+@pytest.mark.parametrize("at", [0, 523_263, 523_264, 524_288, 1_048_703])
+def test_a_tensor_large_enough_for_two_cores_is_whole_and_no_number_hides_in_either_half(at: int) -> None:
+    rows, cols = 128, 8193
+    values = array("f", [1.5]) * (rows * cols)
+    values[at] = -2.25
+    positions = range(rows)
+    data = frames.encode(
+        frames.FORWARD, session=bytes(16), positions=positions, cols=cols, dtype=frames.F32, payload=values
+    )
+    assert frames.decode(data).to_f32().tobytes() == values.tobytes()
+    values[at] = math.nan
+    with pytest.raises(frames.FrameError) as caught:
+        frames.encode(
+            frames.FORWARD, session=bytes(16), positions=positions, cols=cols, dtype=frames.F32, payload=values
+        )
+    assert caught.value.code == "not-finite"
+    start = len(data) - 4 * rows * cols + 4 * at
+    data[start : start + 4] = struct.pack("<f", math.inf)
+    with pytest.raises(frames.FrameError) as caught:
+        frames.decode(data)
+    assert caught.value.code == "not-finite"
