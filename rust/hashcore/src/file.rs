@@ -84,12 +84,8 @@ struct Work<'a> {
     source: &'a Source,
     state: &'a FileState,
     backend: &'static Backend,
-    queue: &'a Queue<Noted>,
+    queue: &'a Queue<Hashed>,
 }
-
-/// What is known of a piece when it has been read: nothing more than it was, its digests, or all but the merkle root,
-/// which the chain finds.
-type Noted = Option<Hashed>;
 
 type Report = Result<Progress>;
 
@@ -133,7 +129,7 @@ fn watch(inbox: &Receiver<Report>, watcher: &mut dyn Watcher) -> Result<()> {
 }
 
 /// Stops the others when a worker panics: they would wait for its buffer for ever.
-struct StopOnPanic<'a>(&'a Queue<Noted>);
+struct StopOnPanic<'a>(&'a Queue<Hashed>);
 
 impl Drop for StopOnPanic<'_> {
     fn drop(&mut self) {
@@ -155,24 +151,24 @@ impl Work<'_> {
         }
     }
 
-    fn perform(&self, job: Job<Noted>, reports: &Sender<Report>) -> Result<()> {
+    fn perform(&self, job: Job<Hashed>, reports: &Sender<Report>) -> Result<()> {
         match job {
             Job::Pieces(mut pieces) => {
-                let noted = self.read(&mut pieces)?;
-                for (held, noted) in pieces.into_iter().zip(noted) {
-                    if let Some(Hashed::Whole(digests)) = noted {
+                let hashed = self.read(&mut pieces)?;
+                for (held, hashed) in pieces.into_iter().zip(hashed) {
+                    if let Hashed::Whole(digests) = hashed {
                         self.report(held.index, digests, reports)?;
                     }
-                    self.queue.piece_done(held, noted);
+                    self.queue.piece_done(held, hashed);
                 }
             }
-            Job::Chain(held, noted) => {
-                if let Some(Hashed::Half(half)) = noted {
-                    let root = self.state.feed_for_root(held.index, &held.buffer)?;
-                    self.report(held.index, half.with_root(root), reports)?;
-                } else {
-                    self.state.feed(held.index, &held.buffer)?;
-                }
+            Job::Chain(held, Hashed::Half(half)) => {
+                let root = self.state.feed_for_root(held.index, &held.buffer)?;
+                self.report(held.index, half.with_root(root), reports)?;
+                self.queue.chain_done(held);
+            }
+            Job::Chain(held, Hashed::Whole(_)) => {
+                self.state.feed(held.index, &held.buffer)?;
                 self.queue.chain_done(held);
             }
         }
@@ -188,18 +184,18 @@ impl Work<'_> {
     }
 
     /// Reads pieces into their buffers and hashes, stride by stride and side by side, those that are not known.
-    fn read(&self, pieces: &mut [Held]) -> Result<Vec<Noted>> {
+    fn read(&self, pieces: &mut [Held]) -> Result<Vec<Hashed>> {
         let length = self.state.length();
         if let Some(last) = pieces.last() {
             self.source.will_need((u64::from(last.index) + 1) * PIECE, PIECE * pieces.len() as u64);
         }
-        let mut noted = Vec::with_capacity(pieces.len());
+        let mut known = Vec::with_capacity(pieces.len());
         let mut works = Vec::with_capacity(pieces.len());
         let mut readers = Vec::with_capacity(pieces.len());
         for Held { index, buffer } in pieces {
             if let Some(digests) = self.state.get(*index) {
                 self.source.read_piece(*index, length, buffer)?;
-                noted.push(Some(Hashed::Whole(digests)));
+                known.push(Some(digests));
                 continue;
             }
             let (offset, size) = piece_span(*index, length)?;
@@ -208,14 +204,15 @@ impl Work<'_> {
             works.push(PieceWork::new(*index, length, !carried)?);
             buffer.resize(size)?;
             readers.push((offset, buffer.chunks_mut(STRIDE)));
-            noted.push(None);
+            known.push(None);
         }
         self.hash(&mut works, readers)?;
         let mut works = works.into_iter();
-        for slot in noted.iter_mut().filter(|slot| slot.is_none()) {
-            *slot = works.next().map(|work| work.finish(self.backend)).transpose()?;
-        }
-        Ok(noted)
+        let hashed = |known: Option<PieceDigests>| match known {
+            Some(digests) => Some(Ok(Hashed::Whole(digests))),
+            None => works.next().map(|work| work.finish(self.backend)),
+        };
+        known.into_iter().filter_map(hashed).collect()
     }
 
     /// Reads and hashes a stride of each piece in turn.
