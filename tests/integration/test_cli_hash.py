@@ -72,6 +72,13 @@ def test_an_empty_file_has_digests_and_no_torrent(home: Path, tmp_path: Path) ->
     assert (found["infohash_v1"], found["infohash_v2"], found["pieces"], found["gb_per_s"]) == (None, None, 0, None)
 
 
+@pytest.mark.parametrize("name", ["a:b.gguf", "con", "ends with a space "])
+def test_a_name_that_no_torrent_may_have_costs_only_the_infohashes(home: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"abc")
+    found = told(hali(tmp_path / name, "--json"))
+    assert (found["sha256"], found["infohash_v1"]) == (hashlib.sha256(b"abc").hexdigest(), None)
+
+
 @pytest.mark.parametrize(
     ("arguments", "environment", "code", "says"),
     [

@@ -13,6 +13,8 @@ from hali.cli.jobs import display_for
 from hali.cli.output import Output, current
 from hali.hashing import backend, hash_file
 from hali.model.digests import FileDigests
+from hali.model.errors import UsageError
+from hali.model.ids import InfoHashes
 from hali.model.units import PIECE, format_bytes, piece_count
 
 app = new_app()
@@ -28,10 +30,10 @@ def hash_(
 ) -> None:
     """Read a file once and print its SHA-256, its BLAKE3, and the infohashes of the torrent that hali makes of it.
 
-    Nothing is stored and no daemon is needed. The environment variable HALI_HASH_BACKEND (`sha-ni+avx512`, `sha-ni`, `avx512`, `avx2`,
-    `armv8`, `portable`) forces the instructions that hash. With --json: `file`, `sha256`, `blake3`, `infohash_v1`,
-    `infohash_v2` (both null for an empty file, of which there is no torrent), `pieces`, `bytes`, `seconds`,
-    `gb_per_s`, `backend`.
+    Nothing is stored and no daemon is needed. The environment variable HALI_HASH_BACKEND (`sha-ni+avx512`, `sha-ni`,
+    `avx512`, `avx2`, `armv8`, `portable`) forces the instructions that hash. With --json: `file`, `sha256`, `blake3`,
+    `infohash_v1`, `infohash_v2` (both null where there is no torrent: of an empty file, or of a name that not every
+    system can have), `pieces`, `bytes`, `seconds`, `gb_per_s`, `backend`.
     """
     out = current(ctx)
     path = Path(file).expanduser()
@@ -84,18 +86,26 @@ def _event(path: Path, done: int, total: int, seconds: float) -> dict[str, Any]:
 
 
 def _facts(path: Path, digests: FileDigests, seconds: float) -> dict[str, Any]:
-    from hali.transfer import metainfo  # loads libtorrent, which costs more time than a small file
-
-    torrent = metainfo.parse(metainfo.build(digests, path.absolute().name)) if digests.length else None
+    hashes = _infohashes(digests, path.absolute().name)
     return {
         "file": str(path),
         "sha256": digests.sha256.hex(),
         "blake3": digests.blake3.hex(),
-        "infohash_v1": torrent.infohashes.v1 if torrent else None,
-        "infohash_v2": torrent.infohashes.v2 if torrent else None,
+        "infohash_v1": hashes.v1,
+        "infohash_v2": hashes.v2,
         "pieces": piece_count(digests.length),
         "bytes": digests.length,
         "seconds": round(seconds, 6),
         "gb_per_s": round(digests.length / seconds / 1e9, 3) if digests.length else None,
         "backend": backend(),
     }
+
+
+def _infohashes(digests: FileDigests, name: str) -> InfoHashes:
+    """Of the torrent that hali makes of the file; none where it makes none."""
+    from hali.transfer import metainfo  # loads libtorrent, which costs more time than a small file
+
+    try:
+        return metainfo.parse(metainfo.build(digests, name)).infohashes
+    except UsageError:  # empty, or a name that not every system can have; the digests are right all the same
+        return InfoHashes()
