@@ -17,6 +17,7 @@ from collections import Counter
 import pytest
 
 from hali._native import frames
+from tests.vectors.frames.again import encoded_again
 from tests.vectors.frames.reference import EXAMPLES, Example, frame
 
 LONG = bool(os.environ.get("HALI_LONG"))
@@ -78,25 +79,6 @@ def damaged(bits: int) -> bytearray:
 def exact(data: bytearray) -> object:
     """The bytes in a buffer of exactly their size: one byte further is an error that a sanitizer sees."""
     return (ctypes.c_char * len(data)).from_buffer_copy(data)
-
-
-def encoded_again(got: frames.Frame, values: object) -> bytearray:
-    return frames.encode(
-        got.kind,
-        session=got.session,
-        step=got.step,
-        layer_start=got.layer_start,
-        layer_end=got.layer_end,
-        flags=got.flags,
-        features=got.features,
-        positions=got.positions,
-        sequences=got.sequences,
-        outputs=got.outputs,
-        cols=got.cols,
-        dtype=got.dtype,
-        payload=values,  # type: ignore[arg-type]
-        ext=got.ext,
-    )
 
 
 def run_one(data: bytearray) -> str:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hali._native import frames
+from tests.vectors.frames.again import encoded_again
 from tests.vectors.frames.reference import Example, frame
 
 F16_LIMIT = 3.401992698887923e38  # the last float below 65,520 × 2**112
@@ -69,22 +70,7 @@ def examples(draw: st.DrawFn, dtypes: tuple[int, ...]) -> Example:
 
 def again(got: frames.Frame) -> bytearray:
     """Encode what was decoded."""
-    return frames.encode(
-        got.kind,
-        session=got.session,
-        step=got.step,
-        layer_start=got.layer_start,
-        layer_end=got.layer_end,
-        flags=got.flags,
-        features=got.features,
-        positions=got.positions,
-        sequences=got.sequences,
-        outputs=got.outputs,
-        cols=got.cols,
-        dtype=got.dtype,
-        payload=got.payload if got.dtype in (frames.RAW, frames.I32) else got.to_f32(),
-        ext=got.ext,
-    )
+    return encoded_again(got, got.payload if got.dtype in (frames.RAW, frames.I32) else got.to_f32())
 
 
 def values_of(example: Example) -> bytes | array[int] | array[float]:
