@@ -12,7 +12,7 @@ from hali.daemon.client import DaemonClient
 from hali.model.errors import Cancelled, NotRunning
 from hali.model.units import format_bytes, format_rate
 
-CANCEL_S = 5.0  # an answer takes milliseconds; somebody who pressed Ctrl-C does not wait long
+CANCEL_S = 15.0  # the job stops in milliseconds; on a busy disk libtorrent may take 5 s to write out, and 5 s to leave
 
 
 class Display(Protocol):

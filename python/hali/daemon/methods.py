@@ -180,11 +180,13 @@ class Methods:
         return await watch(await self._node.board.submit(spec), emit)
 
     async def cancel(self, params: Params, emit: Emit) -> Mapping[str, Any]:
-        """Stop a job under way; what arrived is kept."""
+        """Stop a job under way; what arrived is kept. Answers when it has stopped."""
         what, kind = field(params, "what", str), field(params, "kind", str, "pull")
         found = [job for job in self._node.board.active() if (job.spec.what, job.spec.kind) == (what, kind)]
         for job in found:
             job.scope.cancel()
+        for job in found:  # whoever is told that it stopped must not find it running
+            await job.ended()
         return {"cancelled": len(found)}
 
     # ---- engines

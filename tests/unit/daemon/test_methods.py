@@ -1,0 +1,47 @@
+"""What single methods of the IPC promise."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import anyio
+import pytest
+
+from hali.daemon.methods import Methods
+from hali.daemon.node import Node
+from hali.model.errors import Cancelled
+from hali.share.job import Job, JobSpec
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_cancel_answers_when_the_job_has_stopped_not_before() -> None:
+    job, letting_go = Job(JobSpec("pull", "smollm2")), anyio.Event()
+
+    async def slow_to_stop() -> None:
+        with job.scope:
+            try:
+                await anyio.sleep_forever()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await letting_go.wait()
+        job.fail(Cancelled("smollm2: cancelled"))
+
+    board = SimpleNamespace(active=lambda: [] if job.is_over else [job])
+    methods = Methods(cast(Node, SimpleNamespace(board=board)), lambda: None)
+    answers: list[Any] = []
+
+    async def ask() -> None:
+        answers.append((await methods.cancel({"what": "smollm2"}, lambda _event: None), job.is_over))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(slow_to_stop)
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(ask)
+        await anyio.wait_all_tasks_blocked()
+        early = list(answers)
+        letting_go.set()
+
+    assert job.scope.cancel_called and early == []
+    assert answers == [({"cancelled": 1}, True)]
