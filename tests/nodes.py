@@ -44,6 +44,7 @@ class TestNode:
             "HALI_LAN_PORT": str(LAN_PORT),
             # LSD has one port for the whole machine: torrents of another test process would be found too.
             "HALI_TORRENT_LSD": "off",
+            "HALI_TORRENT_LOOPBACK_PEERS": "on",
         }
         self.set(**settings)
         self._daemon: subprocess.Popen[bytes] | None = None

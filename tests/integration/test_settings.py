@@ -23,6 +23,7 @@ from hali.daemon.node import BYTES_PER_MEGABIT, Node, engine_options, lan_option
 from hali.model.errors import ConfigError
 from hali.runtime import log as logs
 from hali.share.acquire import AcquisitionManager
+from hali.share.targets import MagnetTarget
 from hali.store.database import Database
 from hali.transfer.session import TorrentSession
 
@@ -100,6 +101,18 @@ async def upnp(home: Path) -> None:
     assert not await session_setting("enable_upnp")
     assert await session_setting("enable_upnp", torrent__upnp="on")
     assert await session_setting("enable_natpmp", torrent__upnp="on")
+
+
+@effect("torrent.loopback_peers")
+async def loopback_peers(home: Path) -> None:
+    link = MagnetTarget(f"magnet:?xt=urn:btih:{'ab' * 20}&x.pe=127.0.0.1:6881&x.pe=10.0.0.1:6881")
+    for folder, flags, hosts in (
+        ("a", {}, ["10.0.0.1"]),
+        ("b", {"torrent__loopback_peers": "on"}, ["127.0.0.1", "10.0.0.1"]),
+    ):
+        manager = make_node(home / folder, **flags)._acquisition()
+        assert isinstance(manager, AcquisitionManager)
+        assert [host for host, _ in (await manager._resolver.plan(link, None)).peers] == hosts
 
 
 @effect("max_upload_mbps")

@@ -59,10 +59,15 @@ class Output:
         else:
             message = " ".join(error.message.splitlines())
             hint = f" — {error.hint}" if error.hint else ""
-            print(f"hali: {message}{hint}", file=sys.stderr, flush=True)
+            print(_printable(f"hali: {message}{hint}"), file=sys.stderr, flush=True)
             for choice in error.details.get("choices", []):
-                print(f"  {choice}", file=sys.stderr, flush=True)
+                print(_printable(f"  {choice}"), file=sys.stderr, flush=True)
         return int(error.exit_code)
+
+
+def _printable(text: str) -> str:
+    """Errors quote what strangers sent: no escape sequence of theirs may reach the terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, first: int = 0, room: int) -> list[str]:

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 import anyio
 import anyio.abc
 import anyio.to_thread
-import httpx
 
 from hali.api.base import ApiDeps, ApiKey
 from hali.api.binding import Bind
@@ -22,7 +21,7 @@ from hali.daemon.neighbours import LanNeighbours, lan_model
 from hali.daemon.published import PresentRouter, Published
 from hali.engine.options import EngineOptions
 from hali.engine.pool import EnginePool, PoolLimits
-from hali.model.errors import ConfigError, TransferFailed
+from hali.model.errors import ConfigError
 from hali.pipeline.router import InferenceRouter, RouterLimits
 from hali.runtime.channels import Receiver, Sender, Watch, mailbox
 from hali.runtime.log import get_logger
@@ -35,6 +34,7 @@ from hali.share.resolve import Plan, Resolver
 from hali.store.database import Database
 from hali.store.models import ModelStore, Record
 from hali.transfer.http import RangeSource
+from hali.transfer.http_document import fetch_document
 from hali.transfer.http_retry import HttpPolicy
 from hali.transfer.hub import Hub
 from hali.transfer.lan import LanAnnouncer, LanOptions
@@ -117,7 +117,13 @@ class Node:
 
     def _acquisition(self) -> Service:
         neighbours = LanNeighbours(self.lan)
-        resolver = Resolver(self.library, neighbours, self._hub(), fetch_metainfo=self._fetch_metainfo)
+        resolver = Resolver(
+            self.library,
+            neighbours,
+            self._hub(),
+            fetch_metainfo=self._fetch_metainfo,
+            loopback_peers=self.settings.torrent.loopback_peers,
+        )
         return AcquisitionManager(
             board=self.board,
             queue=self._queue,
@@ -161,6 +167,7 @@ class Node:
             where.url,
             trusted=True,  # the configuration names the hub
             size=ref.size,
+            sha256=ref.sha256,
             headers=where.headers,
             limiter=self.limiter,
             policy=HttpPolicy(connections=self.settings.hf.connections),
@@ -169,20 +176,7 @@ class Node:
     @staticmethod
     async def _fetch_metainfo(url: str) -> bytes:
         """A .torrent by URL that the user typed."""
-        try:
-            async with (
-                httpx.AsyncClient(follow_redirects=True, timeout=30.0) as client,
-                client.stream("GET", url) as response,
-            ):
-                response.raise_for_status()
-                body = bytearray()
-                async for chunk in response.aiter_bytes():
-                    body += chunk
-                    if len(body) > MAX_BYTES:
-                        raise TransferFailed(f"{url} is too large for a .torrent", retryable=False)
-        except httpx.HTTPError as exc:
-            raise TransferFailed(f"{url}: {exc or type(exc).__name__}") from None
-        return bytes(body)
+        return await fetch_document(url, trusted=True, limit=MAX_BYTES)
 
     async def preload(self, model: str) -> None:
         """Load a model before the first request asks for it; NotFound, ModelLoadFailed."""

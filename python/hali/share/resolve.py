@@ -14,6 +14,8 @@ from hali.share.base import Neighbours, Offer
 from hali.share.library import Entry, Library
 from hali.share.targets import MagnetTarget, NameTarget, RepoTarget, Target, TorrentTarget
 from hali.transfer import magnet, metainfo
+from hali.transfer.http_dial import public_only
+from hali.transfer.http_guard import Reach, reach
 from hali.transfer.hub import Hub
 from hali.transfer.hub_choice import choose
 
@@ -44,10 +46,17 @@ class Resolver:
     """Reads the store, asks the LAN and the hub."""
 
     def __init__(
-        self, library: Library, neighbours: Neighbours, hub_client: Hub, *, fetch_metainfo: FetchMetainfo
+        self,
+        library: Library,
+        neighbours: Neighbours,
+        hub_client: Hub,
+        *,
+        fetch_metainfo: FetchMetainfo,
+        loopback_peers: bool = False,
     ) -> None:
         self._library, self._neighbours, self._hub = library, neighbours, hub_client
         self._fetch_metainfo = fetch_metainfo
+        self._deepest_peer = Reach.LOOPBACK if loopback_peers else Reach.PRIVATE
 
     def stored(self, target: Target) -> Entry | None:
         """The model of the store that `target` means, whole or not, if it is there; AmbiguousName."""
@@ -95,12 +104,17 @@ class Resolver:
             case NameTarget(name=name):
                 return await self._plan_name(name)
             case MagnetTarget(uri=uri):
-                link = magnet.parse(uri)
+                link = await self._harmless(magnet.parse(uri))
                 return Plan(link.infohashes.best, link.name or link.infohashes.best, link, link.peers)
             case TorrentTarget(location=location):
                 return await self._plan_torrent(location)
             case RepoTarget():
                 return await self._plan_repo(target, target.quant or quant)
+
+    async def _harmless(self, link: magnet.Magnet) -> magnet.Magnet:
+        """A link without what would make us ask this machine or the network behind it for things in a stranger's name."""
+        peers = tuple(peer for peer in link.peers if reach(peer[0]) <= self._deepest_peer)
+        return msgspec.structs.replace(link, peers=peers, webseeds=await public_only(link.webseeds))
 
     async def _plan_name(self, name: str) -> Plan:
         offers = _merge(await self._neighbours.ask(name))
@@ -139,6 +153,7 @@ class Resolver:
         else:
             raw = await _read_torrent(location)
         parsed = metainfo.parse(raw)
+        parsed = msgspec.structs.replace(parsed, webseeds=await public_only(parsed.webseeds))
         return Plan(parsed.infohashes.best, parsed.name, parsed)
 
     async def _plan_repo(self, target: RepoTarget, quant: str | None) -> Plan:

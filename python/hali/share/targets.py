@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
 from hali.model.errors import UsageError
+from hali.model.filenames import is_safe_path
 from hali.model.ids import is_hex
+from hali.transfer.http_guard import origin, redacted
 from hali.transfer.hub_choice import parse_hub_name
 
 MAX_WHAT = 8192  # a magnet with many web seeds; beyond that it is an attack or a mistake
@@ -45,6 +48,14 @@ class NameTarget(msgspec.Struct, frozen=True, tag="name"):
 Target = MagnetTarget | TorrentTarget | RepoTarget | NameTarget
 
 
+def _web(url: str) -> str:
+    """A URL that the user typed; it is kept in the database and the log, so no password may be in it."""
+    origin(url)
+    if "@" in urlsplit(url).netloc:
+        raise UsageError(f"{redacted(url)}: a user name or password in a URL is not taken", hint="download it first")
+    return url
+
+
 def parse_target(what: str) -> Target:
     """Tell the forms apart; UsageError when `what` is none of them."""
     what = what.strip()
@@ -55,8 +66,10 @@ def parse_target(what: str) -> Target:
     if is_hex(what.lower(), 40):
         return MagnetTarget(f"magnet:?xt=urn:btih:{what.lower()}")
     if what.lower().endswith(".torrent") and ("://" not in what or what.lower().startswith(WEB)):
-        return TorrentTarget(what if "://" in what else str(Path(what).expanduser().absolute()))
+        return TorrentTarget(_web(what) if "://" in what else str(Path(what).expanduser().absolute()))
     if (name := parse_hub_name(what)) is not None:
+        if name.file is not None and not is_safe_path(name.file):
+            raise UsageError(f"{name.file[:80]!r} is not the path of a file in a repository")
         return RepoTarget(name.repo, name.revision, name.quant, name.file)
     if "://" in what or "/" in what:
         raise UsageError(

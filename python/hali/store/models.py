@@ -15,7 +15,8 @@ from pathlib import Path
 import msgspec
 
 from hali.config.files import fsync_directory, write_atomically
-from hali.model.errors import AmbiguousName, NotFound, StoreDamaged
+from hali.model.errors import AmbiguousName, NotFound, Refused, StoreDamaged
+from hali.model.filenames import safe_name, unsafe
 from hali.model.ids import InfoHashes, ModelRef, is_hex
 from hali.model.names import ModelId, parse
 from hali.runtime.log import get_logger
@@ -109,7 +110,7 @@ class ModelStore:
 
         The same file again replaces its old record; another file of the same id gets a folder of its own.
         """
-        directory = self._directory_for(model_id, meta)
+        directory = self._inside(self._directory_for(model_id, meta))
         directory.mkdir(parents=True, exist_ok=True)
         target = directory / meta.files[0]
         if source != target:
@@ -139,6 +140,7 @@ class ModelStore:
 
     def remove(self, record: Record) -> None:
         """Delete a model: metadata first, so that a crash in between leaves no record of a file that is gone."""
+        self._inside(record.directory)
         (record.directory / METADATA).unlink(missing_ok=True)
         for name in record.meta.files:
             (record.directory / name).unlink(missing_ok=True)
@@ -149,8 +151,17 @@ class ModelStore:
 
     def incoming(self, key: str) -> Path:
         """The folder of an unfinished model; made when missing."""
-        directory = self.root / INCOMING / key
+        directory = self._inside(self.root / INCOMING / safe_name(key))
         directory.mkdir(parents=True, exist_ok=True)
+        return directory
+
+    def _inside(self, directory: Path) -> Path:
+        """`directory`, unless a symbolic link on its way leads out of the store; Refused."""
+        if not directory.resolve().is_relative_to(self.root.resolve()):
+            raise Refused(
+                f"{directory} leads out of the store to {directory.resolve()}",
+                hint="remove the symbolic link; to keep models on another disk set models_dir",
+            )
         return directory
 
     def discard_incoming(self, key: str) -> None:
@@ -167,7 +178,7 @@ def _wrong_fields(meta: Metadata) -> list[str]:
         "infohash_v1": is_hex(meta.infohash_v1, 40),
         "infohash_v2": is_hex(meta.infohash_v2, 64),
         "also_torrents": all(is_hex(name, 40) or is_hex(name, 64) for name in meta.also_torrents),
-        "files": bool(meta.files) and all(Path(name).name == name for name in meta.files),
+        "files": bool(meta.files) and not any(unsafe(name) or name == METADATA for name in meta.files),
         "size": meta.size > 0,
         "downloaded_at": _TIME.match(meta.downloaded_at) is not None,
     }

@@ -9,10 +9,12 @@ import anyio
 import httpx
 
 from hali.model.errors import HaliError, TransferFailed
+from hali.model.ids import is_hex
 from hali.model.units import PIECE, piece_count, piece_span
 from hali.runtime.log import get_logger
-from hali.transfer.http_body import Attempt, Body, http_client
-from hali.transfer.http_guard import origin, redacted
+from hali.transfer.http_body import Attempt, Body
+from hali.transfer.http_dial import Dialer, http_client
+from hali.transfer.http_guard import check_link, origin, redacted
 from hali.transfer.http_location import (
     HeaderProvider,
     Headers,
@@ -22,6 +24,7 @@ from hali.transfer.http_location import (
     parse_content_range,
     plain_tag,
     refuse_broken_answer,
+    refuse_page,
 )
 from hali.transfer.http_patience import Patience
 from hali.transfer.http_retry import EXPIRED_STATUS, HttpPolicy
@@ -32,12 +35,20 @@ log = get_logger(__name__)
 Sink = Callable[[int, memoryview], Awaitable[None]]
 
 
+class NoRanges(TransferFailed):
+    """The server sends whole files only: `pieces` can read one as a stream, `fetch_piece` cannot."""
+
+    code = "no_ranges"
+    retryable = False
+
+
 class RangeSource:
-    """One URL as a source of pieces. Use as `async with`; call `pieces` as often as wanted, one call at a time.
+    """One URL as a source of pieces. Use as `async with`; call `pieces` as often as wanted, one call at a time, or
+    `fetch_piece`, as many at a time as wanted.
 
     `headers` (or an async provider of them, asked again at each resolution) go to the URL's own host only. `trusted`
-    means that the user or the configuration named the URL; other URLs may not lead to private addresses unless
-    `allow_private`. `size` and `etag`, when given, must match what the server says. Memory: one piece per connection.
+    means that the user or the configuration named the URL; other URLs must be plain and lead to public addresses only.
+    `size`, `etag` and `sha256`, when given, must match what the server says, if it does. Memory: one piece per connection.
     """
 
     def __init__(
@@ -47,28 +58,28 @@ class RangeSource:
         trusted: bool,
         size: int | None = None,
         etag: str | None = None,
+        sha256: str | None = None,
         headers: Headers | HeaderProvider | None = None,
         limiter: RateLimiter | None = None,
         progress: Callable[[int], None] | None = None,
-        allow_private: bool = False,
         policy: HttpPolicy | None = None,
         piece: int = PIECE,
-        client: httpx.AsyncClient | None = None,
     ) -> None:
-        origin(url)
+        origin(url) if trusted else check_link(url)
         self.url = url
         self.size = size  # learnt by `open` when not given
         self._etag = plain_tag(etag)
+        self._sha256 = sha256
         self._policy = policy or HttpPolicy()
         self._limiter = limiter or RateLimiter()
         self._progress = progress or (lambda count: None)
         self._piece = piece
-        self._own_client = client is None
-        self._client = client or http_client(self._policy)
-        guarded = not (trusted or allow_private)
-        self._resolver = Resolver(self._client, url, headers or {}, self._policy, guarded=guarded)
+        dialer = Dialer(url, trusted=trusted)
+        self._client = http_client(self._policy, dialer)
+        self._resolver = Resolver(self._client, dialer, url, headers or {}, self._policy)
         self._location: Location | None = None
         self._resolving = anyio.Lock()
+        self._connections = anyio.Semaphore(self._policy.connections)
         self._patience = Patience(redacted(url), self._policy)
 
     async def __aenter__(self) -> RangeSource:
@@ -77,9 +88,8 @@ class RangeSource:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._own_client:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(2.0):  # closing sockets waits for nobody longer
-                await self._client.aclose()
+        with anyio.CancelScope(shield=True), anyio.move_on_after(2.0):  # closing sockets waits for nobody longer
+            await self._client.aclose()
 
     @property
     def retries(self) -> int:
@@ -96,6 +106,17 @@ class RangeSource:
                 failures += 1
                 await self._patience.pause(f"{redacted(self.url)}: {trouble.reason}", failures, trouble.after)
 
+    async def fetch_piece(self, offset: int, length: int, into: bytearray | None = None) -> memoryview:
+        """The bytes `[offset, offset + length)`, in `into` when given (at least as long), else in memory of their own.
+
+        Up to `policy.connections` calls run at a time, each on a connection of its own that the next call takes over; more
+        wait. What arrived before a break is not asked for again. Raises NoRanges, or the final error of the server.
+        """
+        view = memoryview(bytearray(length) if into is None else into)[:length]
+        async with self._connections:
+            await self._fill(f"bytes {offset} to {offset + length - 1}", offset, view)
+        return view
+
     async def pieces(self, wanted: Iterable[int], sink: Sink) -> None:
         """Fetches the `wanted` pieces and awaits `sink(index, bytes)` for each; order is not promised.
 
@@ -104,33 +125,36 @@ class RangeSource:
         at a time; its view is valid until it returns. An error of `sink` or a final one of the server ends all of them
         and is raised as it is.
         """
-        location = await self.open()
-        queue = iter(wanted)
-        if not location.ranges:
-            await self._stream(location, frozenset(queue), sink)
-            return
-        await self._in_parallel(queue, sink)
+        await self.open()
+        queue, begun = iter(wanted), set[int]()
+        try:
+            await self._in_parallel(queue, begun, sink)
+        except NoRanges:
+            await self._stream(await self.open(), frozenset(begun | set(queue)), sink)
 
-    async def _in_parallel(self, queue: Iterator[int], sink: Sink) -> None:
+    async def _in_parallel(self, queue: Iterator[int], begun: set[int], sink: Sink) -> None:
+        """Takes indices from `queue`; those in work are in `begun`."""
         count = min(self._policy.connections, piece_count(self._known_size(), self._piece))
         try:
             async with anyio.create_task_group() as group:
                 for _ in range(count):
-                    group.start_soon(self._worker, queue, sink)
+                    group.start_soon(self._worker, queue, begun, sink)
         except BaseExceptionGroup as errors:
             raise _first(errors) from None
 
-    async def _worker(self, queue: Iterator[int], sink: Sink) -> None:
+    async def _worker(self, queue: Iterator[int], begun: set[int], sink: Sink) -> None:
         buffer: bytearray | None = None
         for index in queue:
+            begun.add(index)
             offset, size = piece_span(index, self._known_size(), self._piece)
             if buffer is None:  # not before there is work
                 buffer = bytearray(min(self._piece, self._known_size()))
             view = memoryview(buffer)[:size]
-            await self._fill(index, offset, view)
+            await self._fill(f"piece {index}", offset, view)
             await sink(index, view)
+            begun.discard(index)
 
-    async def _fill(self, index: int, offset: int, view: memoryview) -> None:
+    async def _fill(self, what: str, offset: int, view: memoryview) -> None:
         done = failures = 0
         while done < len(view):
             attempt = Attempt(view[done:], offset + done)
@@ -139,26 +163,37 @@ class RangeSource:
             except RetryLater as trouble:
                 useful = attempt.done >= self._policy.useful_progress
                 failures = 0 if useful else failures + 1
-                await self._patience.pause(
-                    f"piece {index} from {redacted(self.url)}: {trouble.reason}", failures, trouble.after
-                )
+                await self._patience.pause(f"{what} of {redacted(self.url)}: {trouble.reason}", failures, trouble.after)
             done += attempt.done
 
     async def _read_range(self, attempt: Attempt) -> None:
         """Reads what is missing of a piece in one request; `attempt.done` counts what came, also when it raises."""
         location = await self._locate()
+        if not location.ranges:
+            raise NoRanges(f"{redacted(location.url)}: the server sends no ranges")
+        if attempt.last >= self._known_size():
+            raise ValueError(f"byte {attempt.last} of a file of {self._known_size()}")
         await self._patience.respect_retry_after()
         span = f"bytes={attempt.offset}-{attempt.last}"
         async with self._resolver.request(location.url, {**location.headers, "range": span}) as response:
-            if location.redirected and (response.status_code in EXPIRED_STATUS or response.is_redirect):
+            self._refuse_stale(location, response)
+            if response.status_code == 200:  # ranges are gone, or were never more than a promise of one of the servers
+                refuse_page(location.url, response)
                 self._expire(location)
-                raise RetryLater(f"the redirect expired (HTTP {response.status_code})", after=0.0)
-            refuse_broken_answer(location.url, response)
+                raise RetryLater("the whole file instead of the range asked for")
             allowed = self._check_range(location, response, attempt)
             if not await attempt.read(self._body(response), allowed):
                 raise TransferFailed(f"{redacted(self.url)}: more bytes than asked for", retryable=False)
         if attempt.done < len(attempt.view):
             raise RetryLater(f"the answer ended after {attempt.done} of {len(attempt.view)} bytes")
+
+    def _refuse_stale(self, location: Location, response: httpx.Response) -> None:
+        """Raises for every status that is no answer; one of a redirect's end may only mean that it has to be found anew."""
+        expired = location.redirected and response.status_code in EXPIRED_STATUS
+        if expired or response.is_redirect:
+            self._expire(location)
+            raise RetryLater(f"the address expired (HTTP {response.status_code})", after=0.0)
+        refuse_broken_answer(location.url, response)
 
     def _check_range(self, location: Location, response: httpx.Response, attempt: Attempt) -> int:
         """How many bytes this answer may bring; final errors for lies and changed files."""
@@ -196,10 +231,8 @@ class RangeSource:
     async def _stream_once(self, location: Location, left: set[int], buffer: bytearray, sink: Sink) -> None:
         await self._patience.respect_retry_after()
         async with self._resolver.request(location.url, location.headers) as response:
-            if location.redirected and response.status_code in EXPIRED_STATUS:
-                self._expire(location)
-                raise RetryLater(f"the redirect expired (HTTP {response.status_code})", after=0.0)
-            refuse_broken_answer(location.url, response)
+            self._refuse_stale(location, response)
+            refuse_page(location.url, response)
             if response.status_code != 200 or "content-encoding" in response.headers:
                 raise TransferFailed(f"{redacted(location.url)}: not the plain file", retryable=False)
             self._check_tag(location, response)
@@ -230,6 +263,8 @@ class RangeSource:
         if found.size is not None and found.size != self.size:
             raise self._changed(f"size {self.size} became {found.size}")
         tag = found.origin_tag or found.etag
+        if self._sha256 is not None and tag is not None and is_hex(tag, 64) and tag != self._sha256:
+            raise self._changed(f"SHA-256 {tag} in place of {self._sha256}")
         if self._etag is not None and tag != self._etag:
             raise self._changed(f"ETag {self._etag} became {tag}")
         self._etag = tag

@@ -81,13 +81,3 @@ class Attempt:
             self.done = end
             body.check_pace()
         return True
-
-
-def http_client(policy: HttpPolicy) -> httpx.AsyncClient:
-    """A client for `RangeSource`: HTTP/1.1, one pooled connection per parallel range, no automatic redirects."""
-    return httpx.AsyncClient(
-        timeout=httpx.Timeout(policy.stall, connect=policy.connect_timeout, pool=None),
-        limits=httpx.Limits(max_connections=policy.connections, max_keepalive_connections=policy.connections),
-        follow_redirects=False,
-        headers={"user-agent": "hali"},
-    )

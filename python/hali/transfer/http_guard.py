@@ -1,21 +1,34 @@
-"""Which URLs may be fetched: http and https only, and no private addresses for URLs that strangers gave us."""
+"""Which URLs may be fetched, and where links and redirects may lead. Rules only; `http_dial.py` applies them to connections."""
 
 from __future__ import annotations
 
+import enum
 import ipaddress
+import re
 import socket
-from urllib.parse import urlsplit
-
-import anyio
-import httpx
+from urllib.parse import urljoin, urlsplit
 
 from hali.model.errors import Refused, UsageError
 
-DNS_TIMEOUT = 10.0  # two tries of the usual 5 s resolver timeout
+MAX_URL = 8192  # signed CDN addresses have 2 to 3 kB
+WEB_PORTS = (80, 443)  # below 1024 only these belong to file servers; 22 and 25 are what forged requests aim at
+_HOST = re.compile(r"[a-z0-9._-]{1,253}\Z|\[[0-9a-f:.]{2,45}\]\Z")  # of a link: other letters may imitate these
+
+
+class Reach(enum.IntEnum):
+    """Who can reach an address. A link or redirect may lead no deeper inside than the URL that the operator named."""
+
+    PUBLIC = 0
+    PRIVATE = 1  # this network: RFC 1918, RFC 4193, RFC 6598
+    LOOPBACK = 2  # this machine
+    SPECIAL = 3  # link-local (cloud metadata lives there), unspecified, multicast, reserved
 
 
 def origin(url: str) -> tuple[str, str, int]:
     """(scheme, host, port) of a URL; UsageError unless it is http(s) with a host and a valid port."""
+    # Parsers disagree on these characters: one would check another host than the one that is asked.
+    if len(url) > MAX_URL or "\\" in url or any(ord(c) <= 32 or ord(c) == 127 for c in url):
+        raise UsageError(f"not a usable URL: {redacted(url)!r} (too long, or characters no URL has)")
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -30,54 +43,82 @@ def origin(url: str) -> tuple[str, str, int]:
 
 
 def redacted(url: str) -> str:
-    """The URL without user, password and query: signed CDN addresses carry their secret there."""
+    """The URL without user, password and query (signed CDN addresses carry their secret there), fit for a terminal."""
     base = url.split("?", 1)[0].split("#", 1)[0]
     scheme, sep, rest = base.partition("://")
-    if not sep:
-        return base[:200]
     authority, slash, path = rest.partition("/")
-    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"[:200]
+    shown = f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}" if sep else base
+    return "".join(c if c.isprintable() else "?" for c in shown[:200])
 
 
-def is_public(address: str) -> bool:
-    """True for an address reachable from anywhere: not loopback, private, link-local, multicast or reserved."""
+def check_link(url: str) -> tuple[str, str, int]:
+    """`origin` of a URL that a stranger gave (link, redirect); Refused unless it has the plain form of a file server's."""
+    try:
+        scheme, host, port = origin(url)
+    except UsageError as error:
+        raise Refused(error.message) from error
+    authority = urlsplit(url).netloc.lower()
+    if "@" in authority:
+        raise Refused(f"{redacted(url)}: links with a user name are not followed")
+    if not _HOST.match(authority.removesuffix(f":{port}").removesuffix(":")):
+        raise Refused(f"{redacted(url)}: a host name of other than plain letters")
+    if port < 1024 and port not in WEB_PORTS:
+        raise Refused(f"{redacted(url)}: port {port} is no web server's")
+    return scheme, host, port
+
+
+def next_hop(url: str, location: str) -> str:
+    """Where a redirect from `url` leads; Refused for other schemes, downgrades to plain http and suspicious forms."""
+    target = urljoin(url, location)
+    try:
+        scheme, _, _ = here = origin(target)
+        if here != origin(url) or "@" in urlsplit(target).netloc:
+            check_link(target)
+    except (UsageError, ValueError) as error:
+        raise Refused(f"{redacted(url)}: redirects to {error}") from error
+    if scheme == "http" and origin(url)[0] == "https":
+        raise Refused(f"{redacted(url)}: redirects from https to plain http")
+    return target
+
+
+def reach(address: str) -> Reach:
+    """The class of an IP address; of one inside another, the inner one's. SPECIAL for what is no address."""
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
-        return False
-    if isinstance(ip, ipaddress.IPv6Address):
-        # An IPv4 address inside an IPv6 one reaches the same host (RFC 4291 mapped, RFC 3056 6to4, RFC 6052 NAT64).
-        inner = ip.ipv4_mapped or ip.sixtofour
-        if inner is None and ip in ipaddress.ip_network("64:ff9b::/96"):
-            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_public(str(inner))
-    return ip.is_global and not ip.is_multicast
+        return Reach.SPECIAL
+    if (inner := _inner(ip)) is not None:
+        return reach(str(inner))
+    if ip.is_loopback:
+        return Reach.LOOPBACK
+    if ip.is_unspecified or ip.is_link_local or ip.is_multicast or (ip.version == 4 and ip.is_reserved):
+        return Reach.SPECIAL
+    if int(ip) >> 24 == 0 and ip.version == 4:  # 0.0.0.0/8: Linux takes it for this machine
+        return Reach.SPECIAL
+    return Reach.PUBLIC if ip.is_global else Reach.PRIVATE
 
 
-async def check_public(url: str) -> None:
-    """Refused if the URL's host has an address that is not public; one that does not resolve is left to connecting."""
-    _, host, port = origin(url)
+def _inner(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address inside an IPv6 one that reaches the same host: mapped and compatible (RFC 4291), 6to4, NAT64."""
+    if isinstance(ip, ipaddress.IPv4Address):
+        return None
+    if ip in ipaddress.ip_network("64:ff9b::/96") or 1 < int(ip) < 1 << 32:
+        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip.ipv4_mapped or ip.sixtofour
+
+
+def reach_of_host(host: str) -> Reach | None:
+    """The reach of a host that is an address, in any spelling that resolvers take (`2130706433`, `0177.1`, `[::1]`), or this
+    machine's name; None for names that have to be looked up."""
+    host = host.strip("[]").rstrip(".").lower()
+    if host == "localhost" or host.endswith(".localhost"):
+        return Reach.LOOPBACK
     try:
-        with anyio.fail_after(DNS_TIMEOUT):
-            found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, TimeoutError, UnicodeError):
-        return
-    for *_, sockaddr in found:
-        _refuse_private(url, str(sockaddr[0]))
+        return reach(socket.inet_ntoa(socket.inet_aton(host)))
+    except (OSError, UnicodeError):
+        return reach(host) if ":" in host else None
 
 
-def check_connected(response: httpx.Response, url: str) -> None:
-    """Refused if the answer came from an address that is not public: DNS may have changed since the check."""
-    stream = response.extensions.get("network_stream")
-    address = stream.get_extra_info("server_addr") if stream is not None else None
-    if address:
-        _refuse_private(url, str(address[0]))
-
-
-def _refuse_private(url: str, address: str) -> None:
-    if not is_public(address):
-        raise Refused(
-            f"{redacted(url)} leads to {address}, an address inside this network",
-            hint="links may only name public hosts; give the URL yourself if you trust it",
-        )
+def is_public(address: str) -> bool:
+    """True for an address reachable from anywhere."""
+    return reach(address) is Reach.PUBLIC

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from urllib.parse import urljoin
-from urllib.request import getproxies
+from urllib.parse import urlsplit
 
 import anyio
 import httpx
 import msgspec
 
-from hali.model.errors import HaliError, NotFound, Refused, TransferFailed, UsageError
-from hali.transfer.http_guard import check_connected, check_public, origin, redacted
+from hali.model.errors import HaliError, NotFound, Refused, TransferFailed
+from hali.transfer.http_dial import Dialer, behind_proxy
+from hali.transfer.http_guard import next_hop, origin, redacted
 from hali.transfer.http_retry import RETRYABLE_STATUS, HttpPolicy, retry_after
 
 Headers = Mapping[str, str]
@@ -101,48 +101,62 @@ async def network_trouble() -> AsyncIterator[None]:
 
 
 class Resolver:
-    """Follows one URL to its bytes; untrusted URLs may not lead into private networks."""
+    """Follows one URL to its bytes, over a client whose connections `dialer` makes."""
 
     def __init__(
         self,
         client: httpx.AsyncClient,
+        dialer: Dialer,
         url: str,
         headers: Headers | HeaderProvider,
         policy: HttpPolicy,
-        *,
-        guarded: bool,
     ) -> None:
         self._client = client
+        self._dialer = dialer
         self._url = url
         self._headers = headers
         self._policy = policy
-        self._guarded = guarded
 
     async def locate(self) -> Location:
         """One pass over the redirects with a one-byte range request. Raises `RetryLater` or a final error."""
+        linked = httpx.Headers()
+
+        def note(response: httpx.Response) -> None:
+            for name in ("x-linked-etag", "x-linked-size"):
+                if name in response.headers and name not in linked:  # nearest to who was asked
+                    linked[name] = response.headers[name]
+
+        async with self.follow({"range": "bytes=0-0"}, note) as (url, headers, response):
+            if not _is_empty_file(response):
+                refuse_broken_answer(url, response)
+            if response.status_code == 206 and response.headers.get("content-length") == "1":
+                async with network_trouble():
+                    await response.aread()  # else the connection could not be used again
+            return self._describe(url, headers, response, linked)
+
+    @asynccontextmanager
+    async def follow(
+        self, extra: Headers, passing: Callable[[httpx.Response], None] = lambda response: None
+    ) -> AsyncIterator[tuple[str, dict[str, str], httpx.Response]]:
+        """The answer at the end of the redirects, its URL and the headers (but `extra`) it was asked with; each on the way is
+        shown to `passing`."""
         secret_free, full = await self._header_sets()
-        url, home, linked = self._url, origin(self._url), httpx.Headers()
+        url, home = self._url, origin(self._url)
         for _ in range(self._policy.redirects + 1):
             headers = full if origin(url) == home else secret_free
-            async with self.request(url, {**headers, "range": "bytes=0-0"}) as response:
-                for name in ("x-linked-etag", "x-linked-size"):
-                    if name in response.headers:
-                        linked[name] = response.headers[name]
+            async with self.request(url, {**headers, **extra}) as response:
+                passing(response)
                 if response.status_code not in REDIRECTS:
-                    if not _is_empty_file(response):
-                        refuse_broken_answer(url, response)
-                    if response.status_code == 206 and response.headers.get("content-length") == "1":
-                        async with network_trouble():
-                            await response.aread()  # else the connection could not be used again
-                    return self._describe(url, headers, response, linked)
+                    yield url, headers, response
+                    return
                 url = self._next(url, response)
         raise TransferFailed(f"{redacted(self._url)}: more than {self._policy.redirects} redirects", retryable=False)
 
     @asynccontextmanager
     async def request(self, url: str, headers: Headers) -> AsyncIterator[httpx.Response]:
         """One GET without following redirects; the body is left to the caller. Network errors become `RetryLater`."""
-        if self._guarded:
-            await check_public(url)
+        if behind_proxy():  # which does the dialling: then the check before is all there is
+            await self._dialer.allowed(*origin(url)[1:])
         try:
             request = self._client.build_request("GET", url, headers={**headers, "accept-encoding": "identity"})
         except httpx.InvalidURL as error:
@@ -150,8 +164,6 @@ class Resolver:
         async with network_trouble():
             response = await self._client.send(request, stream=True, follow_redirects=False)
         try:
-            if self._guarded and not getproxies():  # behind a proxy the connected address is the proxy's
-                check_connected(response, url)
             yield response
         finally:
             async with network_trouble():
@@ -163,39 +175,52 @@ class Resolver:
         return {name: value for name, value in full.items() if name not in _SECRET_HEADERS}, full
 
     def _next(self, url: str, response: httpx.Response) -> str:
-        target = urljoin(url, str(response.headers.get("location", "")))
+        target = next_hop(url, str(response.headers.get("location", "")))
         if target == url:
             raise TransferFailed(f"{redacted(url)}: redirects to itself", retryable=False)
-        try:
-            scheme, _, _ = origin(target)
-        except UsageError as error:
-            raise Refused(f"{redacted(url)}: redirects to {error}") from error
-        if origin(url)[0] == "https" and scheme == "http":
-            raise Refused(f"{redacted(url)}: redirects from https to plain http")
         return target
 
     def _describe(self, url: str, headers: dict[str, str], response: httpx.Response, linked: httpx.Headers) -> Location:
-        ranges = response.status_code == 206
-        size = _digits(linked.get("x-linked-size"))
-        if ranges:
-            span = parse_content_range(response.headers.get("content-range"))
-            if span is None or span[:2] != (0, 0):
-                raise TransferFailed(f"{redacted(url)}: a false Content-Range", retryable=False)
-            size = span[2] if span[2] is not None else size
-        elif _is_empty_file(response):
-            size = 0
-        elif response.status_code != 200:
-            raise TransferFailed(f"{redacted(url)}: HTTP {response.status_code}", retryable=False)
-        elif "content-encoding" not in response.headers:
-            size = size if size is not None else _digits(response.headers.get("content-length"))
+        told, promised = _told_size(url, response), _digits(linked.get("x-linked-size"))
+        if told is not None and promised is not None and told != promised:
+            raise TransferFailed(
+                f"{redacted(url)}: the servers disagree on the file's size ({promised} and {told} bytes)",
+                retryable=False,
+            )
         return Location(
             url=url,
             redirected=url != self._url,
-            ranges=ranges,
-            size=size,
+            ranges=response.status_code == 206,
+            size=promised if told is None else told,
             origin_tag=plain_tag(linked.get("x-linked-etag")),
             etag=plain_tag(response.headers.get("etag")),
             headers=headers,
+        )
+
+
+def _told_size(url: str, response: httpx.Response) -> int | None:
+    """The file's length as the answer to the one-byte request says it; None if it does not. A final error for other answers."""
+    if _is_empty_file(response):
+        return 0
+    if response.status_code == 206:
+        span = parse_content_range(response.headers.get("content-range"))
+        if span is None or span[:2] != (0, 0):
+            raise TransferFailed(f"{redacted(url)}: a false Content-Range", retryable=False)
+        return span[2]
+    if response.status_code != 200:
+        raise TransferFailed(f"{redacted(url)}: HTTP {response.status_code}", retryable=False)
+    refuse_page(url, response)
+    return None if "content-encoding" in response.headers else _digits(response.headers.get("content-length"))
+
+
+def refuse_page(url: str, response: httpx.Response) -> None:
+    """A final error for a web page in place of a file: portals and proxies answer so, with 200."""
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind in ("text/html", "application/xhtml+xml") and not urlsplit(url).path.lower().endswith((".html", ".htm")):
+        raise TransferFailed(
+            f"{redacted(url)}: a web page came instead of the file",
+            retryable=False,
+            hint="a login page of the network, or an error page of a mirror: open the address in a browser",
         )
 
 

@@ -14,10 +14,12 @@ import anyio
 import msgspec
 
 from hali.model.errors import HaliError, NotFound, ProtocolError, Refused, TransferFailed, UsageError
+from hali.model.filenames import is_safe_path
 from hali.model.ids import is_hex
 from hali.runtime.log import get_logger
 from hali.transfer.http_guard import origin
 from hali.transfer.http_retry import RETRYABLE_STATUS, HttpPolicy, retry_after, wait_before_retry
+from hali.transfer.hub_api import ask
 from hali.transfer.hub_choice import HubName, RepoFile, RepoListing, choose, is_repo_name, parse_hub_name, quant_of
 
 __all__ = [
@@ -28,15 +30,14 @@ __all__ = [
     "RepoListing",
     "SearchHit",
     "choose",
-    "is_safe_path",
     "parse_hub_name",
     "quant_of",
 ]
 
 log = get_logger(__name__)
 T = TypeVar("T")
+J = TypeVar("J", dict[str, Any], list[dict[str, Any]])
 
-REQUEST_TIMEOUT = 15.0  # one API request; the hub answers in well under a second
 TOTAL_TIMEOUT = 60.0  # with all retries; a person waits at the other end
 MAX_SIZE = 1 << 43  # 8 TiB; the largest files on the hub have 50 GB, a bigger number is a lie
 _TOKEN_HINT = "accept its terms on the hub, then set HF_TOKEN or run `hf auth login`"
@@ -107,20 +108,21 @@ class Hub:
         return headers
 
     def _listing(self, repo: str, revision: str | None) -> RepoListing:
-        from huggingface_hub import HfApi
-
-        api = HfApi(endpoint=self._base(), token=self._safe_token(), library_name="hali")
-        info = api.model_info(repo, revision=revision, files_metadata=True, timeout=REQUEST_TIMEOUT)
-        commit = str(info.sha or "")
+        if not is_repo_name(repo):
+            raise UsageError(f"{repo[:80]!r} is not a repository name")
+        at = f"/revision/{quote(revision, safe='')}" if revision else ""
+        info = self._get(f"/api/models/{repo}{at}", {"blobs": "true"}, dict)
+        commit = str(info.get("sha") or "")
         if not is_hex(commit, 40):
             raise ProtocolError(f"{repo}: the hub names no commit")
-        files = [_entry(s.rfilename, s.size, s.lfs.sha256 if s.lfs else None) for s in info.siblings or []]
+        siblings = info.get("siblings") or []
+        files = [_entry(s["rfilename"], s.get("size"), (s.get("lfs") or {}).get("sha256")) for s in siblings]
         if any(file is not None and file.is_gguf and file.size < 0 for file in files):  # mirrors that ignore `blobs`
             files = self._tree(repo, commit)
         return RepoListing(repo, commit, tuple(sorted((f for f in files if f is not None and f.size >= 0), key=_order)))
 
     def _tree(self, repo: str, commit: str) -> list[RepoFile | None]:
-        entries = self._get(f"/api/models/{repo}/tree/{commit}", {"recursive": "1"})
+        entries = self._get(f"/api/models/{repo}/tree/{commit}", {"recursive": "1"}, list)
         files = [e for e in entries if e.get("type") == "file"]
         return [_entry(e["path"], e.get("size"), (e.get("lfs") or {}).get("oid")) for e in files]
 
@@ -132,23 +134,22 @@ class Hub:
 
     def _search(self, query: str, limit: int) -> list[SearchHit]:
         params = {"search": query, "filter": "gguf", "sort": "downloads", "limit": str(limit)}
-        found = self._get("/api/models", params)
+        found = self._get("/api/models", params, list)
         return [
             SearchHit(str(i["id"]), _count(i.get("downloads")), _count(i.get("likes")), bool(i.get("gated")))
             for i in found[:limit]
             if is_repo_name(str(i["id"]))  # shown on terminals: nothing but the characters that names have
         ]
 
-    def _get(self, path: str, params: Mapping[str, str]) -> list[dict[str, Any]]:
-        # Not HfApi.list_*: they sleep through Retry-After in the thread, without a bound and without a timeout.
-        from huggingface_hub import get_session, hf_raise_for_status
+    def _get(self, path: str, params: Mapping[str, str], kind: type[J]) -> J:
+        # Not HfApi's methods: they sleep through Retry-After in the thread, and follow redirects wherever these lead.
+        from huggingface_hub import constants, errors
 
-        url = self._base() + quote(path, safe="/")
-        response = get_session().get(url, headers=self._headers(), params=dict(params), timeout=REQUEST_TIMEOUT)
-        hf_raise_for_status(response)
-        found = response.json()
-        if not isinstance(found, list):
-            raise ProtocolError(f"{path}: the hub's answer is not a list")
+        if constants.HF_HUB_OFFLINE:
+            raise errors.OfflineModeIsEnabled("offline")
+        found = ask(self._base() + quote(path, safe="/%"), self._headers(), params)
+        if not isinstance(found, kind):
+            raise ProtocolError(f"{path}: the hub's answer has another form than its API")
         return found
 
     # Deadlines and retries
@@ -211,6 +212,7 @@ def _http_error(what: str, error: Any) -> _Again:
     status = response.status_code if response is not None else 0
     asked_with_token = "authorization" in response.request.headers if response is not None else False
     message = response.headers.get("x-error-message", "") if response is not None else ""
+    message = "".join(c if c.isprintable() else "?" for c in message[:200])
     if isinstance(error, errors.GatedRepoError):
         raise Refused(f"{what}: a gated repository", hint=_TOKEN_HINT) from error
     if isinstance(error, errors.RevisionNotFoundError):
@@ -242,13 +244,6 @@ def _entry(name: object, size: object, sha256: object) -> RepoFile | None:
         return None
     digest = sha256 if isinstance(sha256, str) and is_hex(sha256, 64) else None
     return RepoFile(name, -1 if size is None else size, digest)
-
-
-def is_safe_path(name: str) -> bool:
-    """True for relative paths without `..`, empty parts, backslashes, drive letters or control characters."""
-    if len(name) > 1024 or "\\" in name or ":" in name or any(ord(c) < 32 or ord(c) == 127 for c in name):
-        return False
-    return all(part not in ("", ".", "..") for part in name.split("/"))
 
 
 def _order(file: RepoFile) -> tuple[int, int, str]:

@@ -109,8 +109,11 @@ def parse_hub_name(text: str) -> HubName | None:
 
 
 def _from_url(text: str) -> HubName | None:
-    parts = urlsplit(text)
-    host = (parts.hostname or "").lower()
+    try:
+        parts = urlsplit(text)
+        host = (parts.hostname or "").lower()
+    except ValueError:  # brackets that hold no address
+        return None
     pieces = unquote(parts.path).strip("/").split("/")
     if host not in ("huggingface.co", "www.huggingface.co", "hf.co") or len(pieces) < 2:
         return None

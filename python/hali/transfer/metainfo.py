@@ -14,6 +14,8 @@ import msgspec
 
 from hali.model.digests import FileDigests
 from hali.model.errors import ProtocolError, UsageError
+from hali.model.filenames import safe_name as safe_name
+from hali.model.filenames import unsafe
 from hali.model.ids import InfoHashes
 from hali.model.units import PIECE, piece_count
 
@@ -22,8 +24,6 @@ MAX_BYTES = 10_000_000  # libtorrent's own limit for a .torrent; a 1 TB file in 
 MAX_PIECES = 200_000  # 50 GB in the smallest pieces in use (256 KiB); bounds what one torrent can make us allocate
 MAX_DEPTH = 32  # an info dictionary needs 4 levels, deep folders some more; libtorrent itself would allow 100
 MAX_TOKENS = 500_000  # some 50,000 files; a torrent of one file needs 40
-MAX_NAME = 255  # bytes of a path component on every file system hali runs on
-_DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {f"{d}{n}" for d in ("com", "lpt") for n in range(10)}
 
 
 class TorrentFile(msgspec.Struct, frozen=True):
@@ -57,42 +57,13 @@ class Metainfo(msgspec.Struct, frozen=True):
         return sum(piece_count(f.length, self.piece_length) for f in self.files)  # v2 files start on piece borders
 
 
-def safe_name(name: str) -> str:
-    """`name` if it can be one component of a path on every system; ProtocolError says why not."""
-    reason = _unsafe(name)
-    if reason:
-        raise ProtocolError(f"unsafe file name {name[:80]!r}: {reason}", code="unsafe_name")
-    return name
-
-
-def _unsafe(name: str) -> str | None:
-    try:
-        encoded = name.encode()
-    except UnicodeEncodeError:
-        return "not valid Unicode"
-    if name in ("", ".", ".."):
-        return "it names no file"
-    if len(encoded) > MAX_NAME:
-        return f"longer than {MAX_NAME} bytes"
-    if any(c in "/\\:" for c in name):  # ":" opens an alternate data stream on NTFS
-        return "it holds a path separator"
-    # Control characters and invisible ones, such as the override that makes "fgp.exe" read "exe.pgf".
-    if not name.isprintable():
-        return "it holds characters that cannot be shown"
-    if name[-1] in " .":  # Windows drops them, and two names become one
-        return "it ends in a space or a dot"
-    if name.split(".")[0].strip().lower() in _DEVICES:
-        return "it is a device on Windows"
-    return None
-
-
 # ---- build
 
 
 def build(digests: FileDigests, name: str, *, webseeds: Sequence[str] = (), comment: str | None = None) -> bytes:
     """The hybrid torrent of one file, bencoded; UsageError for an empty file or a name no file can have."""
     _check_digests(digests)
-    reason = _unsafe(name)
+    reason = unsafe(name)
     if reason:
         raise UsageError(f"cannot make a torrent of a file called {name[:80]!r}: {reason}")
     torrent: dict[bytes, Any] = {

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import libtorrent as lt
 
-from hali.model.errors import ProtocolError
+from hali.model.errors import ProtocolError, Refused
+from hali.transfer.http_guard import Reach, check_link, reach_of_host
 from hali.transfer.magnet import Magnet
 from hali.transfer.metainfo import Metainfo
 from hali.transfer.options import SessionOptions
@@ -37,15 +38,25 @@ def for_fetch(
         params = _loaded(source)
         params.have_pieces = [i in have for i in range(source.pieces)]
         params.renamed_files = {0: source.name} if source.is_single_file else {}  # libtorrent shortens long names
-    params.url_seeds = [url for url in params.url_seeds if allowed_web_seed(url, options)]
+    params.url_seeds = [url for url in source.webseeds if allowed_web_seed(url, options)]
     params.http_seeds = []
     return _finish(params, directory, options, flags)
 
 
 def allowed_web_seed(url: str, options: SessionOptions) -> bool:
-    """Whether libtorrent may fetch from `url`: https, or plain http where the options say so."""
-    schemes = ("https://", "http://") if options.http_web_seeds else ("https://",)
-    return options.web_seeds and url.lower().startswith(schemes)
+    """Whether libtorrent may fetch from `url`: https and no address inside, or anything where the options allow plain http.
+
+    Names are looked up before (`http_dial.public_only`): libtorrent itself would ask this machine and the LAN.
+    """
+    if not options.web_seeds:
+        return False
+    if options.http_web_seeds:
+        return url.lower().startswith(("https://", "http://"))
+    try:
+        scheme, host, _ = check_link(url)
+    except Refused:
+        return False
+    return scheme == "https" and reach_of_host(host) in (None, Reach.PUBLIC)
 
 
 def _loaded(metainfo: Metainfo) -> lt.add_torrent_params:
@@ -62,7 +73,6 @@ def _of_magnet(magnet: Magnet) -> lt.add_torrent_params:
     sha256 = lt.sha256_hash(bytes.fromhex(v2)) if v2 else None
     params.info_hashes = lt.info_hash_t(*(h for h in (sha1, sha256) if h is not None))
     params.name = magnet.name or ""
-    params.url_seeds = list(magnet.webseeds)
     return params
 
 

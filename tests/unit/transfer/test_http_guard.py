@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hali.model.errors import Refused, UsageError
-from hali.transfer.http_guard import check_public, is_public, origin, redacted
+from hali.transfer.http_dial import check_public
+from hali.transfer.http_guard import is_public, origin, redacted
 
 
 @pytest.mark.parametrize(

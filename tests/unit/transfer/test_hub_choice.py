@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hali.model.errors import AmbiguousName, NotFound, Refused, UsageError
-from hali.transfer.hub import HubName, RepoFile, RepoListing, choose, is_safe_path, parse_hub_name, quant_of
+from hali.model.filenames import is_safe_path
+from hali.transfer.hub import HubName, RepoFile, RepoListing, choose, parse_hub_name, quant_of
 
 
 def listing(*names: str) -> RepoListing:
