@@ -221,7 +221,7 @@ class TestNode:
 def recorded(path: Path, kind: bytes) -> set[int]:
     """Pieces in the journal at `path`, read without touching it."""
     read = journal._read_header(path)
-    return {index for found, index, _ in journal._records(read[1]) if found == kind} if read else set()
+    return {index for found, _, index, _ in journal._records(read[1]) if found == kind} if read else set()
 
 
 @contextmanager

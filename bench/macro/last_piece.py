@@ -29,6 +29,8 @@ from hali.share.board import JobBoard
 from hali.share.incoming import JOURNAL, METAINFO, IncomingFile
 from hali.share.job import Job, JobSpec
 from hali.share.library import Library, Origin
+from hali.share.pulling import Puller
+from hali.share.range_lane import Counted
 from hali.share.resolve import Plan, Resolver
 from hali.store.database import Database
 from hali.store.journal import Journal
@@ -75,22 +77,35 @@ class Download:
     def manager(self) -> AcquisitionManager:
         """As the daemon makes it."""
         hub: Any = self
+        resolver = Resolver(self._library, Nobody(), hub, fetch_metainfo=lambda _: anyio.sleep_forever())
+        puller = Puller(
+            self._library,
+            resolver,
+            self._torrents,
+            open_source=self._open_source,
+            open_web_seed=self._no_web_seed,
+            streaming=True,
+            connections=8,
+        )
         return AcquisitionManager(
             board=self._board,
             queue=self._queue,
             library=self._library,
-            resolver=Resolver(self._library, Nobody(), hub, fetch_metainfo=lambda _: anyio.sleep_forever()),
+            resolver=resolver,
             torrents=self._torrents,
-            open_source=self._open_source,
-            streaming=True,
+            puller=puller,
         )
 
     async def resolve(self, repo: str, _revision: str | None) -> RepoListing:
         """The hub's part: one file, and its SHA-256 is known before."""
         return RepoListing(repo, COMMIT, (RepoFile(NAME, self.length, self._known.meta.sha256),))
 
-    async def _open_source(self, _plan: Plan) -> Any:
+    async def _open_source(self, _plan: Plan, _counted: Counted) -> Any:
         return self._source
+
+    @staticmethod
+    async def _no_web_seed(url: str, _size: int, _counted: Counted) -> Any:
+        raise AssertionError(f"the torrent names no web seed, and not {url}")
 
     @property
     def _known(self) -> Record:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
@@ -48,10 +49,16 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def fill(disk: Path, *, leave_mib: int) -> Path:
-    """Somebody else takes the space."""
+    """Somebody else takes the space; what a pull takes at the same time is not theirs to leave."""
     info = os.statvfs(disk)
     filler = disk / "filler"
-    filler.write_bytes(bytes(info.f_bavail * info.f_bsize - leave_mib * MIB))
+    with filler.open("wb", buffering=0) as out:
+        for _ in range(info.f_bavail * info.f_bsize // MIB - leave_mib):
+            try:
+                out.write(bytes(MIB))
+            except OSError as exc:
+                assert exc.errno == errno.ENOSPC
+                break
     return filler
 
 

@@ -20,7 +20,7 @@ from hali.config.paths import Paths
 from hali.config.schema import KEYS, Settings
 from hali.daemon.main import _api_keys
 from hali.daemon.node import BYTES_PER_MEGABIT, Node, engine_options, lan_options, torrent_options
-from hali.model.errors import ConfigError
+from hali.model.errors import ConfigError, Refused
 from hali.runtime import log as logs
 from hali.share.acquire import AcquisitionManager
 from hali.share.targets import MagnetTarget
@@ -103,6 +103,15 @@ async def upnp(home: Path) -> None:
     assert await session_setting("enable_natpmp", torrent__upnp="on")
 
 
+@effect("torrent.private_web_seeds")
+async def private_web_seeds(home: Path) -> None:
+    plain = "http://127.0.0.1:9/model.gguf"
+    with pytest.raises(Refused):
+        await make_node(home / "a")._open_web_seed(plain, 1, lambda _: None)
+    async with await make_node(home / "b", torrent__private_web_seeds="on")._open_web_seed(plain, 1, lambda _: None):
+        pass
+
+
 @effect("torrent.loopback_peers")
 async def loopback_peers(home: Path) -> None:
     link = MagnetTarget(f"magnet:?xt=urn:btih:{'ab' * 20}&x.pe=127.0.0.1:6881&x.pe=10.0.0.1:6881")
@@ -144,7 +153,7 @@ async def streaming_hash(home: Path) -> None:
     for text, value in (("on", True), ("off", False)):
         manager = make_node(home, streaming_hash=text)._acquisition()
         assert isinstance(manager, AcquisitionManager)
-        assert manager._streaming is value
+        assert manager._puller._streaming is value
 
 
 @effect("debug")
@@ -275,7 +284,7 @@ async def hf_connections(home: Path) -> None:
 
     node = make_node(home, hf__connections="3", hf__endpoint="http://127.0.0.1:1")
     plan = Plan("k", "f.gguf", ref=ModelRef("ab" * 32, "f.gguf", 1, "o/r", "0" * 40), repo_path="f.gguf")
-    async with await node._open_source(plan) as source:
+    async with await node._open_source(plan, lambda _: None) as source:
         assert source._policy.connections == 3
 
 

@@ -180,7 +180,7 @@ async def test_pieces_that_are_there_are_neither_fetched_nor_reported_nor_checke
     async with leecher.fetch(sample.metainfo, tmp_path, peers=local(seeder), have={0, 2}) as fetch:
         events = await events_of(fetch)
 
-    assert events == [PieceDone(1), Finished()]
+    assert events == [PieceDone(1, {"127.0.0.1": 1024}), Finished()]
     assert piece_in_file(tmp_path / "model.gguf", sample.metainfo, 1) == piece_of(sample, 1)
     assert piece_in_file(tmp_path / "model.gguf", sample.metainfo, 0).startswith(mark)
     assert (await leecher.totals()).downloaded == PIECE

@@ -84,7 +84,7 @@ def _print(out: Output, result: dict[str, Any]) -> None:
 
 def _feat(result: dict[str, Any]) -> str:
     """`98.4 MB in 1.6 s (62.9 MB/s)`; of a resumed one, what came this time."""
-    came = sum(result["sources"].values()) or result["size"]
+    came = result.get("came") or result["size"]
     size = (
         format_bytes(result["size"])
         if came == result["size"]

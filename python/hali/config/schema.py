@@ -25,6 +25,10 @@ class TorrentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = True
     dht: Annotated[bool, _doc("Join the public DHT. Off: infohashes stay on the LAN.")] = False
     upnp: Annotated[bool, _doc("Ask the router to open the torrent port (UPnP and NAT-PMP).")] = False
+    private_web_seeds: Annotated[
+        bool,
+        _doc("Ask web seeds that a torrent names also inside this network and without TLS. Their bytes are checked."),
+    ] = False
     loopback_peers: Annotated[
         bool, _doc("Connect to peers on this machine that a magnet link names: for several nodes on one machine.")
     ] = False

@@ -21,7 +21,7 @@ from hali.daemon.neighbours import LanNeighbours, lan_model
 from hali.daemon.published import PresentRouter, Published
 from hali.engine.options import EngineOptions
 from hali.engine.pool import EnginePool, PoolLimits
-from hali.model.errors import ConfigError
+from hali.model.errors import ConfigError, Refused
 from hali.pipeline.router import InferenceRouter, RouterLimits
 from hali.runtime.channels import Receiver, Sender, Watch, mailbox
 from hali.runtime.log import get_logger
@@ -30,13 +30,17 @@ from hali.share.acquire import AcquisitionManager
 from hali.share.board import JobBoard
 from hali.share.job import Job
 from hali.share.library import Library
+from hali.share.pulling import Puller
+from hali.share.range_lane import Counted
 from hali.share.resolve import Plan, Resolver
 from hali.store.database import Database
 from hali.store.models import ModelStore, Record
 from hali.transfer.http import RangeSource
 from hali.transfer.http_document import fetch_document
+from hali.transfer.http_guard import redacted
 from hali.transfer.http_retry import HttpPolicy
 from hali.transfer.hub import Hub
+from hali.transfer.hub_choice import parse_hub_name
 from hali.transfer.lan import LanAnnouncer, LanOptions
 from hali.transfer.metainfo import MAX_BYTES
 from hali.transfer.options import SessionOptions
@@ -124,14 +128,22 @@ class Node:
             fetch_metainfo=self._fetch_metainfo,
             loopback_peers=self.settings.torrent.loopback_peers,
         )
+        puller = Puller(
+            self.library,
+            resolver,
+            self.torrents,
+            open_source=self._open_source,
+            open_web_seed=self._open_web_seed,
+            streaming=self.settings.streaming_hash,
+            connections=self.settings.hf.connections,
+        )
         return AcquisitionManager(
             board=self.board,
             queue=self._queue,
             library=self.library,
             resolver=resolver,
             torrents=self.torrents,
-            open_source=self._open_source,
-            streaming=self.settings.streaming_hash,
+            puller=puller,
         )
 
     def _inference_router(self) -> Service:
@@ -159,7 +171,7 @@ class Node:
     def _hub(self) -> Hub:
         return Hub(self.settings.hf.endpoint)
 
-    async def _open_source(self, plan: Plan) -> RangeSource:
+    async def _open_source(self, plan: Plan, counted: Counted) -> RangeSource:
         ref = plan.ref
         assert ref is not None and ref.repo is not None and ref.revision is not None
         where = await self._hub().file_source(ref.repo, ref.revision, plan.repo_path)
@@ -170,6 +182,29 @@ class Node:
             sha256=ref.sha256,
             headers=where.headers,
             limiter=self.limiter,
+            progress=counted,
+            policy=HttpPolicy(connections=self.settings.hf.connections),
+        )
+
+    async def _open_web_seed(self, url: str, size: int, counted: Counted) -> RangeSource:
+        """An address that a torrent names. One on Hugging Face is asked for at the hub of the configuration, with its token."""
+        headers = None
+        trusted = self.settings.torrent.private_web_seeds
+        named = parse_hub_name(url)
+        if named is not None and named.revision and named.file:
+            where = await self._hub().file_source(named.repo, named.revision, named.file)
+            url, headers, trusted = where.url, where.headers, True
+        elif not trusted and not url.lower().startswith("https://"):
+            raise Refused(
+                f"{redacted(url)}: web seeds are asked by https only", hint="torrent.private_web_seeds = true"
+            )
+        return RangeSource(
+            url,
+            trusted=trusted,
+            size=size,
+            headers=headers,
+            limiter=self.limiter,
+            progress=counted,
             policy=HttpPolicy(connections=self.settings.hf.connections),
         )
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,44 +13,32 @@ import anyio
 import anyio.abc
 import anyio.from_thread
 import anyio.to_thread
-import msgspec
 
-from hali.model.digests import FileDigests
 from hali.model.errors import (
     Cancelled,
     Failed,
     HaliError,
     NotFound,
-    NotRunning,
     ProtocolError,
-    Refused,
-    TransferFailed,
     UsageError,
-    VerificationFailed,
 )
 from hali.runtime.channels import Receiver, Watch
 from hali.runtime.log import get_logger
 from hali.share.board import JobBoard
-from hali.share.fetch import Rate, Report, SessionEnded, TorrentFetch, fetch_http
 from hali.share.importing import bring_in
 from hali.share.incoming import IncomingFile, check_name, io_error
-from hali.share.job import Job, JobState, Progress
+from hali.share.job import Job, Progress
 from hali.share.library import Entry, Library, Origin
+from hali.share.pulling import Puller
 from hali.share.resolve import Plan, Resolver
 from hali.share.targets import parse_target
 from hali.transfer.events import SeedDamaged
-from hali.transfer.http import RangeSource
-from hali.transfer.metainfo import Metainfo, safe_name
+from hali.transfer.metainfo import safe_name
 from hali.transfer.session import TorrentSession
 
 log = get_logger(__name__)
 
 PARALLEL_JOBS = 4  # each may use all cores for hashing and eight connections; more only make all of them late
-
-INTRODUCE_S = 2.0  # between two looks for new peers on the LAN; what is known there already costs no packet,
-MAX_INTRODUCE_S = 30.0  # and while nobody is known the questions become rare; below the patience of a fetch
-
-OpenSource = Callable[[Plan], Awaitable[RangeSource]]
 
 
 class AcquisitionManager:
@@ -64,11 +52,10 @@ class AcquisitionManager:
         library: Library,
         resolver: Resolver,
         torrents: Watch[TorrentSession | None],
-        open_source: OpenSource,
-        streaming: bool,
+        puller: Puller,
     ) -> None:
         self._board, self._queue, self._library, self._resolver = board, queue, library, resolver
-        self._torrents, self._open_source, self._streaming = torrents, open_source, streaming
+        self._torrents, self._puller = torrents, puller
         self._running: dict[str, anyio.Event] = {}  # set when the job of that id is over
         # Never emptied: some hundred bytes a file, and a daemon fetches thousands at most.
         self._locks: dict[str, anyio.Lock] = {}
@@ -176,22 +163,7 @@ class AcquisitionManager:
                 return self.describe(stored, from_store=True)
             job.update(Progress("connecting", plan.name, total=plan.ref.size if plan.ref else None))
             async with self._room:
-                return await self._fetch_and_check(job, plan)
-
-    async def _fetch_and_check(self, job: Job, plan: Plan) -> dict[str, Any]:
-        """A node of the LAN that serves another file than it says cannot keep us from the right one."""
-        try:
-            return await self._fetch_whole(job, plan)
-        except VerificationFailed as exc:
-            if plan.torrent is None or plan.ref is None:
-                raise
-            log.warning("pull.torrent_lied", model=plan.name, error=str(exc))
-        return await self._fetch_whole(job, msgspec.structs.replace(plan, torrent=None))
-
-    async def _fetch_whole(self, job: Job, plan: Plan) -> dict[str, Any]:
-        incoming, origin = await self._fetch(job, plan)
-        with incoming:
-            return await self._complete(job, plan, incoming, origin)
+                return await self._puller.pull(job, plan)
 
     @asynccontextmanager
     async def _one_at_a_time(self, plan: Plan) -> AsyncIterator[None]:
@@ -200,164 +172,6 @@ class AcquisitionManager:
             for name in sorted(plan.identities):  # always in one order, so that two jobs cannot wait for each other
                 await stack.enter_async_context(self._locks.setdefault(name, anyio.Lock()))
             yield
-
-    async def _fetch(self, job: Job, plan: Plan) -> tuple[IncomingFile, Origin]:
-        """Torrent first when there is one, HTTP when there is none or it fails; both go on in the same file."""
-        failure: HaliError | None = None
-        if plan.torrent is not None:
-            try:
-                return await self._fetch_by_torrent(job, plan)
-            except (TransferFailed, VerificationFailed, Refused, ProtocolError) as exc:
-                if plan.ref is None:
-                    raise
-                log.warning("pull.torrent_failed", model=plan.name, error=str(exc))
-                failure = exc
-        try:
-            return await self._fetch_http(job, plan)
-        except TransferFailed as exc:
-            if failure is None:
-                raise
-            raise TransferFailed(f"{plan.name}: {failure.message}; then {exc.message}", hint=exc.hint) from exc
-
-    async def _fetch_by_torrent(self, job: Job, plan: Plan) -> tuple[IncomingFile, Origin]:
-        """A torrent session that is restarted meanwhile costs nothing but the pieces in flight."""
-        while True:
-            session = await self._session()
-            try:
-                return await self._fetch_torrent(job, plan, session)
-            except (SessionEnded, NotRunning):
-                await self._other_than(session)
-
-    async def _fetch_torrent(self, job: Job, plan: Plan, session: TorrentSession) -> tuple[IncomingFile, Origin]:
-        assert plan.torrent is not None
-        fetch = TorrentFetch(
-            session,
-            plan.torrent,
-            self._library.store.incoming(plan.key),
-            peers=plan.peers,
-            trusted=[host for host, _ in plan.peers] if plan.on_lan else (),
-            streaming=self._streaming,
-            sha256=plan.ref.sha256 if plan.ref else None,
-            size=plan.ref.size if plan.ref else None,
-        )
-        kind = "lan" if plan.on_lan else "torrent"
-        try:
-            with self._introducing(fetch):
-                incoming = await fetch.run(
-                    self._reporter(job, plan.name, lambda: fetch.incoming, kind, lambda: fetch.came)
-                )
-        except BaseException:
-            if fetch.incoming is not None:
-                fetch.incoming.close()
-            raise
-        assert fetch.metainfo is not None
-        return incoming, self._origin(plan, {kind: fetch.came}, fetch.metainfo)
-
-    @contextmanager
-    def _introducing(self, fetch: TorrentFetch) -> Iterator[None]:
-        """Nodes of the LAN that get the file, or come back, while the block runs are peers of the fetch."""
-        assert self._group is not None
-        scope = anyio.CancelScope()
-        self._group.start_soon(self._introduce, fetch, scope)
-        try:
-            yield
-        finally:
-            scope.cancel()
-
-    async def _introduce(self, fetch: TorrentFetch, scope: anyio.CancelScope) -> None:
-        pause = INTRODUCE_S
-        with scope:
-            while True:
-                try:
-                    peers = await self._resolver.peers(fetch.infohashes)
-                except HaliError as exc:  # the LAN is only a help here
-                    log.warning("pull.lan_silent", error=str(exc))
-                    peers = []
-                fetch.add_peers(peers)
-                pause = INTRODUCE_S if peers else min(2 * pause, MAX_INTRODUCE_S)
-                await anyio.sleep(pause)
-
-    async def _fetch_http(self, job: Job, plan: Plan) -> tuple[IncomingFile, Origin]:
-        ref = plan.ref
-        if ref is None:
-            raise TransferFailed(f"{plan.name}: no source can be reached", details={"tried": []})
-        incoming = await IncomingFile.open(
-            self._library.store.incoming(plan.key), ref.file, ref.size, sha256=ref.sha256, streaming=self._streaming
-        )
-        begun = incoming.done_bytes
-        report = self._reporter(job, plan.name, lambda: incoming, "http", lambda: incoming.done_bytes - begun)
-        try:
-            async with await self._open_source(plan) as source:
-                came = await fetch_http(source, incoming, report)
-        except BaseException:
-            incoming.close()
-            raise
-        return incoming, self._origin(plan, {"http": came}, None)
-
-    @staticmethod
-    def _origin(plan: Plan, sources: Mapping[str, int], fetched_by: Metainfo | None) -> Origin:
-        ref = plan.ref
-        return Origin(
-            repo=ref.repo if ref else None,
-            revision=ref.revision if ref else None,
-            sources={kind: n for kind, n in sources.items() if n},
-            foreign=fetched_by.raw if fetched_by is not None else None,
-        )
-
-    @staticmethod
-    def _reporter(
-        job: Job, name: str, incoming: Callable[[], IncomingFile | None], kind: str, came: Callable[[], int]
-    ) -> Report:
-        def report(rate: Rate) -> None:
-            file = incoming()
-            if file is None:
-                job.update(Progress("connecting", name, peers=rate.peers))
-                return
-            sources = {kind: came()}
-            job.update(
-                Progress(
-                    "downloading",
-                    file.path.name,
-                    file.done_bytes,
-                    file.length,
-                    rate.bytes_per_second,
-                    rate.peers,
-                    sources,
-                )
-            )
-
-        return report
-
-    async def _complete(self, job: Job, plan: Plan, incoming: IncomingFile, origin: Origin) -> dict[str, Any]:
-        last_byte = anyio.current_time()
-        state: JobState = "downloading" if self._streaming else "hashing"
-        update = partial(Progress, state, incoming.path.name, total=incoming.length, sources=origin.sources)
-        job.update(update(done=incoming.done_bytes))
-        digests = await incoming.finish(lambda done: anyio.from_thread.run_sync(job.update, update(done=done)))
-        self._check(plan, digests, incoming)
-        with anyio.CancelScope(
-            shield=True
-        ):  # from here on it is a matter of milliseconds, and half of it would be worse
-            entry = await self._library.adopt(incoming.path, digests, origin)
-        await self._discard(plan.key)
-        after = anyio.current_time() - last_byte
-        job.update(
-            Progress("seeding", entry.record.meta.model_id, digests.length, digests.length, sources=origin.sources)
-        )
-        return self.describe(entry, from_store=False) | {"seeding_after_s": round(after, 4)}
-
-    def _check(self, plan: Plan, digests: FileDigests, incoming: IncomingFile) -> None:
-        """The file must be the one that was promised; if not, nothing of it is kept, since any piece may be the wrong one."""
-        expected = plan.ref.sha256 if plan.ref else plan.sha256_prefix
-        if expected is None or digests.sha256.hex().startswith(expected):
-            return
-        incoming.close()
-        self._library.store.discard_incoming(plan.key)
-        raise VerificationFailed(
-            f"{plan.name}: what arrived has SHA-256 {digests.sha256.hex()}, promised was {expected}",
-            hint="the source serves another file; it was thrown away",
-            details={"sha256": digests.sha256.hex(), "expected_sha256": expected},
-        )
 
     # ---- add
 

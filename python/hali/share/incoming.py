@@ -17,6 +17,7 @@ from hali.config.files import start_writing_out
 from hali.hashing import PieceHasher, hash_file_async
 from hali.model.digests import FileDigests, PieceDigests
 from hali.model.errors import Failed, NoSpace, Refused, VerificationFailed
+from hali.model.sources import PieceSource, mix
 from hali.model.units import PIECE, format_bytes, piece_count, piece_span
 from hali.runtime.log import get_logger
 from hali.store.journal import Journal
@@ -170,16 +171,16 @@ class IncomingFile:
             if digests != self.journal.pieces[index]:
                 self.journal.forget_piece(index)
         whole = self.journal.pieces.keys()
-        self.journal.confirm({i for i in self.journal.torrent_pieces if whole >= set(self._pieces_around(i))})
+        self.journal.confirm({i for i in self.journal.torrent_pieces if whole >= set(self.pieces_around(i))})
 
-    def _pieces_around(self, torrent_piece: int) -> range:
+    def pieces_around(self, torrent_piece: int) -> range:
         """The pieces (16 MiB) that a piece of the torrent has bytes of."""
         offset, size = piece_span(torrent_piece, self.length, self.torrent_piece)
         return range(offset // PIECE, (offset + size - 1) // PIECE + 1)
 
     def completed_by(self, torrent_piece: int) -> list[int]:
         """The pieces (16 MiB) around a piece of the torrent that have all their bytes now and are not hashed yet."""
-        return [i for i in self._pieces_around(torrent_piece) if i not in self.journal.pieces and self._covered(i)]
+        return [i for i in self.pieces_around(torrent_piece) if i not in self.journal.pieces and self._covered(i)]
 
     def _covered(self, index: int) -> bool:
         offset, size = piece_span(index, self.length)
@@ -193,11 +194,20 @@ class IncomingFile:
             return set(self.journal.pieces)
         return {i for i in range(piece_count(self.length)) if i in self.journal.pieces or self._covered(i)}
 
+    def has(self, index: int) -> bool:
+        """Whether piece `index` (16 MiB) is on disk, by the journal."""
+        return index in self.journal.pieces or (not self.streaming and self._covered(index))
+
     @property
     def missing(self) -> list[int]:
         """Pieces not there yet."""
         have = self.have
         return [i for i in range(piece_count(self.length)) if i not in have]
+
+    @property
+    def unhashed(self) -> list[int]:
+        """Pieces (16 MiB) that are there by the torrent's small pieces, and have not been hashed."""
+        return [i for i in self.missing if self._covered(i)] if self.streaming else []
 
     @property
     def done_bytes(self) -> int:
@@ -210,20 +220,33 @@ class IncomingFile:
         short = self.torrent_piece - piece_span(last, self.length, self.torrent_piece)[1] if last in there else 0
         return len(there) * self.torrent_piece - short
 
-    async def write_piece(self, index: int, data: bytes | bytearray | memoryview) -> None:
+    async def write_piece(
+        self, index: int, data: bytes | bytearray | memoryview, source: PieceSource | None = None
+    ) -> None:
         """Write a piece that just arrived, hash it while it is in memory, then put it on record."""
         offset, size = piece_span(index, self.length)
         await self._thread(partial(self._pwrite, data, offset))
         start_writing_out(self._fd, offset, size)
+        if not self.streaming or self.torrent_piece != PIECE:
+            for inner in self._torrent_pieces_in(index):
+                self.journal.record_torrent_piece(inner, source)
         if not self.streaming:
-            self.journal.record_torrent_piece(index)
             return
         digests = await self._thread(partial(self.hasher.add_piece, index, data))
         self.hashed += 1
-        self.journal.record_piece(index, digests, self.hasher.midstate() if self.hasher.prefix else None)
+        self.journal.record_piece(index, digests, self.hasher.midstate() if self.hasher.prefix else None, source)
         await self._catch_up()
 
-    async def adopt_piece(self, index: int, accept: Callable[[PieceDigests], bool] | None = None) -> PieceDigests:
+    def _torrent_pieces_in(self, index: int) -> range:
+        """The pieces of the torrent that lie wholly in piece `index` (16 MiB)."""
+        offset, size = piece_span(index, self.length)
+        last = offset + size == self.length
+        end = piece_count(self.length, self.torrent_piece) if last else (offset + size) // self.torrent_piece
+        return range(-(-offset // self.torrent_piece), end)
+
+    async def adopt_piece(
+        self, index: int, accept: Callable[[PieceDigests], bool] | None = None, source: PieceSource | None = None
+    ) -> PieceDigests:
         """Hash a piece that another writer put into the file, and record it if `accept` agrees; VerificationFailed otherwise."""
         digests, midstate = await self._thread(partial(self.hasher.hash_piece_at, self._fd, index))
         self.hashed += 1
@@ -234,7 +257,7 @@ class IncomingFile:
         self.hasher.record(index, digests)
         # Pieces that come in order need no second read for the file's SHA-256.
         moved = midstate is not None and await self._thread(partial(self.hasher.advance, midstate))
-        self.journal.record_piece(index, digests, midstate if moved else None)
+        self.journal.record_piece(index, digests, midstate if moved else None, source)
         start_writing_out(self._fd, *piece_span(index, self.length))
         await self._catch_up()
         return digests
@@ -290,10 +313,17 @@ class IncomingFile:
         except OSError as exc:
             raise io_error(exc, str(self.path)) from exc
 
+    def sources(self) -> dict[str, int]:
+        """Bytes by who brought them (model/sources.py), over all lives of this file."""
+        if self.torrent_piece == PIECE:
+            known = self.journal.torrent_sources | self.journal.sources
+        else:
+            known = self.journal.torrent_sources
+        return mix((piece_span(i, self.length, self.torrent_piece)[1], source) for i, source in known.items())
+
     def forget(self, pieces: Iterable[int]) -> None:
-        """These pieces turned out wrong after all (the whole file's SHA-256 differs)."""
-        for index in pieces:
-            self.journal.forget_piece(index)
+        """These pieces turned out wrong after all (the whole file's SHA-256 differs). Only for a file about to be closed."""
+        self.journal.forget_pieces(pieces)
 
     def close(self) -> None:
         """Release file and journal; the next `open` goes on here."""

@@ -14,7 +14,6 @@ from hali.share.base import Neighbours, Offer
 from hali.share.library import Entry, Library
 from hali.share.targets import MagnetTarget, NameTarget, RepoTarget, Target, TorrentTarget
 from hali.transfer import magnet, metainfo
-from hali.transfer.http_dial import public_only
 from hali.transfer.http_guard import Reach, reach
 from hali.transfer.hub import Hub
 from hali.transfer.hub_choice import choose
@@ -104,17 +103,17 @@ class Resolver:
             case NameTarget(name=name):
                 return await self._plan_name(name)
             case MagnetTarget(uri=uri):
-                link = await self._harmless(magnet.parse(uri))
+                link = self._harmless(magnet.parse(uri))
                 return Plan(link.infohashes.best, link.name or link.infohashes.best, link, link.peers)
             case TorrentTarget(location=location):
                 return await self._plan_torrent(location)
             case RepoTarget():
                 return await self._plan_repo(target, target.quant or quant)
 
-    async def _harmless(self, link: magnet.Magnet) -> magnet.Magnet:
+    def _harmless(self, link: magnet.Magnet) -> magnet.Magnet:
         """A link without what would make us ask this machine or the network behind it for things in a stranger's name."""
         peers = tuple(peer for peer in link.peers if reach(peer[0]) <= self._deepest_peer)
-        return msgspec.structs.replace(link, peers=peers, webseeds=await public_only(link.webseeds))
+        return msgspec.structs.replace(link, peers=peers)  # its web seeds are checked when they are asked
 
     async def _plan_name(self, name: str) -> Plan:
         offers = _merge(await self._neighbours.ask(name))
@@ -153,7 +152,6 @@ class Resolver:
         else:
             raw = await _read_torrent(location)
         parsed = metainfo.parse(raw)
-        parsed = msgspec.structs.replace(parsed, webseeds=await public_only(parsed.webseeds))
         return Plan(parsed.infohashes.best, parsed.name, parsed)
 
     async def _plan_repo(self, target: RepoTarget, quant: str | None) -> Plan:
@@ -164,17 +162,17 @@ class Resolver:
                 f"{target.repo} does not publish a SHA-256 for {chosen.name}", hint="only LFS files can be pinned"
             )
         ref = ModelRef(chosen.sha256, chosen.base, chosen.size, target.repo, listing.commit)
-        offers = [o for o in _merge(await self._neighbours.ask(ref.sha256)) if ref.sha256.startswith(o.sha256_prefix)]
-        lan = offers[0] if len(offers) == 1 else None
-        return Plan(
-            key=ref.sha256,
-            name=chosen.base,
-            torrent=magnet.Magnet(infohashes=lan.infohashes) if lan else None,
-            peers=lan.peers if lan else (),
-            on_lan=lan is not None,
-            ref=ref,
-            repo_path=chosen.name,
-        )
+        return await self.with_lan(Plan(key=ref.sha256, name=chosen.base, ref=ref, repo_path=chosen.name))
+
+    async def with_lan(self, plan: Plan) -> Plan:
+        """`plan`, of a known file, with the torrent and the nodes of the LAN that have this very file now."""
+        assert plan.ref is not None
+        sha256 = plan.ref.sha256
+        offers = [o for o in _merge(await self._neighbours.ask(sha256)) if sha256.startswith(o.sha256_prefix)]
+        if len(offers) != 1:
+            return plan
+        torrent = magnet.Magnet(infohashes=offers[0].infohashes)
+        return msgspec.structs.replace(plan, torrent=torrent, peers=offers[0].peers, on_lan=True)
 
 
 async def _read_torrent(location: str) -> bytes:

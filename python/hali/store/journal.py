@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
@@ -16,12 +17,15 @@ import msgspec
 
 from hali.model.digests import PieceDigests
 from hali.model.errors import StoreDamaged
+from hali.model.sources import PieceSource, SourceKind
 from hali.model.units import piece_count
 from hali.runtime.processes import boot_id
 
 MAGIC = b"HALIJ1\n"
 _PIECE, _MIDSTATE, _TORRENT = b"P", b"M", b"T"
-_RECORD = struct.Struct("<cxxxI84sI")  # kind, index, body, CRC-32 of all before it
+_RECORD = struct.Struct(
+    "<cBHI84sI"
+)  # kind, source and its LAN blocks (model/sources.py), index, body, CRC-32 of all before it
 _DIGESTS = struct.Struct("<20s32s32s")
 
 
@@ -46,6 +50,8 @@ class Journal:
         self.same_boot = same_boot  # False: the machine went down since; verify what the journal says
         self.pieces: dict[int, PieceDigests] = {}
         self.torrent_pieces: set[int] = set()
+        self.sources: dict[int, PieceSource] = {}  # of pieces; those of the torrent's pieces are beside them
+        self.torrent_sources: dict[int, PieceSource] = {}
         self.midstate: bytes | None = None
         self._fd = -1
 
@@ -66,11 +72,13 @@ class Journal:
 
     def _load(self, body: bytes) -> None:
         count = piece_count(self.header.length)
-        for kind, index, data in _records(body):
+        for kind, source, index, data in _records(body):
             if kind == _PIECE and index < count:
                 self.pieces[index] = PieceDigests(*_DIGESTS.unpack(data))
+                self.sources[index] = source
             elif kind == _TORRENT:
                 self.torrent_pieces.add(index)
+                self.torrent_sources[index] = source
             elif kind == _MIDSTATE:
                 self.midstate = data[:index]
 
@@ -81,9 +89,9 @@ class Journal:
             header = msgspec.json.encode(self.header)
             out.write(MAGIC + struct.pack("<I", len(header)) + header)
             for index, digests in self.pieces.items():
-                out.write(_piece_record(index, digests))
+                out.write(_piece_record(index, digests, self.sources.get(index, PieceSource())))
             for index in self.torrent_pieces:
-                out.write(_pack(_TORRENT, index, b""))
+                out.write(_pack(_TORRENT, index, b"", self.torrent_sources.get(index, PieceSource())))
             if self.midstate is not None:
                 out.write(_pack(_MIDSTATE, len(self.midstate), self.midstate))
             out.flush()
@@ -91,10 +99,14 @@ class Journal:
         os.replace(temporary, self.path)
         self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
 
-    def record_piece(self, index: int, digests: PieceDigests, midstate: bytes | None = None) -> None:
+    def record_piece(
+        self, index: int, digests: PieceDigests, midstate: bytes | None = None, source: PieceSource | None = None
+    ) -> None:
         """Piece `index` is in the file and has these digests; `midstate` is the SHA-256 state of the prefix, if it moved."""
         self.pieces[index] = digests
-        data = _piece_record(index, digests)
+        # A piece that is hashed later than it came has its source on record already.
+        source = self.sources[index] = source or self.sources.get(index, PieceSource())
+        data = _piece_record(index, digests, source)
         if midstate is not None:
             self.midstate = midstate
             data += _pack(_MIDSTATE, len(midstate), midstate)
@@ -105,14 +117,25 @@ class Journal:
         self.midstate = midstate
         os.write(self._fd, _pack(_MIDSTATE, len(midstate), midstate))
 
-    def record_torrent_piece(self, index: int) -> None:
+    def record_torrent_piece(self, index: int, source: PieceSource | None = None) -> None:
         """Piece `index` of the torrent (its own piece size) is in the file."""
         self.torrent_pieces.add(index)
-        os.write(self._fd, _pack(_TORRENT, index, b""))
+        source = self.torrent_sources[index] = source or PieceSource()
+        os.write(self._fd, _pack(_TORRENT, index, b"", source))
 
     def forget_piece(self, index: int) -> None:
         """The bytes of piece `index` turned out wrong."""
-        self.pieces.pop(index, None)
+        self.forget_pieces([index])
+
+    def forget_pieces(self, indices: Iterable[int]) -> None:
+        """The bytes of these pieces (16 MiB) turned out wrong."""
+        for index in list(indices):
+            self.pieces.pop(index, None)
+            self.sources.pop(index, None)
+            self.torrent_pieces.discard(
+                index
+            )  # of a file whose torrent has the same pieces; of others it is anew anyhow
+            self.torrent_sources.pop(index, None)
         self.close()
         self.midstate = None
         self._rewrite()
@@ -135,14 +158,15 @@ def _same_file(old: Header, new: Header) -> bool:
     return (old.length, old.name, old.sha256, old.tag) == (new.length, new.name, new.sha256, new.tag)
 
 
-def _piece_record(index: int, digests: PieceDigests) -> bytes:
-    return _pack(_PIECE, index, _DIGESTS.pack(digests.sha1, digests.root, digests.cv))
+def _piece_record(index: int, digests: PieceDigests, source: PieceSource) -> bytes:
+    return _pack(_PIECE, index, _DIGESTS.pack(digests.sha1, digests.root, digests.cv), source)
 
 
-def _pack(kind: bytes, index: int, data: bytes) -> bytes:
+def _pack(kind: bytes, index: int, data: bytes, source: PieceSource | None = None) -> bytes:
     if len(data) > 84:
         raise StoreDamaged(f"a journal record holds 84 bytes, not {len(data)}")
-    body = _RECORD.pack(kind, index, data, 0)[:-4]
+    source = source or PieceSource()
+    body = _RECORD.pack(kind, source.kind, min(source.lan_blocks, 0xFFFF), index, data, 0)[:-4]
     return body + struct.pack("<I", zlib.crc32(body))
 
 
@@ -162,12 +186,17 @@ def _read_header(path: Path) -> tuple[Header, bytes] | None:
         return None
 
 
-def _records(body: bytes) -> list[tuple[bytes, int, bytes]]:
+def _records(body: bytes) -> list[tuple[bytes, PieceSource, int, bytes]]:
     """Records up to the first torn or damaged one."""
     found = []
     for at in range(0, len(body) - _RECORD.size + 1, _RECORD.size):
-        kind, index, data, crc = _RECORD.unpack_from(body, at)
+        kind, source, lan_blocks, index, data, crc = _RECORD.unpack_from(body, at)
         if zlib.crc32(body[at : at + _RECORD.size - 4]) != crc:
             break
-        found.append((kind, index, data))
+        found.append((kind, PieceSource(_kind(source), lan_blocks), index, data))
     return found
+
+
+def _kind(number: int) -> SourceKind:
+    """A kind that a later version wrote is unknown to this one."""
+    return SourceKind(number) if number <= max(SourceKind) else SourceKind.UNKNOWN

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import msgspec
 
 from hali.model.ids import InfoHashes
@@ -16,9 +19,10 @@ class MetadataReceived(msgspec.Struct, frozen=True):
 
 
 class PieceDone(msgspec.Struct, frozen=True):
-    """Piece `index` passed its hash and its bytes can be read from the file."""
+    """Piece `index` passed its hash and its bytes can be read from the file. `senders`: blocks by IP, as far as counted."""
 
     index: int
+    senders: Mapping[str, int] = MappingProxyType({})
 
 
 class Progress(msgspec.Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 from collections import deque
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Self
 
 import anyio
+import anyio.to_thread
 import libtorrent as lt
 
 from hali.model.errors import HaliError
@@ -63,6 +65,10 @@ class Fetch:
         self._host, self._source, self._directory = host, source, directory
         self._peers: dict[Peer, None] = dict.fromkeys(peers)
         self._done = set(have)
+        self._left_out: set[int] = set()
+        self._given: dict[int, anyio.Event] = {}  # pieces from elsewhere that libtorrent has not answered for
+        self._refused: set[int] = set()  # those that were wrong
+        self._senders: dict[int, dict[str, int]] = {}  # of pieces that are right but not readable yet
         self._patience_s = patience_s
         self._evidence = Evidence(trusted_peers)
         self._counting = False
@@ -95,6 +101,11 @@ class Fetch:
         """Of the torrent, or the magnet's name for it."""
         return self._source.name or self._source.infohashes.best
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self._ended
+
     # ---- life
 
     async def __aenter__(self) -> Self:
@@ -112,6 +123,7 @@ class Fetch:
 
     async def __aexit__(self, *_: object) -> None:
         self._ended = True
+        self._tell_givers(list(self._given))
         with anyio.CancelScope(shield=True):
             async with self._changing:
                 await self._retire()
@@ -125,6 +137,8 @@ class Fetch:
             wanted.flags |= lt.torrent_flags.sequential_download
         self._handle = await self._host.add(wanted, self._on_alert)
         self._flusher.start(self._handle.flush_cache)
+        self._prioritize(self._left_out, 0)
+        self._tell_givers(list(self._given))  # a torrent added anew knows nothing of what the old one was given
         self._best, self._last_gain = -1, anyio.current_time()
         if not self._paused:
             self._handle.resume()
@@ -151,6 +165,7 @@ class Fetch:
         """The session ends: nothing more will come from it."""
         self.fail("the torrent session ends", "closed")
         self._handle = None
+        self._tell_givers(list(self._given))
         self._flusher.give_up()
 
     # ---- what the owner does
@@ -173,6 +188,67 @@ class Fetch:
         new = dict.fromkeys(p for p in peers if p not in self._peers)
         self._peers |= new
         self._connect(new)
+
+    async def give(self, index: int, data: bytes) -> bool:
+        """Let libtorrent check and write piece `index` that came from elsewhere, whatever it has of it.
+
+        True once it can be read; False when it is wrong or the fetch ends. Two writers of one piece would be a race: while a
+        fetch lives, libtorrent is the only one.
+        """
+        while index not in self._done and not self._ended:
+            answered = self._given[index] = anyio.Event()
+            async with self._changing:  # not while the torrent is being replaced
+                handle = self._handle
+            if handle is None:
+                return False
+            with contextlib.suppress(RuntimeError):  # replaced just now: the new one is given it again
+                await anyio.to_thread.run_sync(handle.add_piece, index, data, lt.add_piece_flags_t.overwrite_existing)
+            await answered.wait()
+            if index in self._refused:
+                self._refused.discard(index)
+                return False
+        return index in self._done
+
+    def _tell_givers(self, pieces: Iterable[int]) -> None:
+        for index in pieces:
+            if (event := self._given.pop(index, None)) is not None:
+                event.set()
+
+    def leave_out(self, pieces: Iterable[int]) -> None:
+        """Others fetch these pieces: ask peers for none of them."""
+        pieces = set(pieces)
+        self._left_out |= pieces
+        self._prioritize(pieces, 0)
+        self._host.hold(self, bool(self._left_out))
+
+    def take_back(self, pieces: Iterable[int]) -> None:
+        """Fetch these pieces from peers after all."""
+        pieces = set(pieces) & self._left_out
+        self._left_out -= pieces
+        self._prioritize(pieces, 4)  # libtorrent's default
+        self._last_gain = anyio.current_time()
+        self._host.hold(self, bool(self._left_out))
+
+    def _prioritize(self, pieces: Iterable[int], priority: int) -> None:
+        if self._handle is not None and pieces:
+            self._handle.prioritize_pieces([(index, priority) for index in pieces])
+
+    async def partial(self) -> frozenset[int]:
+        """Pieces that peers are bringing right now."""
+        handle = self._handle
+        if handle is None:
+            return frozenset()
+        try:
+            queue = await anyio.to_thread.run_sync(handle.get_download_queue)
+        except RuntimeError:  # just replaced: it begins no piece in the same moment
+            return frozenset()
+        return frozenset(piece["piece_index"] for piece in queue)
+
+    @property
+    def _idle(self) -> bool:
+        """Whether nothing is wanted from peers."""
+        source = self._source
+        return isinstance(source, Metainfo) and len(self._done | self._left_out) >= source.pieces
 
     def pause(self) -> None:
         """Stop talking to peers; nothing counts as a stall meanwhile."""
@@ -222,11 +298,17 @@ class Fetch:
         if index not in self._done and self._flusher.finished(
             index
         ):  # libtorrent also reports what it was told to have
-            self._evidence.passed(index, self._blocks(index))
+            if index in self._given:
+                self._evidence.replaced(index)
+                return
+            blocks = self._blocks(index)
+            self._senders[index] = self._evidence.senders(index, blocks)
+            self._evidence.passed(index, blocks)
 
     def _readable(self, index: int) -> None:
         self._done.add(index)
-        self._emit(PieceDone(index))
+        self._tell_givers([index])
+        self._emit(PieceDone(index, self._senders.pop(index, {})))
 
     def _cache_flushed(self) -> None:
         self._flusher.answered()
@@ -251,6 +333,11 @@ class Fetch:
             self._host.blame(self, self._barred)
 
     def _hash_failed(self, index: int) -> None:
+        if index in self._given:  # no peer is to blame: what they had of it was overwritten
+            self._evidence.replaced(index)
+            self._refused.add(index)
+            self._tell_givers([index])
+            return
         guilty = self._evidence.failed(index, self._blocks(index))
         self._emit(PieceFailed(index))
         if guilty is not None:
@@ -345,6 +432,8 @@ class Fetch:
             return
         if self._ended or self._paused or self._rescuing or self._handle is None:
             return
+        if self._idle:
+            self._last_gain = now
         quiet = now - self._last_gain
         if self._evidence.failures and quiet > STALL_S:
             self._rescuing = True
@@ -390,6 +479,8 @@ class Fetch:
         if isinstance(event, Progress) and self._outbox and isinstance(self._outbox[-1], Progress):
             self._outbox.pop()  # a slow reader sees the latest only
         self._ended = isinstance(event, Finished | FetchFailed)
+        if self._ended:
+            self._tell_givers(list(self._given))
         self._outbox.append(event)
         self._wake.set()
 

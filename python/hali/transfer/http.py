@@ -106,7 +106,7 @@ class RangeSource:
                 failures += 1
                 await self._patience.pause(f"{redacted(self.url)}: {trouble.reason}", failures, trouble.after)
 
-    async def fetch_piece(self, offset: int, length: int, into: bytearray | None = None) -> memoryview:
+    async def fetch_piece(self, offset: int, length: int, into: bytearray | memoryview | None = None) -> memoryview:
         """The bytes `[offset, offset + length)`, in `into` when given (at least as long), else in memory of their own.
 
         Up to `policy.connections` calls run at a time, each on a connection of its own that the next call takes over; more

@@ -40,8 +40,6 @@ class SessionOptions(msgspec.Struct, frozen=True):
     upload_rate: int = 0
     download_rate: int = 0
     connections: int = 200  # sockets, each up to 2 MB of buffers
-    web_seeds: bool = True
-    http_web_seeds: bool = False  # plain http could be read and steered by anyone on the way, and reaches into the LAN
     user_agent: str = f"hali/{__version__}"
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import libtorrent as lt
 
-from hali.model.errors import ProtocolError, Refused
-from hali.transfer.http_guard import Reach, check_link, reach_of_host
+from hali.model.errors import ProtocolError
 from hali.transfer.magnet import Magnet
 from hali.transfer.metainfo import Metainfo
 from hali.transfer.options import SessionOptions
@@ -21,7 +20,6 @@ _COMMON: int = _FLAGS.paused | _FLAGS.update_subscribe | _FLAGS.duplicate_is_err
 def for_seed(metainfo: Metainfo, directory: Path, options: SessionOptions) -> lt.add_torrent_params:
     """Seed a finished file: no read now, each piece hashed when first asked for. Upload mode: a model is never written to."""
     params = _loaded(metainfo)
-    params.url_seeds = []
     return _finish(params, directory, options, _FLAGS.seed_mode | _FLAGS.upload_mode)
 
 
@@ -38,25 +36,7 @@ def for_fetch(
         params = _loaded(source)
         params.have_pieces = [i in have for i in range(source.pieces)]
         params.renamed_files = {0: source.name} if source.is_single_file else {}  # libtorrent shortens long names
-    params.url_seeds = [url for url in source.webseeds if allowed_web_seed(url, options)]
-    params.http_seeds = []
     return _finish(params, directory, options, flags)
-
-
-def allowed_web_seed(url: str, options: SessionOptions) -> bool:
-    """Whether libtorrent may fetch from `url`: https and no address inside, or anything where the options allow plain http.
-
-    Names are looked up before (`http_dial.public_only`): libtorrent itself would ask this machine and the LAN.
-    """
-    if not options.web_seeds:
-        return False
-    if options.http_web_seeds:
-        return url.lower().startswith(("https://", "http://"))
-    try:
-        scheme, host, _ = check_link(url)
-    except Refused:
-        return False
-    return scheme == "https" and reach_of_host(host) in (None, Reach.PUBLIC)
 
 
 def _loaded(metainfo: Metainfo) -> lt.add_torrent_params:
@@ -87,6 +67,8 @@ def _finish(
     params.save_path = str(directory)
     params.flags = flags
     params.storage_mode = lt.storage_mode_t.storage_mode_sparse
+    # Web seeds are sources of our own (share/range_lane.py): libtorrent bans one for the wrong blocks of peers.
+    params.url_seeds, params.http_seeds = [], []
     params.trackers = []  # hali asks no trackers: they would learn who has what
     params.dht_nodes = []
     return params

@@ -52,11 +52,22 @@ class Evidence:
         """`host` delivered `blocks` blocks of `piece`."""
         self._senders.setdefault(piece, Counter())[host] += blocks
 
+    def senders(self, piece: int, blocks: int) -> dict[str, int]:
+        """Blocks of `piece` by who sent them; all of them by the only one there ever was. Ask before `passed`."""
+        counted = self._senders.get(piece)
+        if counted:
+            return dict(counted)
+        return {next(iter(self.seen)): blocks} if len(self.seen) == 1 else {}
+
     def passed(self, piece: int, blocks: int) -> None:
         """The piece, of `blocks` blocks, was right."""
         self._fruitless = 0
         if (host := self._only_sender(piece, blocks)) is not None:
             self.proven.add(host)
+        self._senders.pop(piece, None)
+
+    def replaced(self, piece: int) -> None:
+        """The piece came from elsewhere: it says nothing about those who sent some of it."""
         self._senders.pop(piece, None)
 
     def failed(self, piece: int, blocks: int) -> str | None:

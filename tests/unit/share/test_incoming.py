@@ -118,8 +118,7 @@ async def test_the_bytes_that_are_there_are_those_of_the_pieces_on_record(
         assert incoming.done_bytes == length
         incoming.journal.torrent_pieces.clear()
         await incoming.write_piece(0, bytes(min(PIECE, length)))
-        # A torrent of other pieces counts by those alone.
-        assert incoming.done_bytes == (min(PIECE, length) if torrent_piece == PIECE else 0)
+        assert incoming.done_bytes == min(PIECE, length)
 
 
 async def test_a_piece_that_is_not_what_was_promised_is_not_put_on_record(tmp_path: Path, content: bytes) -> None:

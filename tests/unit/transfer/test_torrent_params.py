@@ -31,18 +31,13 @@ def metainfo() -> Metainfo:
 
 
 @pytest.mark.parametrize("form", ["metainfo", "magnet"])
-def test_trackers_and_plain_web_seeds_are_left_out(metainfo: Metainfo, tmp_path: Path, form: str) -> None:
+def test_trackers_and_web_seeds_are_left_out(metainfo: Metainfo, tmp_path: Path, form: str) -> None:
     source = metainfo if form == "metainfo" else Magnet(metainfo.infohashes, webseeds=tuple(WEB_SEEDS))
 
     wanted = params.for_fetch(source, tmp_path, SessionOptions())
 
     assert (wanted.trackers, wanted.dht_nodes, wanted.http_seeds) == ([], [], [])
-    assert wanted.url_seeds == ["https://h/model", "HTTPS://H/y"]
-
-
-def test_web_seeds_can_be_switched_off_and_plain_http_on(metainfo: Metainfo, tmp_path: Path) -> None:
-    assert params.for_fetch(metainfo, tmp_path, SessionOptions(web_seeds=False)).url_seeds == []
-    assert len(params.for_fetch(metainfo, tmp_path, SessionOptions(http_web_seeds=True)).url_seeds) == 3
+    assert wanted.url_seeds == []
 
 
 def test_a_seed_is_never_written_to_and_has_no_web_seeds(metainfo: Metainfo, tmp_path: Path) -> None:

@@ -1,0 +1,295 @@
+"""The unfinished file as its sources see it: what is missing, who brings what, and one writer for each piece."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from hali.model.digests import PieceDigests
+from hali.model.errors import Refused, VerificationFailed
+from hali.model.sources import PieceSource, SourceKind
+from hali.model.units import BLOCK, PIECE, piece_count, piece_span
+from hali.share.division import Division, Speed
+from hali.share.incoming import IncomingFile
+from hali.share.piece_check import PieceCheck
+from hali.transfer.fetching import Fetch
+from hali.transfer.metainfo import Metainfo
+
+AcceptDigests = Callable[[PieceDigests], bool]
+
+
+class Disagreement(VerificationFailed):
+    """The repository and the torrent that was offered for its file differ; only the SHA-256 of the whole tells who is right."""
+
+
+class Intake:
+    """One file on its way in. Sources of HTTP `claim` and `deliver`; the swarm lane `join`s, and is the only writer meanwhile."""
+
+    def __init__(self, directory: Path, *, streaming: bool, sha256: str | None, size: int | None) -> None:
+        self.directory, self.streaming = directory, streaming
+        self.sha256, self.size = sha256, size  # when pinned
+        self.division = Division(())
+        self.speed = Speed()
+        self.metainfo: Metainfo | None = None  # of the torrent, once known
+        self.lan_hosts: set[str] = set()
+        self.came = 0  # bytes in this life
+        self.complete = anyio.Event()
+        self._incoming: IncomingFile | None = None
+        self._check: PieceCheck | None = None
+        self._fetch: Fetch | None = None
+        self._strangers: set[str] = set()  # peers that are not of the LAN
+        self._given: dict[int, SourceKind] = {}  # pieces of the torrent that did not come from its peers
+        self._scopes: dict[int, anyio.CancelScope] = {}
+        self._writers = 0
+        self._joining = False
+        self._changed = anyio.Event()
+
+    # ---- the file
+
+    @property
+    def incoming(self) -> IncomingFile:
+        """The file; only after `open`."""
+        assert self._incoming is not None
+        return self._incoming
+
+    @property
+    def is_open(self) -> bool:
+        """Whether name and size are known, so that pieces can come."""
+        return self._incoming is not None
+
+    async def open(self, name: str, *, length: int, tag: str | None = None, torrent_piece: int = PIECE) -> None:
+        """Go on with what is there, or begin anew. Once only."""
+        self._incoming = await IncomingFile.open(
+            self.directory,
+            name,
+            length,
+            sha256=self.sha256,
+            tag=tag,
+            streaming=self.streaming,
+            torrent_piece=torrent_piece,
+        )
+        for (
+            unit
+        ) in self._incoming.unhashed:  # the last life ended between a torrent's small pieces and the 16 MiB of them
+            await self._incoming.adopt_piece(unit)
+        self.division = Division(self._incoming.missing)
+        if not self.division.missing:
+            self.complete.set()
+        self._notify()
+
+    def forget_swarm(self) -> None:
+        """Believe nothing that peers brought; what HTTP brought stays. Before `close`."""
+        sources = self.incoming.journal.torrent_sources | self.incoming.journal.sources
+        self.incoming.forget(i for i, source in sources.items() if source.kind is not SourceKind.HTTP)
+
+    def close(self) -> None:
+        """Release the file; what is done stays done."""
+        if self._incoming is not None:
+            self._incoming.close()
+
+    # ---- for sources of HTTP
+
+    async def claim(self) -> int | None:
+        """The next piece to fetch by HTTP, as soon as there is one; None when nothing is missing any more."""
+        while self.division.missing:
+            partial = await self._fetch.partial() if self._fetch is not None else frozenset[int]()
+            units = {self._unit_of(i) for i in partial}
+            index = self.division.claim(anyio.current_time(), self.speed, units)
+            if index is not None:
+                if self._fetch is not None and index not in self.division.shared:
+                    self._fetch.leave_out(self._pieces_in(index))
+                return index
+            await self.changed()
+        return None
+
+    @asynccontextmanager
+    async def working(self, index: int) -> AsyncIterator[None]:
+        """Fetch a claimed piece inside; left early when the swarm has brought it meanwhile."""
+        with anyio.CancelScope() as scope:
+            self._scopes[index] = scope
+            try:
+                yield
+            finally:
+                self._scopes.pop(index, None)
+                self._release(index)
+
+    def _release(self, index: int) -> None:
+        self.division.release(index)
+        if self._fetch is not None and index in self.division.missing:
+            self._fetch.take_back(self._pieces_in(index))
+        self._notify()
+
+    async def deliver(self, index: int, data: memoryview, kind: SourceKind) -> None:
+        """Put a piece into the file that came by HTTP; VerificationFailed when the torrent's hashes say it is not that piece."""
+        await self._examine(index, data, kind)
+        while index in self.division.missing:
+            fetch = self._fetch
+            if fetch is None and not self._joining:
+                await self._write(index, data, kind)
+            elif fetch is None or not await self._give(fetch, index, data, kind):
+                if fetch is not None and fetch is self._fetch and not fetch.is_over:
+                    raise VerificationFailed(f"piece {index} of {self.incoming.path.name}: BitTorrent refuses it")
+                await self.changed()
+
+    async def _examine(self, index: int, data: memoryview, kind: SourceKind) -> None:
+        check = self._check
+        if check is None or not check.can_tell or await anyio.to_thread.run_sync(check.is_right, index, data):
+            return
+        what = f"piece {index} of {self.incoming.path.name}"
+        if kind is SourceKind.HTTP and self.sha256 is not None:
+            raise Disagreement(f"{what} differs between the repository and the torrent that was offered for it")
+        raise VerificationFailed(f"{what} from a web seed is not what the torrent promises", retryable=False)
+
+    async def _write(self, index: int, data: memoryview, kind: SourceKind) -> None:
+        self._writers += 1
+        try:
+            await self.incoming.write_piece(index, data, PieceSource(kind))
+        finally:
+            self._writers -= 1
+            self._notify()
+        self.came += len(data)
+        self._done(index)
+
+    async def _give(self, fetch: Fetch, index: int, data: memoryview, kind: SourceKind) -> bool:
+        """True when the pieces of the torrent that make up `index` are readable; the swarm lane then records them."""
+        size = self._torrent_piece
+        for inner, at in zip(self._pieces_in(index), range(0, len(data), size), strict=True):
+            self._given[inner] = kind
+            if not await fetch.give(inner, bytes(data[at : at + size])):
+                self._given.pop(inner, None)
+                return False
+        while index in self.division.missing and fetch is self._fetch:
+            await self.changed()
+        return True
+
+    def check_web_seeds(self) -> None:
+        """Refused while nothing could tell right from wrong bytes of an address that a torrent names."""
+        if self._check is None or not self._check.can_tell:
+            raise Refused("web seeds need the torrent's piece hashes", hint="pull by the .torrent file instead")
+
+    # ---- for the swarm
+
+    @asynccontextmanager
+    async def join(self) -> AsyncIterator[set[int]]:
+        """No other writer inside, nor afterwards if `joined` was called; yields the torrent's pieces that are there."""
+        self._joining = True
+        try:
+            while self._writers:
+                await self.changed()
+            yield self._have()
+        finally:
+            self._joining = False
+            self._notify()
+
+    def learn(self, metainfo: Metainfo) -> None:
+        """What the torrent says; Disagreement when pieces from the repository differ from it."""
+        self.metainfo = metainfo
+        self._check = PieceCheck(metainfo) if PieceCheck.fits(metainfo) else None
+        if self._incoming is None or metainfo.piece_length != PIECE or not (hashes := metainfo.sha1_pieces):
+            return
+        for index, digests in self._incoming.journal.pieces.items():
+            if hashes[20 * index : 20 * index + 20] != digests.sha1:
+                raise Disagreement(f"the torrent offered for {self._incoming.path.name} is of another file")
+
+    def joined(self, fetch: Fetch) -> None:
+        """`fetch` writes from now on."""
+        self._fetch = fetch
+        fetch.leave_out(i for unit in self.division.claims.keys() - self.division.shared for i in self._pieces_in(unit))
+        self._notify()
+
+    def left(self) -> None:
+        """The swarm's fetch is over."""
+        self._fetch = None
+        self._notify()
+
+    async def swarm_piece(self, index: int, senders: Mapping[str, int]) -> None:
+        """Piece `index` of the torrent is right and can be read: put it on record. `senders`: blocks by host, as far as counted."""
+        metainfo, incoming = self.metainfo, self.incoming
+        assert metainfo is not None
+        if self._has(index):
+            return
+        source = self._source(index, senders)
+        if not (self.streaming and metainfo.piece_length == PIECE):
+            incoming.journal.record_torrent_piece(index, source)
+        if self.streaming and metainfo.piece_length == PIECE:
+            await incoming.adopt_piece(index, self._accept(index), source)
+        elif self.streaming:
+            for completed in incoming.completed_by(index):
+                await incoming.adopt_piece(completed)
+        self.came += piece_span(index, incoming.length, metainfo.piece_length)[1]
+        for unit in incoming.pieces_around(index):
+            if incoming.has(unit):
+                self._done(unit)
+        self._notify()
+
+    def _source(self, index: int, senders: Mapping[str, int]) -> PieceSource:
+        """Blocks are counted from the second peer on; of the first ones, and of those before, the same is taken to hold."""
+        if (kind := self._given.pop(index, None)) is not None:
+            return PieceSource(kind)
+        self._strangers |= senders.keys() - self.lan_hosts
+        blocks = piece_count(piece_span(index, self.incoming.length, self._torrent_piece)[1], BLOCK)
+        if not senders:
+            return PieceSource(SourceKind.SWARM, blocks if self.lan_hosts and not self._strangers else 0)
+        lan = sum(count for host, count in senders.items() if host in self.lan_hosts)
+        return PieceSource(SourceKind.SWARM, round(blocks * lan / sum(senders.values())))
+
+    def _accept(self, index: int) -> AcceptDigests:
+        """libtorrent has checked the piece; so that nothing wrong gets on record if the file's bytes are not (yet) those."""
+        assert self.metainfo is not None
+        hashes = self.metainfo.sha1_pieces
+        return lambda digests: not hashes or hashes[20 * index : 20 * index + 20] == digests.sha1
+
+    # ---- both
+
+    def measured(self, speed: Speed) -> None:
+        """New speeds: what HTTP would finish late goes to the swarm too."""
+        self.speed = speed
+        for index in self.division.share_out(anyio.current_time(), speed):
+            if self._fetch is not None:
+                self._fetch.take_back(self._pieces_in(index))
+        self._notify()
+
+    async def changed(self) -> None:
+        """Wait until something is different."""
+        await self._changed.wait()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    def _done(self, index: int) -> None:
+        if index not in self.division.missing:
+            return
+        self.division.done(index)
+        if (scope := self._scopes.get(index)) is not None:
+            scope.cancel()
+        if not self.division.missing:
+            self.complete.set()
+        self._notify()
+
+    def _have(self) -> set[int]:
+        """Pieces of the torrent that are on record."""
+        if self._incoming is None or self.metainfo is None:
+            return set()
+        canonical = self.metainfo.piece_length == PIECE
+        return self._incoming.have if canonical else set(self._incoming.journal.torrent_pieces)
+
+    def _has(self, index: int) -> bool:
+        """Whether piece `index` of the torrent is on record."""
+        canonical = self._torrent_piece == PIECE
+        return self.incoming.has(index) if canonical else index in self.incoming.journal.torrent_pieces
+
+    @property
+    def _torrent_piece(self) -> int:
+        return self.metainfo.piece_length if self.metainfo is not None else PIECE
+
+    def _unit_of(self, index: int) -> int:
+        return index * self._torrent_piece // PIECE
+
+    def _pieces_in(self, unit: int) -> range:
+        size, length = self._torrent_piece, self.incoming.length
+        return range(unit * (PIECE // size), min((unit + 1) * (PIECE // size), piece_count(length, size)))

@@ -1,0 +1,191 @@
+"""BitTorrent peers as a source of one file, those of the LAN among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from hali.config.files import write_atomically
+from hali.model.errors import NoSpace, NotRunning, ProtocolError, Refused, TransferFailed
+from hali.model.ids import InfoHashes
+from hali.model.units import PIECE
+from hali.runtime.channels import Watch
+from hali.runtime.log import get_logger
+from hali.share.incoming import METAINFO, check_name
+from hali.share.intake import Intake
+from hali.transfer.events import FetchFailed, Finished, MetadataReceived, PeerBanned, PieceDone, PieceFailed, Progress
+from hali.transfer.fetching import Fetch
+from hali.transfer.magnet import Magnet, Peer
+from hali.transfer.metainfo import Metainfo, parse
+from hali.transfer.session import TorrentSession, same_torrent
+
+log = get_logger(__name__)
+
+
+class Pulse(msgspec.Struct, frozen=True):
+    """The swarm's latest word on itself: payload bytes per second and connected peers."""
+
+    rate: float
+    peers: int
+
+
+class SwarmLane:
+    """The torrent's peers feed `intake`. After `run`, `intake.metainfo` is what it was fetched by."""
+
+    kind = "torrent"
+
+    def __init__(
+        self,
+        intake: Intake,
+        torrents: Watch[TorrentSession | None],
+        source: Metainfo | Magnet,
+        *,
+        peers: Sequence[Peer] = (),
+        trusted: bool = False,
+        shared: bool = False,
+    ) -> None:
+        self._intake, self._torrents, self._source = intake, torrents, source
+        self._peers: dict[Peer, None] = dict.fromkeys(peers)
+        self._trusted = {host for host, _ in peers} if trusted else set[str]()
+        self._shared = shared  # with sources of HTTP, which may have begun before the metadata is known
+        self._fetch: Fetch | None = None
+        self.pulse: Pulse | None = None  # None while there is no connection to the swarm
+
+    @property
+    def infohashes(self) -> InfoHashes:
+        """Of the torrent, as far as known."""
+        return self._source.infohashes
+
+    def add_peers(self, peers: Sequence[Peer]) -> None:
+        """Nodes of the LAN that have it: talk to these too, from now on."""
+        self._intake.lan_hosts |= {host for host, _ in peers}
+        self._peers |= dict.fromkeys(peers)
+        if self._fetch is not None:
+            self._fetch.add_peers(peers)
+
+    async def run(self) -> None:
+        """Fetch what is missing. A session that is restarted meanwhile costs nothing but the pieces in flight."""
+        while True:
+            session = await self._torrents.until(lambda now: now is not None)
+            assert session is not None
+            try:
+                await self._run_in(session)
+                return
+            except (SessionEnded, NotRunning):
+                await self._torrents.until(lambda now, gone=session: now is not gone)  # type: ignore[misc]
+
+    async def _run_in(self, session: TorrentSession) -> None:
+        metainfo = self._intake.metainfo or self._remembered()
+        if metainfo is None:
+            assert isinstance(self._source, Magnet)
+            if await self._fetch_from(session, self._source):
+                return
+            metainfo = self._intake.metainfo
+        assert metainfo is not None
+        await self._prepare(metainfo)
+        await self._fetch_from(session, metainfo)
+
+    def _remembered(self) -> Metainfo | None:
+        """What the user gave, or an earlier try learnt, of this very torrent."""
+        if isinstance(self._source, Metainfo):
+            return self._source
+        try:
+            found = parse((self._intake.directory / METAINFO).read_bytes())
+        except (FileNotFoundError, ProtocolError):
+            return None
+        return found if same_torrent(found.infohashes, self._source.infohashes) else None
+
+    async def _fetch_from(self, session: TorrentSession, source: Metainfo | Magnet) -> bool:
+        """True when all of it is there; False when the torrent must be added again, with what HTTP brought before it was known."""
+        try:
+            async with self._intake.join() as have:
+                fetch = session.fetch(
+                    source, self._intake.directory, peers=list(self._peers), have=have, trusted_peers=self._trusted
+                )
+                await fetch.__aenter__()
+                self._fetch = fetch
+                if isinstance(source, Metainfo):
+                    self._intake.joined(fetch)
+            try:
+                return await self._follow(fetch)
+            finally:
+                await fetch.__aexit__(None, None, None)
+        finally:
+            self._fetch, self.pulse = None, None
+            self._intake.left()
+
+    async def _follow(self, fetch: Fetch) -> bool:
+        async for event in fetch.events():
+            match event:
+                case MetadataReceived(metainfo=raw):
+                    if not await self._learn(fetch, raw):
+                        return False
+                case PieceDone(index=index, senders=senders):
+                    await self._intake.swarm_piece(index, senders)
+                case Progress(rate=rate, peers=peers):
+                    self.pulse = Pulse(rate, peers)
+                case PieceFailed(index=index):
+                    log.warning("fetch.piece_failed", piece=index, torrent=fetch.name)
+                case PeerBanned(address=address):
+                    log.warning("fetch.peer_banned", peer=address, torrent=fetch.name)
+                case FetchFailed(reason=reason, code=code):
+                    raise _failure(reason, code)
+                case Finished(metainfo=complete):
+                    self._complete(complete)
+        return True
+
+    async def _learn(self, fetch: Fetch, raw: bytes) -> bool:
+        """The magnet's torrent is known; False when others have begun the file already."""
+        metainfo = parse(raw)
+        await self._prepare(metainfo)
+        write_atomically(self._intake.directory / METAINFO, raw)
+        if self._shared:
+            return False
+        self._intake.joined(fetch)
+        return True
+
+    async def _prepare(self, metainfo: Metainfo) -> None:
+        """Check the torrent against what is wanted, before a file of its name is touched, and open that file."""
+        intake = self._intake
+        if not metainfo.is_single_file:
+            raise Refused(f"{metainfo.name} is a torrent of several files", hint="hali takes one model file at a time")
+        check_name(metainfo.name)
+        if intake.size is not None and metainfo.length != intake.size:
+            raise TransferFailed(
+                f"a node of the LAN offers {metainfo.length} bytes for {metainfo.name}, the file has {intake.size}",
+                retryable=False,
+                details={"tried": ["torrent"]},
+            )
+        canonical = metainfo.piece_length == PIECE
+        if intake.is_open and not canonical and intake.metainfo is None:
+            raise Refused(f"the torrent offered for {metainfo.name} has pieces of {metainfo.piece_length} bytes")
+        if intake.metainfo is None:
+            intake.learn(metainfo)
+        if not intake.is_open:
+            # Our own torrents of a pinned file differ in nothing that matters here, so HTTP can go on where they stopped.
+            tag = None if canonical and intake.sha256 else metainfo.infohashes.best
+            await intake.open(metainfo.name, length=metainfo.length, tag=tag, torrent_piece=metainfo.piece_length)
+
+    def _complete(self, raw: bytes | None) -> None:
+        """The piece layers of a v2 torrent come with its pieces; seeding somebody else's needs them, the file itself does not."""
+        try:
+            self._intake.metainfo = parse(raw) if raw is not None else self._intake.metainfo
+        except ProtocolError as exc:
+            log.warning("fetch.layers_missing", torrent=self._intake.directory.name, error=str(exc))
+
+
+class SessionEnded(TransferFailed):
+    """The torrent session went away under the fetch; the next one goes on where it stopped."""
+
+    code = "session_ended"
+
+
+def _failure(reason: str, code: str) -> TransferFailed | NoSpace:
+    if code == "closed":
+        return SessionEnded(f"BitTorrent: {reason}")
+    if code == "no_space":
+        return NoSpace(
+            f"BitTorrent: {reason}", hint="free some space and run the same command again; it goes on where it stopped"
+        )
+    return TransferFailed(f"BitTorrent: {reason}", details={"tried": ["torrent"], "code": code})
