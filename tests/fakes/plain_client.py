@@ -25,14 +25,18 @@ LOCAL = {
 
 
 class PlainSeeder:
-    """Seeds one torrent on 127.0.0.1 and knows which blocks it served."""
+    """Seeds one torrent on a loopback address and knows which blocks it served."""
 
-    def __init__(self, torrent: bytes, folder: Path, *, rate: int = 0, lsd: bool = False) -> None:
+    def __init__(
+        self, torrent: bytes, folder: Path, *, rate: int = 0, lsd: bool = False, address: str = "127.0.0.1"
+    ) -> None:
+        self._address = address
         self._session = lt.session(
             {
                 **LOCAL,
                 # LSD announces on the interfaces that listen; a magnet with a peer in it needs the loopback only.
-                "listen_interfaces": "0.0.0.0:0" if lsd else "127.0.0.1:0",
+                "listen_interfaces": "0.0.0.0:0" if lsd else f"{address}:0",
+                "outgoing_interfaces": "" if lsd else address,
                 "enable_lsd": lsd,
                 "upload_rate_limit": rate,
                 "ignore_limits_on_local_network": False,
@@ -49,7 +53,15 @@ class PlainSeeder:
     @property
     def peer(self) -> str:
         """As a magnet's `x.pe` has it."""
-        return f"127.0.0.1:{self._session.listen_port()}"
+        return f"{self._address}:{self._session.listen_port()}"
+
+    def dial(self, host: str, port: int) -> None:
+        """Connect to a peer, as after hearing of it by LSD or PEX."""
+        self._handle.connect_peer((host, port))
+
+    def leave(self) -> None:
+        """Be gone for everybody."""
+        self._session.pause()
 
     def served(self) -> list[tuple[int, int]]:
         """(piece, block) of everything sent since the last call."""
@@ -66,9 +78,11 @@ class PlainSeeder:
 
 
 @contextmanager
-def seeder(torrent: bytes, folder: Path, *, rate: int = 0, lsd: bool = False) -> Iterator[PlainSeeder]:
+def seeder(
+    torrent: bytes, folder: Path, *, rate: int = 0, lsd: bool = False, address: str = "127.0.0.1"
+) -> Iterator[PlainSeeder]:
     """A seeder for the length of a block."""
-    made = PlainSeeder(torrent, folder, rate=rate, lsd=lsd)
+    made = PlainSeeder(torrent, folder, rate=rate, lsd=lsd, address=address)
     try:
         yield made
     finally:

@@ -81,10 +81,12 @@ class Intake:
             self.complete.set()
         self._notify()
 
-    def forget_swarm(self) -> None:
-        """Believe nothing that peers brought; what HTTP brought stays. Before `close`."""
+    def forget_swarm(self) -> bool:
+        """Believe nothing that peers brought, and only then `close`; what HTTP brought stays. False when that is all there is."""
         sources = self.incoming.journal.torrent_sources | self.incoming.journal.sources
-        self.incoming.forget(i for i, source in sources.items() if source.kind is not SourceKind.HTTP)
+        doubtful = [i for i, source in sources.items() if source.kind is not SourceKind.HTTP]
+        self.incoming.forget(doubtful)
+        return bool(doubtful)
 
     def close(self) -> None:
         """Release the file; what is done stays done."""

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import anyio
 import anyio.from_thread
 import anyio.to_thread
-import msgspec
 
 from hali.model.digests import FileDigests
-from hali.model.errors import HaliError, VerificationFailed
+from hali.model.errors import HaliError, TransferFailed, VerificationFailed
 from hali.model.sources import SourceKind
 from hali.runtime.channels import Watch
 from hali.runtime.log import get_logger
 from hali.share.download import Download, Rate
-from hali.share.intake import Disagreement, Intake
+from hali.share.intake import Intake
 from hali.share.job import Job, JobState, Progress
 from hali.share.library import Entry, Library, Origin
 from hali.share.range_lane import Counted, RangeLane
@@ -34,6 +33,7 @@ INTRODUCE_S = 2.0  # between two looks for new peers on the LAN; what is known t
 MAX_INTRODUCE_S = 30.0  # and while nobody is known the questions become rare; below the patience of a fetch
 MAX_WEB_SEEDS = 4  # of one torrent: each may have several connections
 
+Sources = Literal["all", "http", "swarm"]  # of a plan that are used in one attempt
 OpenSource = Callable[[Plan, Counted], Awaitable[RangeSource]]
 OpenWebSeed = Callable[[str, int, Counted], Awaitable[RangeSource]]  # URL, size of the file
 
@@ -57,62 +57,72 @@ class Puller:
         self._streaming, self._connections = streaming, connections
 
     async def pull(self, job: Job, plan: Plan) -> dict[str, Any]:
-        """Fetch, check and adopt. Sources that contradict each other are tried one after the other: one may be right."""
+        """Fetch, check and adopt. When repository and swarm together give a wrong file, each is tried alone: one may be right."""
         try:
-            return await self._attempt(job, plan)
+            return await self._attempt(job, plan, "all")
         except VerificationFailed as exc:
-            if plan.torrent is None or plan.ref is None:
+            if plan.ref is None:
                 raise
             log.warning("pull.sources_disagree", model=plan.name, error=str(exc))
             failure = exc
-        try:  # what came from the repository is kept, for it is the repository that names the SHA-256
-            return await self._attempt(job, msgspec.structs.replace(plan, torrent=None, peers=()), settled=True)
-        except VerificationFailed as exc:
-            if isinstance(failure, Disagreement):  # the repository's server sends other bytes than the repository lists
-                log.warning("pull.repository_lied", model=plan.name, error=str(exc))
-                return await self._attempt(job, plan, only_swarm=True, settled=True)
-            raise
+        try:
+            if await self._forget_swarm(plan):
+                return await self._attempt(job, plan, "http")
+        except (VerificationFailed, TransferFailed) as exc:
+            log.warning("pull.repository_wrong", model=plan.name, error=str(exc))
+        await self._discard(plan)
+        plan = await self._ask_lan(self._resolver.with_lan(plan)) or plan
+        if plan.torrent is None:
+            raise failure
+        return await self._attempt(job, plan, "swarm")
 
-    async def _attempt(
-        self, job: Job, plan: Plan, *, only_swarm: bool = False, settled: bool = False
-    ) -> dict[str, Any]:
-        ref = plan.ref
-        intake = Intake(
-            self._library.store.incoming(plan.key),
-            streaming=self._streaming,
-            sha256=ref.sha256 if ref else None,
-            size=ref.size if ref else None,
-        )
+    async def _attempt(self, job: Job, plan: Plan, sources: Sources) -> dict[str, Any]:
+        intake = self._intake(plan)
         download = Download(plan.name, intake, lambda rate: _report(job, plan.name, intake, rate))
         try:
-            if ref is not None:
-                await intake.open(ref.file, length=ref.size)
+            if plan.ref is not None:
+                await intake.open(plan.ref.file, length=plan.ref.size)
             if not intake.complete.is_set():
-                self._add_sources(plan, intake, download, only_swarm=only_swarm, settled=settled)
+                self._add_sources(plan, intake, download, sources)
                 await download.run()
             return await self._complete(job, plan, intake)
-        except VerificationFailed:
-            if plan.torrent is not None and ref is not None and not only_swarm and intake.is_open:
-                intake.forget_swarm()
-            raise
         finally:
             intake.close()
 
+    def _intake(self, plan: Plan) -> Intake:
+        directory, ref = self._library.store.incoming(plan.key), plan.ref
+        pinned = (ref.sha256, ref.size) if ref else (None, None)
+        return Intake(directory, streaming=self._streaming, sha256=pinned[0], size=pinned[1])
+
+    async def _forget_swarm(self, plan: Plan) -> bool:
+        """Believe nothing that peers brought; False when that was nothing. What came from the repository is kept: it names the SHA-256."""
+        assert plan.ref is not None
+        intake = self._intake(plan)
+        try:
+            await intake.open(plan.ref.file, length=plan.ref.size)
+            return intake.forget_swarm()
+        finally:
+            intake.close()
+
+    async def _discard(self, plan: Plan) -> None:
+        """In a thread: removing a huge file takes the file system a while."""
+        await anyio.to_thread.run_sync(self._library.store.discard_incoming, plan.key)
+
     # ---- sources
 
-    def _add_sources(self, plan: Plan, intake: Intake, download: Download, *, only_swarm: bool, settled: bool) -> None:
+    def _add_sources(self, plan: Plan, intake: Intake, download: Download, sources: Sources) -> None:
         """The lanes of `plan`; meanwhile nodes of the LAN that get the file, or come back, join in."""
-        has_http = plan.ref is not None and not only_swarm
+        has_http = plan.ref is not None and sources != "swarm"
         if has_http:
             download.add(self._lane(intake, SourceKind.HTTP, partial(self._open_source, plan), download))
-        if plan.torrent is not None:
+        if plan.torrent is not None and sources != "http":
             swarm = self._swarm(plan, intake, shared=has_http)
             download.add(swarm)
             download.beside(partial(self._introduce, swarm))
             for url in plan.torrent.webseeds[:MAX_WEB_SEEDS] if plan.ref is None else ():
                 open_it = partial(self._open_seed, url, intake)
                 download.add(self._lane(intake, SourceKind.WEBSEED, open_it, download))
-        elif not settled:
+        elif sources == "all":
             download.beside(partial(self._look_out, plan, intake, download))
 
     def _lane(
@@ -171,7 +181,7 @@ class Puller:
         # From here on it is a matter of milliseconds, and half of it would be worse.
         with anyio.CancelScope(shield=True):
             entry = await self._library.adopt(incoming.path, digests, _origin(plan, intake, sources))
-        await anyio.to_thread.run_sync(self._library.store.discard_incoming, plan.key)
+        await self._discard(plan)
         after = anyio.current_time() - last_byte
         job.update(Progress("seeding", entry.record.meta.model_id, digests.length, digests.length, sources=sources))
         return self._described(entry) | {"seeding_after_s": round(after, 4), "came": intake.came}
@@ -184,7 +194,7 @@ class Puller:
         expected = plan.ref.sha256 if plan.ref else plan.sha256_prefix
         if expected is None or digests.sha256.hex().startswith(expected):
             return
-        if plan.torrent is None or plan.ref is None:  # else `pull` keeps what came from the repository, and tries again
+        if plan.ref is None:  # else `pull` looks what of it may be right
             intake.close()
             self._library.store.discard_incoming(plan.key)
         raise VerificationFailed(

@@ -1,0 +1,107 @@
+"""One file from the repository, a node of the LAN and a stranger's BitTorrent client at the same time, with real daemons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from hali.hashing import hash_file
+from hali.model.units import PIECE
+from hali.transfer import metainfo
+from tests.fakes import plain_client
+from tests.fakes.hf_server import FakeHub
+from tests.fakes.plain_client import PlainSeeder
+from tests.nodes import TestNode, node, random_file, sha256_of, until
+
+REPO = "owner/Many-7B-GGUF"
+NAME = "Many-7B-Q4_0.gguf"
+RATE = 16_000_000  # bytes a second of each source: none can have it all before the others are there
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return random_file(tmp_path_factory.mktemp("files") / NAME, 140)
+
+
+class Sources(NamedTuple):
+    """Three of one file, and the node that wants it."""
+
+    hub: FakeHub
+    lan: TestNode
+    stranger: PlainSeeder
+    b: TestNode
+
+    def begin(self) -> Any:
+        """`hali pull` from the repository; the stranger dials in."""
+        pulling = self.b.start_hali("pull", REPO, "--json")
+        until(lambda: self.b.events("incoming.opened"), "the pull has begun")
+        self.stranger.dial("127.0.0.1", self.b.status()["torrent_port"])
+        return pulling
+
+    def mix(self) -> dict[str, int]:
+        """Bytes by source so far."""
+        jobs = self.b.status()["jobs"]
+        return dict(jobs[0]["sources"]) if jobs else {}
+
+
+@contextmanager
+def three(file: Path, tmp_path: Path, hub_file: Path | None = None, **settings: str) -> Iterator[Sources]:
+    torrent = metainfo.build(hash_file(file), NAME)
+    with (
+        FakeHub() as hub,
+        node(tmp_path / "a", max_upload_mbps=str(RATE * 8 // 1_000_000)) as a,
+        node(tmp_path / "b", hf_endpoint=hub.url, **settings) as b,
+        plain_client.seeder(torrent, file.parent, rate=RATE, address="127.0.0.77") as stranger,
+    ):
+        hub.add(REPO, {NAME: hub_file or file})
+        hub.faults.rate = RATE
+        b.start()
+        b.hears(a.add(file)["model_id"])
+        yield Sources(hub, a, stranger, b)
+
+
+def ended(pulling: Any, b: TestNode, file: Path) -> dict[str, Any]:
+    _, err = pulling.communicate(timeout=120)
+    assert pulling.returncode == 0, (err, b.log())
+    (found,) = b.call("models")["models"]
+    assert (found["state"], found["sha256"], sha256_of(Path(found["path"]))) == ("seeding", *2 * (sha256_of(file),))
+    return dict(found)
+
+
+def test_three_sources_feed_one_file_and_info_tells_what_each_brought(file: Path, tmp_path: Path) -> None:
+    with three(file, tmp_path) as s:
+        found = ended(s.begin(), s.b, file)
+        mix = found["sources"]
+        assert set(mix) == {"http", "lan", "torrent"}
+        assert sum(mix.values()) == file.stat().st_size
+        assert s.b.call("info", model=found["sha256"])["sources"] == mix
+        # What two of them fetch at the end so that nobody waits is little.
+        assert s.hub.bytes_sent <= mix["http"] + 2 * PIECE
+
+
+@pytest.mark.parametrize("left", ["hub", "lan", "stranger"])
+def test_two_of_three_sources_may_die_on_the_way(left: str, file: Path, tmp_path: Path) -> None:
+    with three(file, tmp_path) as s:
+        pulling = s.begin()
+        until(lambda: len(s.b.on_record()) >= 2, "two pieces are there")
+        if left != "hub":
+            s.hub.faults.refuse = 404
+        if left != "lan":
+            s.lan.kill()
+        if left != "stranger":
+            s.stranger.leave()
+        found = ended(pulling, s.b, file)
+        assert sum(found["sources"].values()) == file.stat().st_size
+
+
+def test_a_repository_that_sends_a_flipped_byte_does_not_spoil_what_the_lan_has(file: Path, tmp_path: Path) -> None:
+    """Who of two is right only the SHA-256 of the whole can tell; the repository names it, so its server can be the liar."""
+    with three(file, tmp_path) as s:
+        s.hub.faults.flip_at = file.stat().st_size - 5
+        s.hub.faults.rate = None
+        found = ended(s.begin(), s.b, file)
+        assert found["sources"].get("lan", 0) + found["sources"].get("torrent", 0) >= file.stat().st_size - 2 * PIECE
