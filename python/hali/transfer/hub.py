@@ -20,9 +20,11 @@ from hali.runtime.log import get_logger
 from hali.transfer.http_guard import origin
 from hali.transfer.http_retry import RETRYABLE_STATUS, HttpPolicy, retry_after, wait_before_retry
 from hali.transfer.hub_api import ask
-from hali.transfer.hub_choice import HubName, RepoFile, RepoListing, choose, is_repo_name, parse_hub_name, quant_of
+from hali.transfer.hub_choice import HubName, choose, is_repo_name, parse_hub_name
+from hali.transfer.hub_models import GgufModel, RepoFile, RepoListing, quant_of
 
 __all__ = [
+    "GgufModel",
     "Hub",
     "HubFile",
     "HubName",
