@@ -101,7 +101,7 @@ def test_the_smallest_model_comes_first() -> None:
 
 def test_the_default_is_the_only_model_or_the_only_q4_k_m() -> None:
     assert default_of(models("m-Q8_0.gguf")) is not None
-    usual = default_of(models("m-Q8_0.gguf", "m-Q4_K_M.gguf", "x/m-Q4_K_M-00001-of-00001.gguf"))
+    usual = default_of(models("m-Q8_0.gguf", "m-Q4_K_M.gguf", "x/m-Q4_K_M-00001-of-00002.gguf"))
     assert usual is not None and usual.name == "m-Q4_K_M.gguf"
     assert default_of(models("a-Q4_K_M.gguf", "b-Q4_K_M.gguf")) is None
     assert default_of(models("m-Q8_0.gguf", "m-Q2_K.gguf")) is None
