@@ -7,7 +7,6 @@ repositories may.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -163,6 +162,8 @@ def _clean(text: str, fallback: str) -> str:
 
 def _cut(text: str, of: str, room: int) -> str:
     """`text` shortened, with a tag of what it stands for."""
+    import hashlib  # loads OpenSSL, which commands that only read a name shall not wait for
+
     tag = hashlib.sha256(of.encode("utf-8", "surrogatepass")).hexdigest()[:TAG]
     return f"{text[: room - TAG - 1].strip(_EDGES)}-{tag}"
 
