@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from hali.model.filenames import unsafe
 from hali.model.names import ModelId, derive, name_all, parse
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "names"
@@ -150,6 +151,8 @@ ANY_REPO = st.none() | st.from_regex(r"[A-Za-z0-9][\w.-]{0,20}/[A-Za-z0-9_][\w.-
 SAFE = set(string.ascii_lowercase + string.digits + "._+-")
 
 
+@example("con-7b-Q4_0.gguf", None, None, None)
+@example("nul." + "x" * 90 + "-7b-Q4_0.gguf", None, None, None)
 @given(ANY_PATH, ANY_REPO, st.none() | st.text(max_size=20), st.none() | st.text(max_size=20))
 def test_every_name_is_lower_case_safe_as_folders_and_read_back_as_itself(
     path: str, repo: str | None, size_label: str | None, quant_hint: str | None
@@ -159,6 +162,7 @@ def test_every_name_is_lower_case_safe_as_folders_and_read_back_as_itself(
     assert parse(str(name).upper()) == name
     for part in (name.base, name.size, name.variant, name.quant):
         assert 0 < len(part) <= 80
+        assert unsafe(part) is None
         assert set(part) <= SAFE
         assert part[0] not in ".-_ "
         assert part[-1] not in ".-_ "

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from hali.model.filenames import unsafe
 from hali.model.quants import Quant, take_quant
 
 # 7b, 1.1b, 0_5b, 8x7b, 7bx2, 30b-a3b, 17b-16e, 1b-7b, e4b, a2.7b, 135m, 1t. Not 128k: that is a context.
@@ -157,6 +158,8 @@ def _size(found: re.Match[str]) -> str:
 
 def _clean(text: str, fallback: str) -> str:
     cleaned = _UNSAFE.sub("-", text.lower()).strip(_EDGES)
+    if cleaned and unsafe(cleaned[:MAX_PART].rstrip(_EDGES)):
+        cleaned = f"x-{cleaned}"  # `con`, `nul.v2`: devices on Windows
     return (_cut(cleaned, cleaned, MAX_PART) if len(cleaned) > MAX_PART else cleaned) or fallback
 
 
