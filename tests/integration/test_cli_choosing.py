@@ -70,6 +70,15 @@ def test_words_lead_over_repositories_and_quants_to_a_model(one: TestNode) -> No
     assert one.ok("info", "coder-Q2_K.gguf")["hf_repo"] == CODER
 
 
+def test_a_quant_of_two_files_is_asked_about_and_the_chosen_file_is_pulled(one: TestNode, hub: FakeHub) -> None:
+    hub.add("bart/Twins-GGUF", {"one-Q4_0.gguf": b"1" * 3000, "two-Q4_0.gguf": b"2" * 3000})
+    with hali(one, "pull", "bart/Twins-GGUF", "--quant", "q4_0", columns=120) as pull:
+        pull.until("Which one?")
+        pull.type("2\n")
+        assert pull.end() == 0
+    assert one.ok("info", "two-Q4_0.gguf")["state"] == "seeding"
+
+
 def test_without_a_terminal_words_are_answered_with_candidates(one: TestNode) -> None:
     done = one.hali("pull", "qwen2.5", "--json")
     assert done.returncode == 2

@@ -81,7 +81,7 @@ def _title(found: dict[str, Any]) -> str:
 def _ambiguous(found: dict[str, Any]) -> AmbiguousName:
     models = found["models"]
     error = AmbiguousName(
-        f"{found['repo']} has {len(models)} models, and none of them alone is Q4_K_M",
+        f"{found['repo']} has {len(models)} models and no single Q4_K_M",
         choices=[f"{found['repo']}/{m['files'][0]}" for m in models],
         hint="name one of them, or give --quant",
     )
