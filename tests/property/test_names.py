@@ -98,8 +98,14 @@ def test_the_repository_says_what_the_file_leaves_out() -> None:
 
 
 def test_a_repository_of_two_sizes_does_not_take_the_size_from_its_files() -> None:
-    names = name_all(["m-7b-Q4_0.gguf", "m-13b-Q4_0.gguf"], "o/M-7B-M-13B-GGUF")
-    assert [str(name) for name in names.values()] == ["m:7b:base:q4_0", "m:13b:base:q4_0"]
+    files = ["m-7b-Q4_0.gguf", "m-13b-Q4_0.gguf"]
+    names = [derive(file, repo="o/M-7B-M-13B-GGUF") for file in files]
+    assert [str(name) for name in names] == ["m:7b:base:q4_0", "m:13b:base:q4_0"]
+
+
+def test_two_models_that_only_their_files_tell_apart_keep_the_names_of_their_files() -> None:
+    names = name_all(["m-7b-Q4_0.gguf", "m-7b-chat-Q4_0.gguf"], "o/M-7B-Chat-GGUF")
+    assert [str(name) for name in names.values()] == ["m:7b:base:q4_0", "m:7b:chat:q4_0"]
 
 
 def test_files_that_differ_only_in_case_or_folder_are_told_apart_by_a_tag() -> None:

@@ -88,6 +88,11 @@ def test_a_projector_that_names_no_model_belongs_to_all(projector: str) -> None:
     ] * 2
 
 
+def test_the_usual_projector_comes_first() -> None:
+    (model,) = models("m-Q4_0.gguf", *(f"mmproj-{quant}.gguf" for quant in ("BF16", "F32", "Q6_K", "F16", "Q8_0")))
+    assert [file.quant for file in model.mmproj] == ["F16", "BF16", "Q8_0", "F32", "Q6_K"]
+
+
 def test_what_is_no_model_is_left_out() -> None:
     names = ["README.md", "m.imatrix.gguf", "imatrix.dat", "m-Q8_0-00000-of-00002.gguf", "m-Q8_0-00003-of-00002.gguf"]
     assert models(*names, "mmproj-F16.gguf", "m.Q6_K.gguf.part1of2") == ()
