@@ -112,6 +112,8 @@ def test_a_link_pulls_what_it_names_and_a_bad_one_starts_no_daemon(one: TestNode
 def test_what_only_the_repository_says_is_in_the_name_of_the_stored_model(one: TestNode, hub: FakeHub) -> None:
     hub.add("google/gemma-3-4b-it-qat-q4_0-gguf", {"gemma-3-4b-it-q4_0.gguf": b"q" * 3000})
     assert one.ok("pull", "google/gemma-3-4b-it-qat-q4_0-gguf")["model_id"] == "gemma-3:4b:it-qat:q4_0"
+    hub.add("o/Folders-GGUF", {"Q6_K/m-7b.gguf": b"6" * 3000, "Q8_0/m-7b.gguf": b"8" * 3000})
+    assert one.ok("pull", "o/Folders-GGUF:Q6_K")["model_id"] == "m:7b:base:q6_k"
 
 
 def test_a_split_is_one_choice_and_is_refused_in_one_line(one: TestNode) -> None:
