@@ -45,6 +45,8 @@ class TestNode:
             # LSD has one port for the whole machine: torrents of another test process would be found too.
             "HALI_TORRENT_LSD": "off",
             "HALI_TORRENT_LOOPBACK_PEERS": "on",
+            # Nobody listens there: a test that needs a hub brings its own.
+            "HALI_HF_ENDPOINT": "http://127.0.0.1:9",
         }
         self.set(**settings)
         self._daemon: subprocess.Popen[bytes] | None = None

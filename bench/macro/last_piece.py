@@ -36,7 +36,7 @@ from hali.store.database import Database
 from hali.store.journal import Journal
 from hali.store.models import ModelStore, Record
 from hali.transfer import magnet
-from hali.transfer.hub_choice import RepoFile, RepoListing
+from hali.transfer.hub_models import RepoFile, RepoListing
 from hali.transfer.options import SessionOptions
 from hali.transfer.session import TorrentSession, running
 

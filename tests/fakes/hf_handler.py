@@ -68,13 +68,30 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(404, None, "Not found")
 
     def _search(self, query: dict[str, list[str]]) -> None:
-        words = query.get("search", [""])[0].lower()
+        """Every word is in the name; `expand` asks for fields by name, and then no others come."""
+        words = query.get("search", [""])[0].lower().split()
+        sort = query.get("sort", ["trendingScore"])[0]
+        if sort not in ("trendingScore", "downloads", "likes", "lastModified", "createdAt"):
+            self._error(400, None, f"Invalid sort parameter: {sort}")
+            return
+        gguf = "gguf" in query.get("filter", [])
         found = [
-            {"id": name, "modelId": name, "sha": repo.sha, "downloads": 7, "likes": 1, "tags": ["gguf"]}
+            self._listed(name, repo)
             for name, repo in self.hub.repos.items()
-            if words in name.lower() and any(file.endswith(".gguf") for file in repo.files)
+            if all(word in name.lower() for word in words) and (not gguf or _has_gguf(repo)) and not repo.private
         ]
-        self._json(found[: int(query.get("limit", ["1000"])[0])])
+        if sort in ("downloads", "likes", "lastModified"):
+            found.sort(key=lambda item: item[sort], reverse=True)
+        wanted = (
+            {"_id", "id", *query["expand"]} if "expand" in query else set(found[0] if found else ()) - {"lastModified"}
+        )
+        self._json([{k: v for k, v in item.items() if k in wanted} for item in found[: _limit(query)]])
+
+    @staticmethod
+    def _listed(name: str, repo: Repo) -> dict[str, Any]:
+        counts = {"downloads": repo.downloads, "likes": repo.likes, "lastModified": repo.updated}
+        gated = "auto" if repo.gated else False
+        return {"_id": "1", "id": name, "modelId": name, "private": False, "tags": ["gguf"], "gated": gated, **counts}
 
     def _info(self, name: str, revision: str | None, blobs: bool) -> None:
         repo = self._repo(name, revision)
@@ -276,6 +293,14 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _up_to(mark: int, done: int, allowed: int) -> int:
     return min(allowed, mark - done) if done < mark else allowed
+
+
+def _limit(query: dict[str, list[str]]) -> int:
+    return min(1000, int(query.get("limit", ["1000"])[0]))  # a page of the real one
+
+
+def _has_gguf(repo: Repo) -> bool:
+    return any(file.endswith(".gguf") for file in repo.files)
 
 
 def _is_lfs(file: str) -> bool:

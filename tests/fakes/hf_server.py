@@ -63,6 +63,11 @@ class FakeHub:
         with self.lock:
             return [r.range for r in self.requests if r.server == server and r.range and r.range != "bytes=0-0"]
 
+    def hang_up(self) -> None:
+        """Ends all connections, as a server does with idle ones, and with them their threads."""
+        for server in (self._hub, self._cdn):
+            server.close_connections()
+
     def spend(self, counter: str) -> bool:
         """Counts a fault down; True if it applies to this request."""
         with self.lock:
@@ -85,7 +90,8 @@ class FakeHub:
         self.stopping.set()
         for server in (self._hub, self._cdn):
             server.shutdown()
-            server.close_connections()
+        self.hang_up()
+        for server in (self._hub, self._cdn):
             server.server_close()  # joins the handlers' threads
         for thread in self._threads:
             thread.join()

@@ -59,6 +59,9 @@ class Repo:
     private: bool = False
     sha: str = ""
     oids: dict[str, str] = dataclasses.field(default_factory=dict)
+    downloads: int = 7
+    likes: int = 1
+    updated: str = "2025-01-02T03:04:05.000Z"
 
     def __post_init__(self) -> None:
         self.oids = {name: _sha256(content) for name, content in self.files.items()}

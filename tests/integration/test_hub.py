@@ -146,6 +146,25 @@ async def test_search_finds_repositories_with_gguf_files(fake: FakeHub) -> None:
     assert await Hub(fake.url).search("nothing like it") == []
 
 
+async def test_search_results_have_counts_and_times_and_come_in_the_order_asked_for(fake: FakeHub) -> None:
+    first, second = fake.repos["o/r-GGUF"], fake.add("o/Other-GGUF", dict(FILES), gated=True)
+    first.downloads, first.likes, first.updated = 5, 9, "2025-06-01T00:00:00.000Z"
+    second.downloads, second.likes, second.updated = 6, 8, "2025-05-01T00:00:00.000Z"
+    hits = await Hub(fake.url).search("-gguf o")
+    assert [(h.repo, h.downloads, h.likes, h.updated, h.gated) for h in hits] == [
+        ("o/Other-GGUF", 6, 8, "2025-05-01T00:00:00.000Z", True),
+        ("o/r-GGUF", 5, 9, "2025-06-01T00:00:00.000Z", False),
+    ]
+    for sort in ("likes", "lastModified"):
+        assert (await Hub(fake.url).search("GGUF o", sort=sort))[0].repo == "o/r-GGUF"
+    assert len(await Hub(fake.url).search("GGUF o", 1)) == 1
+
+
+async def test_a_time_that_is_none_is_not_shown(fake: FakeHub) -> None:
+    fake.repos["o/r-GGUF"].updated = "\x1b[2J"
+    assert [h.updated for h in await Hub(fake.url).search("r-gguf")] == [None]
+
+
 async def test_the_endpoint_comes_from_huggingface_hub_when_none_is_given(
     fake: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +182,18 @@ async def test_a_token_is_not_sent_over_plain_http_to_other_machines() -> None:
 def test_an_endpoint_that_is_no_web_address_is_a_usage_error() -> None:
     with pytest.raises(UsageError):
         Hub("ftp://x")
+
+
+async def test_the_fake_satisfies_the_librarys_own_search(fake: FakeHub) -> None:
+    from huggingface_hub import HfApi
+
+    def search() -> list[str]:
+        found = HfApi(endpoint=fake.url).list_models(
+            search="r", filter="gguf", sort="downloads", expand=["downloads"], limit=1
+        )
+        return [f"{model.id} {model.downloads} {model.likes}" for model in found]
+
+    assert await anyio.to_thread.run_sync(search) == ["o/r-GGUF 7 None"]
 
 
 async def test_the_fake_satisfies_the_librarys_own_download(fake: FakeHub, tmp_path: Path) -> None:

@@ -273,7 +273,7 @@ async def lan_hmac_secret(home: Path) -> None:
 
 @effect("hf.endpoint")
 async def hf_endpoint(home: Path) -> None:
-    hub = make_node(home, hf__endpoint="http://127.0.0.1:1")._hub()
+    hub = make_node(home, hf__endpoint="http://127.0.0.1:1").hub()
     assert (await hub.file_source("o/r", "0" * 40, "f.gguf")).url.startswith("http://127.0.0.1:1/o/r/resolve/")
 
 

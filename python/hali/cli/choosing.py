@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from hali.cli.output import Output
@@ -22,24 +22,37 @@ def with_choice(out: Output, name: str, act: Callable[[str], T]) -> T:
     try:
         return act(name)
     except AmbiguousName as exc:
-        if not (out.interactive and exc.choices) or out.quiet:
+        if not (asks(out) and exc.choices):
             raise
         return act(choose(out, exc))
 
 
+def asks(out: Output) -> bool:
+    """True when somebody is there to ask."""
+    return out.interactive and not out.quiet
+
+
 def choose(out: Output, error: AmbiguousName) -> str:
     """Show the choices, numbered, and ask for one; its name as any command takes it."""
-    out.note(f"{error.message}:")
     sizes = error.details.get("sizes") or [None] * len(error.choices)
-    width = len(str(len(error.choices)))
-    for number, (choice, size) in enumerate(zip(error.choices, sizes, strict=True), start=1):
-        out.note(f"  {number:>{width}}  {choice}{f'  {format_bytes(size)}' if size else ''}")
+    rows = [
+        (choice, *([format_bytes(size)] if size else [])) for choice, size in zip(error.choices, sizes, strict=True)
+    ]
+    return name_of(error.choices[pick(out, error.message, ["  ".join(row) for row in rows])])
+
+
+def pick(out: Output, title: str, lines: Sequence[str]) -> int:
+    """Show the lines, numbered from 1, and ask for one; its index. Cancelled when none is wanted."""
+    out.note(f"{title}:")
+    width = len(str(len(lines)))
+    for number, line in enumerate(lines, start=1):
+        out.note(f"  {number:>{width}}  {line}")
     while True:
-        answer = ask(f"Which one? 1 to {len(error.choices)}, Enter for none: ")
+        answer = ask(f"Which one? 1 to {len(lines)}, Enter for none: ")
         if not answer:
             raise Cancelled("nothing chosen")
-        if answer.isdecimal() and 1 <= int(answer) <= len(error.choices):
-            return name_of(error.choices[int(answer) - 1])
+        if answer.isdecimal() and 1 <= int(answer) <= len(lines):
+            return int(answer) - 1
 
 
 def name_of(choice: str) -> str:

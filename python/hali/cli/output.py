@@ -40,6 +40,10 @@ class Output:
         if not (self.as_json or self.quiet):
             print(text, file=sys.stderr, flush=True)
 
+    def warn(self, text: str) -> None:
+        """What whoever reads the result should know, on standard error also beside JSON."""
+        print(f"hali: {' '.join(text.split())}", file=sys.stderr, flush=True)
+
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, first: int = 0) -> None:
         """Columns padded with spaces: readable, and cut and awk work on it. The first is `first` wide where there is room."""
         for line in table(columns, rows, first=first, room=shutil.get_terminal_size().columns):

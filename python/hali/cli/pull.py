@@ -11,7 +11,11 @@ from hali.cli import control
 from hali.cli.apps import new_app
 from hali.cli.choosing import with_choice
 from hali.cli.jobs import run_job
-from hali.cli.output import current
+from hali.cli.offers import elsewhere, of_repository
+from hali.cli.output import Output, current
+from hali.daemon.client import DaemonClient
+from hali.model.errors import NotFound
+from hali.share.targets import parse_target
 
 app = new_app()
 
@@ -24,7 +28,7 @@ def pull(
         typer.Argument(
             metavar="WHAT",
             help="Model id or part of it (store, then LAN), owner/repo[:quant], owner/repo/file.gguf, magnet link, .torrent, "
-            "infohash or SHA-256.",
+            "infohash, SHA-256, hali://model/… link, or words to search for.",
         ),
     ],
     quant: Annotated[
@@ -33,15 +37,30 @@ def pull(
 ) -> None:
     """Get a model and share it: verified, resumable, from the LAN, BitTorrent or Hugging Face.
 
+    Of a repository without a choice a terminal gets a list, smallest first, with what fits this machine; anything else gets Q4_K_M,
+    which is said on standard error, or exit code 2 and the list. A name that is neither here nor on the LAN is searched for on
+    Hugging Face: a terminal may choose, anything else gets exit code 2 and what was found.
+
     Starts the daemon when it does not run. Ctrl-C stops the pull and keeps what arrived; the same command goes on from there. When
     the connection to the daemon is lost, the daemon goes on by itself.
 
     With --json one object a line: `{"event": "progress", "state", "name", "done", "total", "rate", "peers", "sources"}` and at last
     `{"event": "done", "ok": true, "from_store", "seconds", …}` with the fields of `hali info`, or `{"ok": false, "error": {…}}`.
     """
-    out = current(ctx)
+    out, what = current(ctx), _absolute(what)
+    parse_target(what)  # nonsense is refused before a daemon is started for it
     with control.needed(out) as client:
-        with_choice(out, _absolute(what), lambda name: run_job(out, client, "pull", what=name, quant=quant))
+        _pull(out, client, what, quant)
+
+
+def _pull(out: Output, client: DaemonClient, what: str, quant: str | None) -> None:
+    name = of_repository(out, client, what, quant)
+    try:
+        # Who has chosen a file of the list needs no quant any more.
+        with_choice(out, name, lambda one: run_job(out, client, "pull", what=one, quant=quant if one == name else None))
+    except NotFound as exc:
+        found = elsewhere(out, client, what, exc)
+        _pull(out, client, found.name, quant or found.quant)
 
 
 def _absolute(what: str) -> str:

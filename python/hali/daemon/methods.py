@@ -10,14 +10,20 @@ from typing import Any
 import msgspec
 
 from hali.daemon.catalog import served
+from hali.daemon.choices import Choices
 from hali.daemon.ipc import Emit, Handler, Params, field
-from hali.daemon.node import Node
+from hali.daemon.node import Node, kv_tokens
 from hali.daemon.telling import watch
 from hali.daemon.views import describe_engine, describe_job, verified
 from hali.model.errors import NotFound, UsageError
 from hali.model.units import format_duration
+from hali.share.base import SearchSort
 from hali.share.job import JobSpec
 from hali.share.library import Entry
+from hali.share.search import MAX_FOUND
+from hali.share.targets import RepoTarget, parse_target
+
+MAX_TEXT = 200  # of a search; longer than any name on the hub
 
 
 class Methods:
@@ -36,6 +42,8 @@ class Methods:
             "models": self.models,
             "info": self.info,
             "add": self.add,
+            "search": self.search,
+            "choices": self.choices,
             "pull": self.pull,
             "cancel": self.cancel,
             "verify": self.verify,
@@ -164,6 +172,26 @@ class Methods:
         await self._unload(entry)
         await self._node.library.remove(entry)
         return {"model_id": meta.model_id, "sha256": meta.sha256, "freed": meta.size}
+
+    # ---- what could be fetched
+
+    async def search(self, params: Params, emit: Emit) -> Mapping[str, Any]:
+        """Models of all providers that fit words."""
+        text, limit = field(params, "text", str), field(params, "limit", int, 20)
+        sort = field(params, "sort", SearchSort, "downloads")
+        if not text.strip() or len(text) > MAX_TEXT or not 1 <= limit <= MAX_FOUND:
+            raise UsageError(f"`text` has 1 to {MAX_TEXT} characters, `limit` is 1 to {MAX_FOUND}")
+        found: dict[str, Any] = msgspec.to_builtins(await self._node.search.run(text, limit=limit, sort=sort))
+        return found
+
+    async def choices(self, params: Params, emit: Emit) -> Mapping[str, Any]:
+        """The models of a repository."""
+        target = parse_target(field(params, "what", str))
+        if not isinstance(target, RepoTarget):
+            raise UsageError("`what` must be owner/repo")
+        node = self._node
+        found = Choices(node.library, node.resolver(), node.hub(), kv_tokens=kv_tokens(node.settings))
+        return await found.of(target, always=field(params, "always", bool, True))
 
     # ---- jobs
 

@@ -19,7 +19,8 @@ from hali.config.schema import Settings
 from hali.daemon.catalog import LibraryCatalog
 from hali.daemon.neighbours import LanNeighbours, lan_model
 from hali.daemon.published import PresentRouter, Published
-from hali.engine.options import EngineOptions
+from hali.daemon.searching import HubSearch
+from hali.engine.options import DEFAULT_CONTEXT, EngineOptions
 from hali.engine.pool import EnginePool, PoolLimits
 from hali.model.errors import ConfigError, Refused
 from hali.pipeline.router import InferenceRouter, RouterLimits
@@ -33,6 +34,7 @@ from hali.share.library import Library
 from hali.share.pulling import Puller
 from hali.share.range_lane import Counted
 from hali.share.resolve import Plan, Resolver
+from hali.share.search import Search
 from hali.store.database import Database
 from hali.store.models import ModelStore, Record
 from hali.transfer.http import RangeSource
@@ -79,6 +81,8 @@ class Node:
         )
         self.routers: Watch[InferenceRouter | None] = Watch(None)
         self.router = PresentRouter(self.routers)
+        # All who are searched, the preferred one first. A person waits: two attempts each.
+        self.search = Search([HubSearch(Hub(self.settings.hf.endpoint, policy=HttpPolicy(attempts=2)))])
         self._keys = tuple(keys)
         self.supervisor = Supervisor(self._specs())
 
@@ -120,14 +124,7 @@ class Node:
         return session.port if session is not None else 0
 
     def _acquisition(self) -> Service:
-        neighbours = LanNeighbours(self.lan)
-        resolver = Resolver(
-            self.library,
-            neighbours,
-            self._hub(),
-            fetch_metainfo=self._fetch_metainfo,
-            loopback_peers=self.settings.torrent.loopback_peers,
-        )
+        resolver = self.resolver()
         puller = Puller(
             self.library,
             resolver,
@@ -168,13 +165,24 @@ class Node:
         if self.lan.value is not None:
             self.lan.value.set_models([lan_model(record) for record in records])
 
-    def _hub(self) -> Hub:
+    def hub(self) -> Hub:
+        """Hugging Face, or the mirror of the settings."""
         return Hub(self.settings.hf.endpoint)
+
+    def resolver(self) -> Resolver:
+        """From what is asked for to what can be fetched."""
+        return Resolver(
+            self.library,
+            LanNeighbours(self.lan),
+            self.hub(),
+            fetch_metainfo=self._fetch_metainfo,
+            loopback_peers=self.settings.torrent.loopback_peers,
+        )
 
     async def _open_source(self, plan: Plan, counted: Counted) -> RangeSource:
         ref = plan.ref
         assert ref is not None and ref.repo is not None and ref.revision is not None
-        where = await self._hub().file_source(ref.repo, ref.revision, plan.repo_path)
+        where = await self.hub().file_source(ref.repo, ref.revision, plan.repo_path)
         return RangeSource(
             where.url,
             trusted=True,  # the configuration names the hub
@@ -192,7 +200,7 @@ class Node:
         trusted = self.settings.torrent.private_web_seeds
         named = parse_hub_name(url)
         if named is not None and named.revision and named.file:
-            where = await self._hub().file_source(named.repo, named.revision, named.file)
+            where = await self.hub().file_source(named.repo, named.revision, named.file)
             url, headers, trusted = where.url, where.headers, True
         elif not trusted and not url.lower().startswith("https://"):
             raise Refused(
@@ -245,6 +253,11 @@ def engine_options(settings: Settings) -> EngineOptions:
     return EngineOptions(
         n_ctx=engine.n_ctx, n_seq_max=engine.slots, threads=engine.threads, gpu_layers=engine.gpu_layers
     )
+
+
+def kv_tokens(settings: Settings) -> int:
+    """Tokens of the KV cache that a model is loaded with, as the engine chooses it, before its own context is known."""
+    return (settings.engine.n_ctx or DEFAULT_CONTEXT) * min(2, settings.engine.slots)
 
 
 def torrent_options(settings: Settings, remembered_port: int) -> SessionOptions:

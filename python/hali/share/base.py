@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -44,3 +44,28 @@ class Nobody:
     async def ask(self, name: str) -> Sequence[Offer]:
         """Nobody answers."""
         return ()
+
+
+SearchSort = Literal["downloads", "likes", "updated"]
+
+
+class Found(msgspec.Struct, frozen=True):
+    """Something that a search found; None is what the provider does not say. Texts are fit for a terminal."""
+
+    name: str  # what `hali pull` takes
+    provider: str
+    downloads: int | None = None
+    likes: int | None = None
+    updated: str | None = None  # RFC 3339, UTC, so that texts sort as times
+    gated: bool = False
+
+
+class Searchable(Protocol):
+    """Somebody who knows models by words: the hub, a registry."""
+
+    @property
+    def name(self) -> str:
+        """As shown beside its findings and in warnings."""
+
+    async def search(self, text: str, *, limit: int, sort: SearchSort) -> Sequence[Found]:
+        """At most `limit` models that fit the words, best first; HaliError when it cannot be asked."""

@@ -54,6 +54,7 @@ class Origin(msgspec.Struct, frozen=True):
     revision: str | None = None
     sources: dict[str, int] = {}
     foreign: bytes | None = None  # metainfo of the torrent it was fetched by, when it is not the one hali builds
+    file: str | None = None  # path inside `repo`, whose folders may tell what the file's name does not
 
 
 class Library:
@@ -148,7 +149,7 @@ class Library:
         torrent = metainfo.build(digests, path.name, webseeds=_webseeds(path.name, origin))
         parsed = metainfo.parse(torrent)
         also = self._keep_foreign(origin.foreign, parsed.infohashes)
-        model_id = await anyio.to_thread.run_sync(partial(name_file, path))
+        model_id = await anyio.to_thread.run_sync(partial(name_file, path, repo=origin.repo, inside=origin.file))
         meta = Metadata(
             model_id=str(model_id),
             sha256=digests.sha256.hex(),
@@ -317,12 +318,14 @@ class Library:
         self._announce([e.record for e in self.entries() if e.state == "seeding"])
 
 
-def name_file(path: Path) -> ModelId:
-    """The id of a file by its name; what the name lacks a GGUF header may tell. Any other file can be shared too, only not run.
+def name_file(path: Path, *, repo: str | None = None, inside: str | None = None) -> ModelId:
+    """The id of a file by its name, and by repository and path in it where they are known; what these lack a GGUF header may tell.
 
-    Reading a header takes 80 ms for 50,000 tokens, so it is read only when it is needed: seeding waits for this.
+    Any other file can be shared too, only not run. Reading a header takes 80 ms for 50,000 tokens, so it is read only when it is
+    needed: seeding waits for this.
     """
-    model = derive(path.name)
+    name = inside or path.name
+    model = derive(name, repo=repo)
     if UNKNOWN not in (model.size, model.quant):
         return model
     try:
@@ -330,7 +333,7 @@ def name_file(path: Path) -> ModelId:
     except HaliError as exc:
         log.info("library.not_gguf", file=path.name, error=str(exc))
         return model
-    return derive(path.name, size_label=header.size_label, quant_hint=header.quantization)
+    return derive(name, repo=repo, size_label=header.size_label, quant_hint=header.quantization)
 
 
 def wrong_pieces(digests: FileDigests, promised: bytes) -> list[int]:

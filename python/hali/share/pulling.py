@@ -211,6 +211,7 @@ def _origin(plan: Plan, intake: Intake, sources: dict[str, int]) -> Origin:
         revision=ref.revision if ref else None,
         sources=sources,
         foreign=fetched_by.raw if fetched_by is not None else None,
+        file=plan.repo_path or None,
     )
 
 

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import msgspec
 
+from hali.model import names
 from hali.model.errors import UsageError
 from hali.model.filenames import is_safe_path
 from hali.model.ids import is_hex
 from hali.transfer.http_guard import origin, redacted
-from hali.transfer.hub_choice import parse_hub_name
+from hali.transfer.hub_choice import is_repo_name, parse_hub_name
 
 MAX_WHAT = 8192  # a magnet with many web seeds; beyond that it is an attack or a mistake
 
 WEB = ("http://", "https://")  # where a .torrent may come from; a file is named by its path
+
+LINK = "hali://model/"
+MAX_LINK = 2048  # as other readers of these links have it; a repository with revision and file takes under 1,000
+MAX_LINK_FILE = 512
+_ENCODED = re.compile(r"%(?![0-9A-Fa-f]{2})", re.ASCII)  # a percent sign that encodes nothing
+_REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z", re.ASCII)
+_QUANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}\Z", re.ASCII)
 
 
 class MagnetTarget(msgspec.Struct, frozen=True, tag="magnet"):
@@ -63,6 +72,8 @@ def parse_target(what: str) -> Target:
         raise UsageError("nothing to pull: empty or unprintable name", hint="see `hali pull --help`")
     if what.lower().startswith("magnet:"):
         return MagnetTarget(what)
+    if what.lower().startswith("hali://"):
+        return parse_link(what)
     if is_hex(what.lower(), 40):
         return MagnetTarget(f"magnet:?xt=urn:btih:{what.lower()}")
     if what.lower().endswith(".torrent") and ("://" not in what or what.lower().startswith(WEB)):
@@ -77,3 +88,68 @@ def parse_target(what: str) -> Target:
             hint="magnet links, .torrent files, owner/repo and model ids are understood",
         )
     return NameTarget(what.lower())
+
+
+def parse_link(link: str) -> Target:
+    """What `hali://model/WHAT[?version=…&file=…]` names: an id, a SHA-256 or infohash, or `owner/repo[:quant]`. UsageError otherwise.
+
+    Anybody may write such a link and a click follows it, so it carries names only: no address, no peer, no path on this machine.
+    """
+    if len(link) > MAX_LINK:
+        raise _bad_link(link, f"more than {MAX_LINK} characters")
+    if not link.lower().startswith(LINK):
+        raise _bad_link(link, f"it does not begin with {LINK}")
+    path, _, query = link[len(LINK) :].partition("?")
+    name, asked = _decoded(link, path), _query(link, query)
+    if "/" in name:
+        return _link_to_repo(link, name, asked)
+    if asked:
+        raise _bad_link(link, "version and file belong to a repository")
+    if is_hex(name.lower(), 40):
+        return MagnetTarget(f"magnet:?xt=urn:btih:{name.lower()}")
+    if is_hex(name.lower(), 64) or names.parse(name) is not None:
+        return NameTarget(name.lower())
+    raise _bad_link(link, "it names no id (base:size:variant:quant), hash or owner/repo")
+
+
+def _link_to_repo(link: str, name: str, asked: dict[str, str]) -> RepoTarget:
+    repo, colon, quant = name.partition(":")
+    file, version = asked.get("file"), asked.get("version")
+    if not is_repo_name(repo) or (colon and not _QUANT.match(quant)) or (colon and file is not None):
+        raise _bad_link(link, "it names no owner/repo[:quant]")
+    if version is not None and not _REVISION.match(version):
+        raise _bad_link(link, "its version is no commit, tag or branch")
+    if file is not None and not _is_plain_path(file):
+        raise _bad_link(link, "its file is no path inside a repository")
+    return RepoTarget(repo, None if version == "latest" else version, quant or None, file)
+
+
+def _decoded(link: str, text: str) -> str:
+    """Percent-decoded once; what is then still encoded, leaves its folder, or cannot be shown is refused."""
+    try:
+        plain = unquote_to_bytes(text).decode()
+    except UnicodeError:
+        plain = ""
+    wrong = _ENCODED.search(text) or "%" in plain or ".." in plain or "\\" in plain
+    if wrong or not plain or not plain.isprintable():
+        raise _bad_link(link, "it is empty or not encoded as links are")
+    return plain
+
+
+def _query(link: str, query: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for pair in query.split("&") if query else ():
+        key, _, value = pair.partition("=")
+        if key not in ("version", "file") or key in found or not value:
+            raise _bad_link(link, f"{key[:40]!r} is not understood; once version=… and once file=… are")
+        found[key] = _decoded(link, value)
+    return found
+
+
+def _is_plain_path(file: str) -> bool:
+    inside = all(part not in ("", ".") for part in file.split("/"))
+    return inside and len(file) <= MAX_LINK_FILE and not set(file) & set(":?#")
+
+
+def _bad_link(link: str, why: str) -> UsageError:
+    return UsageError(f"cannot follow {link[:80]!r}: {why}", hint=f"{LINK}owner/repo:Q4_K_M is one that works")

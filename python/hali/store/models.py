@@ -231,7 +231,9 @@ def _names_part_of(wanted: str, model_id: str) -> bool:
 
 
 def _choice(record: Record) -> str:
-    return f"{record.meta.model_id} (sha256 {record.meta.sha256[:12]}…, {record.meta.files[0]})"
+    meta = record.meta
+    where = f"{meta.hf_repo}/{meta.files[0]}" if meta.hf_repo else meta.files[0]
+    return f"{meta.model_id} (sha256 {meta.sha256[:12]}…, {where})"
 
 
 def now_rfc3339() -> str:

@@ -5,8 +5,9 @@ The library finds tokens and knows the API; the bytes are `http.py`'s.
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -19,10 +20,12 @@ from hali.model.ids import is_hex
 from hali.runtime.log import get_logger
 from hali.transfer.http_guard import origin
 from hali.transfer.http_retry import RETRYABLE_STATUS, HttpPolicy, retry_after, wait_before_retry
-from hali.transfer.hub_api import ask
-from hali.transfer.hub_choice import HubName, RepoFile, RepoListing, choose, is_repo_name, parse_hub_name, quant_of
+from hali.transfer.hub_api import Query, ask
+from hali.transfer.hub_choice import HubName, choose, is_repo_name, parse_hub_name
+from hali.transfer.hub_models import GgufModel, RepoFile, RepoListing, quant_of
 
 __all__ = [
+    "GgufModel",
     "Hub",
     "HubFile",
     "HubName",
@@ -41,6 +44,8 @@ J = TypeVar("J", dict[str, Any], list[dict[str, Any]])
 TOTAL_TIMEOUT = 60.0  # with all retries; a person waits at the other end
 MAX_SIZE = 1 << 43  # 8 TiB; the largest files on the hub have 50 GB, a bigger number is a lie
 _TOKEN_HINT = "accept its terms on the hub, then set HF_TOKEN or run `hf auth login`"
+_EXPAND = ["downloads", "likes", "lastModified", "gated"]  # without it an answer has no time; then it has only these
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z\Z", re.ASCII)
 _THREADS = 4  # at a time; a hung one is abandoned at its deadline and must not block the next
 
 
@@ -58,6 +63,7 @@ class SearchHit(msgspec.Struct, frozen=True):
     downloads: int | None
     likes: int | None
     gated: bool
+    updated: str | None = None  # RFC 3339, UTC
 
 
 class Hub:
@@ -82,9 +88,9 @@ class Hub:
         """URL of a file at a commit, and headers with the token if there is one. No network."""
         return await self._call(repo, lambda: self._source(repo, commit, file))
 
-    async def search(self, query: str, limit: int = 20) -> list[SearchHit]:
-        """Repositories with GGUF files that fit the words, most downloaded first."""
-        return await self._call(f"search {query!r}", lambda: self._search(query, limit))
+    async def search(self, query: str, limit: int = 20, sort: str = "downloads") -> list[SearchHit]:
+        """Repositories with GGUF files that fit the words, by `downloads`, `likes` or `lastModified`, the most first."""
+        return await self._call(f"search {query!r}", lambda: self._search(query, limit, sort))
 
     # In worker threads, where huggingface_hub is also imported: it takes a few hundred milliseconds.
 
@@ -132,16 +138,12 @@ class Hub:
         url = hf_hub_url(repo, file, revision=commit, endpoint=self._base())
         return HubFile(url, self._headers())
 
-    def _search(self, query: str, limit: int) -> list[SearchHit]:
-        params = {"search": query, "filter": "gguf", "sort": "downloads", "limit": str(limit)}
-        found = self._get("/api/models", params, list)
-        return [
-            SearchHit(str(i["id"]), _count(i.get("downloads")), _count(i.get("likes")), bool(i.get("gated")))
-            for i in found[:limit]
-            if is_repo_name(str(i["id"]))  # shown on terminals: nothing but the characters that names have
-        ]
+    def _search(self, query: str, limit: int, sort: str) -> list[SearchHit]:
+        params: Query = {"search": query, "filter": "gguf", "sort": sort, "limit": str(limit), "expand": _EXPAND}
+        # Names are shown on terminals: nothing but the characters that names have.
+        return [_hit(item) for item in self._get("/api/models", params, list)[:limit] if is_repo_name(str(item["id"]))]
 
-    def _get(self, path: str, params: Mapping[str, str], kind: type[J]) -> J:
+    def _get(self, path: str, params: Query, kind: type[J]) -> J:
         # Not HfApi's methods: they sleep through Retry-After in the thread, and follow redirects wherever these lead.
         from huggingface_hub import constants, errors
 
@@ -248,6 +250,17 @@ def _entry(name: object, size: object, sha256: object) -> RepoFile | None:
 
 def _order(file: RepoFile) -> tuple[int, int, str]:
     return (0 if file.is_model else 1 if file.is_gguf else 2, file.size, file.name)
+
+
+def _hit(item: dict[str, Any]) -> SearchHit:
+    updated = item.get("lastModified")
+    return SearchHit(
+        str(item["id"]),
+        _count(item.get("downloads")),
+        _count(item.get("likes")),
+        bool(item.get("gated")),
+        updated if isinstance(updated, str) and _TIME.match(updated) else None,
+    )
 
 
 def _count(value: object) -> int | None:

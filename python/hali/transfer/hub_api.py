@@ -17,12 +17,14 @@ REQUEST_TIMEOUT = 15.0  # one API request; the hub answers in well under a secon
 MAX_ANSWER = 64 * 1024 * 1024  # the tree of a repository of 100,000 files has some 30 MB
 MAX_HOPS = 3  # a renamed repository needs one
 
+Query = Mapping[str, str | list[str]]  # a list is a name that comes several times
 
-def ask(url: str, headers: Mapping[str, str], params: Mapping[str, str]) -> Any:
+
+def ask(url: str, headers: Mapping[str, str], params: Query) -> Any:
     """The JSON at `url`. Raises what huggingface_hub raises, Refused for a redirect to another host, ProtocolError."""
     from huggingface_hub import get_session, hf_raise_for_status
 
-    query: dict[str, str] | None = dict(params)
+    query: Query | None = params
     for _ in range(MAX_HOPS + 1):
         with get_session().stream(
             "GET", url, headers=dict(headers), params=query, timeout=REQUEST_TIMEOUT, follow_redirects=False

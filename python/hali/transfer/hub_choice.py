@@ -1,71 +1,21 @@
-"""Which file of a Hugging Face repository is meant. Pure; the network part is `hub.py`."""
+"""Which model of a Hugging Face repository is meant. Pure; the network part is `hub.py`."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 
 from hali.model.errors import AmbiguousName, NotFound, Refused, UsageError
 from hali.model.units import format_bytes
+from hali.transfer.hub_models import GgufModel, RepoFile, RepoListing, alone
 
 DEFAULT_QUANT = "Q4_K_M"  # sharing.md: the usual balance of size and quality, and what nearly every repository has
 
-# llama.cpp's file types as file names spell them, with Unsloth's UD- prefix: Q4_K_M, IQ2_XXS, TQ1_0, Q4_0_4_8, BF16 …
-_QUANT = re.compile(
-    r"(?:^|[-._/])((?:UD-)?(?:I?Q\d{1,2}(?:_[0-9A-Z]{1,3})*|TQ\d_\d|MXFP4(?:_MOE)?|NVFP4|BF16|FP?16|FP?32))(?=[-._/]|$)",
-    re.IGNORECASE | re.ASCII,
-)
-_SPLIT = re.compile(r"-(\d{5})-of-(\d{5})\.gguf\Z", re.IGNORECASE | re.ASCII)
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9_][\w.-]{0,95}\Z", re.ASCII)
-
-
-class RepoFile(msgspec.Struct, frozen=True):
-    """One file of a repository at a commit. `sha256` is the LFS oid; None for files kept in git itself."""
-
-    name: str  # path inside the repository
-    size: int
-    sha256: str | None
-
-    @property
-    def base(self) -> str:
-        """The name without folders."""
-        return self.name.rpartition("/")[2]
-
-    @property
-    def is_gguf(self) -> bool:
-        """True for GGUF files of any kind."""
-        return self.name.lower().endswith(".gguf")
-
-    @property
-    def is_model(self) -> bool:
-        """True for GGUF files that hold a model: not a vision projector, not an importance matrix."""
-        lower = self.base.lower()
-        return self.is_gguf and "mmproj" not in lower and "imatrix" not in lower
-
-    @property
-    def is_split(self) -> bool:
-        """True for one part of a model (`-00001-of-00003.gguf`)."""
-        return _SPLIT.search(self.base) is not None
-
-    @property
-    def quant(self) -> str | None:
-        """The quantisation as the name says it, upper case; None if it does not."""
-        return quant_of(self.name)
-
-
-class RepoListing(msgspec.Struct, frozen=True):
-    """A repository at one commit; GGUF models first, then the rest, smallest first in each."""
-
-    repo: str
-    commit: str
-    files: tuple[RepoFile, ...]
-
-    @property
-    def models(self) -> tuple[RepoFile, ...]:
-        """What a pull may choose from."""
-        return tuple(file for file in self.files if file.is_model)
 
 
 class HubName(msgspec.Struct, frozen=True):
@@ -75,17 +25,6 @@ class HubName(msgspec.Struct, frozen=True):
     revision: str | None = None
     quant: str | None = None
     file: str | None = None
-
-
-def quant_of(name: str) -> str | None:
-    """`a/Model-7B-UD-Q4_K_XL.gguf` → `UD-Q4_K_XL`; the last one in the file name, else in its folders, else None."""
-    stem = re.sub(r"\.gguf\Z", "", _SPLIT.sub("", name), flags=re.IGNORECASE)
-    folder, _, base = stem.rpartition("/")
-    found: list[str] = _QUANT.findall(base) or _QUANT.findall(folder)
-    if not found:
-        return None
-    quant = found[-1].upper()
-    return {"FP16": "F16", "FP32": "F32"}.get(quant, quant)
 
 
 def is_repo_name(text: str) -> bool:
@@ -128,71 +67,96 @@ def _from_url(text: str) -> HubName | None:
 
 
 def choose(listing: RepoListing, *, quant: str | None = None, file: str | None = None) -> RepoFile:
-    """The one file that is meant: by name, quant or default quant. Raises NotFound, AmbiguousName, Refused."""
+    """The one file that is meant, see `choose_model`; Refused when the model has several."""
+    model = choose_model(listing, quant=quant, file=file)
+    if model.parts > 1:
+        raise Refused(
+            f"{listing.repo}: {model.files[0].base} is one part of {model.parts} (a GGUF split)",
+            hint="split models come in a later version; choose a quant that is one file",
+        )
+    return model.files[0]
+
+
+def choose_model(listing: RepoListing, *, quant: str | None = None, file: str | None = None) -> GgufModel:
+    """The one model that is meant: by a file of it, quant or default quant. NotFound (also of a part), AmbiguousName."""
     if file is not None and quant is not None:
         raise UsageError(f"{listing.repo}: name a file or a quant, not both")
-    if file is not None:
-        return _by_name(listing, file)
+    model = _by_name(listing, file) if file is not None else _by_quant(listing, quant)
+    if model.missing is not None:
+        raise NotFound(
+            f"{listing.repo}: {model.missing} is missing; the model has {len(model.files)} of {model.parts} parts",
+            hint="choose another quant; only the owner of the repository can add the part",
+        )
+    return model
+
+
+def default_of(models: Sequence[GgufModel]) -> GgufModel | None:
+    """The model to take when nobody says which: the only one, else the only Q4_K_M; None when it must be asked."""
+    usual = models if len(models) == 1 else _simplest([m for m in models if m.quant == DEFAULT_QUANT])
+    return usual[0] if len(usual) == 1 else None
+
+
+def _by_name(listing: RepoListing, name: str) -> GgufModel:
+    exact = [f for f in listing.files if f.name == name] or [f for f in listing.files if f.base == name]
+    if not exact:
+        raise NotFound(f"{listing.repo}: no file {name!r} at {listing.commit[:12]}", hint=_offer(listing.models))
+    models = listing.models
+    found = [m for f in exact for m in [m for m in models if f in m.files] or [alone(listing.repo, f)]]
+    if len(found) > 1:
+        raise ambiguous(listing.repo, found, f"{name!r} is in several folders")
+    return found[0]
+
+
+def _by_quant(listing: RepoListing, quant: str | None) -> GgufModel:
     models = listing.models
     if not models:
         raise NotFound(
             f"{listing.repo}: no GGUF model in this repository",
             hint="look for a conversion of it: hali search " + listing.repo.partition("/")[2],
         )
-    return _by_quant(listing, models, quant) if quant else _default(listing, models)
-
-
-def _by_name(listing: RepoListing, name: str) -> RepoFile:
-    exact = [f for f in listing.files if f.name == name] or [f for f in listing.files if f.base == name]
-    if not exact:
-        raise NotFound(f"{listing.repo}: no file {name!r} at {listing.commit[:12]}", hint=_offer(listing.models))
-    if len(exact) > 1:
-        raise _ambiguous(listing, exact, f"{name!r} is in several folders")
-    return _whole(listing, exact)
-
-
-def _by_quant(listing: RepoListing, models: tuple[RepoFile, ...], quant: str) -> RepoFile:
-    wanted = {"FP16": "F16", "FP32": "F32"}.get(quant.upper(), quant.upper())
-    found = [f for f in models if f.quant == wanted]
+    if quant is None:
+        default = default_of(models)
+        if default is None:
+            raise ambiguous(listing.repo, models, f"{len(models)} models to choose from")
+        return default
+    found = [m for m in models if m.answers_to(quant)]
     if not found:
-        raise NotFound(f"{listing.repo}: no {wanted} file", hint=_offer(models))
-    return _whole(listing, found, f"several files are {wanted}")
+        raise NotFound(f"{listing.repo}: no {quant.upper()} file", hint=_offer(models))
+    if len(_simplest(found)) > 1:
+        raise ambiguous(listing.repo, found, f"several files are {quant.upper()}")
+    return _simplest(found)[0]
 
 
-def _default(listing: RepoListing, models: tuple[RepoFile, ...]) -> RepoFile:
-    whole = [f for f in models if not f.is_split]
-    if len(whole) <= 1:
-        return _whole(listing, whole or models)
-    usual = [f for f in whole if f.quant == DEFAULT_QUANT]
-    if len(usual) == 1:
-        return usual[0]
-    raise _ambiguous(listing, whole, f"{len(whole)} models to choose from")
+def _simplest(same: Sequence[GgufModel]) -> Sequence[GgufModel]:
+    """Some repositories have a quant both whole and split: then the whole one."""
+    return [m for m in same if m.parts == 1] or same
 
 
-def _whole(listing: RepoListing, found: list[RepoFile] | tuple[RepoFile, ...], why: str = "several files") -> RepoFile:
-    """The only file of `found` that is not part of a split."""
-    whole = [f for f in found if not f.is_split]
-    if not whole:
-        raise Refused(
-            f"{listing.repo}: {found[0].base} is one part of {len(found)} or more (a GGUF split)",
-            hint="split models come in a later version; choose a quant that is one file",
-        )
-    if len(whole) > 1:
-        raise _ambiguous(listing, whole, why)
-    return whole[0]
-
-
-def _ambiguous(listing: RepoListing, files: list[RepoFile], why: str) -> AmbiguousName:
-    ordered = sorted(files, key=lambda f: (f.size, f.name))
+def ambiguous(repo: str, models: Sequence[GgufModel], why: str) -> AmbiguousName:
+    """The error that lists `models`, smallest first."""
+    ordered = sorted(models, key=lambda m: (m.size, m.name))
     error = AmbiguousName(
-        f"{listing.repo}: {why}",
-        choices=[f"{listing.repo}/{f.name}" for f in ordered],
-        hint="choose one: " + ", ".join(f"{f.quant or f.base} ({format_bytes(f.size)})" for f in ordered[:20]),
+        f"{repo}: {why}",
+        choices=[f"{repo}/{m.name}" for m in ordered],
+        hint="choose one: " + ", ".join(f"{m.quant or m.files[0].base} ({format_bytes(m.size)})" for m in ordered[:20]),
     )
-    error.details["sizes"] = [f.size for f in ordered]
+    error.details["sizes"] = [m.size for m in ordered]
+    error.details["models"] = [describe(m) for m in ordered]
     return error
 
 
-def _offer(models: tuple[RepoFile, ...]) -> str | None:
-    names = sorted({f.quant or f.base for f in models})
+def describe(model: GgufModel) -> dict[str, Any]:
+    """A model of a repository as IPC and `--json` show it; sizes in bytes."""
+    return {
+        "id": str(model.id),
+        "quant": model.quant,
+        "size": model.size,
+        "files": [f.name for f in model.files],
+        "mmproj": [f.name for f in model.mmproj],
+        "missing": model.missing,
+    }
+
+
+def _offer(models: Sequence[GgufModel]) -> str | None:
+    names = sorted({m.quant or m.files[0].base for m in models})
     return "there is: " + ", ".join(names[:20]) if names else None

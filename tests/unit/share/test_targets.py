@@ -26,6 +26,9 @@ HASH = "0123456789abcdef0123456789abcdef01234567"
         (" SmolLM2:135m:instruct:q4_1 ", NameTarget("smollm2:135m:instruct:q4_1")),
         ("ab" * 32, NameTarget("ab" * 32)),
         ("nosuch", NameTarget("nosuch")),
+        ("Qwen coder 7b", NameTarget("qwen coder 7b")),
+        ("hali:7b:base:q4_0", NameTarget("hali:7b:base:q4_0")),
+        ("hali://model/o/r", RepoTarget("o/r")),
     ],
 )
 def test_this_text_means_that(what: str, target: Target) -> None:
