@@ -25,6 +25,8 @@ AcceptDigests = Callable[[PieceDigests], bool]
 class Disagreement(VerificationFailed):
     """The repository and the torrent that was offered for its file differ; only the SHA-256 of the whole tells who is right."""
 
+    code = "sources_disagree"
+
 
 class Intake:
     """One file on its way in. Sources of HTTP `claim` and `deliver`; the swarm lane `join`s, and is the only writer meanwhile."""
