@@ -13,7 +13,7 @@ import msgspec
 
 from hali.model.units import PIECE
 
-AT_ONCE = 4  # pieces that HTTP has in flight: all that a crash may lose (two connections bring one piece)
+AT_ONCE = 4  # pieces in flight: what a crash may lose (two connections of HTTP bring one piece)
 UNKNOWN_SHARE = 1 / 8  # of the pieces, while nobody knows yet who is faster
 WORTH_IT = 1.5  # fetch a piece twice only when the other would need that much longer for it
 
@@ -54,7 +54,8 @@ class Division:
 
     def claim(self, now: float, speed: Speed, partial: Collection[int]) -> int | None:
         """The piece HTTP should begin now, or None to wait. `partial`: pieces that the swarm has begun."""
-        allowed = min(AT_ONCE, max(1, round(len(self.missing) * speed.http_share)))
+        room = AT_ONCE - len(set(partial) - self.claims.keys())
+        allowed = max(1, min(room, round(len(self.missing) * speed.http_share)))
         if len(self.claims) >= allowed:
             return None
         free = self.missing - self.claims.keys()
