@@ -74,9 +74,8 @@ class Intake:
             streaming=self.streaming,
             torrent_piece=torrent_piece,
         )
-        for (
-            unit
-        ) in self._incoming.unhashed:  # the last life ended between a torrent's small pieces and the 16 MiB of them
+        # The last life may have ended between a torrent's small pieces and the 16 MiB that they make up.
+        for unit in self._incoming.unhashed:
             await self._incoming.adopt_piece(unit)
         self.division = Division(self._incoming.missing)
         if not self.division.missing:
@@ -190,14 +189,14 @@ class Intake:
             self._notify()
 
     def learn(self, metainfo: Metainfo) -> None:
-        """What the torrent says; Disagreement when pieces from the repository differ from it."""
+        """What the torrent says; Disagreement, and nothing learnt, when pieces from the repository differ from it."""
+        hashes = metainfo.sha1_pieces if metainfo.piece_length == PIECE else b""
+        known = self._incoming.journal.pieces if self._incoming is not None else {}
+        for index, digests in known.items():
+            if hashes and hashes[20 * index : 20 * index + 20] != digests.sha1:
+                raise Disagreement(f"the torrent offered for {self.incoming.path.name} is of another file")
         self.metainfo = metainfo
         self._check = PieceCheck(metainfo) if PieceCheck.fits(metainfo) else None
-        if self._incoming is None or metainfo.piece_length != PIECE or not (hashes := metainfo.sha1_pieces):
-            return
-        for index, digests in self._incoming.journal.pieces.items():
-            if hashes[20 * index : 20 * index + 20] != digests.sha1:
-                raise Disagreement(f"the torrent offered for {self._incoming.path.name} is of another file")
 
     def joined(self, fetch: Fetch) -> None:
         """`fetch` writes from now on."""

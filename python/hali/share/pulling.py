@@ -16,7 +16,7 @@ from hali.model.sources import SourceKind
 from hali.runtime.channels import Watch
 from hali.runtime.log import get_logger
 from hali.share.download import Download, Rate
-from hali.share.intake import Intake
+from hali.share.intake import Disagreement, Intake
 from hali.share.job import Job, JobState, Progress
 from hali.share.library import Entry, Library, Origin
 from hali.share.range_lane import Counted, RangeLane
@@ -66,7 +66,7 @@ class Puller:
             log.warning("pull.sources_disagree", model=plan.name, error=str(exc))
             failure = exc
         try:
-            if await self._forget_swarm(plan):
+            if await self._forget_swarm(plan) or isinstance(failure, Disagreement):
                 return await self._attempt(job, plan, "http")
         except (VerificationFailed, TransferFailed) as exc:
             log.warning("pull.repository_wrong", model=plan.name, error=str(exc))
