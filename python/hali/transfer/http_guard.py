@@ -62,6 +62,8 @@ def check_link(url: str) -> tuple[str, str, int]:
         raise Refused(f"{redacted(url)}: links with a user name are not followed")
     if not _HOST.match(authority.removesuffix(f":{port}").removesuffix(":")):
         raise Refused(f"{redacted(url)}: a host name of other than plain letters")
+    if (spelt := _spelt(host)) not in (None, host):
+        raise Refused(f"{redacted(url)}: an address in disguise ({spelt})")
     if port < 1024 and port not in WEB_PORTS:
         raise Refused(f"{redacted(url)}: port {port} is no web server's")
     return scheme, host, port
@@ -113,10 +115,16 @@ def reach_of_host(host: str) -> Reach | None:
     host = host.strip("[]").rstrip(".").lower()
     if host == "localhost" or host.endswith(".localhost"):
         return Reach.LOOPBACK
+    address = host if ":" in host else _spelt(host)
+    return None if address is None else reach(address)
+
+
+def _spelt(host: str) -> str | None:
+    """The IPv4 address that `host` is another spelling of, for the system's resolver; None for names."""
     try:
-        return reach(socket.inet_ntoa(socket.inet_aton(host)))
+        return socket.inet_ntoa(socket.inet_aton(host))
     except (OSError, UnicodeError):
-        return reach(host) if ":" in host else None
+        return None
 
 
 def is_public(address: str) -> bool:

@@ -89,12 +89,16 @@ def refuse_broken_answer(url: str, response: httpx.Response) -> None:
 
 @asynccontextmanager
 async def network_trouble() -> AsyncIterator[None]:
-    """Turns what httpx raises for broken, slow or silent connections into `RetryLater`."""
+    """Turns what httpx raises for broken, slow or silent connections into `RetryLater`; Refused for an unreadable redirect."""
     try:
         yield
+    except httpx.InvalidURL as error:  # of a Location: httpx reads it, though it is told not to follow it
+        raise Refused(f"a redirect to no usable URL ({error})") from error
     except httpx.TimeoutException as error:
         raise RetryLater(f"no byte in time ({type(error).__name__})") from error
     except (httpx.TransportError, httpx.StreamError) as error:
+        if isinstance(error.__context__, httpx.InvalidURL):
+            raise Refused(f"a redirect to no usable URL ({error.__context__})") from error
         raise RetryLater(f"{type(error).__name__}: {error}".rstrip(": ")) from error
     except (OSError, anyio.ClosedResourceError, anyio.BrokenResourceError) as error:
         raise RetryLater(f"connection broke: {error}") from error
