@@ -1,4 +1,4 @@
-"""A port on loopback that nobody may talk to."""
+"""A port that nobody may talk to."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from types import TracebackType
 class Canary:
     """Listens and never answers; `touched` tells whether anybody has connected. Use as a context manager."""
 
-    def __init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self._listener = socket.create_server((host, 0))
         self._listener.setblocking(False)
 
     @property
     def port(self) -> int:
-        """Where it listens, on 127.0.0.1."""
+        """Where it listens."""
         return int(self._listener.getsockname()[1])
 
     @property
