@@ -46,8 +46,12 @@ LIARS = {
 def bad_links(port: int) -> list[str]:
     """URLs that no link and no redirect may lead to; `port` is that of a canary on 127.0.0.1."""
     inside = [f"{scheme}://{host}:{port}/x.torrent" for host in INSIDE_HOSTS for scheme in ("http", "https")]
+    return [*inside, *odd_links(port)]
+
+
+def odd_links(port: int) -> list[str]:
+    """Those of a form that not even a user may type."""
     return [
-        *inside,
         f"http://user:pw@127.0.0.1:{port}/x",
         f"http://public.example@127.0.0.1:{port}/x",
         f"http://127.0.0.1:{port}\\@public.example/x",

@@ -85,7 +85,8 @@ class Journal:
     def _rewrite(self) -> None:
         """Start the file afresh with what is known: drops torn tails and superseded midstates."""
         temporary = self.path.with_suffix(".new")
-        with temporary.open("wb") as out:
+        temporary.unlink(missing_ok=True)
+        with open(temporary, "xb") as out:  # "x" opens no symbolic link that lies there
             header = msgspec.json.encode(self.header)
             out.write(MAGIC + struct.pack("<I", len(header)) + header)
             for index, digests in self.pieces.items():
@@ -97,7 +98,7 @@ class Journal:
             out.flush()
             os.fsync(out.fileno())
         os.replace(temporary, self.path)
-        self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
 
     def record_piece(
         self, index: int, digests: PieceDigests, midstate: bytes | None = None, source: PieceSource | None = None
