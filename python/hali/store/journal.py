@@ -98,7 +98,7 @@ class Journal:
             out.flush()
             os.fsync(out.fileno())
         os.replace(temporary, self.path)
-        self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+        self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
 
     def record_piece(
         self, index: int, digests: PieceDigests, midstate: bytes | None = None, source: PieceSource | None = None
