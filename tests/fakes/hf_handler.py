@@ -217,6 +217,8 @@ class _Handler(BaseHTTPRequestHandler):
         if faults.silent:
             self.hub.stopping.wait(60)
             raise ConnectionAbortedError("silent on purpose")
+        if faults.gate is not None and self.headers.get("range") != "bytes=0-0":
+            faults.gate.wait(60)
         if self._is_after(faults.page_after):
             self._page()
             return
