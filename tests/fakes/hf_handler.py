@@ -191,7 +191,9 @@ class _Handler(BaseHTTPRequestHandler):
             "X-Linked-Size": str(repo.size(file) + self.hub.faults.size_lie + self.hub.faults.promise_lie),
             "X-Linked-Etag": f'"{repo.oids[file]}"',
         }
-        self._head(302, {**linked, "Location": target, "Content-Length": "0", "ETag": f'"{repo.oids[file]}"'})
+        plain = {"Location": target, "Content-Length": "0"}
+        tag = {"ETag": f'"{repo.oids[file]}"'}
+        self._head(302, plain if self.hub.faults.plain_mirror else {**linked, **plain, **tag})
 
     def _cdn(self, path: str, query: dict[str, list[str]]) -> None:
         owner, name, file = path.strip("/").split("/", 2)
@@ -226,6 +228,8 @@ class _Handler(BaseHTTPRequestHandler):
         etag = repo.oids[file]
         if self._is_after(faults.etag_after):
             etag = "another"
+        if faults.plain_mirror:
+            etag = parse_qs(urlsplit(self.path).query).get("token", ["none"])[0]
         head = {"ETag": f'"{etag}"', "Accept-Ranges": "bytes", **extra}
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("range") or "")
         if asked is None or faults.no_ranges or self._is_after(faults.no_ranges_after):

@@ -41,6 +41,7 @@ class Faults:
     no_ranges_after: int | None = None  # ranges are ignored after so many CDN requests
     page_after: int | None = None  # after so many CDN requests a login page comes instead, with 200
     gzipped: bool = False  # Content-Encoding: gzip, though it was not asked for
+    plain_mirror: bool = False  # no X-Linked headers, and each address of the CDN has an ETag of its own
     gate: threading.Event | None = None  # requests for more than a probe wait for it
     silent: bool = False  # requests for bytes are never answered
     rate: int | None = None  # bytes per second and connection

@@ -176,6 +176,31 @@ async def test_another_sha256_than_the_pinned_one_ends_it_before_the_first_piece
     assert await whole(at(hub, sha256=hub.repos["o/r"].oids[FILE])) == DATA
 
 
+async def test_tags_that_differ_between_the_hosts_of_a_cdn_are_no_changed_file(hub: FakeHub) -> None:
+    hub.faults.plain_mirror, hub.faults.token_uses = True, 3
+    assert (
+        await whole(at(hub, sha256=hub.repos["o/r"].oids[FILE], policy=HttpPolicy(connections=1, backoff_first=0.01)))
+        == DATA
+    )
+    assert len([r for r in hub.requests if r.server == "hub"]) > 1
+
+
+async def test_behind_a_proxy_links_are_looked_at_before_it_is_asked(
+    hub: FakeHub, internet: Internet, canary: Canary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{canary.port}")
+    for host in ("127.0.0.1", "inside.example", "metadata.example", "[::1]"):
+        with pytest.raises(Refused):
+            await fetch_document(f"http://{host}:8080/x", trusted=False, limit=10)
+    assert not canary.touched
+    with pytest.raises(TransferFailed):
+        await fetch_document(
+            "http://public.example/x", trusted=False, limit=10, policy=HttpPolicy(attempts=1, stall=0.2)
+        )
+    assert canary.touched  # it is the proxy that is asked
+
+
 async def test_a_token_without_rights_is_refused_and_stays_with_the_hub(hub: FakeHub) -> None:
     hub.add("o/r", {FILE: DATA}, gated=True)
     error = await failure(at(hub, headers={"Authorization": f"Bearer {FakeHub.STRANGER}"}))

@@ -115,7 +115,7 @@ class Resolver:
         headers: Headers | HeaderProvider,
         policy: HttpPolicy,
     ) -> None:
-        self._client = client
+        self.client = client
         self._dialer = dialer
         self._url = url
         self._headers = headers
@@ -162,11 +162,11 @@ class Resolver:
         if behind_proxy():  # which does the dialling: then the check before is all there is
             await self._dialer.allowed(*origin(url)[1:])
         try:
-            request = self._client.build_request("GET", url, headers={**headers, "accept-encoding": "identity"})
+            request = self.client.build_request("GET", url, headers={**headers, "accept-encoding": "identity"})
         except httpx.InvalidURL as error:
             raise TransferFailed(f"{redacted(url)}: {error}", retryable=False) from error
         async with network_trouble():
-            response = await self._client.send(request, stream=True, follow_redirects=False)
+            response = await self.client.send(request, stream=True, follow_redirects=False)
         try:
             yield response
         finally:
