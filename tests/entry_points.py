@@ -118,8 +118,8 @@ TABLE: dict[str, Row] = {
         "hali.model.filenames.safe_name", f"{ENTRY}::test_no_name_of_a_link_or_torrent_becomes_a_path"
     ),
     "decodes hali.transfer.params": Row(
-        "hali.transfer.params.allowed_web_seed",
-        "tests/integration/test_torrent_webseed.py::test_no_address_in_a_torrent_makes_libtorrent_ask_this_machine",
+        "hali.transfer.params._finish",
+        "tests/integration/test_torrent_links.py::test_no_address_in_a_torrent_makes_libtorrent_ask_this_machine",
     ),
     "decodes hali.wire.gguf": Row("hali.model.names.derive", f"{ENTRY}::test_words_of_a_gguf_header_become_no_path"),
     "decodes hali.wire.lan": Row("hali.wire.lan._is_sound", f"{ENTRY}::test_names_of_lan_packets_are_for_showing_only"),
@@ -153,12 +153,12 @@ TABLE: dict[str, Row] = {
     "writes hali.daemon.terminal": Row("ours: the process's own terminal"),
     "writes hali.engine.confine": Row("ours: the process's own limits"),
     "writes hali.runtime.log": Row("ours: fixed names in the data directory"),
-    "writes hali.share.fetch": _STORE,
     "writes hali.share.importing": _STORE,
     "writes hali.share.incoming": _STORE,
     "writes hali.share.library": Row(
         "hali.store.models._wrong_fields", f"{ENTRY}::test_metadata_names_no_file_outside_its_folder"
     ),
+    "writes hali.share.swarm_lane": _STORE,
     "writes hali.store.journal": _STORE,
     "writes hali.store.models": _STORE,
 }

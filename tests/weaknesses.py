@@ -24,7 +24,7 @@ _T = {
     **_in("integration", disk="test_node_disk", ipc="test_node_ipc", life="test_node_lifecycle", pull="test_pull_nasty_hub"),
     **_in("integration", sharing="test_node_sharing", torrents="test_node_torrents", settings="test_settings"),
     **_in("integration", torrent="test_torrent", swarm="test_torrent_hostile", interop="test_torrent_interop"),
-    **_in("integration", webseed="test_torrent_webseed"),
+    **_in("integration", links="test_torrent_links"),
     **_in("unit/transfer", inbox="test_lan_inbox", index="test_lan_index", metainfo="test_metainfo", params="test_torrent_params"),
     **_in("unit", entry="test_entry_points", gate="api/test_gate", load="config/test_load", identity="config/test_identity_and_paths"),
     **_in("unit", names="model/test_names", hashing="hashing/test_files", gguf="wire/test_gguf", main="cli/test_main"),
@@ -237,12 +237,11 @@ ATTACKS: dict[str, Claim] = {
     "S4 links that make us ask others": Claim(
         "web seeds, peers and trackers of a link reach no address inside",
         _t(
-            "webseed: no_address_in_a_torrent_makes_libtorrent_ask_this_machine",
+            "links: no_address_in_a_torrent_makes_libtorrent_ask_this_machine",
             "pull: a_magnet_makes_the_daemon_connect_to_nothing_on_this_machine",
             "hostile: no_link_leads_into_this_machine_or_network",
-            "params: trackers_and_plain_web_seeds_are_left_out",
+            "params: trackers_and_web_seeds_are_left_out",
         ),
-        open="a web seed's name that changes its address between our look-up and libtorrent's own",
     ),
     "S4 torrents that eat memory": Claim(
         "size, pieces, depth and number of values are bounded",

@@ -250,6 +250,12 @@ async def test_an_endless_answer_of_the_api_is_not_read_to_its_end(
     assert "100000 bytes" in str(await failure(Hub(fake.url), "o/r-GGUF"))
 
 
+async def test_no_path_of_a_link_leads_the_token_elsewhere_on_the_hub() -> None:
+    for file in ("../../api/whoami-v2", "a/../../x.gguf", "/x.gguf", "..\\x.gguf"):
+        with pytest.raises(UsageError):
+            await Hub("https://hub.example", token="hf_x").file_source("o/r", "main", file)
+
+
 @pytest.mark.parametrize("kind", BAD_NAMES)
 async def test_names_that_cannot_be_files_everywhere_are_left_out(fake: FakeHub, kind: str) -> None:
     fake.add("o/evil", {BAD_NAMES[kind]: b"1", "ok-Q8_0.gguf": b"3"})

@@ -17,15 +17,11 @@ import httpcore
 import httpx
 
 from hali.model.errors import Refused
-from hali.runtime.log import get_logger
-from hali.transfer.http_guard import Reach, check_link, origin, reach, reach_of_host
+from hali.transfer.http_guard import Reach, origin, reach, reach_of_host
 from hali.transfer.http_retry import HttpPolicy
-
-log = get_logger(__name__)
 
 DNS_TIMEOUT = 10.0  # two tries of the usual 5 s resolver timeout
 _Connect = Callable[[str], Awaitable[httpcore.AsyncNetworkStream]]
-MAX_LINKS = 16  # sources of one file that a link may name; more would make us a scanner
 STAGGER = 0.25  # before the next address is tried beside the first one (RFC 8305)
 
 
@@ -76,31 +72,6 @@ class Dialer(httpcore.AsyncNetworkBackend):
                 hint="links may only name public hosts; give the URL yourself if you trust it",
             )
         return addresses
-
-
-async def check_public(url: str) -> None:
-    """Refused unless `url` has the form of a link and its host has public addresses only (or none)."""
-    _, host, port = check_link(url)
-    await Dialer(url, trusted=False).allowed(host, port)
-
-
-async def public_only(urls: Iterable[str]) -> tuple[str, ...]:
-    """Those of the first `MAX_LINKS` that `check_public` lets pass and that are https, in their order."""
-    asked = [url for url in dict.fromkeys(urls) if url.lower().startswith("https://")][:MAX_LINKS]
-    good: set[str] = set()
-
-    async def ask(url: str) -> None:
-        try:
-            await check_public(url)
-        except Refused as refused:
-            log.warning("http.link_refused", reason=refused.message)
-        else:
-            good.add(url)
-
-    async with anyio.create_task_group() as group:
-        for url in asked:
-            group.start_soon(ask, url)
-    return tuple(url for url in asked if url in good)
 
 
 def http_client(policy: HttpPolicy, dialer: Dialer) -> httpx.AsyncClient:
