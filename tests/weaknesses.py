@@ -238,6 +238,7 @@ ATTACKS: dict[str, Claim] = {
         "web seeds, peers and trackers of a link reach no address inside",
         _t(
             "links: no_address_in_a_torrent_makes_libtorrent_ask_this_machine",
+            "pull: web_seeds_of_a_torrent_make_the_daemon_connect_to_nothing_on_this_machine",
             "pull: a_magnet_makes_the_daemon_connect_to_nothing_on_this_machine",
             "hostile: no_link_leads_into_this_machine_or_network",
             "params: trackers_and_web_seeds_are_left_out",

@@ -206,6 +206,26 @@ def test_a_magnet_makes_the_daemon_connect_to_nothing_on_this_machine(tmp_path: 
         assert [path for path in tmp_path.rglob("x") if path.is_file()] == []
 
 
+def test_web_seeds_of_a_torrent_make_the_daemon_connect_to_nothing_on_this_machine(tmp_path: Path) -> None:
+    info = b"d6:lengthi5e4:name6:x.gguf12:piece lengthi16384e6:pieces20:" + b"q" * 20 + b"e"
+    with new_ground(tmp_path) as ground, Canary() as canary:
+        names = ("https://127.0.0.1", "https://localhost", "https://[::ffff:127.0.0.1]", "http://127.0.0.1")
+        urls = [f"{name}:{canary.port}/x.gguf" for name in names]
+        listed = b"".join(b"%d:%b" % (len(url), url.encode()) for url in urls)
+        (tmp_path / "x.torrent").write_bytes(b"d4:info" + info + b"8:url-listl" + listed + b"ee")
+        what = str(tmp_path / "x.torrent")
+        pulling = ground.node.start_hali("pull", what, "--json")
+
+        def refused() -> list[str]:
+            return [e["error"] for e in ground.node.events("pull.source_failed") if e["source"] == "webseed"]
+
+        until(lambda: len(refused()) == len(urls), "all web seeds were looked at")
+        assert sorted("https only" in error or "inside this network" in error for error in refused()) == [True] * 4
+        assert not canary.touched
+        ground.node.call("cancel", what=what)
+        pulling.communicate(timeout=30)
+
+
 def lan_address() -> str:
     """An address of this machine that is not loopback."""
     found = [a.address for addresses in psutil.net_if_addrs().values() for a in addresses if a.family == socket.AF_INET]
