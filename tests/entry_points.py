@@ -37,6 +37,7 @@ _ADDED = Row("hali.model.filenames.safe_name", f"{ENTRY}::test_a_file_of_a_bad_n
 _SERVED = Row("hali.daemon.catalog.LibraryCatalog", f"{ENTRY}::test_names_in_http_paths_are_compared_and_never_opened")
 _OPERATOR = Row("ours: the operator's own file, read or written with the operator's own rights")
 _NO_NAME = Row("ours: takes no name, path or URL")
+_WORDS = Row("ours: words for the hub, which get there as the value of a parameter")
 _LINK = Row("hali.transfer.http_guard.check_link", f"{HOSTILE}::test_no_link_leads_into_this_machine_or_network")
 _DIALLED = Row(
     "hali.transfer.http_dial.Dialer", f"{HOSTILE}::test_no_redirect_of_a_public_hub_leads_into_this_machine_or_network"
@@ -55,6 +56,8 @@ TABLE: dict[str, Row] = {
     "cli hali run MODEL": _LOOKED_UP,
     "cli hali run PROMPT": Row("ours: text for the model"),
     "cli hali run --system": Row("ours: text for the model"),
+    "cli hali search TEXT": _WORDS,
+    "cli hali search --sort": Row("ours: compared with the orders there are"),
     "cli hali stop MODEL": _LOOKED_UP,
     "cli hali demo FILE": _OPERATOR,
     "cli hali demo --prompt": Row("ours: text for the model"),
@@ -77,6 +80,11 @@ TABLE: dict[str, Row] = {
     "ipc add link": _NO_NAME,
     "ipc pull what": _WHAT,
     "ipc pull quant": _QUANT,
+    "ipc choices what": _WHAT,
+    "ipc choices always": _NO_NAME,
+    "ipc search text": _WORDS,
+    "ipc search limit": _NO_NAME,
+    "ipc search sort": Row("ours: compared with the orders there are"),
     "ipc cancel what": Row("ours: compared with the jobs under way"),
     "ipc cancel kind": Row("ours: compared with the jobs under way"),
     # ---- the HTTP API

@@ -84,11 +84,6 @@ class FakeHub:
             setattr(self.faults, counter, left - 1)
             return True
 
-    def hang_up(self) -> None:
-        """Ends all connections; clients make new ones."""
-        for server in (self._hub, self._cdn):
-            server.close_connections()
-
     def __enter__(self) -> FakeHub:
         for thread in self._threads:
             thread.start()

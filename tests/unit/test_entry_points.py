@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import libtorrent as lt
@@ -111,6 +112,7 @@ def test_no_name_of_a_link_or_torrent_becomes_a_path(name: str, form: str) -> No
 def test_what_is_pulled_is_no_path_out_and_no_url_inside(name: str) -> None:
     for what in (
         name,
+        f"hali://model/owner/repo?file={quote(name, safe='')}",
         f"owner/repo/{name}",
         f"owner/repo@main/{name}",
         f"https://huggingface.co/o/r/resolve/main/{name}",
