@@ -12,9 +12,8 @@ from hali.model.errors import Refused, UsageError
 
 MAX_URL = 8192  # signed CDN addresses have 2 to 3 kB
 WEB_PORTS = (80, 443)  # below 1024 only these belong to file servers; 22 and 25 are what forged requests aim at
-_HOST = re.compile(
-    r"[a-z0-9_][a-z0-9._-]{0,252}\Z|\[[0-9a-f:.]{2,45}\]\Z"
-)  # of a link: other letters may imitate these
+# Of a link: other letters may imitate these.
+_HOST = re.compile(r"[a-z0-9_][a-z0-9._-]{0,252}\Z|\[[0-9a-f:.]{2,45}\]\Z")
 
 
 class Reach(enum.IntEnum):
