@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import secrets
@@ -30,7 +31,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         super().setup()
+        with self.hub.lock:
+            now = self.hub.at_once[self.role] = self.hub.at_once[self.role] + 1
+            self.hub.most_at_once[self.role] = max(now, self.hub.most_at_once[self.role])
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def finish(self) -> None:
+        with self.hub.lock:
+            self.hub.at_once[self.role] -= 1
+        super().finish()
 
     def log_message(self, format: str, *args: Any) -> None:
         """Quiet; `hub.requests` has it all."""
@@ -58,6 +67,14 @@ class _Handler(BaseHTTPRequestHandler):
     def _api(self, path: str, query: dict[str, list[str]]) -> None:
         if self.hub.spend("api_busy"):
             self._busy()
+        elif self.hub.faults.api_redirect is not None:
+            self._head(307, {"Location": self.hub.faults.api_redirect, "Content-Length": "0"})
+        elif self.hub.faults.api_refuse is not None:
+            self._error(403, None, self.hub.faults.api_refuse)
+        elif self.hub.faults.api_body is not None:
+            self._raw(self.hub.faults.api_body)
+        elif renamed := self.hub.renamed.get("/".join(path.split("/")[:2])):
+            self._head(307, {"Location": self.path.replace(path, renamed), "Content-Length": "0"})
         elif not path:
             self._search(query)
         elif match := re.fullmatch(r"([^/]+/[^/]+)/tree/([^/]+)", path):
@@ -106,7 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _sibling(self, repo: Repo, file: str, blobs: bool) -> dict[str, Any]:
         entry: dict[str, Any] = {"rfilename": file}
         if blobs:
-            size = repo.size(file) + self.hub.faults.size_lie
+            size = repo.size(file) + self.hub.faults.size_lie + self.hub.faults.api_lie
             entry |= {"size": size, "blobId": repo.oids[file][:40]}
             if _is_lfs(file):
                 entry["lfs"] = {"sha256": repo.oids[file], "size": size, "pointerSize": 135}
@@ -130,10 +147,10 @@ class _Handler(BaseHTTPRequestHandler):
         token = self.headers.get("authorization")
         good = token == f"Bearer {self.hub.TOKEN}"
         repo = self.hub.repos.get(name)
-        if token and not good:
+        if token and not good and token != f"Bearer {self.hub.STRANGER}":
             self._error(401, None, "Invalid credentials in Authorization header")
         elif repo is None or (repo.private and not good):
-            if good:
+            if token:
                 self._error(404, "RepoNotFound", "Repository not found")
             else:  # the hub does not tell strangers what exists
                 self._error(401, None, "Invalid username or password.")
@@ -155,7 +172,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         file = match[3]
         if repo.gated and self.headers.get("authorization") != f"Bearer {self.hub.TOKEN}":
-            self._error(401, "GatedRepo", f"Access to model {match[1]} is restricted.")
+            status = 403 if self.headers.get("authorization") else 401
+            self._error(status, "GatedRepo", f"Access to model {match[1]} is restricted.")
         elif file not in repo.files:
             self._error(404, "EntryNotFound", "Entry not found")
         elif _is_lfs(file) and not self.hub.faults.no_redirect:
@@ -167,13 +185,15 @@ class _Handler(BaseHTTPRequestHandler):
         token = secrets.token_hex(8)
         with self.hub.lock:
             self.hub.tokens[token] = 0
-        target = self.hub.faults.redirect_to or f"{self.hub.cdn_url}/{name}/{file}?token={token}"
+        target = self.hub.faults.redirect_to or f"{self.hub.cdn_name or self.hub.cdn_url}/{name}/{file}?token={token}"
         linked = {
             "X-Repo-Commit": repo.sha,
-            "X-Linked-Size": str(repo.size(file) + self.hub.faults.size_lie),
+            "X-Linked-Size": str(repo.size(file) + self.hub.faults.size_lie + self.hub.faults.promise_lie),
             "X-Linked-Etag": f'"{repo.oids[file]}"',
         }
-        self._head(302, {**linked, "Location": target, "Content-Length": "0", "ETag": f'"{repo.oids[file]}"'})
+        plain = {"Location": target, "Content-Length": "0"}
+        tag = {"ETag": f'"{repo.oids[file]}"'}
+        self._head(302, plain if self.hub.faults.plain_mirror else {**linked, **plain, **tag})
 
     def _cdn(self, path: str, query: dict[str, list[str]]) -> None:
         owner, name, file = path.strip("/").split("/", 2)
@@ -196,13 +216,23 @@ class _Handler(BaseHTTPRequestHandler):
         if self.hub.spend("busy"):
             self._busy()
             return
+        if faults.silent:
+            self.hub.stopping.wait(60)
+            raise ConnectionAbortedError("silent on purpose")
+        if faults.gate is not None and self.headers.get("range") != "bytes=0-0":
+            faults.gate.wait(60)
+        if self._is_after(faults.page_after):
+            self._page()
+            return
         size = repo.size(file)
         etag = repo.oids[file]
-        if faults.etag_after is not None and self.hub.cdn_requests > faults.etag_after:
+        if self._is_after(faults.etag_after):
             etag = "another"
+        if faults.plain_mirror:
+            etag = parse_qs(urlsplit(self.path).query).get("token", ["none"])[0]
         head = {"ETag": f'"{etag}"', "Accept-Ranges": "bytes", **extra}
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("range") or "")
-        if asked is None or faults.no_ranges:
+        if asked is None or faults.no_ranges or self._is_after(faults.no_ranges_after):
             self._body(repo, file, 200, head, 0, size)
             return
         first, last = int(asked[1]), min(size - 1, int(asked[2] or size - 1))
@@ -210,15 +240,19 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(416, None, "Range", {"Content-Range": f"bytes */{size}"})
             return
         back = min(first, last - first + 1) if faults.shifted_range else 0
-        head["Content-Range"] = f"bytes {first - back}-{last - back}/{size + faults.size_lie}"
+        head["Content-Range"] = f"bytes {first - back}-{last - back}/{size + faults.size_lie + faults.total_lie}"
         self._body(repo, file, 206, head, first, last - first + 1)
 
     def _body(self, repo: Repo, file: str, status: int, head: dict[str, str], offset: int, count: int) -> None:
         faults = self.hub.faults
+        if faults.gzipped:
+            self._zipped(repo.read(file, offset, count), status, head)
+            return
         early = faults.end_early if faults.end_early is not None and count > 2 * faults.end_early else 0
         chunked = count > 1 and (early > 0 or faults.too_long > 0)
         sending = count - early
-        head |= {"Transfer-Encoding": "chunked"} if chunked else {"Content-Length": str(count)}
+        head |= {"Transfer-Encoding": "chunked"} if chunked else {"Content-Length": str(count + faults.length_lie)}
+        self.close_connection |= faults.length_lie != 0
         self._head(status, head)
         if self.command == "HEAD":
             return
@@ -230,6 +264,19 @@ class _Handler(BaseHTTPRequestHandler):
         if chunked:
             self._write(b"x" * faults.too_long, True)
             self.wfile.write(b"0\r\n\r\n")
+
+    def _is_after(self, requests: int | None) -> bool:
+        return requests is not None and self.hub.cdn_requests > requests
+
+    def _zipped(self, data: bytes, status: int, head: dict[str, str]) -> None:
+        body = gzip.compress(data, 1)
+        self._head(status, {**head, "Content-Encoding": "gzip", "Content-Length": str(len(body))})
+        self.wfile.write(body)
+
+    def _page(self) -> None:
+        body = b"<!doctype html><title>Sign in</title>" + b" " * 2000
+        self._head(200, {"Content-Type": "text/html; charset=utf-8", "Content-Length": str(len(body))})
+        self.wfile.write(body)
 
     def _until_trouble(self, done: int) -> int:
         """How many bytes may go before the next cut or stall; cuts and stalls when it is time."""
@@ -272,7 +319,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _json(self, body: Any) -> None:
-        data = json.dumps(body).encode()
+        self._raw(json.dumps(body).encode())
+
+    def _raw(self, data: bytes) -> None:
         self._head(200, {"Content-Type": "application/json", "Content-Length": str(len(data))})
         if self.command != "HEAD":
             self.wfile.write(data)

@@ -24,14 +24,19 @@ class FakeHub:
     """Two servers in threads: `url` is the hub, `cdn_url` where LFS files come from. Use as a context manager."""
 
     TOKEN = "hf_good"  # opens gated and private repositories
+    STRANGER = "hf_stranger"  # a valid token of somebody who accepted no terms
 
     def __init__(self, port: int = 0) -> None:
         self.repos: dict[str, Repo] = {}
+        self.renamed: dict[str, str] = {}  # repositories' old names
         self.faults = Faults()
         self.requests: list[Request] = []
         self.lock = threading.Lock()
         self.tokens: dict[str, int] = {}
         self.cdn_requests = 0
+        self.cdn_name: str | None = None  # what redirects call the CDN, if not `cdn_url`
+        self.at_once = {"hub": 0, "cdn": 0}  # connections now …
+        self.most_at_once = {"hub": 0, "cdn": 0}  # … and at most
         self.stopping = threading.Event()
         self._hub = _Server(("127.0.0.1", port), handler_of(self, "hub"))
         self._cdn = _Server(("127.0.0.1", 0), handler_of(self, "cdn"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import threading
 from pathlib import Path
 
 Content = bytes | Path
@@ -18,10 +19,17 @@ class Faults:
     busy_status: int = 429
     retry_after: str | None = "1"
     api_busy: int = 0  # the same for the API
+    api_redirect: str | None = None  # where the API sends everybody
+    api_refuse: str | None = None  # the API refuses everything in these words
+    api_body: bytes | None = None  # what the API answers to everything, with 200
     cut_every: int | None = None  # the connection breaks after so many body bytes
     cut_times: int | None = None  # … so often; None = always
     token_uses: int | None = None  # a CDN address works for so many requests, then answers 403
-    size_lie: int = 0  # added to every size that is told
+    size_lie: int = 0  # added to every size that is told …
+    api_lie: int = 0  # … by the API only
+    promise_lie: int = 0  # … in X-Linked-Size only
+    total_lie: int = 0  # … as the total of Content-Range only
+    length_lie: int = 0  # … in Content-Length only; the connection ends after the real bytes
     etag_after: int | None = None  # after so many CDN requests the ETag is another one
     end_early: int | None = None  # Content-Length is right, the chunked body is not: so many bytes fewer
     too_long: int = 0  # so many bytes more than asked for, chunked
@@ -30,6 +38,12 @@ class Faults:
     stall_after: int | None = None  # silence after so many body bytes
     stall_times: int | None = None
     no_ranges: bool = False
+    no_ranges_after: int | None = None  # ranges are ignored after so many CDN requests
+    page_after: int | None = None  # after so many CDN requests a login page comes instead, with 200
+    gzipped: bool = False  # Content-Encoding: gzip, though it was not asked for
+    plain_mirror: bool = False  # no X-Linked headers, and each address of the CDN has an ETag of its own
+    gate: threading.Event | None = None  # requests for more than a probe wait for it
+    silent: bool = False  # requests for bytes are never answered
     rate: int | None = None  # bytes per second and connection
     no_redirect: bool = False  # files come from the hub itself
     redirect_to: str | None = None  # instead of the CDN
@@ -55,7 +69,7 @@ class Repo:
     """A repository with one commit."""
 
     files: dict[str, Content]
-    gated: bool = False
+    gated: bool = False  # opens to those who accepted its terms: `FakeHub.TOKEN`
     private: bool = False
     sha: str = ""
     oids: dict[str, str] = dataclasses.field(default_factory=dict)

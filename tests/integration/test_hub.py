@@ -13,6 +13,8 @@ from hali.model.errors import HaliError, NotFound, ProtocolError, Refused, Trans
 from hali.transfer.http import RangeSource
 from hali.transfer.http_retry import HttpPolicy
 from hali.transfer.hub import Hub, choose
+from tests.fakes.attacks import BAD_NAMES, bad_links
+from tests.fakes.canary import Canary
 from tests.fakes.hf_server import FakeHub
 
 FAST = HttpPolicy(attempts=3, backoff_first=0.01, backoff_cap=0.05)
@@ -204,3 +206,66 @@ async def test_the_fake_satisfies_the_librarys_own_download(fake: FakeHub, tmp_p
         return Path(path).read_bytes()
 
     assert await anyio.to_thread.run_sync(download) == FILES["m-Q8_0.gguf"]
+
+
+async def test_a_renamed_repository_is_followed_on_the_same_host(fake: FakeHub) -> None:
+    fake.renamed["o/old"] = "o/r-GGUF"
+    assert (await Hub(fake.url).resolve("o/old")).commit == fake.repos["o/r-GGUF"].sha
+
+
+async def test_the_api_is_not_asked_elsewhere_because_a_redirect_says_so(fake: FakeHub) -> None:
+    with Canary() as canary:
+        here = f"127.0.0.1:{canary.port}"
+        links = [*bad_links(canary.port), f"http://{here}/api", fake.cdn_url, "https://hub.example/api/models/o/r"]
+        for link in links:
+            fake.faults.api_redirect = link.encode().decode("latin-1")
+            error = await failure(Hub(fake.url, token=FakeHub.TOKEN, policy=FAST), "o/r-GGUF")
+            stays = link in ("http:///x", "http://")
+            assert isinstance(error, Refused) or stays, link
+            assert FakeHub.TOKEN not in str(error)
+        assert not canary.touched
+    assert {r.server for r in fake.requests} == {"hub"}
+
+
+async def test_a_circle_of_redirects_of_the_api_ends(fake: FakeHub) -> None:
+    fake.renamed |= {"o/a": "o/b", "o/b": "o/a"}
+    assert "redirects more than" in str(await failure(Hub(fake.url), "o/a"))
+
+
+COMMIT = b'{"sha": "' + b"a" * 40 + b'", "siblings": '
+NONSENSE = [b"", b"<html>Sign in</html>", b"[]", b'"x"', b'{"sha": 5}', COMMIT + b"[1]}", b"[" * 100_000, b"\xff\xfe"]
+
+
+@pytest.mark.parametrize("answer", [*NONSENSE, COMMIT + b'{"rfilename": {}}}'])
+async def test_nonsense_from_the_api_is_a_broken_protocol(fake: FakeHub, answer: bytes) -> None:
+    fake.faults.api_body = answer
+    assert isinstance(await failure(Hub(fake.url), "o/r-GGUF"), ProtocolError)
+
+
+async def test_an_endless_answer_of_the_api_is_not_read_to_its_end(
+    fake: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hali.transfer.hub_api.MAX_ANSWER", 100_000)
+    fake.faults.api_body = b" " * 5_000_000
+    assert "100000 bytes" in str(await failure(Hub(fake.url), "o/r-GGUF"))
+
+
+async def test_no_path_of_a_link_leads_the_token_elsewhere_on_the_hub() -> None:
+    for file in ("../../api/whoami-v2", "a/../../x.gguf", "/x.gguf", "..\\x.gguf"):
+        with pytest.raises(UsageError):
+            await Hub("https://hub.example", token="hf_x").file_source("o/r", "main", file)
+
+
+@pytest.mark.parametrize("kind", BAD_NAMES)
+async def test_names_that_cannot_be_files_everywhere_are_left_out(fake: FakeHub, kind: str) -> None:
+    fake.add("o/evil", {BAD_NAMES[kind]: b"1", "ok-Q8_0.gguf": b"3"})
+    for no_blobs in (False, True):  # told by the model's info, or by the tree
+        fake.faults.no_blobs = no_blobs
+        assert [f.name for f in (await Hub(fake.url).resolve("o/evil")).files] == ["ok-Q8_0.gguf"]
+
+
+async def test_words_of_a_server_reach_no_terminal_unseen(fake: FakeHub) -> None:
+    fake.add("o/gated2", dict(FILES), gated=True)
+    fake.faults.api_refuse = "\x9b2J\xe9 no"  # as latin-1 on the wire; ESC itself is no header
+    error = await failure(Hub(fake.url), "o/gated2")
+    assert isinstance(error, Refused) and "?2J" in str(error)

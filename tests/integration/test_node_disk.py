@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from hali.model.units import piece_span
 from tests.fakes.hf_server import FakeHub
 from tests.nodes import MIB, TestNode, node, random_file, sha256_of, until
 
@@ -116,6 +119,36 @@ def test_a_disk_that_gets_full_on_the_way_keeps_what_came_and_goes_on_later(
         assert not list((disk / ".incoming").iterdir())
 
 
+@pytest.mark.parametrize("pieces", [0, 1, 5])
+def test_a_disk_that_takes_so_many_pieces_keeps_only_what_is_on_it(
+    pieces: int, file: Path, disk: Path, tmp_path: Path
+) -> None:
+    with FakeHub() as hub, node(tmp_path / "a", lan_enabled="off", models_dir=str(disk), hf_endpoint=hub.url) as a:
+        hub.add(REPO, {NAME: file})
+        hub.faults.gate = threading.Event()
+        a.start()
+        pulling = a.start_hali("pull", REPO)
+        until(lambda: hub.cdn_requests > 1, "there was room, and the first piece is asked for")
+        filler = fill(disk, leave_mib=16 * pieces + 8)
+        hub.faults.gate.set()
+        _, err = pulling.communicate(timeout=90)
+        assert pulling.returncode == 6, (err, a.log())
+        assert [line for line in err.splitlines() if line.startswith("hali: ")] == err.splitlines()[-1:]
+        known = a.on_record()
+        assert len(known) <= pieces
+        assert_nothing_stored(a, disk)
+        with (a.incoming() / NAME).open("rb") as half, file.open("rb") as whole:
+            for index in known:
+                for each in (half, whole):
+                    each.seek(16 * MIB * index)
+                assert half.read(16 * MIB) == whole.read(16 * MIB)
+        filler.unlink()
+        hub.requests.clear()
+        assert a.pull(REPO)["sha256"] == sha256_of(file)
+        size = file.stat().st_size
+        assert hub.bytes_sent <= size + 1 - sum(piece_span(index, size)[1] for index in known)
+
+
 def test_a_read_only_models_folder_is_a_clear_error_and_reading_goes_on(tmp_path: Path) -> None:
     small = random_file(tmp_path / "Small-1B-Q8_0.gguf", 1)
     with (
@@ -150,3 +183,36 @@ def test_a_models_folder_that_is_not_there_any_more_harms_nothing_else(tmp_path:
         (tmp_path / "away").rename(tmp_path / "disk")
         a.start()
         until(lambda: a.state_of(added["sha256"]) == "seeding", "it is seeded again")
+
+
+JUMPS = """
+import time
+_time, _gmtime, _calls = time.time, time.gmtime, [0]
+def jumping():
+    _calls[0] += 1
+    return _time() + (-315_000_000, 0, 315_000_000, -3600)[_calls[0] % 4]
+time.time, time.time_ns = jumping, lambda: int(jumping() * 1e9)
+time.gmtime = lambda seconds=None: _gmtime(jumping() if seconds is None else seconds)
+"""
+
+
+def test_a_clock_that_jumps_by_years_harms_no_pull_and_no_restart(tmp_path: Path) -> None:
+    """Every look at the wall clock tells another year; what lasts is measured by another clock."""
+    (tmp_path / "jumps").mkdir()
+    (tmp_path / "jumps" / "sitecustomize.py").write_text(JUMPS)
+    file = random_file(tmp_path / "files" / NAME, 20)
+    with FakeHub() as hub, node(tmp_path / "a", lan_enabled="off", hf_endpoint=hub.url) as a:
+        a.env["PYTHONPATH"] = f"{tmp_path / 'jumps'}{os.pathsep}{a.env.get('PYTHONPATH', '')}"
+        hub.add(REPO, {NAME: file})
+        hub.faults.busy, hub.faults.retry_after = 2, "Thu, 01 Jan 2026 12:00:30 GMT"
+        hub.faults.token_uses = 2
+        a.start()
+        pulled = a.ok("pull", REPO)
+        assert (pulled["sha256"], pulled["state"]) == (sha256_of(file), "seeding")
+        assert 0 <= pulled["seeding_after_s"] <= pulled["seconds"] < 600
+        years = {line["ts"][:4] for line in map(json.loads, (a.paths.logs / "hali.log").read_text().splitlines())}
+        assert len(years) > 1  # it did jump
+        a.kill()
+        a.start()
+        until(lambda: a.state_of(pulled["sha256"]) == "seeding", "it is seeded again")
+        assert a.status()["uptime_s"] >= 0

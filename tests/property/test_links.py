@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hali.model.errors import UsageError
+from hali.model.filenames import is_safe_path
 from hali.share.targets import MagnetTarget, NameTarget, RepoTarget, Target, parse_link, parse_target
 
 SHA = "ab" * 32
@@ -127,7 +128,11 @@ def test_whatever_a_link_says_only_names_come_out(rest: str) -> None:
 
 
 NAME = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,40}", fullmatch=True)
-FILE = st.lists(st.text("abc XYZ äß._-0", min_size=1, max_size=20), min_size=1, max_size=3).map("/".join)
+FILE = (
+    st.lists(st.text("abc XYZ äß._-0", min_size=1, max_size=20), min_size=1, max_size=3)
+    .map("/".join)
+    .filter(is_safe_path)
+)
 
 
 @given(NAME, NAME, st.none() | NAME, FILE)

@@ -31,6 +31,7 @@ def bring_in(source: Path, target: Path, *, link: bool, tag: str) -> str:
     with contextlib.suppress(FileNotFoundError):
         target.unlink()
     how = _bring(source.resolve(), target, link=link)
+    note.unlink(missing_ok=True)  # it may be a link to anywhere
     note.write_text(tag)
     return how
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 
 from hali.model import names
-from hali.model.errors import UsageError
+from hali.model.errors import Refused, UsageError
 from hali.model.filenames import is_safe_path
 from hali.model.ids import is_hex
-from hali.transfer.http_guard import origin, redacted
+from hali.transfer.http_guard import check_link
 from hali.transfer.hub_choice import is_repo_name, parse_hub_name
 
 MAX_WHAT = 8192  # a magnet with many web seeds; beyond that it is an attack or a mistake
@@ -58,10 +58,11 @@ Target = MagnetTarget | TorrentTarget | RepoTarget | NameTarget
 
 
 def _web(url: str) -> str:
-    """A URL that the user typed; it is kept in the database and the log, so no password may be in it."""
-    origin(url)
-    if "@" in urlsplit(url).netloc:
-        raise UsageError(f"{redacted(url)}: a user name or password in a URL is not taken", hint="download it first")
+    """A URL that the user typed, or was made to paste; it is kept in the database and the log, so no password may be in it."""
+    try:
+        check_link(url)
+    except Refused as refused:
+        raise UsageError(refused.message, hint="download the .torrent and give its path") from refused
     return url
 
 
@@ -148,7 +149,7 @@ def _query(link: str, query: str) -> dict[str, str]:
 
 def _is_plain_path(file: str) -> bool:
     inside = all(part not in ("", ".") for part in file.split("/"))
-    return inside and len(file) <= MAX_LINK_FILE and not set(file) & set(":?#")
+    return inside and is_safe_path(file) and len(file) <= MAX_LINK_FILE and not set(file) & set(":?#")
 
 
 def _bad_link(link: str, why: str) -> UsageError:

@@ -85,7 +85,8 @@ class Journal:
     def _rewrite(self) -> None:
         """Start the file afresh with what is known: drops torn tails and superseded midstates."""
         temporary = self.path.with_suffix(".new")
-        with temporary.open("wb") as out:
+        temporary.unlink(missing_ok=True)
+        with open(temporary, "xb") as out:  # "x" opens no symbolic link that lies there
             header = msgspec.json.encode(self.header)
             out.write(MAGIC + struct.pack("<I", len(header)) + header)
             for index, digests in self.pieces.items():

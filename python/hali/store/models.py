@@ -99,7 +99,7 @@ class ModelStore:
     def _read(self, path: Path) -> Record:
         try:
             meta = msgspec.json.decode(path.read_bytes(), type=Metadata)
-        except (OSError, msgspec.MsgspecError) as exc:
+        except (OSError, msgspec.MsgspecError, RecursionError) as exc:
             raise StoreDamaged(f"{path}: {exc}", hint="`hali add` the model file again") from None
         if wrong := _wrong_fields(meta):
             raise StoreDamaged(f"{path}: {', '.join(wrong)} cannot be", hint="`hali add` the model file again")
@@ -181,6 +181,9 @@ def _wrong_fields(meta: Metadata) -> list[str]:
         "files": bool(meta.files) and not any(unsafe(name) or name == METADATA for name in meta.files),
         "size": meta.size > 0,
         "downloaded_at": _TIME.match(meta.downloaded_at) is not None,
+        "hf_repo": (meta.hf_repo or "").isprintable(),
+        "hf_revision": (meta.hf_revision or "").isprintable(),
+        "sources": all(kind.isprintable() for kind in meta.sources),
     }
     return [field for field, right in checks.items() if not right]
 

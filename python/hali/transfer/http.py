@@ -9,11 +9,11 @@ import anyio
 import httpx
 
 from hali.model.errors import HaliError, TransferFailed
-from hali.model.ids import is_hex
 from hali.model.units import PIECE, piece_count, piece_span
 from hali.runtime.log import get_logger
 from hali.transfer.http_body import Attempt, Body
 from hali.transfer.http_dial import Dialer, http_client
+from hali.transfer.http_expect import Expectation
 from hali.transfer.http_guard import check_link, origin, redacted
 from hali.transfer.http_location import (
     HeaderProvider,
@@ -21,8 +21,6 @@ from hali.transfer.http_location import (
     Location,
     Resolver,
     RetryLater,
-    parse_content_range,
-    plain_tag,
     refuse_broken_answer,
     refuse_page,
 )
@@ -67,16 +65,14 @@ class RangeSource:
     ) -> None:
         origin(url) if trusted else check_link(url)
         self.url = url
-        self.size = size  # learnt by `open` when not given
-        self._etag = plain_tag(etag)
-        self._sha256 = sha256
+        self._expected = Expectation(redacted(url), size=size, etag=etag, sha256=sha256)
         self._policy = policy or HttpPolicy()
         self._limiter = limiter or RateLimiter()
         self._progress = progress or (lambda count: None)
         self._piece = piece
-        dialer = Dialer(url, trusted=trusted)
-        self._client = http_client(self._policy, dialer)
-        self._resolver = Resolver(self._client, dialer, url, headers or {}, self._policy)
+        self._dialer = Dialer(url, trusted=trusted)
+        self._client = http_client(self._policy, self._dialer)
+        self._resolver = Resolver(self._client, self._dialer, url, headers or {}, self._policy)
         self._location: Location | None = None
         self._resolving = anyio.Lock()
         self._connections = anyio.Semaphore(self._policy.connections)
@@ -88,8 +84,16 @@ class RangeSource:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self._hang_up()
+
+    async def _hang_up(self) -> None:
         with anyio.CancelScope(shield=True), anyio.move_on_after(2.0):  # closing sockets waits for nobody longer
             await self._client.aclose()
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the file; when it was not given, `open` learns it."""
+        return self._expected.size
 
     @property
     def retries(self) -> int:
@@ -181,7 +185,7 @@ class RangeSource:
                 refuse_page(location.url, response)
                 self._expire(location)
                 raise RetryLater("the whole file instead of the range asked for")
-            allowed = self._check_range(location, response, attempt)
+            allowed = self._expected.check_range(location, response, attempt)
             if not await attempt.read(self._body(response), allowed):
                 raise TransferFailed(f"{redacted(self.url)}: more bytes than asked for", retryable=False)
         if attempt.done < len(attempt.view):
@@ -194,25 +198,6 @@ class RangeSource:
             self._expire(location)
             raise RetryLater(f"the address expired (HTTP {response.status_code})", after=0.0)
         refuse_broken_answer(location.url, response)
-
-    def _check_range(self, location: Location, response: httpx.Response, attempt: Attempt) -> int:
-        """How many bytes this answer may bring; final errors for lies and changed files."""
-        where = redacted(location.url)
-        if response.status_code != 206:
-            raise RetryLater(f"HTTP {response.status_code} instead of 206")
-        span = parse_content_range(response.headers.get("content-range"))
-        fits = span is not None and span[0] == attempt.offset and span[1] <= attempt.last
-        if span is None or not fits or "content-encoding" in response.headers:
-            raise TransferFailed(f"{where}: the answer is not the range asked for", retryable=False)
-        if span[2] is not None and span[2] != self.size:
-            raise self._changed(f"size {self.size} became {span[2]}")
-        self._check_tag(location, response)
-        return span[1] - span[0] + 1
-
-    def _check_tag(self, location: Location, response: httpx.Response) -> None:
-        tag = plain_tag(response.headers.get("etag"))
-        if tag is not None and location.etag is not None and tag != location.etag:
-            raise self._changed(f"ETag {location.etag} became {tag}")
 
     async def _stream(self, location: Location, wanted: frozenset[int], sink: Sink) -> None:
         """The whole file in order, for servers without ranges; after a break again, skipping what was delivered."""
@@ -235,7 +220,7 @@ class RangeSource:
             refuse_page(location.url, response)
             if response.status_code != 200 or "content-encoding" in response.headers:
                 raise TransferFailed(f"{redacted(location.url)}: not the plain file", retryable=False)
-            self._check_tag(location, response)
+            self._expected.check_tag(location, response)
             body = self._body(response)
             for index in range(max(left) + 1):
                 _, size = piece_span(index, self._known_size(), self._piece)
@@ -250,24 +235,9 @@ class RangeSource:
             if self._location is None:
                 await self._patience.respect_retry_after()
                 found = await self._resolver.locate()
-                self._accept(found)
+                self._expected.accept(found)
                 self._location = found
             return self._location
-
-    def _accept(self, found: Location) -> None:
-        """Checks a resolution against the caller's expectations and the first resolution; learns size and tag."""
-        if found.size is None and self.size is None:
-            raise TransferFailed(f"{redacted(self.url)}: the server does not say how long the file is", retryable=False)
-        if self.size is None:
-            self.size = found.size
-        if found.size is not None and found.size != self.size:
-            raise self._changed(f"size {self.size} became {found.size}")
-        tag = found.origin_tag or found.etag
-        if self._sha256 is not None and tag is not None and is_hex(tag, 64) and tag != self._sha256:
-            raise self._changed(f"SHA-256 {tag} in place of {self._sha256}")
-        if self._etag is not None and tag != self._etag:
-            raise self._changed(f"ETag {self._etag} became {tag}")
-        self._etag = tag
 
     def _body(self, response: httpx.Response) -> Body:
         return Body(response, self._policy, self._limiter, self._progress)
@@ -275,13 +245,6 @@ class RangeSource:
     def _expire(self, location: Location) -> None:
         if self._location is location:  # else another connection has already resolved it anew
             self._location = None
-
-    def _changed(self, what: str) -> TransferFailed:
-        return TransferFailed(
-            f"{redacted(self.url)}: the file on the server is not the expected one ({what})",
-            retryable=False,
-            hint="resolve the model again to get the present revision",
-        )
 
     def _known_size(self) -> int:
         if self.size is None:

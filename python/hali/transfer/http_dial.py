@@ -6,7 +6,9 @@ So a name that answers differently the second time (DNS rebinding) gains nothing
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterable
+from functools import cache
 from itertools import chain, zip_longest
 from urllib.request import getproxies
 
@@ -15,15 +17,11 @@ import httpcore
 import httpx
 
 from hali.model.errors import Refused
-from hali.runtime.log import get_logger
-from hali.transfer.http_guard import Reach, check_link, origin, reach
+from hali.transfer.http_guard import Reach, origin, reach, reach_of_host
 from hali.transfer.http_retry import HttpPolicy
-
-log = get_logger(__name__)
 
 DNS_TIMEOUT = 10.0  # two tries of the usual 5 s resolver timeout
 _Connect = Callable[[str], Awaitable[httpcore.AsyncNetworkStream]]
-MAX_LINKS = 16  # sources of one file that a link may name; more would make us a scanner
 STAGGER = 0.25  # before the next address is tried beside the first one (RFC 8305)
 
 
@@ -63,42 +61,17 @@ class Dialer(httpcore.AsyncNetworkBackend):
     async def allowed(self, host: str, port: int) -> list[str]:
         """The addresses of `host`, none when it has none; Refused if one may not be asked."""
         addresses = await _lookup(host, port)
-        depth = max(map(reach, addresses), default=Reach.PUBLIC)
+        depth = max([reach_of_host(host) or Reach.PUBLIC, *map(reach, addresses)])
         if self._trusted and (host.strip("[]").lower(), port) == self._home:
             self._deepest = max(self._deepest, min(depth, Reach.LOOPBACK))
             return addresses
         if depth > self._deepest:
-            worst = max(addresses, key=reach)
+            worst = max(addresses or [host], key=reach)
             raise Refused(
                 f"{host} leads to {worst}, an address inside this network",
                 hint="links may only name public hosts; give the URL yourself if you trust it",
             )
         return addresses
-
-
-async def check_public(url: str) -> None:
-    """Refused unless `url` has the form of a link and its host has public addresses only (or none)."""
-    _, host, port = check_link(url)
-    await Dialer(url, trusted=False).allowed(host, port)
-
-
-async def public_only(urls: Iterable[str]) -> tuple[str, ...]:
-    """Those of the first `MAX_LINKS` that `check_public` lets pass and that are https, in their order."""
-    asked = [url for url in dict.fromkeys(urls) if url.lower().startswith("https://")][:MAX_LINKS]
-    good: set[str] = set()
-
-    async def ask(url: str) -> None:
-        try:
-            await check_public(url)
-        except Refused as refused:
-            log.warning("http.link_refused", reason=refused.message)
-        else:
-            good.add(url)
-
-    async with anyio.create_task_group() as group:
-        for url in asked:
-            group.start_soon(ask, url)
-    return tuple(url for url in asked if url in good)
 
 
 def http_client(policy: HttpPolicy, dialer: Dialer) -> httpx.AsyncClient:
@@ -122,15 +95,19 @@ class _Transport(httpx.AsyncHTTPTransport):
     """httpx's own, with connections made by `dialer`: it has no argument for that."""
 
     def __init__(self, dialer: Dialer, limits: httpx.Limits) -> None:
-        context = httpx.create_ssl_context()
-        super().__init__(verify=context)
+        super().__init__(verify=_tls())
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=context,
+            ssl_context=_tls(),
             max_connections=limits.max_connections,
             max_keepalive_connections=limits.max_keepalive_connections,
             keepalive_expiry=limits.keepalive_expiry,
             network_backend=dialer,
         )
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    return httpx.create_ssl_context()  # reads some 150 certificates: 25 ms that need not be spent for each source
 
 
 async def _lookup(host: str, port: int) -> list[str]:

@@ -12,7 +12,8 @@ from hali.model.errors import Refused, UsageError
 
 MAX_URL = 8192  # signed CDN addresses have 2 to 3 kB
 WEB_PORTS = (80, 443)  # below 1024 only these belong to file servers; 22 and 25 are what forged requests aim at
-_HOST = re.compile(r"[a-z0-9._-]{1,253}\Z|\[[0-9a-f:.]{2,45}\]\Z")  # of a link: other letters may imitate these
+# Of a link: other letters may imitate these.
+_HOST = re.compile(r"[a-z0-9_][a-z0-9._-]{0,252}\Z|\[[0-9a-f:.]{2,45}\]\Z")
 
 
 class Reach(enum.IntEnum):
@@ -62,6 +63,8 @@ def check_link(url: str) -> tuple[str, str, int]:
         raise Refused(f"{redacted(url)}: links with a user name are not followed")
     if not _HOST.match(authority.removesuffix(f":{port}").removesuffix(":")):
         raise Refused(f"{redacted(url)}: a host name of other than plain letters")
+    if (spelt := _spelt(host)) not in (None, host):
+        raise Refused(f"{redacted(url)}: an address in disguise ({spelt})")
     if port < 1024 and port not in WEB_PORTS:
         raise Refused(f"{redacted(url)}: port {port} is no web server's")
     return scheme, host, port
@@ -113,10 +116,16 @@ def reach_of_host(host: str) -> Reach | None:
     host = host.strip("[]").rstrip(".").lower()
     if host == "localhost" or host.endswith(".localhost"):
         return Reach.LOOPBACK
+    address = host if ":" in host else _spelt(host)
+    return None if address is None else reach(address)
+
+
+def _spelt(host: str) -> str | None:
+    """The IPv4 address that `host` is another spelling of, for the system's resolver; None for names."""
     try:
-        return reach(socket.inet_ntoa(socket.inet_aton(host)))
+        return socket.inet_ntoa(socket.inet_aton(host))
     except (OSError, UnicodeError):
-        return reach(host) if ":" in host else None
+        return None
 
 
 def is_public(address: str) -> bool:

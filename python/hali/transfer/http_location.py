@@ -89,12 +89,16 @@ def refuse_broken_answer(url: str, response: httpx.Response) -> None:
 
 @asynccontextmanager
 async def network_trouble() -> AsyncIterator[None]:
-    """Turns what httpx raises for broken, slow or silent connections into `RetryLater`."""
+    """Turns what httpx raises for broken, slow or silent connections into `RetryLater`; Refused for an unreadable redirect."""
     try:
         yield
+    except httpx.InvalidURL as error:  # of a Location: httpx reads it, though it is told not to follow it
+        raise Refused(f"a redirect to no usable URL ({error})") from error
     except httpx.TimeoutException as error:
         raise RetryLater(f"no byte in time ({type(error).__name__})") from error
     except (httpx.TransportError, httpx.StreamError) as error:
+        if isinstance(error.__context__, httpx.InvalidURL):
+            raise Refused(f"a redirect to no usable URL ({error.__context__})") from error
         raise RetryLater(f"{type(error).__name__}: {error}".rstrip(": ")) from error
     except (OSError, anyio.ClosedResourceError, anyio.BrokenResourceError) as error:
         raise RetryLater(f"connection broke: {error}") from error
@@ -111,7 +115,7 @@ class Resolver:
         headers: Headers | HeaderProvider,
         policy: HttpPolicy,
     ) -> None:
-        self._client = client
+        self.client = client
         self._dialer = dialer
         self._url = url
         self._headers = headers
@@ -158,11 +162,11 @@ class Resolver:
         if behind_proxy():  # which does the dialling: then the check before is all there is
             await self._dialer.allowed(*origin(url)[1:])
         try:
-            request = self._client.build_request("GET", url, headers={**headers, "accept-encoding": "identity"})
+            request = self.client.build_request("GET", url, headers={**headers, "accept-encoding": "identity"})
         except httpx.InvalidURL as error:
             raise TransferFailed(f"{redacted(url)}: {error}", retryable=False) from error
         async with network_trouble():
-            response = await self._client.send(request, stream=True, follow_redirects=False)
+            response = await self.client.send(request, stream=True, follow_redirects=False)
         try:
             yield response
         finally:

@@ -135,6 +135,8 @@ class Hub:
     def _source(self, repo: str, commit: str, file: str) -> HubFile:
         from huggingface_hub import hf_hub_url
 
+        if not is_safe_path(file):  # a link may name it, and the token goes along
+            raise UsageError(f"{file[:80]!r} is not the path of a file in a repository")
         url = hf_hub_url(repo, file, revision=commit, endpoint=self._base())
         return HubFile(url, self._headers())
 

@@ -3,14 +3,15 @@ without a bound. Runs in worker threads."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
 from hali.model.errors import ProtocolError, Refused
-from hali.transfer.http_guard import next_hop, origin
+from hali.transfer.http_guard import next_hop, origin, redacted
 from hali.transfer.http_location import REDIRECTS
 
 REQUEST_TIMEOUT = 15.0  # one API request; the hub answers in well under a second
@@ -26,9 +27,10 @@ def ask(url: str, headers: Mapping[str, str], params: Query) -> Any:
 
     query: Query | None = params
     for _ in range(MAX_HOPS + 1):
-        with get_session().stream(
+        request = get_session().stream(
             "GET", url, headers=dict(headers), params=query, timeout=REQUEST_TIMEOUT, follow_redirects=False
-        ) as response:
+        )
+        with _readable_redirects(url), request as response:
             if response.status_code in REDIRECTS:
                 url, query = _same_host(url, response.headers.get("location", "")), None
                 continue
@@ -43,11 +45,22 @@ def ask(url: str, headers: Mapping[str, str], params: Query) -> Any:
     raise ProtocolError(f"{urlsplit(url).path}: the hub redirects more than {MAX_HOPS} times")
 
 
+@contextmanager
+def _readable_redirects(url: str) -> Iterator[None]:
+    """The session's library reads Location, though it is told not to follow it; which library that is, is huggingface_hub's."""
+    try:
+        yield
+    except Exception as error:
+        if "InvalidURL" in (type(error).__name__, type(error.__context__).__name__):
+            raise Refused(f"{redacted(url)}: a redirect to no usable URL") from error
+        raise
+
+
 def _same_host(url: str, location: str) -> str:
     """Where the hub's redirect leads. Only its own host may answer for it: the token goes along, and what is said is believed."""
     target = next_hop(url, location)
     here, there = origin(url), origin(target)
-    if there != here and (there[0], there[1]) != ("https", here[1]):
+    if there != here and (here[0], there) != ("http", ("https", here[1], 443)):
         raise Refused(
             f"the hub's API at {here[1]} redirects to {there[1]}",
             hint="set hf.endpoint to the host that is to be believed",

@@ -1,0 +1,251 @@
+"""Where names, paths and URLs come in, found in the code, and the table of who guards each (`test_entry_points.py` compares)."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import hali
+from hali.api import build_app
+from hali.cli import apps
+from hali.cli.main import COMMANDS
+
+SOURCE = Path(hali.__file__).parent
+
+
+class Row(NamedTuple):
+    """`guard`: the function that decides what may pass, or "ours: why nobody else writes it". `attack`: the test that throws
+    what is bad at it, as `file::name`."""
+
+    guard: str
+    attack: str = ""
+
+
+ENTRY = "tests/unit/test_entry_points.py"
+HOSTILE = "tests/integration/test_http_hostile.py"
+PULL = "tests/integration/test_pull_nasty_hub.py"
+GATE = "tests/unit/api/test_gate.py"
+HUB = "tests/integration/test_hub.py"
+
+_LOOKED_UP = Row("hali.store.models.the_one", f"{ENTRY}::test_names_of_models_are_compared_and_never_opened")
+_WHAT = Row("hali.share.targets.parse_target", f"{ENTRY}::test_what_is_pulled_is_no_path_out_and_no_url_inside")
+_QUANT = Row("hali.transfer.hub_choice.choose", f"{ENTRY}::test_a_quant_is_compared_and_never_opened")
+_ADDED = Row("hali.model.filenames.safe_name", f"{ENTRY}::test_a_file_of_a_bad_name_is_not_imported")
+_SERVED = Row("hali.daemon.catalog.LibraryCatalog", f"{ENTRY}::test_names_in_http_paths_are_compared_and_never_opened")
+_OPERATOR = Row("ours: the operator's own file, read or written with the operator's own rights")
+_NO_NAME = Row("ours: takes no name, path or URL")
+_WORDS = Row("ours: words for the hub, which get there as the value of a parameter")
+_LINK = Row("hali.transfer.http_guard.check_link", f"{HOSTILE}::test_no_link_leads_into_this_machine_or_network")
+_DIALLED = Row(
+    "hali.transfer.http_dial.Dialer", f"{HOSTILE}::test_no_redirect_of_a_public_hub_leads_into_this_machine_or_network"
+)
+_STORE = Row("hali.store.models.ModelStore", f"{ENTRY}::test_a_symbolic_link_leads_nothing_out_of_the_store")
+
+TABLE: dict[str, Row] = {
+    # ---- the command line
+    "cli hali pull WHAT": _WHAT,
+    "cli hali pull --quant": _QUANT,
+    "cli hali add FILE": _ADDED,
+    "cli hali hash FILE": _OPERATOR,
+    "cli hali info MODEL": _LOOKED_UP,
+    "cli hali verify MODEL": _LOOKED_UP,
+    "cli hali rm MODEL": _LOOKED_UP,
+    "cli hali run MODEL": _LOOKED_UP,
+    "cli hali run PROMPT": Row("ours: text for the model"),
+    "cli hali run --system": Row("ours: text for the model"),
+    "cli hali search TEXT": _WORDS,
+    "cli hali search --sort": Row("ours: compared with the orders there are"),
+    "cli hali stop MODEL": _LOOKED_UP,
+    "cli hali demo FILE": _OPERATOR,
+    "cli hali demo --prompt": Row("ours: text for the model"),
+    "cli hali config get KEY": Row("ours: compared with the keys of the schema"),
+    "cli hali config set KEY": Row("ours: compared with the keys of the schema"),
+    "cli hali config set VALUE": Row("ours: the operator's own setting, checked by the schema"),
+    "cli hali config unset KEY": Row("ours: compared with the keys of the schema"),
+    # ---- the IPC, behind its token
+    "ipc ping": _NO_NAME,
+    "ipc status": _NO_NAME,
+    "ipc stats": _NO_NAME,
+    "ipc models": _NO_NAME,
+    "ipc ps": _NO_NAME,
+    "ipc stop": _NO_NAME,
+    "ipc info model": _LOOKED_UP,
+    "ipc verify model": _LOOKED_UP,
+    "ipc rm model": _LOOKED_UP,
+    "ipc unload model": _LOOKED_UP,
+    "ipc add what": _ADDED,
+    "ipc add link": _NO_NAME,
+    "ipc pull what": _WHAT,
+    "ipc pull quant": _QUANT,
+    "ipc choices what": _WHAT,
+    "ipc choices always": _NO_NAME,
+    "ipc search text": _WORDS,
+    "ipc search limit": _NO_NAME,
+    "ipc search sort": Row("ours: compared with the orders there are"),
+    "ipc cancel what": Row("ours: compared with the jobs under way"),
+    "ipc cancel kind": Row("ours: compared with the jobs under way"),
+    # ---- the HTTP API
+    "route GET /": _NO_NAME,
+    "route GET /health": _NO_NAME,
+    "route GET /health/ready": _NO_NAME,
+    "route GET /v1/models": _NO_NAME,
+    "route GET /v1/models/{name:path}": _SERVED,
+    "route POST /v1/chat/completions": _SERVED,
+    # ---- what is decoded
+    "decodes hali.api.bodies": _SERVED,
+    "decodes hali.api.origins": Row(
+        "hali.api.gate.Gate", f"{GATE}::test_strangers_get_403_on_every_route_and_cause_nothing"
+    ),
+    "decodes hali.cli.chat": Row("ours: answers of our own daemon"),
+    "decodes hali.cli.control": Row("ours: answers of our own daemon"),
+    "decodes hali.cli.logs": Row("ours: our own log"),
+    "decodes hali.config.load": _OPERATOR,
+    "decodes hali.daemon.client": Row("ours: answers of our own daemon"),
+    "decodes hali.daemon.ipc": _WHAT,
+    "decodes hali.engine.protocol": Row("ours: frames between our own processes"),
+    "decodes hali.engine.worker": Row("ours: frames between our own processes"),
+    "decodes hali.share.board": Row("ours: our own database"),
+    "decodes hali.store.journal": Row("ours: our own journal; a damaged one is begun anew"),
+    "decodes hali.store.models": Row(
+        "hali.store.models._wrong_fields", f"{ENTRY}::test_metadata_names_no_file_outside_its_folder"
+    ),
+    "decodes hali.transfer.http_guard": _LINK,
+    "decodes hali.transfer.http_location": _DIALLED,
+    "decodes hali.transfer.hub_api": Row(
+        "hali.model.filenames.is_safe_path", f"{HUB}::test_names_that_cannot_be_files_everywhere_are_left_out"
+    ),
+    "decodes hali.transfer.hub_choice": _WHAT,
+    "decodes hali.transfer.lan_net": Row("ours: the kernel's own structures"),
+    "decodes hali.transfer.magnet": Row(
+        "hali.transfer.magnet._name", f"{ENTRY}::test_no_name_of_a_link_or_torrent_becomes_a_path"
+    ),
+    "decodes hali.transfer.metainfo": Row(
+        "hali.model.filenames.safe_name", f"{ENTRY}::test_no_name_of_a_link_or_torrent_becomes_a_path"
+    ),
+    "decodes hali.transfer.params": Row(
+        "hali.transfer.params._finish",
+        "tests/integration/test_torrent_links.py::test_no_address_in_a_torrent_makes_libtorrent_ask_this_machine",
+    ),
+    "decodes hali.wire.gguf": Row("hali.model.names.derive", f"{ENTRY}::test_words_of_a_gguf_header_become_no_path"),
+    "decodes hali.wire.lan": Row("hali.wire.lan._is_sound", f"{ENTRY}::test_names_of_lan_packets_are_for_showing_only"),
+    "decodes hali.wire.lan_v1": Row(
+        "hali.wire.lan_v1._sound", f"{ENTRY}::test_names_of_lan_packets_are_for_showing_only"
+    ),
+    # ---- what connects or listens
+    "connects hali.api.binding": _OPERATOR,
+    "connects hali.daemon.client": Row("ours: the address file of our own daemon, loopback only"),
+    "connects hali.daemon.ipc": Row("ours: listens on loopback"),
+    "connects hali.engine.worker": Row("ours: a socket pair made by the daemon"),
+    "connects hali.transfer.fetching": Row(
+        "hali.share.resolve.Resolver", f"{PULL}::test_a_magnet_makes_the_daemon_connect_to_nothing_on_this_machine"
+    ),
+    "connects hali.transfer.http_dial": _DIALLED,
+    "connects hali.transfer.hub_api": Row(
+        "hali.transfer.hub_api._same_host", f"{HUB}::test_the_api_is_not_asked_elsewhere_because_a_redirect_says_so"
+    ),
+    "connects hali.transfer.lan_net": _OPERATOR,
+    "connects hali.transfer.listening": _OPERATOR,
+    # ---- what writes files
+    "writes hali.cli.demo": Row("ours: fixed names in a temporary folder"),
+    "writes hali.cli.main": Row("ours: fixed names"),
+    "writes hali.cli.reference": Row("ours: fixed names"),
+    "writes hali.config.files": Row("ours: the callers give the path; each has a row"),
+    "writes hali.config.identity": Row("ours: fixed names in the data directory"),
+    "writes hali.config.load": Row("ours: fixed names in the data directory"),
+    "writes hali.config.paths": Row("ours: fixed names in the data directory"),
+    "writes hali.daemon.address": Row("ours: fixed names in the data directory"),
+    "writes hali.daemon.main": Row("ours: fixed names in the data directory"),
+    "writes hali.daemon.terminal": Row("ours: the process's own terminal"),
+    "writes hali.engine.confine": Row("ours: the process's own limits"),
+    "writes hali.runtime.log": Row("ours: fixed names in the data directory"),
+    "writes hali.share.importing": _STORE,
+    "writes hali.share.incoming": _STORE,
+    "writes hali.share.library": Row(
+        "hali.store.models._wrong_fields", f"{ENTRY}::test_metadata_names_no_file_outside_its_folder"
+    ),
+    "writes hali.share.swarm_lane": _STORE,
+    "writes hali.store.journal": _STORE,
+    "writes hali.store.models": _STORE,
+}
+
+DECODERS = {
+    "json.load", "json.loads", "lt.bdecode", "lt.load_torrent_buffer", "lt.parse_magnet_uri", "lt.read_resume_data",
+    "msgspec.convert", "msgspec.json.decode", "msgspec.json.Decoder", "msgspec.msgpack.decode", "msgspec.msgpack.Decoder",
+    "parse_qs", "parse_qsl", "pickle.loads", "struct.unpack", "struct.unpack_from", "tarfile.open", "tomlkit.parse",
+    "tomllib.load", "tomllib.loads", "urljoin", "urlparse", "urlsplit", "zipfile.ZipFile",
+}  # fmt: skip
+CONNECTORS = {
+    "anyio.connect_tcp", "anyio.create_tcp_listener", "anyio.create_udp_socket", "asyncio.open_connection",
+    "asyncio.start_server", "get_session", "httpcore.AsyncConnectionPool", "httpx.AsyncClient", "httpx.Client", "httpx.get",
+    "httpx.post", "httpx.request", "httpx.stream", "socket.create_connection", "socket.create_server", "socket.socket",
+    "urlopen", "urllib.request.urlopen", "connect_peer", "create_datagram_endpoint",
+}  # fmt: skip
+WRITERS = {
+    "os.link", "os.makedirs", "os.mkdir", "os.open", "os.remove", "os.rename", "os.replace", "os.symlink", "os.unlink",
+    "shutil.copy", "shutil.copy2", "shutil.copyfile", "shutil.copytree", "shutil.move", "shutil.rmtree",
+    "write_atomically", "write_secret",
+    "hardlink_to", "mkdir", "rename", "rmdir", "symlink_to", "touch", "unlink", "write_bytes", "write_text",
+}  # fmt: skip
+KINDS = {"decodes": DECODERS, "connects": CONNECTORS, "writes": WRITERS}
+
+
+def found() -> set[str]:
+    """Every entry point of the package."""
+    return {*_routes(), *_ipc(), *_commands(), *_modules()}
+
+
+def _routes() -> Iterator[str]:
+    app = build_app(None)  # type: ignore[arg-type]  # nothing is asked of it
+    for route in app.routes:
+        for method in sorted(getattr(route, "methods", {"WS"}) - {"HEAD"}):
+            yield f"route {method} {route.path}"  # type: ignore[attr-defined]
+
+
+def _ipc() -> Iterator[str]:
+    """Methods with the parameters they read by `field(params, NAME, …)`."""
+    tree = ast.parse((SOURCE / "daemon" / "methods.py").read_text())
+    methods = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef)}
+    (table,) = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == "table")
+    for entry in ast.walk(table):
+        if isinstance(entry, ast.Dict):
+            for key, value in zip(entry.keys, entry.values, strict=True):
+                assert isinstance(key, ast.Constant) and isinstance(value, ast.Attribute)
+                names = list(_fields(methods[value.attr]))
+                yield from (f"ipc {key.value} {name}" for name in names)
+                if not names:
+                    yield f"ipc {key.value}"
+
+
+def _fields(method: ast.AsyncFunctionDef) -> Iterator[str]:
+    for call in ast.walk(method):
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "field":
+            assert isinstance(call.args[1], ast.Constant)
+            yield str(call.args[1].value)
+
+
+def _commands() -> Iterator[str]:
+    for name, (module, _) in COMMANDS.items():
+        command = apps.find(importlib.import_module(module).app, name)
+        for each in command.children.values() or [command]:
+            for param in each.command.params:
+                if param.type_descriptor.annotation in (bool, int, float):
+                    continue
+                shown = param.opts[0] if param.opts[0].startswith("-") else param.metavar or str(param.name).upper()
+                yield f"cli {each.path} {shown}"
+
+
+def _modules() -> Iterator[str]:
+    for path in sorted(SOURCE.rglob("*.py")):
+        calls = {ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
+        names = calls | {call.rpartition(".")[2] for call in calls if "." in call}
+        module = ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts)
+        yield from (f"{kind} {module}" for kind, known in KINDS.items() if names & known)
+
+
+def resolves(dotted: str) -> bool:
+    """True if `dotted` names something in a module of the package."""
+    module, _, name = dotted.rpartition(".")
+    return hasattr(importlib.import_module(module), name)
