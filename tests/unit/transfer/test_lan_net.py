@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from hali.transfer import lan_net
-from hali.transfer.lan_net import Interface, LanSockets, addresses_of, interfaces
+from hali.transfer import lan_interfaces
+from hali.transfer.lan_interfaces import Interface, addresses_of, interfaces
+from hali.transfer.lan_net import LanSockets
 
 
 def test_loopback_is_among_the_interfaces_so_that_two_daemons_meet_without_a_network() -> None:
@@ -14,7 +15,7 @@ def test_loopback_is_among_the_interfaces_so_that_two_daemons_meet_without_a_net
 
 def test_the_useful_addresses_come_first() -> None:
     found = [Interface(2, "a", ("10.0.0.1",), ("fe80::1", "fd00::1")), Interface(3, "b", (), ("fd00::2",))]
-    assert addresses_of(found) == ["10.0.0.1", "fd00::1", "fd00::2", "fe80::1"]
+    assert addresses_of(found) == ["10.0.0.1", "fe80::1", "fd00::2", "fd00::1"]
 
 
 def test_an_interface_that_is_gone_fails_no_send() -> None:
@@ -41,6 +42,6 @@ class NoFile:
 
 
 def test_without_ipv6_the_rest_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lan_net, "Path", NoFile)
+    monkeypatch.setattr(lan_interfaces, "Path", NoFile)
     assert interfaces()
     assert all(i.v6 == () for i in interfaces())

@@ -13,10 +13,12 @@ from tests.fakes.lan_node import FakeNode
 
 OURS = LanModel("a:1b:x:q4", "ab" * 32, InfoHashes(v1="cd" * 20, v2="ef" * 32), 5)
 
+ADDRESSES = ["127.0.0.1", "::1"]
+
 
 def speaker(secret: bytes | None = None) -> Speaker:
     made = Speaker(FakeNode(), secret)
-    made.set_addresses(["127.0.0.1", "::1"])
+    made.set_addresses(ADDRESSES)
     made.port = 6881
     return made
 
@@ -24,7 +26,7 @@ def speaker(secret: bytes | None = None) -> Speaker:
 def test_an_announcement_names_all_models_and_grows_in_sequence_and_round() -> None:
     talk = speaker()
     models = to_wire(msgspec.structs.replace(OURS, model_id=f"m{n}:1b:x:q4") for n in range(40))
-    packets = [decode(talk.datagram(p)).packet for p in talk.announcement(models)]
+    packets = [decode(talk.datagram(p, ADDRESSES)).packet for p in talk.announcement(models)]
     assert [m for p in packets for m in p.models] == list(models)
     assert [p.part for p in packets] == list(range(len(packets)))
     assert {p.parts for p in packets} == {len(packets)}
@@ -41,7 +43,7 @@ def test_having_nothing_is_one_empty_complete_announcement() -> None:
 def test_an_answer_echoes_the_nonce_and_stays_within_the_limit() -> None:
     talk = speaker(b"secret")
     packets = talk.answer(to_wire([OURS] * 9), b"12345678", 700)
-    assert all(len(talk.datagram(p)) <= 700 for p in packets)
+    assert all(len(talk.datagram(p, ADDRESSES)) <= 700 for p in packets)
     assert {p.nonce for p in packets} == {b"12345678"}
     assert {p.parts for p in packets} == {0}
 
