@@ -14,6 +14,7 @@ import msgspec
 
 _SIOCGIFCONF, _SIOCGIFFLAGS, _SIOCGIFNETMASK = 0x8912, 0x8913, 0x891B
 _IFF_UP, _IFF_LOOPBACK, _IFF_MULTICAST = 0x1, 0x8, 0x1000
+_IFA_F_TENTATIVE = 0x40
 _IFREQ = 40  # bytes of struct ifreq on 64-bit Linux
 _MAX_INTERFACES = 128
 
@@ -144,7 +145,9 @@ def _ipv6_addresses() -> dict[str, list[_Address]]:
         return {}
     found: dict[str, list[_Address]] = {}
     for line in lines:
-        digits, _, length, *_, name = line.split()
+        digits, _, length, _, flags, name = line.split()
+        if int(flags, 16) & _IFA_F_TENTATIVE:
+            continue  # nothing leaves from it yet (RFC 4862, 5.4); it is an interface's news when something does
         address = socket.inet_ntop(socket.AF_INET6, bytes.fromhex(digits))
         found.setdefault(name, []).append((address, int(length, 16)))
     return found
