@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
+
 import msgspec
 import pytest
 
 from hali.model.ids import InfoHashes
-from hali.transfer.lan_outbox import split_peer
+from hali.transfer.lan_inbox import Inbox
+from hali.transfer.lan_index import LanIndex
+from hali.transfer.lan_outbox import PACE, LanOptions, split_peer
 from hali.transfer.lan_packets import LanModel, Speaker, to_wire
-from hali.wire.lan import Flag, decode
+from hali.wire.lan import MAX_PACKET, Flag, decode
 from tests.fakes.lan_node import FakeNode
 
 OURS = LanModel("a:1b:x:q4", "ab" * 32, InfoHashes(v1="cd" * 20, v2="ef" * 32), 5)
@@ -33,6 +37,24 @@ def test_an_announcement_names_all_models_and_grows_in_sequence_and_round() -> N
     assert {p.round for p in packets} == {1}
     assert [p.sequence for p in packets] == list(range(1, len(packets) + 1))
     assert talk.announcement(models)[0].round == 2
+
+
+def test_a_catalogue_of_1000_models_is_told_within_a_turn_and_taken_whole() -> None:
+    talk, index = speaker(), LanIndex()
+    inbox, now = Inbox(index, b"", None), 0.0
+    long_names = [f"some-longer-name-{n}:70b:instruct:iq4_xs" for n in range(1000)]
+    ours = [
+        LanModel(name, f"{n:064x}"[::-1], InfoHashes(v1="cd" * 20, v2=f"{n:064x}"), 10**9 + n)
+        for n, name in enumerate(long_names)
+    ]
+    for packet in talk.announcement(to_wire(ours)):
+        now += 1 / PACE
+        datagram = talk.datagram(packet, ADDRESSES)
+        assert len(datagram) <= MAX_PACKET
+        inbox.receive(datagram, "127.0.0.1", 1, now=now, wall=time.time())
+    assert not inbox.drops
+    assert [e.model_id for e in index.entries(now)] == sorted(long_names)
+    assert now < LanOptions().interval * (1 - LanOptions().jitter)
 
 
 def test_having_nothing_is_one_empty_complete_announcement() -> None:
