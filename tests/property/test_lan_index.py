@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -69,6 +70,11 @@ class Neighbourhood(RuleBasedStateMachine):
     def answer(self, who: int, number: int) -> None:
         self.say(who, models=(model(number),))
         self.truth[who][number] = self.now
+
+    @rule(who=st.integers(0, NODES - 1), number=st.integers(0, 6))
+    def take_back(self, who: int, number: int) -> None:
+        self.say(who, models=(msgspec.structs.replace(model(number), flags=0),))
+        self.truth[who].pop(number, None)
 
     @rule(who=st.integers(0, NODES - 1))
     def leave(self, who: int) -> None:
