@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import struct
@@ -12,6 +13,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from hali.transfer.lan_answers import MAX_PROBING
 from hali.transfer.lan_match import wants_for
 from hali.transfer.lan_net import GROUP4
 from hali.transfer.lan_outbox import PACE_BURST
@@ -145,6 +147,23 @@ async def test_however_many_ask_for_everything_announcements_on_request_are_few(
         await stranger.in_the_group(nonce)
         assert holder.traffic.accepted["query"] > 100
         assert holder.traffic.packets_out <= 5  # its own question and announcement, one on request, one answer
+
+
+async def test_a_crowd_with_wrong_clocks_leaves_few_signs_of_life_to_ask_for_and_answers_go_out(
+    port: int, stranger: Stranger
+) -> None:
+    holder = node(1, port)
+    holder.set_models([ours(1)])
+    async with running(holder):
+        before = len(asyncio.all_tasks())
+        for _ in range(150):
+            stranger.send(stranger.datagram(models=(model(1),), time=5), GROUP4)
+            await anyio.lowlevel.checkpoint()
+        await until(lambda: holder.traffic.dropped.get("unproven") == 150)
+        assert len(asyncio.all_tasks()) - before <= MAX_PROBING + 1
+        question = stranger.datagram(kind=Kind.QUERY, wants=TEXT, nonce=b"a sound.", padding=bytes(900))
+        stranger.send(question, GROUP4)
+        await stranger.in_the_group(b"a sound.")
 
 
 async def test_in_the_middle_of_a_long_announcement_questions_are_answered_and_news_is_told(port: int) -> None:

@@ -13,7 +13,7 @@ import anyio
 import anyio.abc
 import msgspec
 
-from hali.transfer.lan_inbox import Page, Question, Source, Stale
+from hali.transfer.lan_inbox import Page, Question, Stale
 from hali.transfer.lan_index import LanIndex
 from hali.transfer.lan_match import model_fits
 from hali.transfer.lan_outbox import Outbox
@@ -23,6 +23,7 @@ from hali.wire.lan import MAX_PACKET, Model, Packet, WantKind
 ANSWER_DELAY = 0.1  # answers are spread over this; with the pace still inside the promised 250 ms
 ENOUGH_ANSWERS = 3  # a downloader learns of more peers from the swarm itself
 MAX_PENDING = 32
+MAX_PROBING = 8  # signs of life waiting for their turn; the node will speak again
 ROUND_GAP = 1.0  # between announcements on request: those who start together are served together
 ROUND_EVERY, ROUND_BURST = 10.0, 10.0  # seconds for one of them in the long run, and how many may come sooner
 PROBE_GAP = 5.0  # between signs of life asked of one node
@@ -41,7 +42,8 @@ class Answers:
         self._rounds, self._rounds_at = ROUND_BURST, 0.0
         self._promised = float("-inf")  # when the last announcement on request was or is due
         self._probed: dict[bytes, float] = {}
-        self._paging: set[Source] = set()
+        self._probing = 0
+        self._paging: set[str] = set()
 
     def question(self, asked: Question, models: Sequence[Model], outbox: Outbox, tasks: anyio.abc.TaskGroup) -> None:
         """Plans an answer if we have one."""
@@ -60,21 +62,20 @@ class Answers:
     def stale(self, found: Stale, outbox: Outbox, tasks: anyio.abc.TaskGroup) -> None:
         """Asks a node that is not believed for a sign of life."""
         now = anyio.current_time()
-        if now - self._probed.pop(found.node, float("-inf")) <= PROBE_GAP:
+        if self._probing >= MAX_PROBING or now - self._probed.get(found.node, float("-inf")) <= PROBE_GAP:
             return
+        self._probed.pop(found.node, None)
         self._probed[found.node] = now
         if len(self._probed) > MAX_PROBED:
             del self._probed[next(iter(self._probed))]
-        probe = self._speaker.probe(found.node, self._nonce())
-        if found.reply_to is None:
-            tasks.start_soon(outbox.send_lean, probe, found.limit)
-        else:
-            tasks.start_soon(outbox.answer, probe, found.reply_to, found.limit)
+        self._probing += 1
+        tasks.start_soon(self._probe, found, outbox)
 
     def page(self, first: Page, outbox: Outbox, tasks: anyio.abc.TaskGroup) -> None:
         """Asks for the rest of a catalogue of which one page came."""
-        if first.source not in self._paging and outbox.is_peer(first.source[0]):
-            self._paging.add(first.source)
+        host, _ = first.source
+        if host not in self._paging and outbox.is_peer(host):
+            self._paging.add(host)
             tasks.start_soon(self._turn_pages, first, outbox)
 
     def _bring_forward(self, now: float) -> None:
@@ -86,6 +87,16 @@ class Answers:
         self._rounds -= 1.0
         self._promised = max(allowed, now + random.uniform(0, ANSWER_DELAY))
         self._announce_by(self._promised - now)
+
+    async def _probe(self, found: Stale, outbox: Outbox) -> None:
+        try:
+            probe = self._speaker.probe(found.node, self._nonce())
+            if found.reply_to is None:
+                await outbox.send_lean(probe, found.limit, bulk=True)
+            else:
+                await outbox.answer(probe, found.reply_to, found.limit, bulk=True)
+        finally:
+            self._probing -= 1
 
     async def _answer(self, outbox: Outbox, asked: Question, models: list[Model], alive: bool, since: float) -> None:
         try:
@@ -118,4 +129,4 @@ class Answers:
                 query = self._speaker.query((), self._nonce(), page=number)
                 await outbox.answer(query, first.source, MAX_PACKET, bulk=True)
         finally:
-            self._paging.discard(first.source)
+            self._paging.discard(first.source[0])

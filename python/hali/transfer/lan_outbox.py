@@ -117,9 +117,9 @@ class Outbox:
             sent += self._unicast(packet, host, port, MAX_PACKET)
         self._count(sent)
 
-    async def send_lean(self, packet: Packet, limit: int) -> None:
+    async def send_lean(self, packet: Packet, limit: int, *, bulk: bool = False) -> None:
         """Multicasts `packet` with no more addresses than each link needs, where that makes at most `limit` bytes."""
-        await self._keep_pace(1)
+        await self._keep_pace(1, RESERVE if bulk else 0.0)
         sent = 0
         for interface in self._interfaces:
             datagram = self._speaker.datagram(packet, interface.sources)
