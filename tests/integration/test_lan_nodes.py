@@ -100,6 +100,18 @@ async def test_a_query_is_answered_and_returns_with_the_first_hit(port: int) -> 
             assert [e.size for e in found] == [1005]
 
 
+async def test_an_answer_names_the_torrent_port_of_now(port: int) -> None:
+    ports = [7001]
+    first = LanAnnouncer(identity(1), LanOptions(port=port, interfaces=("lo",)), lambda: ports[-1])
+    first.set_models([ours(5)])
+    async with running(node(2, port)) as second, running(first):
+        await until(second.entries)
+        ports.append(7999)
+        second._index.expire(float("inf"))
+        (entry,) = await second.query("smollm2", timeout=DEADLINE)
+    assert entry.peers == (("127.0.0.1", 7999),)
+
+
 async def test_nobody_having_it_takes_the_timeout_and_no_longer(port: int) -> None:
     async with running(node(1, port)) as first, running(node(2, port)):
         with anyio.fail_after(DEADLINE):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import struct
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -101,6 +100,24 @@ def test_two_nodes_with_different_files_under_one_name_make_it_ambiguous(tmp_pat
         assert b.pull(files[1]["sha256"])["sha256"] == files[1]["sha256"]
 
 
+def test_status_and_stats_count_the_packets_and_name_drops_only_when_there_are_some(tmp_path: Path) -> None:
+    with pair(tmp_path) as (a, b):
+        a.add(random_file(tmp_path / FILE, 1))
+        b.hears(ID)
+        for shown in (b.ok("daemon", "status"), b.ok("stats")):
+            traffic = shown["lan_traffic"]
+            assert (traffic["nodes"], traffic["models"], traffic["dropped"]) == (1, 1, {})
+            assert traffic["packets_in"] >= traffic["accepted"]["announce"] >= 1
+            assert traffic["packets_out"] >= 1
+        assert "LAN:" not in b.hali("daemon", "status").stdout + b.hali("stats").stdout
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as old:
+            old.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
+            old.sendto(b"nonsense", (GROUP4, LAN_PORT))
+        until(lambda: b.status()["lan_traffic"]["dropped"], "it is counted")
+        for command in (("daemon", "status"), ("stats",)):
+            assert "LAN: 1 packet dropped (1 malformed)" in b.hali(*command).stdout.splitlines()
+
+
 def test_a_node_of_the_existing_hali_is_listed_and_a_source_for_its_infohash_but_never_for_a_name(
     tmp_path: Path,
 ) -> None:
@@ -110,7 +127,7 @@ def test_a_node_of_the_existing_hali_is_listed_and_a_source_for_its_infohash_but
         one = {"id": ID, "ih": added["infohash_v1"]}
         packet = {"v": "1", "nid": "n" * 64, "p": a.status()["torrent_port"], "models": [one]}
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as old:
-            old.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, struct.pack("4s", socket.inet_aton("127.0.0.1")))
+            old.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
             old.sendto(json.dumps(packet | {"ts": int(time.time())}).encode(), (GROUP4, LAN_PORT))
         b.hears(ID)
         assert b.hali("pull", ID).returncode == 3

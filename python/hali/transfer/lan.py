@@ -106,10 +106,6 @@ class LanAnnouncer:
             self._news_due = min(self._news_due, anyio.current_time() + DEBOUNCE)
             self._kick.set()
 
-    def announce_soon(self) -> None:
-        """To be called when the BitTorrent port changed."""
-        self._announce_by(DEBOUNCE)
-
     def entries(self) -> list[LanEntry]:
         """What the neighbours have, by model id."""
         return self._index.entries(anyio.current_time())
@@ -162,7 +158,7 @@ class LanAnnouncer:
     async def _announce_forever(self, outbox: Outbox, tasks: anyio.abc.TaskGroup) -> None:
         while True:
             self._kick = anyio.Event()
-            wait = min(min(self._due, self._news_due) - anyio.current_time(), REFRESH)
+            wait = min(self._due - anyio.current_time(), self._news_due - anyio.current_time(), REFRESH)
             with anyio.move_on_after(max(0.0, wait)):
                 await self._kick.wait()
             if self._refresh(outbox, tasks):
@@ -234,6 +230,7 @@ class LanAnnouncer:
         unicast = inbox.reach.is_mine(came.sent_to)
         found = inbox.receive(came.datagram, came.host, came.port, now=now, wall=time.time(), unicast=unicast)
         if isinstance(found, Question):
+            self._speaker.port = self._bt_port()
             self._answers.question(found, self._catalogue.models, outbox, tasks)
         elif isinstance(found, Stale):
             self._answers.stale(found, outbox, tasks)

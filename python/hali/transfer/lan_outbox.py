@@ -48,6 +48,7 @@ class Outbox:
         self._every: tuple[Interface, ...] = ()
         self._interfaces: tuple[Interface, ...] = ()
         self._groups: list[Group] = []
+        self._resolved: dict[str, list[tuple[str, int]]] = {}
         self._peers: tuple[tuple[str, int], ...] = ()
         self._level, self._level_at = PACE_BURST, 0.0
         self.sent = 0
@@ -94,14 +95,14 @@ class Outbox:
         return changed, fresh
 
     async def resolve_peers(self) -> bool:
-        """Looks up `lan.peers` again: has something changed? Names that cannot be resolved are logged and left out."""
-        resolved: list[tuple[str, int]] = []
+        """Looks up `lan.peers` again: has something changed? A name that cannot be resolved now means what it meant."""
         with anyio.move_on_after(RESOLVE_TIMEOUT):
             for peer in self._options.peers:
-                resolved += await self._resolve(peer)
-        found, before = tuple(dict.fromkeys(resolved)), self._peers
-        self._peers = found
-        return found != before
+                if resolved := await self._resolve(peer):
+                    self._resolved[peer] = resolved
+        before = self._peers
+        self._peers = tuple(dict.fromkeys(address for found in self._resolved.values() for address in found))
+        return self._peers != before
 
     async def send(self, packet: Packet, *, multicast: bool = True, to_peers: bool = True, bulk: bool = False) -> None:
         """Sends when the pace allows, `bulk` only when some more could follow. Failed sends are counted, not raised."""

@@ -90,14 +90,17 @@ def measured() -> Iterator[Callable[[], int]]:
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("address", [one_host, an_address_each])
-def test_ten_thousand_strangers_leave_memory_bounded_and_the_honest_node_visible(address: Callable[[int], str]) -> None:
-    for number in range(STRANGERS):
+# One host may send 400 datagrams at once and 200 a second, so more of them change nothing.
+@pytest.mark.parametrize(("address", "count"), [(one_host, 2000), (an_address_each, STRANGERS)])
+def test_ten_thousand_strangers_leave_memory_bounded_and_the_honest_node_visible(
+    address: Callable[[int], str], count: int
+) -> None:
+    for number in range(count):
         announcement(number, address(number))  # kept for all tests, so not counted as the index's
     with measured() as held:
         desk = Flooded()
         before = held()
-        desk.flood(address)
+        desk.flood(address, count)
         grown = held() - before
     assert grown < BOUND
     assert len(desk.index) <= NEWCOMERS.nodes + 1 <= MAX_NODES
@@ -114,10 +117,10 @@ def test_without_the_limits_the_same_flood_grows_the_memory() -> None:
     with measured() as held:
         desk = Flooded(Crowd(UNBOUNDED, UNBOUNDED))
         before = held()
-        desk.flood(an_address_each)
+        desk.flood(an_address_each, 3000)
         grown = held() - before
-    assert grown > 4 * BOUND
-    assert len(desk.index) == STRANGERS + 1
+    assert grown > 2 * BOUND
+    assert len(desk.index) == 3001
 
 
 def test_without_settled_places_the_same_flood_pushes_the_honest_node_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,9 +50,17 @@ async def test_a_packet_longer_than_its_limit_is_not_sent(outbox: Outbox) -> Non
     assert outbox.sent == 1
 
 
-async def test_names_of_peers_that_mean_other_addresses_are_a_change(outbox: Outbox) -> None:
+async def no_answer(*_: object, **__: object) -> None:
+    raise OSError("no name server")
+
+
+async def test_names_of_peers_that_mean_other_addresses_are_a_change(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     outbox._options = LanOptions(peers=("127.0.0.9",))
     assert await outbox.resolve_peers()
+    assert not await outbox.resolve_peers()
+    monkeypatch.setattr(anyio, "getaddrinfo", no_answer)
     assert not await outbox.resolve_peers()
     assert outbox.is_peer("127.0.0.9")
     assert outbox.reach.is_near("127.0.0.9")
