@@ -100,24 +100,6 @@ def test_two_nodes_with_different_files_under_one_name_make_it_ambiguous(tmp_pat
         assert b.pull(files[1]["sha256"])["sha256"] == files[1]["sha256"]
 
 
-def test_status_and_stats_count_the_packets_and_name_drops_only_when_there_are_some(tmp_path: Path) -> None:
-    with pair(tmp_path) as (a, b):
-        a.add(random_file(tmp_path / FILE, 1))
-        b.hears(ID)
-        for shown in (b.ok("daemon", "status"), b.ok("stats")):
-            traffic = shown["lan_traffic"]
-            assert (traffic["nodes"], traffic["models"], traffic["dropped"]) == (1, 1, {})
-            assert traffic["packets_in"] >= traffic["accepted"]["announce"] >= 1
-            assert traffic["packets_out"] >= 1
-        assert "LAN:" not in b.hali("daemon", "status").stdout + b.hali("stats").stdout
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as old:
-            old.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
-            old.sendto(b"nonsense", (GROUP4, LAN_PORT))
-        until(lambda: b.status()["lan_traffic"]["dropped"], "it is counted")
-        for command in (("daemon", "status"), ("stats",)):
-            assert "LAN: 1 packet dropped (1 malformed)" in b.hali(*command).stdout.splitlines()
-
-
 def test_a_node_of_the_existing_hali_is_listed_and_a_source_for_its_infohash_but_never_for_a_name(
     tmp_path: Path,
 ) -> None:
