@@ -174,6 +174,7 @@ class LanAnnouncer:
             await self._tell_news(outbox)
 
     async def _announce(self, outbox: Outbox) -> None:
+        self._answers.announcing()
         said_something = self._catalogue.says_something
         models, self._news_due = self._catalogue.take_all(), float("inf")
         if models or said_something:  # nobody needs to hear that we have nothing, unless we had something before

@@ -15,7 +15,7 @@ import msgspec
 
 from hali.transfer.lan_inbox import Page, Question, Stale
 from hali.transfer.lan_index import LanIndex
-from hali.transfer.lan_match import model_fits
+from hali.transfer.lan_match import matcher
 from hali.transfer.lan_outbox import Outbox
 from hali.transfer.lan_packets import Speaker
 from hali.wire.lan import MAX_PACKET, Model, Packet, WantKind
@@ -54,10 +54,15 @@ class Answers:
                 self._bring_forward(now)
             if not alive:
                 return
-        fitting = [m for m in models if not wants or any(model_fits(w, m) for w in wants)]
+        fits = matcher(wants)
+        fitting = [m for m in models if not wants or fits(m.id, m.sha256, m.v2, m.v1)]
         if (fitting or alive) and self._pending < MAX_PENDING:
             self._pending += 1
             tasks.start_soon(self._answer, outbox, asked, fitting, alive, now)
+
+    def announcing(self) -> None:
+        """A complete announcement begins now, perhaps before its time; who asks from now on needs another one."""
+        self._promised = min(self._promised, anyio.current_time())
 
     def stale(self, found: Stale, outbox: Outbox, tasks: anyio.abc.TaskGroup) -> None:
         """Asks a node that is not believed for a sign of life."""

@@ -9,12 +9,13 @@ import msgspec
 
 from hali.model.ids import InfoHashes
 from hali.transfer.lan_crowd import Held, Node
-from hali.transfer.lan_match import fits
+from hali.transfer.lan_match import matcher
 from hali.wire.lan import Want
 
 MODEL_TTL = 120.0  # seconds; four missed announcements
 
 Endpoint = tuple[str, int]
+_Holding = tuple[Held, list[Endpoint], int]  # a model, where its node is, and the protocol that told of it
 
 
 class LanEntry(msgspec.Struct, frozen=True):
@@ -33,23 +34,22 @@ class LanEntry(msgspec.Struct, frozen=True):
 
 def entries(nodes: Iterable[Node], now: float, wants: Sequence[Want] = ()) -> list[LanEntry]:
     """Models heard of lately that fit any of `wants` (all without wants), by model id."""
-    groups: dict[tuple[bytes, bytes, bytes], list[tuple[Node, Held]]] = {}
+    fits = matcher(wants)
+    groups: dict[tuple[bytes, bytes, bytes], list[_Holding]] = {}
     for node in nodes:
+        endpoints: list[Endpoint] | None = None  # worked out once for all models of the node, if any fits
         for held in node.models.values():
-            if now - held.seen <= MODEL_TTL and (not wants or any(_fits(w, held) for w in wants)):
-                groups.setdefault((held.sha256, held.v2, held.v1), []).append((node, held))
+            if now - held.seen <= MODEL_TTL and (not wants or fits(held.model_id, held.sha256, held.v2, held.v1)):
+                endpoints = _endpoints(node) if endpoints is None else endpoints
+                groups.setdefault((held.sha256, held.v2, held.v1), []).append((held, endpoints, node.protocol))
     found = [_entry(members, now) for members in groups.values()]
     return sorted(found, key=lambda e: (e.model_id, e.sha256_prefix, e.infohashes.best))
 
 
-def _fits(want: Want, held: Held) -> bool:
-    return fits(want, held.model_id, held.sha256, held.v2, held.v1)
-
-
-def _entry(members: Iterable[tuple[Node, Held]], now: float) -> LanEntry:
-    ordered = sorted(members, key=lambda pair: pair[1].seen, reverse=True)
-    newest = ordered[0][1]
-    peers = dict.fromkeys(peer for node, _ in ordered for peer in _endpoints(node))
+def _entry(members: list[_Holding], now: float) -> LanEntry:
+    members.sort(key=lambda member: member[0].seen, reverse=True)
+    newest = members[0][0]
+    peers = dict.fromkeys(peer for _, endpoints, _ in members for peer in endpoints)
     return LanEntry(
         model_id=newest.model_id,
         sha256_prefix=newest.sha256.hex(),
@@ -57,9 +57,9 @@ def _entry(members: Iterable[tuple[Node, Held]], now: float) -> LanEntry:
         size=newest.size,
         peers=tuple(peers),
         age_s=max(0.0, now - newest.seen),
-        complete=any(held.complete for _, held in ordered),
-        nodes=len(ordered),
-        protocol=max(node.protocol for node, _ in ordered),
+        complete=any(held.complete for held, _, _ in members),
+        nodes=len(members),
+        protocol=max(protocol for _, _, protocol in members),
     )
 
 

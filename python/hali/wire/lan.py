@@ -25,6 +25,7 @@ MAC_DOMAIN = "hali/lan/2/mac"
 MAX_ADDRESSES = 12  # of 17 bytes at most; leaves room for five models with long names
 MAX_ID = 200  # bytes of a model id; the longest real one has about 90
 MAX_TEXT = 128  # bytes of a text asked for
+MAX_WANTS = 8  # each costs the receiver a look at all its models; hali asks for two at most
 SHA_PREFIX = 16  # bytes of a SHA-256 that name a file here: 2^64 work to find two alike
 
 T = TypeVar("T")
@@ -91,7 +92,7 @@ class Packet(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     part: U16 = 0
     parts: U16 = 0  # … and say how many there are; 0 = not a complete announcement
     models: tuple[Model, ...] = ()
-    wants: tuple[Want, ...] = ()
+    wants: Annotated[tuple[Want, ...], Meta(max_length=MAX_WANTS)] = ()
     padding: bytes = b""  # a query is as long as the longest answer to it: nobody gets more bytes than he sent
     pages: U16 = 0  # of the answer to a query without wants: `part` is one of so many; a query asks for `part`
 

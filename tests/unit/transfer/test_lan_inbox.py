@@ -13,7 +13,7 @@ from hali.transfer.lan_inbox import Buckets, Inbox, Page, Question, Stale
 from hali.transfer.lan_index import FRESH, LanIndex
 from hali.transfer.lan_interfaces import Reach
 from hali.wire.canonical import MAC, signing_input
-from hali.wire.lan import DOMAIN, Kind, Want, WantKind
+from hali.wire.lan import DOMAIN, MAX_WANTS, Kind, Want, WantKind
 from tests.fakes.lan_node import LINK, WALL, FakeNode, model
 
 SECRET = b"k" * 32
@@ -86,6 +86,13 @@ def test_garbage_and_oversized_datagrams_have_their_own_counters() -> None:
     for bad in (b"", b"\x93", b"hello", bytes(1201), b"{}", b'{"v":'):
         desk.get(bad)
     assert desk.drops == {"truncated": 3, "malformed": 2, "oversized": 1}
+
+
+def test_a_query_for_too_many_things_is_not_read() -> None:
+    desk, want = Desk(), Want(WantKind.TEXT, b"a")
+    assert isinstance(desk.get(FakeNode().datagram(kind=Kind.QUERY, wants=(want,) * MAX_WANTS)), Question)
+    assert desk.get(FakeNode(2).datagram(kind=Kind.QUERY, wants=(want,) * (MAX_WANTS + 1))) is None
+    assert desk.drops == {"malformed": 1}
 
 
 def test_a_packet_cut_short_anywhere_is_counted_as_truncated() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -9,9 +10,9 @@ import pytest
 
 from hali.transfer import lan_index
 from hali.transfer.lan_index import NODE_MEMORY, LanIndex, Verdict
-from hali.transfer.lan_match import model_fits, wants_for
+from hali.transfer.lan_match import matcher, wants_for
 from hali.transfer.lan_view import MODEL_TTL
-from hali.wire.lan import Flag, Kind, Want, WantKind
+from hali.wire.lan import Flag, Kind, Model, Want, WantKind
 from hali.wire.lan_v1 import ModelV1, PacketV1
 from tests.fakes.lan_node import WALL, FakeNode, model
 
@@ -19,6 +20,10 @@ from tests.fakes.lan_node import WALL, FakeNode, model
 def tell(index: LanIndex, node: FakeNode, now: float = 0.0, source: str | None = None, **changes: Any) -> None:
     packet = node.packet(**changes)
     index.apply(node.id, packet, source or node.address, packet.sequence, now)
+
+
+def answers(wants: Sequence[Want], held: Model) -> bool:
+    return matcher(wants)(held.id, held.sha256, held.v2, held.v1)
 
 
 def judge(index: LanIndex, node: FakeNode, echoed: bool = False, **changes: Any) -> Verdict:
@@ -225,7 +230,7 @@ def test_nodes_of_version_1_are_shown_as_such() -> None:
     ],
 )
 def test_a_model_is_found_by_part_of_its_id_its_sha256_or_its_infohash(text: str, fits: bool) -> None:
-    assert any(model_fits(want, model(7)) for want in wants_for(text)) is fits
+    assert answers(wants_for(text), model(7)) is fits
 
 
 @pytest.mark.parametrize("text", ["", "   ", "x" * 129])
@@ -234,5 +239,8 @@ def test_what_nobody_can_have_is_not_asked_for(text: str) -> None:
 
 
 def test_wants_of_unknown_kinds_fit_nothing() -> None:
-    assert not model_fits(Want(99, b"x"), model())
-    assert not model_fits(Want(WantKind.SHA256, b"\0"), model())
+    assert not answers([Want(99, b"x"), Want(WantKind.SHA256, b"\0")], model())
+
+
+def test_an_unknown_hash_is_not_taken_for_an_empty_one() -> None:
+    assert not answers([Want(WantKind.INFOHASH, b"\0" * 20)], msgspec.structs.replace(model(7), v1=b""))
