@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Any
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from hali.transfer.lan_interfaces import Interface, Reach
 from hali.wire.lan import Kind, Model, Packet, encode, node_id, pack_addresses
 
 WALL = 1_700_000_000.0  # the wall clock of the tests
+LINK = Reach([Interface(2, "eth0", ("192.0.2.1",), (), (ip_network("192.0.2.0/24"), ip_network("10.0.0.0/8")))])
 
 
 class FakeNode:

@@ -83,7 +83,7 @@ async def test_a_late_node_hears_of_the_others_without_waiting_for_their_next_tu
     first, second = node(1, port), node(2, port)
     first.set_models([ours(5)])
     async with running(first):
-        await until(lambda: first.counters["sent"] >= 2)
+        await until(lambda: first.traffic.packets_out >= 2)
         async with running(second):
             await until(second.entries)
 
@@ -100,6 +100,18 @@ async def test_a_query_is_answered_and_returns_with_the_first_hit(port: int) -> 
             assert [e.size for e in found] == [1005]
 
 
+async def test_an_answer_names_the_torrent_port_of_now(port: int) -> None:
+    ports = [7001]
+    first = LanAnnouncer(identity(1), LanOptions(port=port, interfaces=("lo",)), lambda: ports[-1])
+    first.set_models([ours(5)])
+    async with running(node(2, port)) as second, running(first):
+        await until(second.entries)
+        ports.append(7999)
+        second._index.expire(float("inf"))
+        (entry,) = await second.query("smollm2", timeout=DEADLINE)
+    assert entry.peers == (("127.0.0.1", 7999),)
+
+
 async def test_nobody_having_it_takes_the_timeout_and_no_longer(port: int) -> None:
     async with running(node(1, port)) as first, running(node(2, port)):
         with anyio.fail_after(DEADLINE):
@@ -112,9 +124,9 @@ async def test_what_is_known_is_answered_without_a_packet(port: int) -> None:
     first.set_models([ours(5)])
     async with running(second), running(first):
         await until(second.entries)
-        sent = second.counters["sent"]
+        sent = second.traffic.packets_out
         assert await second.query("smollm2")
-        assert second.counters["sent"] == sent
+        assert second.traffic.packets_out == sent
 
 
 async def test_a_change_is_told_at_once_and_what_is_gone_is_dropped(port: int) -> None:
@@ -131,11 +143,11 @@ async def test_a_change_is_told_at_once_and_what_is_gone_is_dropped(port: int) -
 async def test_many_changes_in_a_moment_are_one_announcement(port: int) -> None:
     first = node(1, port)
     async with running(first), running(node(2, port)) as second:
-        before = first.counters["sent"]
+        before = first.traffic.packets_out
         for count in range(1, 6):
             first.set_models([ours(n) for n in range(count)])
         await until(lambda: len(second.entries()) == 5)
-        assert first.counters["sent"] == before + 1
+        assert first.traffic.packets_out == before + 1
 
 
 async def test_goodbye_removes_a_node_at_once(port: int) -> None:
@@ -145,7 +157,7 @@ async def test_goodbye_removes_a_node_at_once(port: int) -> None:
         async with running(first):
             await until(second.entries)
         await until(lambda: not second.entries())
-    assert second.counters["accepted.goodbye"] == 1
+    assert second.traffic.accepted["goodbye"] == 1
 
 
 async def test_more_models_than_a_packet_holds_all_arrive(port: int) -> None:
@@ -161,7 +173,7 @@ async def test_only_holders_of_the_secret_hear_each_other(port: int) -> None:
     stranger.set_models([ours(6)])
     async with running(second), running(stranger), running(first):
         await until(second.entries)
-        await until(lambda: second.counters.get("dropped.mac"))
+        await until(lambda: second.traffic.dropped.get("mac"))
         assert [e.size for e in second.entries()] == [1005]
 
 
@@ -191,11 +203,11 @@ async def test_enough_holders_are_enough(port: int) -> None:
         asker = node(20, port)
         async with running(asker):
             await until(lambda: len(asker.entries()[0].peers if asker.entries() else ()) == 8)
-            before = [h.counters["sent"] for h in holders]
+            before = [h.traffic.packets_out for h in holders]
             asker._index.expire(float("inf"))
             assert await asker.query("00000005" * 8, timeout=DEADLINE)
             await anyio.sleep(0.3)  # all answers that will come are out after 250 ms
-            answered = sum(h.counters["sent"] > b for h, b in zip(holders, before, strict=True))
+            answered = sum(h.traffic.packets_out > b for h, b in zip(holders, before, strict=True))
             assert 1 <= answered < len(holders)
         group.cancel_scope.cancel()
 
@@ -237,14 +249,14 @@ async def test_a_port_of_another_program_degrades_and_unicast_goes_on(port: int)
         t6.bind(("::", port))
         blocked = node(2, port, peers=(f"127.0.0.1:{port + 1}",))
         async with running(far), running(blocked):
-            assert "cannot open" in str(blocked.degraded)
+            assert "cannot open" in str(blocked.traffic.degraded)
             await until(blocked.entries)
-    assert blocked.degraded is None  # it does not run any more
+    assert blocked.traffic.degraded is None  # it does not run any more
 
 
 async def test_without_any_multicast_it_says_so(port: int) -> None:
     async with running(node(1, port, interfaces=())) as alone:
-        assert alone.degraded == "no interface takes part in multicast"
+        assert alone.traffic.degraded == "no interface takes part in multicast"
 
 
 async def test_a_peer_that_cannot_be_resolved_does_not_stop_the_rest(port: int) -> None:
@@ -260,9 +272,7 @@ async def test_garbage_on_the_port_is_counted_and_harms_nothing(port: int) -> No
                 sock.sendto(junk, ("127.0.0.1", port))
         first.set_models([ours(5)])
         await until(second.entries)
-        await until(
-            lambda: first.counters.get("dropped.malformed", 0) + second.counters.get("dropped.malformed", 0) == 3
-        )
+        await until(lambda: sum(first.traffic.dropped.values()) + sum(second.traffic.dropped.values()) == 4)
 
 
 async def test_an_announcement_of_the_existing_hali_is_understood(port: int) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from hali.transfer.lan_inbox import Inbox
-from hali.transfer.lan_index import MODEL_TTL, LanIndex
+from hali.transfer.lan_index import LanIndex
+from hali.transfer.lan_view import MODEL_TTL
 from hali.wire.lan import Kind
-from tests.fakes.lan_node import WALL, FakeNode, model
+from tests.fakes.lan_node import LINK, WALL, FakeNode, model
 
 NODES = 4
 
@@ -29,7 +31,7 @@ def test_in_whatever_order_packets_come_accepted_sequences_only_grow(order: list
         if inbox.accepted["announce"] > before:
             accepted.append(number)
     assert accepted == sorted(set(accepted))
-    assert sum(inbox.drops.values()) + len(accepted) == len(order)
+    assert inbox.drops.total() + inbox.ignored.total() + len(accepted) == len(order)
 
 
 class Neighbourhood(RuleBasedStateMachine):
@@ -40,6 +42,7 @@ class Neighbourhood(RuleBasedStateMachine):
         self.now, self.round = 0.0, 0
         self.index = LanIndex()
         self.inbox = Inbox(self.index, b"", None)
+        self.inbox.reach = LINK
         self.nodes = [FakeNode(seed + 1, f"10.0.0.{seed + 1}") for seed in range(NODES)]
         self.session = [0] * NODES
         self.truth: list[dict[int, float]] = [{} for _ in range(NODES)]
@@ -67,6 +70,11 @@ class Neighbourhood(RuleBasedStateMachine):
     def answer(self, who: int, number: int) -> None:
         self.say(who, models=(model(number),))
         self.truth[who][number] = self.now
+
+    @rule(who=st.integers(0, NODES - 1), number=st.integers(0, 6))
+    def take_back(self, who: int, number: int) -> None:
+        self.say(who, models=(msgspec.structs.replace(model(number), flags=0),))
+        self.truth[who].pop(number, None)
 
     @rule(who=st.integers(0, NODES - 1))
     def leave(self, who: int) -> None:
@@ -103,7 +111,7 @@ class Neighbourhood(RuleBasedStateMachine):
 
     @invariant()
     def the_count_of_models_is_right(self) -> None:
-        assert self.index.models == sum(len(n.models) for n in self.index._nodes.values())
+        assert self.index.models == sum(len(n.models) for n in self.index._crowd)
 
 
 TestNeighbourhood = Neighbourhood.TestCase

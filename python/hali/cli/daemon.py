@@ -12,6 +12,7 @@ import typer
 
 from hali.cli import control
 from hali.cli.apps import new_app
+from hali.cli.neighbours import describe_drops
 from hali.cli.output import Output, current, table
 from hali.config.paths import from_environment
 
@@ -90,7 +91,8 @@ def status(ctx: typer.Context) -> None:
 
     With --json: `pid`, `uptime`, `uptime_s`, `home`, `node_id`, `torrent_port`, `http` (URL of the API), `seeding` (`model_id`, `status`,
     `peers`, `magnet`, `sha256`, `infohash_v1`, `infohash_v2`, `progress`, `error`), `lan` (`model_id`, `peers`, `infohash`,
-    `sha256_prefix`), `jobs` (pulls and imports under way) and `services`.
+    `sha256_prefix`), `lan_traffic` (`packets_in`, `packets_out`, `send_failed`, `accepted` by kind, `ignored`, `dropped` by reason,
+    `nodes`, `models`, `evicted_nodes`, `refused_models`, `degraded`; null without LAN), `jobs` (pulls and imports under way), `services`.
     """
     out = current(ctx)
     with control.connect() as client:
@@ -111,6 +113,8 @@ def _print(out: Output, found: dict[str, Any]) -> None:
     rows = [(m["model_id"], str(m["peers"]), f"{m['infohash'][:12]}…") for m in found["lan"]]
     for line in _ruled(("LAN AVAILABLE", "PEERS", "INFOHASH"), rows):
         out.line(line)
+    if drops := describe_drops(found["lan_traffic"]):
+        out.line(f"\n{drops}")
     _print_jobs(out, found["jobs"])
     for service in found["services"]:
         if service["state"] != "ready":

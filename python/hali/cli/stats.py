@@ -12,6 +12,7 @@ import typer
 
 from hali.cli import control
 from hali.cli.apps import new_app
+from hali.cli.neighbours import describe_drops
 from hali.cli.output import Output, current, table
 from hali.cli.prompting import no_echo
 from hali.model.errors import ExitCode
@@ -31,7 +32,7 @@ def stats(
 
     Starts the daemon when it does not run. With --json one object (with --watch one a line): `uptime`, `down_rate`, `up_rate` (bytes a
     second), `down_total`, `up_total` (bytes since the daemon began), `models` (`model_id`, `status`, `down_rate`, `up_rate`, `peers`),
-    `inference`.
+    `lan_traffic` (as in `hali daemon status`), `inference`.
     """
     out = current(ctx)
     live = sys.stdout.isatty() and out.animated and not once
@@ -71,9 +72,11 @@ def _lines(found: dict[str, Any], columns: int) -> list[str]:
         (m["model_id"], m["status"], format_rate(m["down_rate"]), format_rate(m["up_rate"]), str(m["peers"]))
         for m in found["models"]
     ]
+    drops = describe_drops(found["lan_traffic"])
     return [
         f"Daemon: running (uptime {found['uptime']})",
         f"Speeds: ↓ {format_rate(found['down_rate'])}  ↑ {format_rate(found['up_rate'])}",
         f"Session: ↓ {format_bytes(found['down_total'])}  ↑ {format_bytes(found['up_total'])}",
+        *([drops] if drops else []),
         *table(("MODEL", "STATUS", "↓ SPEED", "↑ SPEED", "PEERS"), rows, room=columns),
     ]

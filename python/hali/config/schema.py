@@ -40,9 +40,19 @@ class LanSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     enabled: Annotated[bool, _doc("Announce our models on the LAN and listen for those of others.")] = True
     port: Annotated[Port, _doc("UDP port of the announcements; the same on all nodes.", "port")] = 4269
     peers: Annotated[
-        tuple[str, ...], _doc("Nodes in other subnets to announce to by unicast: host or host:port, comma separated.")
+        tuple[str, ...],
+        _doc(
+            "Nodes in other subnets to announce to and ask by unicast: host or host:port, comma separated. "
+            "Public addresses are heard only if they are listed here, are in a network of this machine, or have the secret."
+        ),
     ] = ()
-    hmac_enabled: Annotated[bool, _doc("Accept only announcements that carry an HMAC by the shared secret.")] = False
+    hmac_enabled: Annotated[
+        bool,
+        _doc(
+            "Sign announcements with an HMAC by the shared secret, and hear only those that carry it. "
+            "Nodes with and without it do not hear each other."
+        ),
+    ] = False
     hmac_shared_secret: Annotated[
         str, _doc("64 hex digits, the same on all nodes of the LAN.", secret=True, pattern="^([0-9a-fA-F]{64})?$")
     ] = ""

@@ -79,6 +79,7 @@ class Methods:
             "http": api.address if api is not None else None,
             "seeding": [self._seeding(entry, peers) for entry in node.library.entries()],
             "lan": self._lan_rows(),
+            "lan_traffic": self._lan_traffic(),
             "jobs": [describe_job(job) for job in node.board.active()],
             "services": [msgspec.to_builtins(status) for status in node.supervisor.statuses()],
         }
@@ -121,6 +122,11 @@ class Methods:
             for e in lan.entries()
         ]
 
+    def _lan_traffic(self) -> dict[str, Any] | None:
+        """Packets, drops by reason and what is remembered; None while no LAN service runs."""
+        lan = self._node.lan.value
+        return None if lan is None else msgspec.to_builtins(lan.traffic)
+
     async def stats(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """Rates and totals of this session."""
         node = self._node
@@ -146,6 +152,7 @@ class Methods:
             "down_total": totals.downloaded if totals else 0,
             "up_total": totals.uploaded if totals else 0,
             "models": models,
+            "lan_traffic": self._lan_traffic(),
             "inference": msgspec.to_builtins(node.router.stats()),
         }
 

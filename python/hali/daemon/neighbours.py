@@ -33,8 +33,7 @@ class LanNeighbours:
                 peers=tuple(hit.peers),
                 size=hit.size,
             )
-            for hit in hits
-            if hit.sha256_prefix  # nodes of protocol 1 tell no hash, so nothing could be checked against it
+            for hit in sorted(hits, key=lambda hit: -hit.nodes)  # of two torrents of one file, the one more nodes have
         ]
 
 

@@ -25,7 +25,7 @@ class Offer(msgspec.Struct, frozen=True):
     """A model that nodes of the LAN say they have."""
 
     model_id: str
-    sha256_prefix: str  # 32 hex digits
+    sha256_prefix: str  # 32 hex digits; empty from nodes of LAN protocol 1, which tell none
     infohashes: InfoHashes
     peers: tuple[tuple[str, int], ...]  # BitTorrent endpoints
     size: int | None = None

@@ -186,9 +186,9 @@ async def _read_torrent(location: str) -> bytes:
 
 
 def _merge(offers: Sequence[Offer]) -> list[Offer]:
-    """One offer per file, with the peers of all who have it."""
+    """One offer per file, with the peers of all who have it; none without a SHA-256 to check what comes against."""
     by_file: dict[str, Offer] = {}
-    for offer in offers:
+    for offer in filter(lambda offer: offer.sha256_prefix, offers):
         known = by_file.get(offer.sha256_prefix)
         if known is None:
             by_file[offer.sha256_prefix] = offer

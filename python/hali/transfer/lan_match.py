@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from hali.model.ids import is_hex
-from hali.wire.lan import MAX_TEXT, SHA_PREFIX, Model, Want, WantKind
+from hali.wire.lan import MAX_TEXT, SHA_PREFIX, Want, WantKind
 
 MIN_HEX_TEXT = 8  # from this length on, a text of hex digits may also be the start of a hash
 
-
-def model_fits(want: Want, model: Model) -> bool:
-    """Does one of our own models answer this want?"""
-    return fits(want, model.id, model.sha256, model.v2, model.v1)
+Fits = Callable[[str, bytes, bytes, bytes], bool]
 
 
-def fits(want: Want, model_id: str, sha256: bytes, v2: bytes, v1: bytes) -> bool:
-    """Does a model with these names answer a want? Hashes that are not known are empty."""
-    value = want.value
-    if want.kind == WantKind.SHA256:
-        return len(value) >= SHA_PREFIX and value[:SHA_PREFIX] == sha256
-    if want.kind == WantKind.INFOHASH:
-        return value in (v2, v1)
-    if want.kind == WantKind.TEXT:
-        return _text_fits(value.decode("utf-8", "replace").casefold(), model_id, (sha256, v2, v1))
-    return False
+def matcher(wants: Sequence[Want]) -> Fits:
+    """Does a model with this id, SHA-256 prefix, v2 and v1 infohash (empty if not known) answer any of `wants`?
 
+    Prepared once, since it is asked of all models of the LAN.
+    """
+    prefixes = {w.value[:SHA_PREFIX] for w in wants if w.kind == WantKind.SHA256 and len(w.value) >= SHA_PREFIX}
+    infohashes = {w.value for w in wants if w.kind == WantKind.INFOHASH}
+    texts = [w.value.decode("utf-8", "replace").casefold() for w in wants if w.kind == WantKind.TEXT]
+    starts = tuple(text for text in texts if len(text) >= MIN_HEX_TEXT and is_hex(text, len(text)))
 
-def _text_fits(text: str, model_id: str, hashes: tuple[bytes, ...]) -> bool:
-    if text in model_id.casefold():
-        return True
-    if len(text) < MIN_HEX_TEXT or not is_hex(text, len(text)):
-        return False
-    return any(h.hex().startswith(text) for h in hashes)
+    def fits(model_id: str, sha256: bytes, v2: bytes, v1: bytes) -> bool:
+        if sha256 in prefixes or v2 in infohashes or v1 in infohashes:
+            return True
+        name = model_id.casefold() if texts else ""
+        if any(text in name for text in texts):
+            return True
+        return bool(starts) and any(known.hex().startswith(starts) for known in (sha256, v2, v1))
+
+    return fits
 
 
 def wants_for(text: str) -> tuple[Want, ...]:

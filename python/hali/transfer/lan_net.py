@@ -1,4 +1,4 @@
-"""Network interfaces and the UDP sockets of LAN announcements. Nothing here blocks; nothing here knows packets.
+"""The UDP sockets of LAN announcements. Nothing here blocks; nothing here knows packets.
 
 Two kinds of sockets. The *shared* ones are bound to the announcement port and join the groups; any number of daemons on
 a machine may have them, and each hears every multicast. A unicast datagram to that port reaches only one of them, so
@@ -7,57 +7,52 @@ whatever wants an answer is sent from the daemon's *own* sockets on a free port,
 
 from __future__ import annotations
 
-import array
 import errno
-import fcntl
 import socket
 import struct
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import msgspec
 
 from hali.runtime.log import get_logger
+from hali.transfer.lan_interfaces import Interface
 
 log = get_logger(__name__)
 
 GROUP4 = "239.192.42.1"  # organisation-local scope (RFC 2365); fixed by the existing hali
 GROUP6 = "ff12::6861:6c69"  # link-local, not assigned by IANA (RFC 4291, T flag); the last 32 bits spell "hali"
 
-_SIOCGIFCONF, _SIOCGIFFLAGS = 0x8912, 0x8913
-_IFF_UP, _IFF_LOOPBACK, _IFF_MULTICAST = 0x1, 0x8, 0x1000
-_IFREQ = 40  # bytes of struct ifreq on 64-bit Linux
-_MAX_INTERFACES = 128
 _IP_MULTICAST_ALL = 49  # linux/in.h; not in the socket module
+_IP_PKTINFO = 8  # linux/in.h; in the socket module from Python 3.14 on
 _RECEIVE_BUFFER = 256 * 1024  # a burst of 200 packets while the loop is busy
+_LARGEST = 65_535  # bytes of a UDP datagram
 
 
-class Interface(msgspec.Struct, frozen=True):
-    """A network interface that is up, with its addresses; IPv6 link-local ones without scope."""
+class Incoming(msgspec.Struct, frozen=True):
+    """One datagram, where it came from (IPv6 link-local hosts with scope), and the address it was sent to, if told."""
 
-    index: int
-    name: str
-    v4: tuple[str, ...]
-    v6: tuple[str, ...]
-
-
-def interfaces() -> tuple[Interface, ...]:
-    """Interfaces that are up, have an address and can multicast, and loopback."""
-    v4, v6 = _ipv4_addresses(), _ipv6_addresses()
-    found = []
-    for index, name in socket.if_nameindex():
-        flags = _flags(name)
-        usable = flags & _IFF_UP and flags & (_IFF_MULTICAST | _IFF_LOOPBACK)
-        if usable and (name in v4 or name in v6):
-            found.append(Interface(index, name, tuple(v4.get(name, ())), tuple(v6.get(name, ()))))
-    return tuple(found[:_MAX_INTERFACES])
+    datagram: bytes
+    host: str
+    port: int
+    sent_to: str
 
 
-def addresses_of(found: Iterable[Interface]) -> list[str]:
-    """All addresses: IPv4, IPv6, then IPv6 link-local ones, so that a cut list keeps the useful ones."""
-    all4 = [a for i in found for a in i.v4]
-    all6 = [a for i in found for a in i.v6]
-    return all4 + sorted(all6, key=lambda a: a.startswith("fe80"))
+def receive(sock: socket.socket) -> Incoming:
+    """The next datagram; BlockingIOError when there is none, OSError for an ICMP answer to an earlier send."""
+    datagram, ancillary, _, address = sock.recvmsg(_LARGEST, 128)
+    host, port = str(address[0]), int(address[1])
+    if len(address) == 4 and address[3] and "%" not in host:
+        host = f"{host}%{address[3]}"
+    return Incoming(datagram, host, port, _sent_to(ancillary))
+
+
+def _sent_to(ancillary: list[tuple[int, int, bytes]]) -> str:
+    for level, kind, value in ancillary:
+        if (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO):
+            return socket.inet_ntoa(value[8:12])  # struct in_pktinfo: index, local address, address of the header
+        if (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO):
+            return socket.inet_ntop(socket.AF_INET6, value[:16])
+    return ""
 
 
 class LanSockets:
@@ -123,6 +118,17 @@ class LanSockets:
         except OSError:
             return False
 
+    def source_for(self, host: str) -> str | None:
+        """The address that a datagram to `host` leaves from; None without a route."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.setblocking(False)
+                probe.connect((host, self._port))  # asks the kernel for the route; sends nothing
+                return str(probe.getsockname()[0]).partition("%")[0]
+        except OSError:
+            return None
+
     def close(self) -> None:
         """Closes everything; leaving the groups is the kernel's part."""
         for sock in (self._shared4, self._shared6, self._own4, self._own6):
@@ -153,6 +159,9 @@ class LanSockets:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
         if port:
             # REUSEADDR alone lets daemons of different users share the port on Linux; the BSDs want REUSEPORT as well.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -191,38 +200,3 @@ class LanSockets:
         except OSError:  # gone, full or without a route: the caller counts what was sent
             return 0
         return 1
-
-
-def _flags(name: str) -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        try:
-            answer = fcntl.ioctl(sock, _SIOCGIFFLAGS, struct.pack("16s24x", name.encode()[:15]))
-        except OSError:
-            return 0
-    return int(struct.unpack_from("H", answer, 16)[0])
-
-
-def _ipv4_addresses() -> dict[str, list[str]]:
-    room = array.array("B", bytes(_IFREQ * _MAX_INTERFACES))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        try:
-            answer = fcntl.ioctl(sock, _SIOCGIFCONF, struct.pack("iL", len(room), room.buffer_info()[0]))
-        except OSError:
-            return {}
-    found: dict[str, list[str]] = {}
-    for offset in range(0, struct.unpack_from("i", answer)[0], _IFREQ):
-        name = bytes(room[offset : offset + 16]).partition(b"\0")[0].decode(errors="replace").partition(":")[0]
-        found.setdefault(name, []).append(socket.inet_ntoa(bytes(room[offset + 20 : offset + 24])))
-    return found
-
-
-def _ipv6_addresses() -> dict[str, list[str]]:
-    try:
-        lines = Path("/proc/net/if_inet6").read_text().splitlines()
-    except OSError:  # no IPv6
-        return {}
-    found: dict[str, list[str]] = {}
-    for line in lines:
-        digits, *_, name = line.split()
-        found.setdefault(name, []).append(socket.inet_ntop(socket.AF_INET6, bytes.fromhex(digits)))
-    return found

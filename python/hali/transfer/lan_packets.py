@@ -12,12 +12,14 @@ import msgspec
 from hali.model.ids import InfoHashes, is_hex
 from hali.wire.lan import (
     MAX_ID,
+    MAX_PACKET,
     SHA_PREFIX,
     Flag,
     Kind,
     Model,
     Packet,
     Want,
+    WantKind,
     encode,
     node_id,
     pack_addresses,
@@ -55,13 +57,13 @@ class Speaker:
         self._epoch = time.time_ns() // 1_000_000
         self._sequence = 0
         self._round = 0
-        self._addresses: tuple[bytes, ...] = ()
+        self._widest: tuple[bytes, ...] = ()
         self.node_id = node_id(signer.public_key)
         self.port = 0
 
-    def set_addresses(self, addresses: Iterable[str]) -> None:
-        """The addresses that receivers may find us at."""
-        self._addresses = pack_addresses(addresses)
+    def set_addresses(self, *lists: Iterable[str]) -> None:
+        """Lists of addresses that `datagram` may be told to put in; packets keep room for the longest."""
+        self._widest = max(map(pack_addresses, lists), key=lambda packed: sum(map(len, packed)), default=())
 
     def announcement(self, models: Sequence[Model]) -> list[Packet]:
         """All our models, as many packets as it takes; none left out means that receivers drop what is not named."""
@@ -73,25 +75,40 @@ class Speaker:
             for part, share in enumerate(shares)
         ]
 
+    def changes(self, models: Sequence[Model]) -> list[Packet]:
+        """What is new and what is gone (no flags) since the last announcement."""
+        return self.answer(models, b"", MAX_PACKET)
+
     def answer(self, models: Sequence[Model], nonce: bytes, limit: int) -> list[Packet]:
         """Some of our models, for whoever asked with `nonce`; no packet longer than `limit` bytes."""
-        base = msgspec.structs.replace(self._packet(Kind.ANNOUNCE), nonce=nonce)
+        base = msgspec.structs.replace(self._packet(Kind.ANNOUNCE), nonce=nonce, round=self._round)
         shares = split_models(models, base, mac_used=self._secret is not None, limit=limit)
         return [msgspec.structs.replace(base, models=tuple(share)) for share in shares or [[]]]
 
-    def query(self, wants: Sequence[Want], nonce: bytes, *, padded: bool = False) -> Packet:
-        """Who has this? Without wants: everybody, tell what you have."""
-        packet = msgspec.structs.replace(self._packet(Kind.QUERY), wants=tuple(wants), nonce=nonce)
-        return pad(packet, mac_used=self._secret is not None) if padded else packet
+    def sign_of_life(self, nonce: bytes) -> Packet:
+        """No models; shorter than the query for it."""
+        return msgspec.structs.replace(self._packet(Kind.ANNOUNCE), nonce=nonce)
+
+    def query(self, wants: Sequence[Want], nonce: bytes, *, page: int = 0) -> Packet:
+        """Who has this? Without wants: everybody, tell what you have. As long as the longest answer."""
+        packet = msgspec.structs.replace(self._packet(Kind.QUERY), wants=tuple(wants), nonce=nonce, part=page)
+        return pad(packet, mac_used=self._secret is not None)
+
+    def probe(self, node: bytes, nonce: bytes) -> Packet:
+        """Is this node alive? Not padded: it may not be longer than what it doubts."""
+        wants = (Want(WantKind.NODE, node),)
+        return msgspec.structs.replace(self._packet(Kind.QUERY), wants=wants, nonce=nonce)
 
     def goodbye(self) -> Packet:
         """We stop."""
         return self._packet(Kind.GOODBYE)
 
-    def datagram(self, packet: Packet) -> bytes:
-        """`packet` with the next sequence number and the present time, signed."""
+    def datagram(self, packet: Packet, addresses: Iterable[str]) -> bytes:
+        """`packet` with these addresses, the next sequence number and the present time, signed."""
         self._sequence += 1
-        dated = msgspec.structs.replace(packet, sequence=self._sequence, time=max(0, int(time.time())))
+        dated = msgspec.structs.replace(
+            packet, addresses=pack_addresses(addresses), sequence=self._sequence, time=max(0, int(time.time()))
+        )
         return encode(dated, self._signer.sign, self._secret)
 
     def _packet(self, kind: Kind) -> Packet:
@@ -103,7 +120,7 @@ class Speaker:
             sequence=self._sequence,
             time=0,
             port=self.port,
-            addresses=self._addresses,
+            addresses=self._widest,
         )
 
 

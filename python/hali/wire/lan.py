@@ -11,7 +11,7 @@ import enum
 import hashlib
 import ipaddress
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -25,8 +25,10 @@ MAC_DOMAIN = "hali/lan/2/mac"
 MAX_ADDRESSES = 12  # of 17 bytes at most; leaves room for five models with long names
 MAX_ID = 200  # bytes of a model id; the longest real one has about 90
 MAX_TEXT = 128  # bytes of a text asked for
+MAX_WANTS = 8  # each costs the receiver a look at all its models; hali asks for two at most
 SHA_PREFIX = 16  # bytes of a SHA-256 that name a file here: 2^64 work to find two alike
 
+T = TypeVar("T")
 U16 = Annotated[int, Meta(ge=0, le=0xFFFF)]
 U63 = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 
@@ -40,7 +42,7 @@ class Kind(enum.IntEnum):
 
 
 class Flag(enum.IntFlag):
-    """What a node says about a model."""
+    """What a node says about a model; without both it does not have it any more."""
 
     COMPLETE = 1  # it has the whole file and seeds it
     PARTIAL = 2  # it holds and serves some pieces
@@ -90,8 +92,9 @@ class Packet(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     part: U16 = 0
     parts: U16 = 0  # … and say how many there are; 0 = not a complete announcement
     models: tuple[Model, ...] = ()
-    wants: tuple[Want, ...] = ()
-    padding: bytes = b""  # a unicast query is as long as the longest answer: nobody gets more bytes than he sent
+    wants: Annotated[tuple[Want, ...], Meta(max_length=MAX_WANTS)] = ()
+    padding: bytes = b""  # a query is as long as the longest answer to it: nobody gets more bytes than he sent
+    pages: U16 = 0  # of the answer to a query without wants: `part` is one of so many; a query asks for `part`
 
 
 class _Envelope(msgspec.Struct, array_like=True, frozen=True):
@@ -119,16 +122,11 @@ class Received(msgspec.Struct, frozen=True):
     packet: Packet
     body: bytes
     signature: bytes
-    mac: bytes
 
     @property
     def node_id(self) -> bytes:
         """SHA-256 of the key, 32 bytes."""
         return node_id(self.packet.key)
-
-    def mac_ok(self, secret: bytes | None) -> bool:
-        """True if no MAC is asked for, or it is right."""
-        return secret is None or mac_is_valid(secret, self.mac, MAC_DOMAIN, self.body + self.signature)
 
     def signature_ok(self) -> bool:
         """True if the owner of `packet.key` signed this body."""
@@ -151,20 +149,38 @@ def encode(packet: Packet, sign: Callable[[bytes], bytes], secret: bytes | None 
     return datagram
 
 
-def decode(datagram: bytes) -> Received:
-    """Shape and limits only, nothing expensive. Raises `Malformed`."""
+def decode(datagram: bytes, secret: bytes | None = None) -> Received:
+    """Size, then MAC, then shape and limits; nothing expensive. Raises `Malformed`.
+
+    With a secret only packets that carry its MAC are read, without one only those that carry none: the two do not mix.
+    """
     if len(datagram) > MAX_PACKET:
         raise Malformed("oversized")
-    try:
-        envelope = _envelope_of(datagram)
-        packet = _packet_of(envelope.body)
-    except (msgspec.DecodeError, ValueError, RecursionError, OverflowError) as error:
-        raise Malformed("malformed") from error
+    envelope = _parsed(_envelope_of, datagram)
+    if len(envelope.mac) not in (0, MAC):
+        raise Malformed("malformed")
+    if not _mac_is_right(envelope, secret):
+        raise Malformed("mac")
+    packet = _parsed(_packet_of, envelope.body)
     if packet.version != VERSION:
         raise Malformed("version")
-    if packet.kind > Kind.GOODBYE or len(envelope.mac) not in (0, MAC) or not _is_sound(packet):
+    if packet.kind > Kind.GOODBYE or not _is_sound(packet):
         raise Malformed("malformed")
-    return Received(packet, envelope.body, envelope.signature, envelope.mac)
+    return Received(packet, envelope.body, envelope.signature)
+
+
+def _parsed(parse: Callable[[bytes], T], data: bytes) -> T:
+    try:
+        return parse(data)
+    except (msgspec.DecodeError, ValueError, RecursionError, OverflowError) as error:
+        # msgspec has no class of its own for an end that comes too early; a test holds its words.
+        raise Malformed("truncated" if "truncated" in str(error) else "malformed") from error
+
+
+def _mac_is_right(envelope: _Envelope, secret: bytes | None) -> bool:
+    if secret is None:
+        return not envelope.mac
+    return mac_is_valid(secret, envelope.mac, MAC_DOMAIN, envelope.body + envelope.signature)
 
 
 def _is_sound(packet: Packet) -> bool:
@@ -207,5 +223,5 @@ def pad(packet: Packet, *, mac_used: bool, to: int = MAX_PACKET) -> Packet:
 def _overhead(packet: Packet, mac_used: bool) -> int:
     """Upper bound of the datagram's bytes without further models: counters may still grow to their widest form."""
     code = MAC if mac_used else 0
-    widest = 8 * 4 + 2 * 3 + 5 + 5 + 5  # sequence, round, epoch, time; part, parts; three length prefixes
+    widest = 8 * 4 + 2 * 4 + 5 + 5 + 5  # sequence, round, epoch, time; part, parts, pages; three length prefixes
     return len(_encode(packet)) + SIGNATURE + code + 1 + 3 + 2 + 2 + widest

@@ -54,7 +54,7 @@ def decode(datagram: bytes, *, secret: bytes | None, now: float) -> PacketV1:
     try:
         packet = _decode(datagram)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise Malformed("malformed") from error
+        raise Malformed("truncated" if "truncated" in str(error) else "malformed") from error
     if packet.v != "1":
         raise Malformed("version")
     if secret is not None and not _signed(packet, secret):

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from hali.cli.daemon import _print
+from hali.cli.neighbours import describe_drops
 from hali.cli.output import Output
+from hali.cli.stats import _lines
 
 
 def model(name: str, status: str, peers: int = 0, **more: Any) -> dict[str, Any]:
@@ -33,6 +35,7 @@ STATUS: dict[str, Any] = {
         model("phi:3b:base:q8_0", "damaged", error="phi is damaged, wrong piece 2 of 9"),
     ],
     "lan": [{"model_id": "mistral:7b:instruct:q4_k_m", "peers": 1, "infohash": "a3f9c21b4d67ffff"}],
+    "lan_traffic": {"dropped": {}},
     "jobs": [],
     "services": [{"name": "ApiServer", "state": "ready", "error": None}],
 }
@@ -80,3 +83,23 @@ def test_pulls_under_way_and_services_in_trouble_are_told(capsys: pytest.Capture
     text = capsys.readouterr().out
     assert "\npull smollm2: downloading f.gguf 50 B of 100 B (50 %) 10 B/s, 2 peers, lan\n" in text
     assert "\nservice LanAnnouncer is failed: no interface\n" in text
+
+
+def test_dropped_packets_are_told_only_when_there_are_some_with_their_reasons() -> None:
+    assert describe_drops(None) is None
+    assert describe_drops({"dropped": {}}) is None
+    assert describe_drops({"dropped": {"signature": 1}}) == "LAN: 1 packet dropped (1 signature)"
+    told = describe_drops({"dropped": {"replayed": 2, "mac": 10}})
+    assert told is not None
+    assert told.startswith("LAN: 12 packets dropped (10 mac, 2 replayed); ")
+    assert "lan.hmac_shared_secret" in told
+
+
+def test_stats_and_status_tell_of_dropped_packets(capsys: pytest.CaptureFixture[str]) -> None:
+    traffic = {"lan_traffic": {"dropped": {"address": 3}}}
+    _print(Output(), STATUS | traffic)
+    assert "\nLAN: 3 packets dropped (3 address)\n" in capsys.readouterr().out
+    rates = dict.fromkeys(("down_rate", "up_rate", "down_total", "up_total"), 0)
+    stats = {"uptime": "1s", "models": [], **rates}
+    assert "LAN: 3 packets dropped (3 address)" in _lines(stats | traffic, 100)
+    assert not [line for line in _lines(stats | {"lan_traffic": None}, 100) if "LAN" in line]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+
 import pytest
 
-from hali.transfer import lan_net
-from hali.transfer.lan_net import Interface, LanSockets, addresses_of, interfaces
+from hali.transfer import lan_interfaces
+from hali.transfer.lan_interfaces import Interface, Reach, addresses_of, groups_of, interfaces
+from hali.transfer.lan_net import LanSockets
 
 
 def test_loopback_is_among_the_interfaces_so_that_two_daemons_meet_without_a_network() -> None:
@@ -14,7 +17,7 @@ def test_loopback_is_among_the_interfaces_so_that_two_daemons_meet_without_a_net
 
 def test_the_useful_addresses_come_first() -> None:
     found = [Interface(2, "a", ("10.0.0.1",), ("fe80::1", "fd00::1")), Interface(3, "b", (), ("fd00::2",))]
-    assert addresses_of(found) == ["10.0.0.1", "fd00::1", "fd00::2", "fe80::1"]
+    assert addresses_of(found) == ["10.0.0.1", "fe80::1", "fd00::2", "fd00::1"]
 
 
 def test_an_interface_that_is_gone_fails_no_send() -> None:
@@ -41,6 +44,45 @@ class NoFile:
 
 
 def test_without_ipv6_the_rest_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lan_net, "Path", NoFile)
+    monkeypatch.setattr(lan_interfaces, "Path", NoFile)
     assert interfaces()
     assert all(i.v6 == () for i in interfaces())
+
+
+def test_near_and_far_are_told_apart_by_the_networks_of_the_interfaces() -> None:
+    eth = Interface(2, "eth0", ("203.0.113.5",), ("fe80::1", "2001:db8::1"), (ip_network("203.0.113.0/24"),))
+    reach = Reach([eth], peers=["8.8.4.4"])
+    assert [reach.is_on_link(h) for h in ("203.0.113.9", "fe80::9%eth0", "10.0.0.1", "8.8.4.4")] == [1, 1, 0, 0]
+    assert [reach.is_near(h) for h in ("203.0.113.9", "10.0.0.1", "8.8.4.4", "8.8.8.8")] == [1, 1, 1, 0]
+    assert [reach.is_mine(h) for h in ("203.0.113.5", "fe80::1", "203.0.113.255", "239.192.42.1", "")] == [
+        1,
+        1,
+        0,
+        0,
+        0,
+    ]
+
+
+def test_every_address_has_the_prefix_of_its_own_network() -> None:
+    (loopback,) = (i for i in interfaces() if "127.0.0.1" in i.v4)
+    assert ip_network("127.0.0.0/8") in loopback.networks
+
+
+def test_a_machine_with_many_bridges_lists_on_each_link_the_address_it_sends_from() -> None:
+    found = [Interface(n, f"br{n}", (f"172.{n}.0.1",), (f"fe80::{n}",)) for n in range(1, 31)]
+    groups = groups_of(found, addresses_of(found), 12)
+    assert [i for members, _ in groups for i in members] == found
+    for members, listed in groups:
+        assert len(listed) == 12
+        assert {a for i in members for a in i.sources} <= set(listed)
+
+
+def test_a_usual_machine_has_one_packet_for_all_links() -> None:
+    found = [Interface(n, f"eth{n}", (f"172.{n}.0.1",), (f"fe80::{n}", "2001:db8::1")) for n in (1, 2)]
+    ((members, listed),) = groups_of(found, addresses_of(found), 12)
+    assert list(members) == found
+    assert set(listed) == set(addresses_of(found))
+
+
+def test_without_interfaces_there_is_nothing_to_send_over() -> None:
+    assert groups_of([], [], 12) == []

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import time
+
 import msgspec
 import pytest
 
 from hali.model.ids import InfoHashes
-from hali.transfer.lan_outbox import split_peer
+from hali.transfer.lan_inbox import Inbox
+from hali.transfer.lan_index import LanIndex
+from hali.transfer.lan_outbox import PACE, LanOptions, split_peer
 from hali.transfer.lan_packets import LanModel, Speaker, to_wire
-from hali.wire.lan import Flag, decode
+from hali.wire.lan import MAX_PACKET, Flag, decode
 from tests.fakes.lan_node import FakeNode
 
 OURS = LanModel("a:1b:x:q4", "ab" * 32, InfoHashes(v1="cd" * 20, v2="ef" * 32), 5)
 
+ADDRESSES = ["127.0.0.1", "::1"]
+
 
 def speaker(secret: bytes | None = None) -> Speaker:
     made = Speaker(FakeNode(), secret)
-    made.set_addresses(["127.0.0.1", "::1"])
+    made.set_addresses(ADDRESSES)
     made.port = 6881
     return made
 
@@ -24,13 +30,31 @@ def speaker(secret: bytes | None = None) -> Speaker:
 def test_an_announcement_names_all_models_and_grows_in_sequence_and_round() -> None:
     talk = speaker()
     models = to_wire(msgspec.structs.replace(OURS, model_id=f"m{n}:1b:x:q4") for n in range(40))
-    packets = [decode(talk.datagram(p)).packet for p in talk.announcement(models)]
+    packets = [decode(talk.datagram(p, ADDRESSES)).packet for p in talk.announcement(models)]
     assert [m for p in packets for m in p.models] == list(models)
     assert [p.part for p in packets] == list(range(len(packets)))
     assert {p.parts for p in packets} == {len(packets)}
     assert {p.round for p in packets} == {1}
     assert [p.sequence for p in packets] == list(range(1, len(packets) + 1))
     assert talk.announcement(models)[0].round == 2
+
+
+def test_a_catalogue_of_1000_models_is_told_within_a_turn_and_taken_whole() -> None:
+    talk, index = speaker(), LanIndex()
+    inbox, now = Inbox(index, b"", None), 0.0
+    long_names = [f"some-longer-name-{n}:70b:instruct:iq4_xs" for n in range(1000)]
+    ours = [
+        LanModel(name, f"{n:064x}"[::-1], InfoHashes(v1="cd" * 20, v2=f"{n:064x}"), 10**9 + n)
+        for n, name in enumerate(long_names)
+    ]
+    for packet in talk.announcement(to_wire(ours)):
+        now += 1 / PACE
+        datagram = talk.datagram(packet, ADDRESSES)
+        assert len(datagram) <= MAX_PACKET
+        inbox.receive(datagram, "127.0.0.1", 1, now=now, wall=time.time())
+    assert not inbox.drops
+    assert [e.model_id for e in index.entries(now)] == sorted(long_names)
+    assert now < LanOptions().interval * (1 - LanOptions().jitter)
 
 
 def test_having_nothing_is_one_empty_complete_announcement() -> None:
@@ -41,7 +65,7 @@ def test_having_nothing_is_one_empty_complete_announcement() -> None:
 def test_an_answer_echoes_the_nonce_and_stays_within_the_limit() -> None:
     talk = speaker(b"secret")
     packets = talk.answer(to_wire([OURS] * 9), b"12345678", 700)
-    assert all(len(talk.datagram(p)) <= 700 for p in packets)
+    assert all(len(talk.datagram(p, ADDRESSES)) <= 700 for p in packets)
     assert {p.nonce for p in packets} == {b"12345678"}
     assert {p.parts for p in packets} == {0}
 
