@@ -118,6 +118,7 @@ TABLE: dict[str, Row] = {
         "hali.model.filenames.is_safe_path", f"{HUB}::test_names_that_cannot_be_files_everywhere_are_left_out"
     ),
     "decodes hali.transfer.hub_choice": _WHAT,
+    "decodes hali.transfer.lan_interfaces": Row("ours: the kernel's own structures"),
     "decodes hali.transfer.lan_net": Row("ours: the kernel's own structures"),
     "decodes hali.transfer.magnet": Row(
         "hali.transfer.magnet._name", f"{ENTRY}::test_no_name_of_a_link_or_torrent_becomes_a_path"
@@ -146,6 +147,7 @@ TABLE: dict[str, Row] = {
     "connects hali.transfer.hub_api": Row(
         "hali.transfer.hub_api._same_host", f"{HUB}::test_the_api_is_not_asked_elsewhere_because_a_redirect_says_so"
     ),
+    "connects hali.transfer.lan_interfaces": Row("ours: the kernel, to hear of interfaces"),
     "connects hali.transfer.lan_net": _OPERATOR,
     "connects hali.transfer.listening": _OPERATOR,
     # ---- what writes files
