@@ -119,7 +119,6 @@ TABLE: dict[str, Row] = {
     ),
     "decodes hali.transfer.hub_choice": _WHAT,
     "decodes hali.transfer.lan_interfaces": Row("ours: the kernel's own structures"),
-    "decodes hali.transfer.lan_net": Row("ours: the kernel's own structures"),
     "decodes hali.transfer.magnet": Row(
         "hali.transfer.magnet._name", f"{ENTRY}::test_no_name_of_a_link_or_torrent_becomes_a_path"
     ),

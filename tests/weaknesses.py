@@ -20,12 +20,12 @@ def _in(folder: str, **names: str) -> dict[str, str]:
 
 _T = {
     **_in("integration", api="test_api_server", engine="test_engine", hostile="test_http_hostile", source="test_http_source"),
-    **_in("integration", hub="test_hub", lan="test_lan_nodes", crash="test_node_crash", damage="test_node_damage"),
+    **_in("integration", hub="test_hub", poison="test_lan_poison", lan="test_lan_nodes", crash="test_node_crash", damage="test_node_damage"),
     **_in("integration", disk="test_node_disk", ipc="test_node_ipc", life="test_node_lifecycle", pull="test_pull_nasty_hub"),
     **_in("integration", sharing="test_node_sharing", torrents="test_node_torrents", settings="test_settings"),
     **_in("integration", torrent="test_torrent", swarm="test_torrent_hostile", interop="test_torrent_interop"),
     **_in("integration", links="test_torrent_links"),
-    **_in("unit/transfer", inbox="test_lan_inbox", index="test_lan_index", metainfo="test_metainfo", params="test_torrent_params"),
+    **_in("unit/transfer", inbox="test_lan_inbox", flood="test_lan_flood", index="test_lan_index", metainfo="test_metainfo", params="test_torrent_params"),
     **_in("unit", entry="test_entry_points", gate="api/test_gate", load="config/test_load", identity="config/test_identity_and_paths"),
     **_in("unit", names="model/test_names", hashing="hashing/test_files", gguf="wire/test_gguf", main="cli/test_main"),
     **_in("unit", incoming="share/test_incoming"),
@@ -45,8 +45,9 @@ WEAKNESSES: dict[int, Claim] = {
             "hostile: another_sha256_than_the_pinned_one_ends_it_before_the_first_piece",
             "incoming: another_pinned_hash_or_source_begins_anew",
             "damage: a_peer_that_sends_wrong_pieces_is_banned_and_the_pull_ends_right",
+            "poison: a_poisoned_file_under_a_known_name_and_hash_is_not_taken_when_the_hub_tells_the_hash",
+            "poison: two_nodes_with_different_files_under_one_name_make_it_ambiguous",
         ),
-        open="a whole node of the LAN that lies, against real daemons",
     ),
     2: Claim(
         "the HTTP API listens on every address and asks nobody for a key",
@@ -211,8 +212,8 @@ ATTACKS: dict[str, Claim] = {
         "rates, memory and the log are bounded",
         _t(
             "inbox: a_flood_from_one_address_is_cut_before_signatures_are_checked",
-            "inbox: ten_thousand_nodes_leave_memory_bounded",
-            "index: nodes_and_models_are_bounded_and_the_longest_unheard_go_first",
+            "flood: ten_thousand_strangers_leave_memory_bounded_and_the_honest_node_visible",
+            "flood: without_the_limits_the_same_flood_grows_the_memory",
             "lan: garbage_on_the_port_is_counted_and_harms_nothing",
         ),
     ),
