@@ -24,6 +24,7 @@ from hali.engine.options import DEFAULT_CONTEXT, EngineOptions
 from hali.engine.pool import EnginePool, PoolLimits
 from hali.model.errors import ConfigError, Refused
 from hali.pipeline.router import InferenceRouter, RouterLimits
+from hali.registry.local import LocalRegistry
 from hali.runtime.channels import Receiver, Sender, Watch, mailbox
 from hali.runtime.log import get_logger
 from hali.runtime.supervisor import Service, Spec, Supervisor
@@ -73,7 +74,8 @@ class Node:
         self.library.scan()
         ends: tuple[Sender[Job], Receiver[Job]] = mailbox("acquisition", QUEUED_JOBS)
         self._jobs, self._queue = ends
-        self.board = JobBoard(database, self._jobs)
+        self.registry = LocalRegistry(paths, self.settings, identity, database, self._records)
+        self.board = JobBoard(database, self._jobs, self.registry.job_ended)
         self.limiter = RateLimiter(self.settings.max_download_mbps * BYTES_PER_MEGABIT)
         self.catalog = LibraryCatalog(self.library)
         self.engines = EnginePool(
@@ -94,7 +96,9 @@ class Node:
         # The API drains open replies for 10 s; its stop limit is above that.
         api = Spec("ApiServer", self._api_server, requires=("InferenceRouter",), essential=True, stop_timeout_s=15.0)
         lan = Spec("LanAnnouncer", self._lan_announcer, requires=("TorrentSeeder",))
-        return [torrents, *([lan] if self.settings.lan.enabled else []), acquisition, router, api]
+        outbox = Spec("RegistryOutbox", self.registry.service)
+        lans = [lan] if self.settings.lan.enabled else []
+        return [torrents, *lans, acquisition, router, api, *([outbox] if self.registry.servers else [])]
 
     # ---- services
 
@@ -160,6 +164,9 @@ class Node:
 
     # ---- what they share
 
+    def _records(self) -> list[Record]:
+        return [entry.record for entry in self.library.entries()]
+
     def _announce(self, records: Sequence[Record]) -> None:
         self._shared = tuple(records)
         if self.lan.value is not None:
@@ -177,6 +184,7 @@ class Node:
             self.hub(),
             fetch_metainfo=self._fetch_metainfo,
             loopback_peers=self.settings.torrent.loopback_peers,
+            directory=self.registry.finder,
         )
 
     async def _open_source(self, plan: Plan, counted: Counted) -> RangeSource:

@@ -10,10 +10,11 @@ import msgspec
 
 from hali.model.errors import AmbiguousName, NotFound, TransferFailed
 from hali.model.ids import InfoHashes, ModelRef, is_hex
-from hali.share.base import Neighbours, Offer
+from hali.share.base import Directory, Listing, Neighbours, NoDirectory, Offer
 from hali.share.library import Entry, Library
 from hali.share.targets import MagnetTarget, NameTarget, RepoTarget, Target, TorrentTarget
 from hali.transfer import magnet, metainfo
+from hali.transfer.http_dial import public_only
 from hali.transfer.http_guard import Reach, reach
 from hali.transfer.hub import Hub
 from hali.transfer.hub_choice import choose
@@ -52,10 +53,12 @@ class Resolver:
         *,
         fetch_metainfo: FetchMetainfo,
         loopback_peers: bool = False,
+        directory: Directory | None = None,
     ) -> None:
         self._library, self._neighbours, self._hub = library, neighbours, hub_client
         self._fetch_metainfo = fetch_metainfo
         self._deepest_peer = Reach.LOOPBACK if loopback_peers else Reach.PRIVATE
+        self._directory = directory or NoDirectory()
 
     def stored(self, target: Target) -> Entry | None:
         """The model of the store that `target` means, whole or not, if it is there; AmbiguousName."""
@@ -97,13 +100,15 @@ class Resolver:
             found = [e for e in found if e.record.meta.model_id.rpartition(":")[2] == target.quant.lower()]
         return found[0] if len(found) == 1 else None
 
-    async def plan(self, target: Target, quant: str | None) -> Plan:
+    async def plan(self, target: Target, quant: str | None, *, allow_untrusted: bool = False) -> Plan:
         """What to fetch for `target`; NotFound, AmbiguousName, TransferFailed, Refused."""
         match target:
             case NameTarget(name=name):
-                return await self._plan_name(name)
+                return await self._plan_name(name, allow_untrusted)
             case MagnetTarget(uri=uri):
                 link = self._harmless(magnet.parse(uri))
+                if not (link.peers or link.webseeds) and (listed := await self._plan_listed(link, allow_untrusted)):
+                    return listed
                 return Plan(link.infohashes.best, link.name or link.infohashes.best, link, link.peers)
             case TorrentTarget(location=location):
                 return await self._plan_torrent(location)
@@ -115,13 +120,39 @@ class Resolver:
         peers = tuple(peer for peer in link.peers if reach(peer[0]) <= self._deepest_peer)
         return msgspec.structs.replace(link, peers=peers)  # its web seeds are checked when they are asked
 
-    async def _plan_name(self, name: str) -> Plan:
+    async def _plan_listed(self, link: magnet.Magnet, allow_untrusted: bool) -> Plan | None:
+        """A bare infohash says nothing of where the bytes are; a registry may."""
+        listing = await self._directory.locate(link.infohashes.best, allow_untrusted=allow_untrusted)
+        return None if listing is None else await self._plan_listing(listing)
+
+    async def _plan_listing(self, listing: Listing) -> Plan:
+        """The registry's torrent and, when it names a repository, the hub; nodes of the LAN that have the file help."""
+        torrent = metainfo.parse(listing.torrent)
+        torrent = msgspec.structs.replace(torrent, webseeds=await public_only(torrent.webseeds))
+        ref = None
+        if listing.repo is not None:
+            ref = ModelRef(listing.sha256, listing.file, listing.size, listing.repo, listing.revision)
+        peers = await self.peers(torrent.infohashes)
+        return Plan(
+            key=listing.sha256,
+            name=listing.model_id,
+            torrent=torrent,
+            peers=tuple(peers),
+            on_lan=bool(peers),
+            ref=ref,
+            repo_path=listing.file,
+            sha256_prefix=listing.sha256,
+        )
+
+    async def _plan_name(self, name: str, allow_untrusted: bool) -> Plan:
         offers = _merge(await self._neighbours.ask(name))
+        if not offers and (listing := await self._directory.locate(name, allow_untrusted=allow_untrusted)) is not None:
+            return await self._plan_listing(listing)
         if not offers and is_hex(name, 64):  # not the SHA-256 of anything here: then it can only be a v2 infohash
             return Plan(name, name, magnet.Magnet(InfoHashes(v2=name)))
         if not offers:
             raise NotFound(
-                f"no model {name!r} in the store or on the LAN",
+                f"no model {name!r} in the store, on the LAN or in a registry",
                 hint="give owner/repo, a magnet link or a .torrent to fetch from elsewhere",
             )
         if len(offers) > 1:

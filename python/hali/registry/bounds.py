@@ -1,0 +1,66 @@
+"""How much one client may cost the registry, and the gate that holds it to that."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+
+import msgspec
+
+from hali.model.errors import Overloaded
+from hali.registry.limits import Limiter, Rate
+from hali.transfer.metainfo import MAX_BYTES
+
+DAY_S = 86_400.0
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """Limits; times in seconds, sizes in bytes."""
+
+    body: int = 256 * 1024  # a manifest of 64 files takes 20 KB
+    torrent_body: int = MAX_BYTES * 4 // 3 + 64 * 1024  # the largest .torrent in base64, its head, and its signature
+    head: int = 16 * 1024  # request line and headers
+    request_s: float = (
+        15.0  # from the first byte, or connecting, to the end of the body; a torrent of 1 MB needs 0.6 Mbit/s
+    )
+    write_s: float = 30.0  # for a reader that lags to take what is buffered
+    connections: int = 1024  # in all …
+    per_address: int = 32  # … and from one address
+    reads: Rate = Rate(120, 20)  # by address
+    writes: Rate = Rate(240, 4)  # by address; a node with a hundred models publishes them at once
+    by_key: Rate = Rate(240, 4)  # writes of one publisher, from wherever they come
+    reports: Rate = Rate(50, 50 / DAY_S)  # by network: made-up reporters are cheap, networks are not
+
+
+class Gate:
+    """Raises Overloaded (429, with Retry-After) when somebody asks too often."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._reads, self._writes = Limiter(bounds.reads), Limiter(bounds.writes)
+        self._keys, self._reports = Limiter(bounds.by_key), Limiter(bounds.reports)
+
+    def address(self, address: str, *, write: bool) -> None:
+        """Any request, before it is read."""
+        self._take(self._writes if write else self._reads, network(address, 32, 64))
+
+    def key(self, key: str) -> None:
+        """A document, after its signature was checked: nobody can use up somebody else's turn."""
+        self._take(self._keys, key)
+
+    def report(self, address: str) -> None:
+        """A report, by the network that it came from."""
+        self._take(self._reports, network(address, 24, 48))
+
+    @staticmethod
+    def _take(limiter: Limiter, name: str) -> None:
+        if wait := limiter.take(name, time.monotonic()):
+            raise Overloaded("too many requests", code="rate_limit", details={"retry_after_s": wait})
+
+
+def network(address: str, v4: int, v6: int) -> str:
+    """The network of an address: whoever has a /64 of IPv6 has as many addresses as he wants."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address[:64]
+    return str(ipaddress.ip_network((ip, v4 if ip.version == 4 else v6), strict=False))
