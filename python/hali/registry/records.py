@@ -99,7 +99,7 @@ def ingest(db: Cursor, document: Ingest, envelope: bytes, torrent: bytes, head: 
         raise NotFound("publish the manifest first", code="no_manifest")
     checks = check(manifest_of(found), torrent, head)
     if not checks.layers:
-        raise UsageError("the torrent's piece layer does not hash up to its root", code="bad_layers")
+        raise VerificationFailed("the torrent's piece layer does not hash up to its root", code="bad_torrent")
     known_head = _stored_torrent(db, document.infohash_v2)[1]
     if head is None or (known_head is not None and not checks.header):
         head = known_head  # a head that proves more stays

@@ -32,22 +32,24 @@ def check(manifest: Manifest, torrent: bytes | None, head: Head | None) -> Check
     """What is known of a manifest; VerificationFailed (`torrent_disagrees`) when its torrent is of something else."""
     if torrent is None:
         return Checks()
-    parsed = parse(torrent)
-    if wrong := disagreement(manifest, parsed):
-        raise VerificationFailed(f"the torrent is not the manifest's: {wrong}", code="torrent_disagrees")
+    parsed = _agreeing(manifest, torrent)
     return Checks(True, heads.layers_agree(parsed), head is not None and _header_agrees(manifest, parsed, head))
 
 
 def matching_torrent(manifest: Manifest, torrent: bytes) -> Metainfo:
     """The parsed torrent; VerificationFailed unless all of it, recomputed, is what the manifest promises."""
+    parsed = _agreeing(manifest, torrent)
+    if not heads.layers_agree(parsed):
+        raise VerificationFailed("the torrent's piece layer does not hash up to its root", code="bad_torrent")
+    return parsed
+
+
+def _agreeing(manifest: Manifest, torrent: bytes) -> Metainfo:
     try:
         parsed = parse(torrent)
     except ProtocolError as exc:
-        raise VerificationFailed(exc.message, code="torrent_disagrees") from None
-    wrong = disagreement(manifest, parsed)
-    if wrong is None and not heads.layers_agree(parsed):
-        wrong = "its piece layer does not hash up to its root"
-    if wrong:
+        raise VerificationFailed(exc.message, code="bad_torrent") from None
+    if wrong := disagreement(manifest, parsed):
         raise VerificationFailed(f"the torrent is not the manifest's: {wrong}", code="torrent_disagrees")
     return parsed
 
