@@ -40,6 +40,8 @@ def parse(text: str) -> Address:
         if urlsplit(url).netloc not in ("", "localhost") or not Path(unquote(urlsplit(url).path)).is_absolute():
             raise ConfigError(f"registry.url {text!r} is not file:///absolute/path")
         return Address(url, pin)
+    if "@" in urlsplit(url).netloc:  # it would be kept in the database and the log
+        raise ConfigError("registry.url may hold no user name or password")
     try:
         origin(url)
     except UsageError as exc:

@@ -28,11 +28,6 @@ class RegistryUnavailable(TransferFailed):
     code = "registry_unavailable"
 
 
-def timeouts(read: float = READ_S) -> httpx.Timeout:
-    """Of one request."""
-    return httpx.Timeout(read, connect=CONNECT_S)
-
-
 class RegistryClient:
     """Use as `async with`. Errors: NotFound, Refused (the registry's own words and code), RegistryUnavailable, ProtocolError."""
 
@@ -41,7 +36,7 @@ class RegistryClient:
         self.url = url.rstrip("/")
         # Redirects are not followed: the configuration names who is asked.
         self._client = httpx.AsyncClient(
-            timeout=timeouts(),
+            timeout=httpx.Timeout(READ_S, connect=CONNECT_S),
             follow_redirects=False,
             headers={"user-agent": f"hali/{__version__}", "accept-encoding": "identity"},
         )

@@ -11,9 +11,9 @@ import msgspec
 from msgspec import Meta
 
 from hali.model.errors import ProtocolError
+from hali.model.filenames import MAX_NAME, safe_name
 from hali.model.names import parse
 from hali.transfer.hub_choice import is_repo_name
-from hali.transfer.metainfo import MAX_NAME, safe_name
 
 VERSION = 1
 MAX_TEXT = 500  # characters of a line in a profile; a description on the hub is of this order

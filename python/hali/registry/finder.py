@@ -9,10 +9,9 @@ from typing import TypeVar
 import anyio
 import msgspec
 
-from hali.model.errors import AmbiguousName, HaliError, NotFound, ProtocolError, Refused
+from hali.model.errors import AmbiguousName, HaliError, NotFound, ProtocolError, Refused, TransferFailed
 from hali.model.ids import is_hex
 from hali.registry import trust
-from hali.registry.client import RegistryUnavailable
 from hali.registry.listing import Candidate, fits
 from hali.registry.sources import Source
 from hali.runtime.log import get_logger
@@ -112,7 +111,7 @@ class RegistryFinder:
                     answers[url] = await question(source)
             except NotFound:
                 return
-            except (RegistryUnavailable, ProtocolError, TimeoutError) as exc:
+            except (TransferFailed, ProtocolError, TimeoutError) as exc:
                 log.warning("registry.no_answer", registry=url, error=str(exc))
             except HaliError as exc:
                 log.warning("registry.bad_answer", registry=url, error=str(exc), code=exc.code)

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from hali.model.errors import HaliError, UsageError, VerificationFailed
+from hali.model.errors import UsageError, VerificationFailed
 from hali.model.ids import is_hex
 from hali.model.names import parse as parse_id
 from hali.registry.documents import Manifest
-from hali.runtime.log import get_logger
 from hali.share.base import Listing
 from hali.store.models import names_part_of
-from hali.transfer.http_guard import check_public, origin, redacted
-from hali.transfer.metainfo import Metainfo, with_webseeds
-
-log = get_logger(__name__)
-
-MAX_WEBSEEDS = 8  # of one torrent; each is looked up in DNS
+from hali.transfer.metainfo import Metainfo
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -53,7 +46,7 @@ def must_be(manifest: Manifest, name: str) -> None:
         )
 
 
-async def listing_of(manifest: Manifest, torrent: Metainfo, registry: str, trust: float | None) -> Listing:
+def listing_of(manifest: Manifest, torrent: Metainfo, registry: str, trust: float | None) -> Listing:
     """What a pull needs of a manifest and its torrent, both checked."""
     if len(manifest.files) != 1 or not torrent.is_single_file:
         raise UsageError(f"{manifest.model_id} has several files, which cannot be fetched yet")
@@ -63,28 +56,13 @@ async def listing_of(manifest: Manifest, torrent: Metainfo, registry: str, trust
         sha256=file.sha256,
         file=file.name,
         size=file.size,
-        torrent=with_webseeds(torrent, await public_webseeds(torrent.webseeds)).raw,
+        torrent=torrent.raw,
         publisher=manifest.publisher,
         registry=registry,
         trust=trust,
         repo=manifest.hf_repo,
         revision=manifest.hf_revision,
     )
-
-
-async def public_webseeds(urls: Sequence[str]) -> list[str]:
-    """Those that a stranger may make us fetch from: https, and no address inside this network."""
-    allowed = []
-    for url in urls[:MAX_WEBSEEDS]:
-        try:
-            if origin(url)[0] != "https":
-                raise UsageError(f"not https: {redacted(url)}")
-            await check_public(url)
-        except HaliError as exc:
-            log.info("registry.webseed_dropped", reason=exc.message)
-            continue
-        allowed.append(url)
-    return allowed
 
 
 def fits(name: str, candidate: Candidate) -> bool:

@@ -6,13 +6,12 @@ from typing import Any, Protocol
 
 import anyio
 import anyio.to_thread
-import httpx
 import msgspec
 
 from hali.model.errors import NotFound, ProtocolError, Refused
 from hali.registry import folder as folders
 from hali.registry.address import Address
-from hali.registry.client import RegistryClient, RegistryUnavailable, timeouts
+from hali.registry.client import RegistryClient, RegistryUnavailable
 from hali.registry.documents import Index, IndexEntry, Manifest
 from hali.registry.folder import Seen, Trusted
 from hali.registry.listing import Candidate, candidate_of, listing_of, must_be
@@ -21,6 +20,7 @@ from hali.registry.signing import unseal
 from hali.registry.validity import matching_torrent
 from hali.share.base import Listing
 from hali.store.database import Database
+from hali.transfer.http_document import fetch_document
 from hali.transfer.http_guard import redacted
 from hali.transfer.metainfo import MAX_BYTES
 
@@ -53,7 +53,7 @@ class ServerSource:
             manifest, score = self._checked(await client.model(name))
             must_be(manifest, name)
             torrent = matching_torrent(manifest, await client.torrent(manifest.infohash_v2))
-        return await listing_of(manifest, torrent, self._url, score)
+        return listing_of(manifest, torrent, self._url, score)
 
     @staticmethod
     def _checked(answer: dict[str, Any]) -> tuple[Manifest, float]:
@@ -95,7 +95,7 @@ class FolderSource:
         raw = await self._read(folders.manifest_path(entry.infohash_v2), folders.MAX_MANIFEST)
         torrent = await self._read(folders.torrent_path(entry.infohash_v2), MAX_BYTES)
         manifest = folders.check_files(entry, raw, torrent, keys)
-        return await listing_of(manifest, matching_torrent(manifest, torrent), self._address.url, None)
+        return listing_of(manifest, matching_torrent(manifest, torrent), self._address.url, None)
 
     async def _index(self) -> tuple[Index, Trusted]:
         seen = await anyio.to_thread.run_sync(self._seen)
@@ -119,33 +119,12 @@ class FolderSource:
     async def _read(self, name: str, limit: int) -> bytes:
         root = self._address.folder
         if root is None:
-            return await _get(f"{self._address.url}/{name}", limit)
+            return await fetch_document(f"{self._address.url}/{name}", trusted=True, limit=limit)
         try:
             async with await anyio.open_file(root / name, "rb") as file:
                 data = await file.read(limit + 1)
         except OSError as exc:
             raise RegistryUnavailable(f"{root / name}: {exc.strerror}") from None
-        _check_size(len(data), limit, str(root / name))
+        if len(data) > limit:
+            raise ProtocolError(f"{root / name} is larger than {limit} bytes")
         return data
-
-
-async def _get(url: str, limit: int) -> bytes:
-    data = bytearray()
-    try:
-        async with (
-            httpx.AsyncClient(timeout=timeouts(), headers={"accept-encoding": "identity"}) as client,
-            client.stream("GET", url) as response,
-        ):
-            if response.status_code != 200:
-                raise RegistryUnavailable(f"{redacted(url)}: HTTP {response.status_code}")
-            async for chunk in response.aiter_raw():
-                data += chunk
-                _check_size(len(data), limit, redacted(url))
-    except (httpx.HTTPError, httpx.InvalidURL) as exc:
-        raise RegistryUnavailable(f"{redacted(url)}: {exc or type(exc).__name__}") from None
-    return bytes(data)
-
-
-def _check_size(count: int, limit: int, where: str) -> None:
-    if count > limit:
-        raise ProtocolError(f"{where} is larger than {limit} bytes")

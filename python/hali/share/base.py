@@ -78,7 +78,7 @@ class Listing(msgspec.Struct, frozen=True):
     sha256: str
     file: str
     size: int
-    torrent: bytes  # the .torrent, with no web seed that a stranger may not name
+    torrent: bytes  # the .torrent as the publisher made it: its web seeds are a stranger's
     publisher: str  # key, hex
     registry: str
     trust: float | None = None  # 0 … 100; None: the configuration pins the publisher's key

@@ -137,19 +137,6 @@ def of_info(info: bytes) -> bytes:
     return b"d4:info" + info + b"e"
 
 
-def with_webseeds(metainfo: Metainfo, urls: Sequence[str]) -> Metainfo:
-    """The same torrent with these web seeds instead of its own; ProtocolError if its encoding is not the one all clients write."""
-    torrent = _decoded(metainfo.raw)
-    torrent.pop(b"url-list", None)
-    torrent.pop(b"httpseeds", None)
-    if urls:
-        torrent[b"url-list"] = [url.encode() for url in urls]
-    changed = parse(bytes(lt.bencode(torrent)))
-    if changed.infohashes != metainfo.infohashes:
-        raise ProtocolError(f"torrent {metainfo.name!r} is not encoded canonically")
-    return changed
-
-
 def _by_libtorrent(raw: bytes) -> tuple[bytes, InfoHashes, int]:
     """libtorrent's reading is the one that counts on the wire; it also refuses what contradicts itself."""
     try:

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import libtorrent as lt
 import msgspec
 import pytest
 
@@ -14,7 +13,7 @@ from hali.model.errors import AmbiguousName, NotFound, Refused, VerificationFail
 from hali.registry.address import parse
 from hali.registry.client import RegistryUnavailable
 from hali.registry.finder import RegistryFinder
-from hali.registry.listing import Candidate, candidate_of, public_webseeds
+from hali.registry.listing import Candidate, candidate_of
 from hali.registry.sources import ServerSource
 from hali.share.base import Listing
 from hali.transfer import metainfo
@@ -74,26 +73,6 @@ async def test_what_a_key_signed_after_it_was_closed_is_refused_and_before_is_no
     with pytest.raises(Refused) as caught:
         await listing(late, name=model.infohash)
     assert caught.value.code == "key_revoked"
-
-
-async def test_web_seeds_that_a_stranger_may_not_name_are_dropped(alice: Author, model: Model) -> None:
-    bad = [
-        "http://1.1.1.1/f",
-        "https://127.0.0.1/f",
-        "https://[::1]/f",
-        "https://10.0.0.1/f",
-        "https://169.254.169.254/f",
-        "ftp://1.1.1.1/f",
-        "x",
-    ]
-    good = "https://1.1.1.1/f"
-    assert await public_webseeds([*bad, good]) == [good]
-    torrent: dict[bytes, Any] = lt.bdecode(model.torrent)
-    torrent |= {b"url-list": [url.encode() for url in [*bad, good]], b"httpseeds": [b"http://10.0.0.1/"]}
-    found = await listing(answer(alice, model), Reply(body=lt.bencode(torrent)), name=model.infohash)
-    assert metainfo.parse(found.torrent).webseeds == (good,)
-    assert b"httpseeds" not in found.torrent
-    assert metainfo.parse(found.torrent).infohashes == model.hashes
 
 
 def test_rows_that_cannot_be_are_left_out() -> None:

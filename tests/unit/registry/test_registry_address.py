@@ -30,6 +30,7 @@ def test_a_server_has_no_pin_and_a_folder_has_one() -> None:
         f"file://host/x#ed25519:{KEY}",
         "https://x#",
         "https://x#ed25519:ab",
+        "https://me:secret@x",
         f"https://x#{KEY}",
     ],
 )
