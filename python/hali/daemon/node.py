@@ -72,9 +72,9 @@ class Node:
         store = ModelStore(paths.models(self.settings.models_dir))
         self.library = Library(store, paths.torrents, self._announce)
         self.library.scan()
+        self.registry = LocalRegistry(paths, self.settings, identity, database, self._records)
         ends: tuple[Sender[Job], Receiver[Job]] = mailbox("acquisition", QUEUED_JOBS)
         self._jobs, self._queue = ends
-        self.registry = LocalRegistry(paths, self.settings, identity, database, self._records)
         self.board = JobBoard(database, self._jobs, self.registry.job_ended)
         self.limiter = RateLimiter(self.settings.max_download_mbps * BYTES_PER_MEGABIT)
         self.catalog = LibraryCatalog(self.library)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ from hali.model.errors import ConfigError, Failed, NoSpace, StoreDamaged
 
 Row = tuple[Any, ...]
 SCHEMA_VERSION = 1
+CONNECT_S = 10  # to PostgreSQL; the requests behind it wait as long
 # {blob} is the one type whose name differs. No foreign keys: an entry may come before its torrent and the other way round.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (version BIGINT NOT NULL);
@@ -49,8 +50,9 @@ class Cursor(Protocol):
 class Storage:
     """Opened once per server; StoreDamaged or ConfigError when that fails."""
 
-    def __init__(self, connection: Any, *, blob: str, marker: str, errors: type[Exception]) -> None:
-        self._connection, self._marker, self._errors = connection, marker, errors
+    def __init__(self, connect: Callable[[], Any], *, blob: str, marker: str, errors: type[Exception]) -> None:
+        self._connect, self._marker, self._errors = connect, marker, errors
+        self._connection = connect()
         self._lock = threading.Lock()
         with self.transaction() as cursor:
             for statement in SCHEMA.format(blob=blob).split(";"):
@@ -66,6 +68,8 @@ class Storage:
         """All or nothing; durable when the block ends. NoSpace or Failed when the database cannot do it."""
         with self._lock:
             try:
+                if getattr(self._connection, "closed", False):  # a PostgreSQL that was restarted; SQLite's never close
+                    self._connection = self._connect()
                 cursor = _Cursor(self._connection.cursor(), self._marker)
                 cursor.run("BEGIN")
                 yield cursor
@@ -112,11 +116,15 @@ class _Cursor:
 
 def sqlite(path: Path) -> Storage:
     """A file, made when missing; StoreDamaged when it is no database."""
-    try:
+
+    def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")  # an acknowledged write survives power loss
-        return Storage(connection, blob="BLOB", marker="?", errors=sqlite3.Error)
+        return connection
+
+    try:
+        return Storage(connect, blob="BLOB", marker="?", errors=sqlite3.Error)
     except (sqlite3.Error, Failed) as exc:
         raise StoreDamaged(f"registry database {path}: {exc}", hint="give another file with --db") from None
 
@@ -127,9 +135,12 @@ def postgres(dsn: str) -> Storage:
         import psycopg
     except ImportError:
         raise ConfigError("PostgreSQL needs psycopg", hint="pip install 'hali[postgres]'") from None
-    try:
+
+    def connect() -> psycopg.Connection:
         # autocommit: transactions begin where `transaction` says so.
-        connection = psycopg.connect(dsn, autocommit=True, connect_timeout=10)
-    except psycopg.Error as exc:
+        return psycopg.connect(dsn, autocommit=True, connect_timeout=CONNECT_S)
+
+    try:
+        return Storage(connect, blob="BYTEA", marker="%s", errors=psycopg.Error)
+    except (psycopg.Error, Failed) as exc:
         raise ConfigError(f"cannot use the PostgreSQL database: {' '.join(str(exc).split())}") from None
-    return Storage(connection, blob="BYTEA", marker="%s", errors=psycopg.Error)
