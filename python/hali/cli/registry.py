@@ -49,13 +49,13 @@ def serve(
     out, paths = current(ctx), from_environment()
     if db is None and dsn is None:
         paths.create()
-    logs.configure(debug=False, stderr=not (out.quiet or out.as_json))
     storage = server.open_storage(Path(db) if db is not None else paths.home / "registry.db", dsn)
     try:
         sock = server.listen(listen)
     except BaseException:
         storage.close()
         raise
+    logs.configure(debug=False, stderr=not (out.quiet or out.as_json))
     server.serve(storage, sock, lambda url: out.result({"url": url}, f"Registry at {url}"))
 
 

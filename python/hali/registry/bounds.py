@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import msgspec
 
@@ -12,6 +14,7 @@ from hali.registry.limits import Limiter, Rate
 from hali.transfer.metainfo import MAX_BYTES
 
 DAY_S = 86_400.0
+BUSY_S = 5.0  # an ingest takes well under a second
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -19,6 +22,7 @@ class Bounds(msgspec.Struct, frozen=True):
 
     body: int = 256 * 1024  # a manifest of 64 files takes 20 KB
     torrent_body: int = MAX_BYTES * 4 // 3 + 64 * 1024  # the largest .torrent in base64, its head, and its signature
+    torrents: int = 16  # bodies of that size at once: with what is made of them, 1 GB at most
     head: int = 16 * 1024  # request line and headers
     request_s: float = (
         15.0  # from the first byte, or connecting, to the end of the body; a torrent of 1 MB needs 0.6 Mbit/s
@@ -38,6 +42,7 @@ class Gate:
     def __init__(self, bounds: Bounds) -> None:
         self._reads, self._writes = Limiter(bounds.reads), Limiter(bounds.writes)
         self._keys, self._reports = Limiter(bounds.by_key), Limiter(bounds.reports)
+        self._torrents = bounds.torrents
 
     def address(self, address: str, *, write: bool) -> None:
         """Any request, before it is read."""
@@ -50,6 +55,17 @@ class Gate:
     def report(self, address: str) -> None:
         """A report, by the network that it came from."""
         self._take(self._reports, network(address, 24, 48))
+
+    @contextmanager
+    def torrent(self) -> Iterator[None]:
+        """A large body is in memory while the block runs; Overloaded when there are too many."""
+        if not self._torrents:
+            raise Overloaded("too many torrents at once", details={"retry_after_s": BUSY_S})
+        self._torrents -= 1
+        try:
+            yield
+        finally:
+            self._torrents += 1
 
     @staticmethod
     def _take(limiter: Limiter, name: str) -> None:

@@ -20,7 +20,7 @@ from hali.share.base import Listing
 log = get_logger(__name__)
 T = TypeVar("T")
 
-LOOK_S = 10.0  # for one registry to answer; a person waits
+LOOK_S = 5.0  # for one registry to answer; an ordinary one takes milliseconds, and a person waits
 RESULTS = 100  # of one search, as many as a server gives
 REMEMBERED = 256  # listings, for what is told of a pull when it has ended
 

@@ -16,6 +16,7 @@ from hali.config.files import fsync_directory
 from hali.config.identity import load_or_create
 from hali.config.paths import Paths
 from hali.model.errors import UsageError
+from hali.model.ids import is_hex
 from hali.registry.documents import Closing, FileEntry, Ingest, Manifest, Profile, Revocation, Rotation
 from hali.registry.signing import seal, unseal
 from hali.store.database import Database
@@ -48,7 +49,7 @@ class Publisher:
         """The signed manifest of a model of the store; UsageError for what a manifest cannot say."""
         if len(meta.files) != 1:
             raise UsageError(f"{meta.model_id} has {len(meta.files)} files; only models of one file can be published")
-        pinned = meta.hf_repo is not None and meta.hf_revision is not None
+        pinned = meta.hf_repo is not None and is_hex(meta.hf_revision or "", 40)
         return self._seal(
             Manifest(
                 **self._signed(db),

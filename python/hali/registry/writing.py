@@ -82,6 +82,11 @@ async def publish(request: Request) -> Response:
 
 async def ingest(request: Request) -> Response:
     """A .torrent with its publisher's signature."""
+    with _deps(request).gate.torrent():
+        return await _ingest(request)
+
+
+async def _ingest(request: Request) -> Response:
     deps = _deps(request)
     body = await body_of(request, deps.bounds.torrent_body)
     try:

@@ -343,6 +343,22 @@ class TestBusy:
         await served.post("/report", report(11, model), 429, "rate_limit")
 
 
+class TestFull:
+    @pytest.fixture
+    def bounds(self) -> Bounds:
+        return Bounds(torrents=1)
+
+    async def test_so_many_torrents_are_in_memory_at_once_and_no_more(
+        self, served: Served, alice: Author, model: Model
+    ) -> None:
+        await served.post("/publish", alice.manifest(model))
+        body = alice.ingest(model)
+        with served.deps.gate.torrent():
+            answer = await served.client.post("/ingest", content=body, headers=JSON)
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        await served.post("/ingest", body)
+
+
 async def test_metrics_count_requests_and_rows(served: Served, alice: Author, model: Model) -> None:
     await served.publish(alice, model)
     await served.post("/publish", b"{}", 400, "invalid_document")
