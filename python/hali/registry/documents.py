@@ -107,6 +107,11 @@ class Revocation(Signed, frozen=True, tag="revocation"):
 
     reason: Line | None = None
 
+    def __post_init__(self) -> None:
+        """ValueError for a text that would not be one line on a terminal."""
+        if self.reason is not None and not self.reason.isprintable():
+            raise ValueError("a reason holds printable characters only")
+
 
 class Report(Document, frozen=True, tag="report"):
     """One download, by a pseudonym that is different for every registry and cannot be traced to a node."""

@@ -1,4 +1,4 @@
-"""The endpoints that only look. What publishers signed is passed on byte for byte, so that readers can check it themselves."""
+"""The endpoints that only look. What publishers signed is passed on in its canonical form, so that readers can check it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from starlette.responses import Response
 from hali._version import __version__
 from hali.model.errors import NotFound, UsageError
 from hali.model.ids import is_hex
-from hali.registry import records, trust
+from hali.registry import lookups, trust
 from hali.registry.answers import HEADERS, answer
 from hali.registry.documents import Manifest
-from hali.registry.records import Entry
+from hali.registry.lookups import Entry
 from hali.registry.storage import Cursor
 from hali.registry.writing import stored
 
@@ -56,8 +56,8 @@ def _query(request: Request) -> Query:
 def _search(db: Cursor, query: Query, now: int) -> dict[str, Any]:
     memory: dict[str, tuple[int, int, int]] = {}
     best: dict[str, tuple[float, Entry, dict[str, Any]]] = {}
-    for found in records.matching(db, query.terms, CANDIDATES):
-        inputs = records.inputs(db, found, now, memory)
+    for found in lookups.matching(db, query.terms, CANDIDATES):
+        inputs = lookups.inputs(db, found, now, memory)
         points = trust.score(inputs)
         if found.infohash not in best or points > best[found.infohash][0]:
             best[found.infohash] = (points, found, trust.describe(inputs))
@@ -77,7 +77,7 @@ def _order(sort: str) -> Any:
 
 
 def _row(found: Entry, described: dict[str, Any]) -> dict[str, Any]:
-    manifest: Manifest = records.manifest_of(found)
+    manifest: Manifest = lookups.manifest_of(found)
     return {
         "infohash": found.infohash,
         "infohash_v1": found.infohash_v1,
@@ -103,7 +103,7 @@ async def model(request: Request) -> Response:
 
 def _model(db: Cursor, name: str, wanted: str | None, now: int) -> dict[str, Any]:
     memory: dict[str, tuple[int, int, int]] = {}
-    found = [(records.inputs(db, each, now, memory), each) for each in records.by_name(db, name)[:CANDIDATES]]
+    found = [(lookups.inputs(db, each, now, memory), each) for each in lookups.by_name(db, name)[:CANDIDATES]]
     found.sort(key=lambda item: (-trust.score(item[0]), item[1].published_at, item[1].publisher))
     chosen = [item for item in found if wanted in (None, item[1].publisher)]
     if not chosen:
@@ -112,10 +112,10 @@ def _model(db: Cursor, name: str, wanted: str | None, now: int) -> dict[str, Any
     return {
         "manifest": msgspec.Raw(entry.manifest.encode()),
         "published_at": entry.published_at,
-        "torrent": records.torrent(db, entry.infohash) is not None,
+        "torrent": lookups.torrent(db, entry.infohash) is not None,
         "trust": trust.describe(inputs),
         "hidden": trust.score(inputs) < trust.VISIBLE,
-        "publisher": records.publisher(db, entry.publisher),
+        "publisher": lookups.publisher(db, entry.publisher),
         "others": [{"publisher": e.publisher, "score": round(trust.score(i), 2)} for i, e in found if e is not entry][
             :20
         ],
@@ -140,7 +140,7 @@ async def _torrent(request: Request) -> bytes | None:
     name = request.path_params["infohash"].lower()
     if not (is_hex(name, 40) or is_hex(name, 64)):
         raise UsageError("an infohash has 40 or 64 hex digits", code="invalid_name")
-    return await stored(request, lambda db: records.torrent(db, name))
+    return await stored(request, lambda db: lookups.torrent(db, name))
 
 
 async def publisher(request: Request) -> Response:
@@ -148,7 +148,7 @@ async def publisher(request: Request) -> Response:
     key = request.path_params["key"].lower()
     if not is_hex(key, 64):
         raise UsageError("a key has 64 hex digits", code="invalid_name")
-    found = await stored(request, lambda db: records.publisher(db, key))
+    found = await stored(request, lambda db: lookups.publisher(db, key))
     if found is None:
         raise NotFound("nobody published with that key here", code="not_listed")
     return answer(found)
@@ -162,4 +162,4 @@ async def health(request: Request) -> Response:
 
 async def counts(request: Request) -> dict[str, int]:
     """Rows of each kind, for the metrics."""
-    return await stored(request, records.counts)
+    return await stored(request, lookups.counts)

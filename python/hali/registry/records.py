@@ -1,21 +1,17 @@
-"""What the registry keeps, and the rules by which a signed document changes it. Runs inside one transaction of `storage`."""
+"""The rules by which a signed document changes what the registry keeps. Runs inside one transaction of `storage`."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import msgspec
 
 from hali.model.errors import NotFound, Refused, UsageError, VerificationFailed
 from hali.registry.documents import Closing, Ingest, Manifest, Profile, Report, Rotation, Signed
 from hali.registry.head import Head
-from hali.registry.storage import Cursor, Row
-from hali.registry.trust import Inputs
+from hali.registry.lookups import DAY, MAX_CHAIN, entries, entry, family, manifest_of, stored_torrent
+from hali.registry.storage import Cursor
 from hali.registry.validity import Checks, check
 
-DAY = 86_400
 MAX_SKEW = DAY  # a signer's clock may be ahead by time zones and neglect, not by more
-MAX_CHAIN = 64  # rotations of one publisher
 MAX_ENTRIES = 100_000  # of one key: a mirror of the whole hub, and a bound for the rest
 
 
@@ -23,25 +19,6 @@ class Conflict(UsageError):
     """The document is right in form, but not after what the registry has seen."""
 
     code = "replayed"
-
-
-class Entry(msgspec.Struct, frozen=True):
-    """One manifest of one publisher."""
-
-    infohash: str
-    publisher: str
-    infohash_v1: str
-    sha256: str
-    model_id: str
-    sequence: int
-    manifest: str  # the envelope
-    published_at: int
-    torrent: int
-    layers: int
-    header: int
-
-
-FIELDS = ", ".join(Entry.__struct_fields__)
 
 
 def admit(db: Cursor, document: Signed, now: int) -> None:
@@ -70,7 +47,7 @@ def publish(db: Cursor, manifest: Manifest, envelope: bytes, now: int) -> Checks
         (count,) = db.one("SELECT COUNT(*) FROM entry WHERE publisher = ?", manifest.publisher) or (0,)
         if count >= MAX_ENTRIES:
             raise Refused(f"one key may publish {MAX_ENTRIES} models", code="too_many")
-    checks = check(manifest, *_stored_torrent(db, manifest.infohash_v2))
+    checks = check(manifest, *stored_torrent(db, manifest.infohash_v2))
     fields = (manifest.infohash_v1, manifest.files[0].sha256, manifest.model_id, words(manifest), manifest.sequence)
     facts = (int(checks.torrent), int(checks.layers), int(checks.header))
     if known is None:
@@ -100,7 +77,7 @@ def ingest(db: Cursor, document: Ingest, envelope: bytes, torrent: bytes, head: 
     checks = check(manifest_of(found), torrent, head)
     if not checks.layers:
         raise VerificationFailed("the torrent's piece layer does not hash up to its root", code="bad_torrent")
-    known_head = _stored_torrent(db, document.infohash_v2)[1]
+    known_head = stored_torrent(db, document.infohash_v2)[1]
     if head is None or (known_head is not None and not checks.header):
         head = known_head  # a head that proves more stays
     db.run("DELETE FROM torrent WHERE infohash = ?", document.infohash_v2)
@@ -112,20 +89,13 @@ def ingest(db: Cursor, document: Ingest, envelope: bytes, torrent: bytes, head: 
 
 def _check_again(db: Cursor, infohash: str, torrent: bytes, head: Head | None) -> None:
     """Every manifest of this torrent is judged by what is known now; one that lied loses its points and harms nobody else."""
-    for each in _entries(db, "infohash = ?", infohash):
+    for each in entries(db, "infohash = ?", infohash):
         try:
             facts = check(manifest_of(each), torrent, head)
         except VerificationFailed:
             facts = Checks()
         sql = "UPDATE entry SET torrent = ?, layers = ?, header = ? WHERE infohash = ? AND publisher = ?"
         db.run(sql, int(facts.torrent), int(facts.layers), int(facts.header), infohash, each.publisher)
-
-
-def _stored_torrent(db: Cursor, infohash: str) -> tuple[bytes | None, Head | None]:
-    row = db.one("SELECT raw, head FROM torrent WHERE infohash = ?", infohash)
-    if row is None:
-        return None, None
-    return bytes(row[0]), None if row[1] is None else msgspec.json.decode(bytes(row[1]), type=Head)
 
 
 def profile(db: Cursor, document: Profile, envelope: bytes, now: int) -> None:
@@ -172,133 +142,3 @@ def report(db: Cursor, document: Report, now: int) -> None:
     key = (document.infohash_v2, document.reporter)
     db.run("DELETE FROM report WHERE infohash = ? AND reporter = ?", *key)
     db.run("INSERT INTO report VALUES (?, ?, ?, ?)", *key, int(document.outcome == "ok"), document.day)
-
-
-# ---- reading
-
-
-def manifest_of(found: Entry) -> Manifest:
-    """Of a stored entry; it was verified when it came."""
-    envelope = msgspec.json.decode(found.manifest, type=dict[str, msgspec.Raw])
-    return msgspec.json.decode(envelope["document"], type=Manifest)
-
-
-def _entries(db: Cursor, where: str, *values: Any) -> list[Entry]:
-    return [_entry(row) for row in db.all(f"SELECT {FIELDS} FROM entry WHERE {where}", *values)]
-
-
-def _entry(row: Row) -> Entry:
-    return Entry(*row)
-
-
-def entry(db: Cursor, infohash: str, publisher: str) -> Entry | None:
-    """What this publisher says of that torrent."""
-    found = _entries(db, "infohash = ? AND publisher = ?", infohash, publisher)
-    return found[0] if found else None
-
-
-def by_name(db: Cursor, name: str) -> list[Entry]:
-    """All entries of a v1 or v2 infohash, or of a file's SHA-256."""
-    if len(name) == 40:
-        return _entries(db, "infohash_v1 = ?", name)
-    return _entries(db, "infohash = ? OR sha256 = ?", name, name)
-
-
-def matching(db: Cursor, terms: list[str], limit: int) -> list[Entry]:
-    """Entries that hold all words, newest first."""
-    where = " AND ".join(["words LIKE ? ESCAPE '!'"] * len(terms)) or "1 = 1"
-    escaped = [f"%{term.replace('!', '!!').replace('%', '!%').replace('_', '!_')}%" for term in terms]
-    return _entries(db, f"{where} ORDER BY published_at DESC, infohash LIMIT ?", *escaped, limit)
-
-
-def torrent(db: Cursor, infohash: str) -> bytes | None:
-    """The .torrent by v1 or v2 infohash."""
-    if len(infohash) == 40:
-        row = db.one("SELECT infohash FROM entry WHERE infohash_v1 = ?", infohash)
-        infohash = row[0] if row else infohash
-    return _stored_torrent(db, infohash)[0]
-
-
-def family(db: Cursor, key: str) -> list[str]:
-    """The keys that are one publisher by rotation, oldest first."""
-    rows = {key: _links(db, key)}
-    first, chain = key, [key]
-    while (before := rows[first][0]) is not None and before not in chain and len(chain) <= MAX_CHAIN:
-        chain.insert(0, before)
-        first, rows[before] = before, _links(db, before)
-    last = key
-    while (after := rows[last][1]) is not None and after not in chain and len(chain) <= MAX_CHAIN:
-        chain.append(after)
-        last, rows[after] = after, _links(db, after)
-    return chain
-
-
-def _links(db: Cursor, key: str) -> tuple[str | None, str | None]:
-    row = db.one("SELECT predecessor, successor FROM publisher WHERE key = ?", key)
-    return (None, None) if row is None else (row[0], row[1])
-
-
-class Publisher(msgspec.Struct, frozen=True):
-    """A key as replies show it: what was signed is passed on as it was signed."""
-
-    key: str
-    first_seen: int
-    keys: list[str]  # all keys of this publisher, oldest first
-    models: int
-    profile: msgspec.Raw | None = None
-    closing: msgspec.Raw | None = None
-
-
-def publisher(db: Cursor, key: str) -> Publisher | None:
-    """All about a key, or None."""
-    row = db.one("SELECT first_seen, profile, closing FROM publisher WHERE key = ?", key)
-    if row is None:
-        return None
-    (count,) = db.one("SELECT COUNT(*) FROM entry WHERE publisher = ?", key) or (0,)
-    raw = [None if text is None else msgspec.Raw(text.encode()) for text in row[1:]]
-    return Publisher(key, row[0], family(db, key), count, *raw)
-
-
-def inputs(db: Cursor, found: Entry, now: int, memory: dict[str, tuple[int, int, int]]) -> Inputs:
-    """The trust score's inputs; `memory` keeps what is the same for all entries of one publisher within one request."""
-    if found.publisher not in memory:
-        memory[found.publisher] = _record(db, found.publisher)
-    first_seen, family_ok, family_reports = memory[found.publisher]
-    ok, reports = _reports(db, "infohash = ?", found.infohash)
-    return Inputs(
-        torrent=bool(found.torrent),
-        layers=bool(found.layers),
-        header=bool(found.header),
-        publisher_days=_days(now - first_seen),
-        publisher_ok=family_ok - ok,
-        publisher_reports=family_reports - reports,
-        ok=ok,
-        reports=reports,
-        days=_days(now - found.published_at),
-    )
-
-
-def _days(seconds: int) -> float:
-    return round(max(0, seconds) / DAY, 2)
-
-
-def _record(db: Cursor, key: str) -> tuple[int, int, int]:
-    """(first seen, successes, reports) of all entries of a publisher's keys, each torrent once."""
-    keys = family(db, key)
-    marks = ", ".join("?" * len(keys))
-    row = db.one(f"SELECT MIN(first_seen) FROM publisher WHERE key IN ({marks})", *keys)
-    where = f"infohash IN (SELECT infohash FROM entry WHERE publisher IN ({marks}))"
-    return (row[0] if row is not None and row[0] is not None else 0, *_reports(db, where, *keys))
-
-
-def _reports(db: Cursor, where: str, *values: Any) -> tuple[int, int]:
-    ok, count = db.one(f"SELECT COALESCE(SUM(ok), 0), COUNT(*) FROM report WHERE {where}", *values) or (0, 0)
-    return int(ok), int(count)
-
-
-def counts(db: Cursor) -> dict[str, int]:
-    """Rows of each kind, for the metrics."""
-    found = {}
-    for table in ("publisher", "entry", "torrent", "report"):
-        (found[table],) = db.one(f"SELECT COUNT(*) FROM {table}") or (0,)
-    return found

@@ -25,7 +25,7 @@ from hali.registry.documents import (
     signer_of,
 )
 from hali.registry.head import Head
-from hali.registry.signing import unseal
+from hali.registry.signing import canonical, unseal
 from hali.registry.storage import Cursor
 from hali.runtime.log import get_logger
 
@@ -63,7 +63,7 @@ async def stored(request: Request, work: Callable[[Cursor], T]) -> T:
 
 async def _signed(request: Request, kind: type[D]) -> tuple[D, bytes]:
     body = await body_of(request, _deps(request).bounds.body)
-    return _admitted(request, unseal(body, kind)), body
+    return _admitted(request, unseal(body, kind)), canonical(body)
 
 
 def _admitted(request: Request, document: D) -> D:
@@ -93,8 +93,8 @@ async def _ingest(request: Request) -> Response:
         parts = msgspec.json.decode(body, type=IngestBody)
     except (msgspec.MsgspecError, RecursionError) as exc:
         raise UsageError(f"not an ingest: {exc}", code="invalid_document") from None
-    envelope = bytes(parts.signed)
-    document = _admitted(request, unseal(envelope, Ingest))
+    document = _admitted(request, unseal(bytes(parts.signed), Ingest))
+    envelope = canonical(bytes(parts.signed))
     if hashlib.sha256(parts.torrent).hexdigest() != document.torrent_sha256:
         raise UsageError("the torrent is not the signed one", code="torrent_changed")
     now = deps.now

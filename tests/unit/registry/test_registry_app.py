@@ -297,6 +297,18 @@ async def test_profiles_are_replaced_by_newer_ones_only(served: Served, alice: A
         await served.post("/profile", changed(first, **fields), 400, "invalid_document")
 
 
+@pytest.mark.parametrize("text", ["\\ud800", "\\u0000", "\\u001b[31m", "\\u202e"])
+async def test_texts_that_are_no_printable_line_are_refused(text: str, served: Served, alice: Author) -> None:
+    await served.post("/revoke", alice.revocation().replace(b"lost", text.encode()), 400, "invalid_document")
+
+
+async def test_white_space_is_not_kept(served: Served, alice: Author, model: Model) -> None:
+    manifest = alice.manifest(model)
+    await served.post("/publish", b" " * 100_000 + manifest.replace(b":", b" :  ", 1))
+    text = (await served.client.get(f"/model/{model.infohash}")).text
+    assert manifest.decode() in text
+
+
 async def test_nothing_allows_other_origins_and_bodies_must_be_json(
     served: Served, alice: Author, model: Model
 ) -> None:
