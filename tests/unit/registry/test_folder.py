@@ -85,7 +85,10 @@ async def test_an_index_by_another_key_is_refused(
     root: Path, alice: Author, bob: Author, model: Model, database: Database
 ) -> None:
     write(root, bob, model)
-    assert await fails(reader(root, alice, database), model.infohash) == "wrong_key"
+    source = reader(root, alice, database)
+    assert await fails(source, model.infohash) == "wrong_key"
+    with pytest.raises(HaliError, match="not by the pinned key"):
+        await source.candidates("", 10, untrusted=True)
 
 
 def _other_torrent(root: Path, model: Model, other: Model) -> None:

@@ -14,7 +14,7 @@ from hali.registry.head import Head, layers_agree, proves, read
 from hali.transfer import metainfo
 from hali.transfer.metainfo import Metainfo
 
-SIZES = [1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK, 1000 * BLOCK + 5, PIECE, PIECE + 1, 3 * PIECE + 7]
+SIZES = [1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK, 1000 * BLOCK + 5, PIECE, PIECE + 1, 2 * PIECE + 7, 4 * PIECE + 1]
 
 
 def made(path: Path, size: int) -> tuple[Head, Metainfo]:
@@ -46,7 +46,7 @@ def test_another_block_or_proof_proves_nothing(size: int, tmp_path: Path) -> Non
 
 
 def test_a_piece_layer_with_a_false_piece_or_count_does_not_agree(tmp_path: Path) -> None:
-    _, torrent = made(tmp_path / "file.bin", 3 * PIECE + 7)
+    _, torrent = made(tmp_path / "file.bin", 2 * PIECE + 7)
     layer = torrent.v2_layer
     for forged in (
         layer[:-1] + bytes([layer[-1] ^ 1]),

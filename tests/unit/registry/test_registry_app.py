@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import libtorrent as lt
 import pytest
 
 from hali.registry.bounds import Bounds
 from hali.registry.documents import FileEntry, Profile, Rotation
 from hali.registry.limits import Rate
 from hali.registry.signing import seal
+from hali.transfer import metainfo
 from tests.unit.registry.conftest import JSON, NOW, Author, Model, Served, report
 
 
@@ -223,7 +225,7 @@ async def test_search_sorts_limits_and_refuses_nonsense(
     assert names == {"new": ["a", "b"], "name": ["a", "b"], "trust": ["b", "a"]}  # the older one is more mature
     assert len(await served.search("", limit="1")) == 1
     assert len(await served.search("q4_k")) == 2
-    assert await served.search("q4%k") == await served.search("q4_m") == await served.search("!") == []
+    assert await served.search("q4%k") == await served.search("tiny_1m") == await served.search("!") == []
     for params in ({"limit": "0"}, {"limit": "101"}, {"limit": "x"}, {"sort": "size"}, {"q": "x" * 201}, {"q": "\n"}):
         assert (await served.get("/search", 400, **params))["error"]["code"] == "invalid_query"
     for path in ("/model/x", "/torrent/x", "/publisher/x", "/model/" + "g" * 64):
@@ -262,6 +264,7 @@ async def test_nobody_becomes_a_successor_without_signing_too(
     carol = Author(3)
     await served.post("/rotate", carol.rotation(bob), 403, "bad_successor")  # one predecessor
     await served.post("/rotate", bob.rotation(alice), 403, "bad_successor")  # no circle
+    await served.post("/rotate", carol.rotation(carol), 403, "bad_successor")  # nor a key after itself
 
 
 async def test_a_revoked_key_signs_no_more_and_what_it_signed_before_stays(
@@ -325,7 +328,7 @@ async def test_nothing_allows_other_origins_and_bodies_must_be_json(
 
 async def test_bodies_are_bounded_also_without_a_declared_length(served: Served) -> None:
     async def endless() -> Any:
-        while True:
+        for _ in range(100):  # 6.5 MB: enough to be refused, not enough to hurt when it is not
             yield bytes(65_536)
 
     big = bytes(Bounds().body + 1)
@@ -378,6 +381,16 @@ async def test_metrics_count_requests_and_rows(served: Served, alice: Author, mo
     assert 'hali_registry_requests_total{route="/publish",status="200"} 1.0' in text
     assert 'hali_registry_requests_total{route="/publish",status="400"} 1.0' in text
     assert 'hali_registry_rows{kind="entry"} 1.0' in text
+
+
+async def test_a_torrent_of_other_pieces_than_halis_is_refused(served: Served, alice: Author, model: Model) -> None:
+    creator = lt.create_torrent(lt.list_files(str(model.path)), 64 * 1024)
+    lt.set_piece_hashes(creator, str(model.path.parent))
+    small: Any = lt.bencode(creator.generate())
+    foreign = Model(model.path)
+    foreign.torrent, foreign.hashes = bytes(small), metainfo.parse(bytes(small)).infohashes
+    await served.post("/publish", alice.manifest(foreign))
+    await served.post("/ingest", alice.ingest(foreign), 422, "torrent_disagrees")
 
 
 async def test_a_torrent_that_cannot_be_read_is_refused(served: Served, alice: Author, model: Model) -> None:
