@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.fakes.hf_server import FakeHub
 from tests.nodes import TestNode, node, random_file, sha256_of, until
 from tests.registries import RegistryServer, gguf_file, registry
 
@@ -20,12 +22,15 @@ POOR = "Poor-1B-Q8_0.gguf"  # random bytes: no GGUF
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeHub]:
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a fake hub in a process of its own: nodes keep connections to it open beyond the test that needed them."""
     folder = tmp_path_factory.mktemp("hub")
-    with FakeHub() as running:
-        files = {NAME: gguf_file(folder / NAME, 1), POOR: random_file(folder / POOR, 0.5)}
-        running.add("owner/listed-GGUF", dict(files))
-        yield running
+    files = [gguf_file(folder / NAME, 1), random_file(folder / POOR, 0.5)]
+    command = [sys.executable, "-m", "tests.fakes.hf_server", "owner/listed-GGUF", *map(str, files)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip().removeprefix("HF_ENDPOINT=")
+        process.send_signal(signal.SIGINT)
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +39,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]
         yield running
 
 
-def settings(hub: FakeHub, server: RegistryServer, **more: str) -> dict[str, str]:
-    return {"hf_endpoint": hub.url, "registry_url": server.url, "lan_enabled": "off", **more}
+def settings(hub: str, server: RegistryServer, **more: str) -> dict[str, str]:
+    return {"hf_endpoint": hub, "registry_url": server.url, "lan_enabled": "off", **more}
 
 
 @pytest.fixture(scope="module")
 def nodes(
-    tmp_path_factory: pytest.TempPathFactory, hub: FakeHub, server: RegistryServer
+    tmp_path_factory: pytest.TempPathFactory, hub: str, server: RegistryServer
 ) -> Iterator[tuple[TestNode, TestNode]]:
     folder = tmp_path_factory.mktemp("nodes")
     with node(folder / "a", **settings(hub, server)) as a, node(folder / "b", **settings(hub, server)) as b:
@@ -98,7 +103,7 @@ def test_a_name_that_no_registry_lists_is_not_found(nodes: tuple[TestNode, TestN
 
 
 def test_profile_and_rotated_key_reach_the_registry_and_what_the_old_key_signed_stays_valid(
-    tmp_path: Path, hub: FakeHub, server: RegistryServer
+    tmp_path: Path, hub: str, server: RegistryServer
 ) -> None:
     with node(tmp_path / "e", **settings(hub, server)) as e:
         sha256 = e.pull(f"owner/listed-GGUF/{NAME}")["sha256"]
@@ -125,7 +130,7 @@ def delivered(each: TestNode) -> None:
 
 
 def test_with_the_registry_down_pulls_succeed_and_its_events_arrive_later_even_after_a_kill(
-    tmp_path: Path, hub: FakeHub
+    tmp_path: Path, hub: str
 ) -> None:
     server = RegistryServer(tmp_path / "registry")
     more = settings(hub, server, registry_publish="on", telemetry="on")
@@ -165,7 +170,7 @@ def test_a_revoked_key_publishes_no_more_and_a_new_one_takes_over(
 
 
 def test_a_static_folder_serves_another_node_and_no_older_index_is_believed(
-    tmp_path: Path, nodes: tuple[TestNode, TestNode], hub: FakeHub
+    tmp_path: Path, nodes: tuple[TestNode, TestNode], hub: str
 ) -> None:
     a, _ = nodes
     folder = tmp_path / "folder"
@@ -173,7 +178,7 @@ def test_a_static_folder_serves_another_node_and_no_older_index_is_believed(
     before = (folder / "index.json").read_bytes()
     again = a.ok("registry", "index", str(folder))
     assert again["sequence"] > made["sequence"]
-    pinned = {"registry_url": f"file://{folder}#ed25519:{made['key']}", "hf_endpoint": hub.url, "lan_enabled": "off"}
+    pinned = {"registry_url": f"file://{folder}#ed25519:{made['key']}", "hf_endpoint": hub, "lan_enabled": "off"}
     with node(tmp_path / "d", **pinned) as d:
         pulled = d.ok("pull", "listed")
         assert pulled["sha256"] == a.call("info", model=ID)["sha256"]

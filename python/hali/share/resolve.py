@@ -8,8 +8,9 @@ from pathlib import Path
 import anyio
 import msgspec
 
-from hali.model.errors import AmbiguousName, NotFound, TransferFailed
+from hali.model.errors import AmbiguousName, HaliError, NotFound, TransferFailed
 from hali.model.ids import InfoHashes, ModelRef, is_hex
+from hali.runtime.log import get_logger
 from hali.share.base import Directory, Listing, Neighbours, NoDirectory, Offer
 from hali.share.library import Entry, Library
 from hali.share.targets import MagnetTarget, NameTarget, RepoTarget, Target, TorrentTarget
@@ -18,6 +19,8 @@ from hali.transfer.http_dial import public_only
 from hali.transfer.http_guard import Reach, reach
 from hali.transfer.hub import Hub
 from hali.transfer.hub_choice import choose
+
+log = get_logger(__name__)
 
 FetchMetainfo = Callable[[str], Awaitable[bytes]]
 
@@ -126,23 +129,35 @@ class Resolver:
         return None if listing is None else await self._plan_listing(listing)
 
     async def _plan_listing(self, listing: Listing) -> Plan:
-        """The registry's torrent and, when it names a repository, the hub; nodes of the LAN that have the file help."""
+        """The registry's torrent, the nodes of the LAN that have it, and the repository that the publisher names, if it agrees."""
         torrent = metainfo.parse(listing.torrent)
         torrent = msgspec.structs.replace(torrent, webseeds=await public_only(torrent.webseeds))
-        ref = None
-        if listing.repo is not None:
-            ref = ModelRef(listing.sha256, listing.file, listing.size, listing.repo, listing.revision)
         peers = await self.peers(torrent.infohashes)
-        return Plan(
+        plan = Plan(
             key=listing.sha256,
             name=listing.model_id,
             torrent=torrent,
             peers=tuple(peers),
             on_lan=bool(peers),
-            ref=ref,
-            repo_path=listing.file,
             sha256_prefix=listing.sha256,
         )
+        return await self._with_repository(plan, listing)
+
+    async def _with_repository(self, plan: Plan, listing: Listing) -> Plan:
+        """A publisher's word makes nothing genuine: the hub itself must list the file under this SHA-256."""
+        if listing.repo is None:
+            return plan
+        try:
+            found = await self._hub.resolve(listing.repo, listing.revision)
+        except HaliError as exc:  # then the torrent is the only source
+            log.warning("resolve.repository_unknown", repo=listing.repo, error=str(exc))
+            return plan
+        for file in found.files:
+            if file.sha256 == listing.sha256 and file.base == listing.file:
+                ref = ModelRef(listing.sha256, file.base, file.size, listing.repo, found.commit)
+                return msgspec.structs.replace(plan, ref=ref, repo_path=file.name)
+        log.warning("resolve.repository_disagrees", repo=listing.repo, sha256=listing.sha256)
+        return plan
 
     async def _plan_name(self, name: str, allow_untrusted: bool) -> Plan:
         offers = _merge(await self._neighbours.ask(name))

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from hali.hashing import hash_file
-from hali.model.errors import NotFound
+from hali.model.errors import NotFound, TransferFailed
 from hali.model.ids import InfoHashes
 from hali.share.base import Listing, Offer
 from hali.share.library import Library
@@ -18,7 +18,7 @@ from hali.share.resolve import Resolver
 from hali.share.targets import parse_target
 from hali.store.models import ModelStore
 from hali.transfer import metainfo
-from hali.transfer.hub import Hub
+from hali.transfer.hub import RepoFile, RepoListing
 
 ID = "tiny:1b:base:q8_0"
 
@@ -52,12 +52,24 @@ def listing(tmp_path: Path) -> Listing:
     return Listing(ID, digests.sha256.hex(), path.name, 1000, torrent, "a" * 64, "http://r", 50.0)
 
 
-def resolver(tmp_path: Path, lan: Lan, registry: Registry) -> Resolver:
+class Repository:
+    """The hub, with one file in one repository; nothing when it is down."""
+
+    def __init__(self, *files: RepoFile) -> None:
+        self.files = files
+
+    async def resolve(self, repo: str, revision: str | None = None) -> RepoListing:
+        if not self.files:
+            raise TransferFailed("down")
+        return RepoListing(repo, revision or "", self.files)
+
+
+def resolver(tmp_path: Path, lan: Lan, registry: Registry, hub: Repository | None = None) -> Resolver:
     async def no_metainfo(url: str) -> bytes:
         raise NotFound(url)
 
     library = Library(ModelStore(tmp_path / "models"), tmp_path / "torrents", lambda records: None)
-    return Resolver(library, lan, Hub("http://127.0.0.1:9"), fetch_metainfo=no_metainfo, directory=registry)
+    return Resolver(library, lan, hub or Repository(), fetch_metainfo=no_metainfo, directory=registry)
 
 
 async def test_a_name_is_asked_of_the_registries_only_when_the_lan_does_not_know_it(
@@ -87,12 +99,19 @@ async def test_a_bare_infohash_and_a_sha256_are_asked_for_too(tmp_path: Path, li
     assert registry.asked == []  # the link itself says where
 
 
-async def test_a_repository_in_the_manifest_is_a_source_pinned_by_the_sha256(tmp_path: Path, listing: Listing) -> None:
-    listed = msgspec.structs.replace(listing, repo="owner/repo", revision="ab" * 20)
-    plan = await resolver(tmp_path, Lan(), Registry(listed)).plan(parse_target("tiny"), None)
+async def test_a_repository_that_the_publisher_names_is_a_source_only_when_the_hub_says_the_same(
+    tmp_path: Path, listing: Listing
+) -> None:
+    registry = Registry(msgspec.structs.replace(listing, repo="owner/repo", revision="ab" * 20))
+    same = RepoFile(f"sub/{listing.file}", 1000, listing.sha256)
+    plan = await resolver(tmp_path, Lan(), registry, Repository(same)).plan(parse_target("tiny"), None)
     assert plan.ref is not None
     assert (plan.ref.sha256, plan.ref.repo, plan.ref.revision) == (listing.sha256, "owner/repo", "ab" * 20)
-    assert (plan.repo_path, plan.ref.size) == (listing.file, 1000)
+    assert (plan.repo_path, plan.ref.file, plan.ref.size) == (same.name, listing.file, 1000)
+    other = RepoFile(listing.file, 1000, "0" * 64)
+    for hub in (Repository(other), Repository()):
+        plan = await resolver(tmp_path, Lan(), registry, hub).plan(parse_target("tiny"), None)
+        assert (plan.ref, plan.sha256_prefix, plan.torrent is not None) == (None, listing.sha256, True)
 
 
 async def test_web_seeds_that_a_stranger_may_not_name_are_dropped(tmp_path: Path, listing: Listing) -> None:
