@@ -74,6 +74,28 @@ def test_what_one_node_publishes_another_finds_and_pulls_by_name(
     assert f"trust   {row['trust']['score']:.0f} of 100, publisher {row['publisher'][:16]}" in shown
 
 
+def test_both_nodes_publish_one_model_and_nobody_publishes_in_the_others_name(
+    nodes: tuple[TestNode, TestNode], server: RegistryServer
+) -> None:
+    a, b = nodes
+    b.pull(ID)
+    keys = [each.call("publish", model=ID)["publisher"] for each in (a, b)]
+    sha256 = a.call("info", model=ID)["sha256"]
+    shown = server.get(f"/model/{sha256}").json()
+    assert {shown["manifest"]["document"]["publisher"], *(each["publisher"] for each in shown["others"])} >= set(keys)
+    manifest = server.get(f"/model/{sha256}", publisher=keys[0]).json()["manifest"]
+    tampered = (
+        {"model_id": "evil:1b:base:q4_k_m"},
+        {"publisher": keys[1]},
+        {"sequence": manifest["document"]["sequence"] + 1},
+    )
+    for changes in tampered:
+        answer = server.post("/publish", json.dumps(manifest | {"document": manifest["document"] | changes}).encode())
+        assert (answer.status_code, answer.json()["error"]["code"]) == (422, "bad_signature")
+    replayed = server.post("/publish", json.dumps(manifest).encode())
+    assert (replayed.status_code, replayed.json()["error"]["code"]) == (409, "replayed")
+
+
 def test_a_registry_names_a_model_also_by_its_hashes(nodes: tuple[TestNode, TestNode], server: RegistryServer) -> None:
     a, b = nodes
     a.call("publish", model=ID)

@@ -12,7 +12,7 @@ import anyio.to_thread
 
 from hali.daemon.ipc import Emit, Handler, Params, field
 from hali.daemon.node import Node
-from hali.model.errors import UsageError
+from hali.model.errors import Refused, UsageError
 from hali.registry.outbox import Event, describe
 from hali.registry.publisher import PROFILE_FIELDS
 
@@ -42,6 +42,8 @@ class RegistryMethods:
         """Sign and queue one model, and wait a little for the registries; what they did not take yet, or refused, is told."""
         entry = self._node.library.find(field(params, "model", str))
         meta = entry.record.meta
+        if not entry.is_whole:
+            raise Refused(f"{meta.model_id} is {entry.state}: {entry.error}", hint="`hali verify` or pull it again")
         await self._registry.publish(meta)
         left = await self._left(meta.infohash_v2)
         return {

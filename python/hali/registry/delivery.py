@@ -11,8 +11,8 @@ import anyio
 import anyio.abc
 import anyio.to_thread
 
-from hali.model.errors import HaliError, NotFound, ProtocolError
-from hali.registry.client import RegistryClient, RegistryUnavailable
+from hali.model.errors import HaliError, NotFound, ProtocolError, Refused, UsageError
+from hali.registry.client import RegistryClient
 from hali.registry.outbox import Event, Outbox
 from hali.runtime.log import get_logger
 from hali.transfer.http_retry import HttpPolicy, wait_before_retry
@@ -65,14 +65,14 @@ class RegistryOutbox:
         """One try; its end is written down before the next begins."""
         try:
             await self._send(client, event)
-        except (RegistryUnavailable, ProtocolError) as exc:
-            await self._later(event, exc)
-            return
-        except HaliError as exc:
+        except (Refused, UsageError, NotFound) as exc:
             if exc.code not in ALREADY:
                 log.warning("registry.refused", registry=client.url, kind=event.kind, error=str(exc), code=exc.code)
                 await anyio.to_thread.run_sync(self._outbox.refused, event, exc.message)
                 return
+        except HaliError as exc:  # the registry's trouble, or this machine's: a full disk passes too
+            await self._later(event, exc)
+            return
         log.info("registry.delivered", registry=client.url, kind=event.kind, subject=event.subject[:16])
         follow: Literal["ingest"] | None = "ingest" if event.kind == "publish" else None
         await anyio.to_thread.run_sync(self._outbox.done, event, follow)

@@ -11,7 +11,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from hali.model.errors import NotFound
+from hali.model.errors import NoSpace, NotFound
 from hali.registry import delivery, outbox
 from hali.registry.delivery import RegistryOutbox
 from hali.registry.outbox import Outbox
@@ -103,6 +103,8 @@ def test_what_is_too_old_is_forgotten(database: Database, box: Outbox) -> None:
 async def ingest_body(infohash: str) -> bytes:
     if infohash == "gone":
         raise NotFound("no such model")
+    if infohash == "full":
+        raise NoSpace("the database cannot be written")
     return b'{"torrent":"of ' + infohash.encode() + b'"}'
 
 
@@ -208,6 +210,16 @@ async def test_a_model_that_is_gone_is_not_handed_over(database: Database, box: 
             await settled(box)
     (event,) = await anyio.to_thread.run_sync(box.events)
     assert (event.state, event.error) == ("refused", "no such model")
+
+
+async def test_trouble_of_this_machine_is_no_refusal(database: Database, box: Outbox) -> None:
+    with ScriptedServer(*[Reply(404)] * 1000) as server:
+        await in_thread(store(database, box, server.url, ("ingest", "full", b"")))
+        async with delivering(box, server.url):
+            with anyio.fail_after(20):
+                while (event := (await anyio.to_thread.run_sync(box.events))[0]).attempts < 3:
+                    await anyio.sleep(0.01)
+    assert (event.state, event.error) == ("waiting", "the database cannot be written")
 
 
 async def test_a_registry_that_is_down_keeps_no_other_waiting(database: Database, box: Outbox) -> None:
