@@ -66,7 +66,8 @@ class LocalRegistry:
             return
         try:
             if job.result is not None and self._settings.registry.publish:
-                self._publish(db, self._meta(job.result["sha256"]))
+                # Not from the library, which belongs to the event loop: this runs in a thread.
+                self._publish(db, msgspec.convert({**job.result, "mtime_ns": 0}, Metadata))
             if self._settings.telemetry and job.spec.kind == "pull":
                 self._report(db, job)
         except HaliError as exc:
@@ -156,12 +157,6 @@ class LocalRegistry:
                 return work(db)
 
         return await anyio.to_thread.run_sync(run)
-
-    def _meta(self, name: str) -> Metadata:
-        for record in self._records():
-            if name in (record.meta.sha256, record.meta.infohash_v2):
-                return record.meta
-        raise NotFound(f"no model {name[:16]}… is here any more")
 
     def _torrent(self, meta: Metadata) -> bytes:
         try:

@@ -73,11 +73,13 @@ class Outbox:
         return None if row is None else Event(*row)
 
     def done(self, event: Event, follow: Kind | None = None) -> None:
-        """It arrived; `follow` is the event on the same subject that comes next, written in the same moment."""
+        """It arrived; `follow` takes its place in the order: a rotation that waits behind it must not overtake it."""
         with self._database.transaction() as db:
-            db.execute("DELETE FROM outbox WHERE id = ?", (event.id,))
-            if follow is not None:
-                self.put(db, event.registry, follow, event.subject)
+            if follow is None:
+                db.execute("DELETE FROM outbox WHERE id = ?", (event.id,))
+            else:
+                fresh = "kind = ?, body = x'', attempts = 0, not_before = 0, error = NULL"
+                db.execute(f"UPDATE outbox SET {fresh} WHERE id = ?", (follow, event.id))
 
     def later(self, event: Event, wait: float, error: str) -> None:
         """It did not arrive; try again in `wait` seconds."""

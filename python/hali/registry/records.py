@@ -7,7 +7,7 @@ import msgspec
 from hali.model.errors import NotFound, Refused, UsageError, VerificationFailed
 from hali.registry.documents import Closing, Ingest, Manifest, Profile, Report, Rotation, Signed
 from hali.registry.head import Head
-from hali.registry.lookups import DAY, MAX_CHAIN, entries, entry, family, manifest_of, stored_torrent
+from hali.registry.lookups import DAY, MAX_CHAIN, entries, family, manifest_of, stored_torrent
 from hali.registry.storage import Cursor
 from hali.registry.validity import Checks, check
 
@@ -69,33 +69,40 @@ def words(manifest: Manifest) -> str:
 
 
 def ingest(db: Cursor, document: Ingest, envelope: bytes, torrent: bytes, head: Head | None, now: int) -> Checks:
-    """Take a .torrent; NotFound before the publisher's manifest is here, VerificationFailed when they disagree."""
+    """Take a .torrent for manifests that are here, whoever hands it over: it proves itself. NotFound, VerificationFailed."""
     admit(db, document, now)
-    found = entry(db, document.infohash_v2, document.publisher)
-    if found is None:
-        raise NotFound("publish the manifest first", code="no_manifest")
-    checks = check(manifest_of(found), torrent, head)
-    if not checks.layers:
-        raise VerificationFailed("the torrent's piece layer does not hash up to its root", code="bad_torrent")
     known_head = stored_torrent(db, document.infohash_v2)[1]
+    checks = _judge(db, document.infohash_v2, torrent, head)
     if head is None or (known_head is not None and not checks.header):
         head = known_head  # a head that proves more stays
+        checks = _judge(db, document.infohash_v2, torrent, head)
     db.run("DELETE FROM torrent WHERE infohash = ?", document.infohash_v2)
     raw_head = None if head is None else msgspec.json.encode(head)
     db.run("INSERT INTO torrent VALUES (?, ?, ?, ?)", document.infohash_v2, torrent, raw_head, envelope.decode())
-    _check_again(db, document.infohash_v2, torrent, head)
     return checks
 
 
-def _check_again(db: Cursor, infohash: str, torrent: bytes, head: Head | None) -> None:
-    """Every manifest of this torrent is judged by what is known now; one that lied loses its points and harms nobody else."""
-    for each in entries(db, "infohash = ?", infohash):
+def _judge(db: Cursor, infohash: str, torrent: bytes, head: Head | None) -> Checks:
+    """Judge all manifests of a torrent by it; the best verdict. One that lied loses its points and harms nobody else."""
+    found = entries(db, "infohash = ?", infohash)
+    if not found:
+        raise NotFound("publish a manifest of it first", code="no_manifest")
+    verdicts, errors = [Checks()], []
+    for each in found:
         try:
-            facts = check(manifest_of(each), torrent, head)
-        except VerificationFailed:
-            facts = Checks()
+            verdicts.append(check(manifest_of(each), torrent, head))
+        except VerificationFailed as exc:
+            verdicts.append(Checks())
+            errors.append(exc)
+        facts = [int(fact) for fact in msgspec.structs.astuple(verdicts[-1])]
         sql = "UPDATE entry SET torrent = ?, layers = ?, header = ? WHERE infohash = ? AND publisher = ?"
-        db.run(sql, int(facts.torrent), int(facts.layers), int(facts.header), infohash, each.publisher)
+        db.run(sql, *facts, infohash, each.publisher)
+    best = max(verdicts, key=msgspec.structs.astuple)
+    if not best.torrent:
+        raise errors[0]
+    if not best.layers:
+        raise VerificationFailed("the torrent's piece layer does not hash up to its root", code="bad_torrent")
+    return best
 
 
 def profile(db: Cursor, document: Profile, envelope: bytes, now: int) -> None:

@@ -113,8 +113,15 @@ class FolderSource:
         text = self._database.get_state(self._state)
         return None if text is None else msgspec.json.decode(text, type=Seen)
 
-    def _remember(self, seen: Seen) -> None:
-        self._database.set_state(self._state, msgspec.json.encode(seen).decode())
+    def _remember(self, now: Seen) -> None:
+        """Never back: another question may have seen a newer index meanwhile."""
+        with self._database.transaction() as db:
+            row = db.execute("SELECT value FROM state WHERE key = ?", (self._state,)).fetchone()
+            if row is None or msgspec.json.decode(row[0], type=Seen).sequence < now.sequence:
+                db.execute(
+                    "INSERT INTO state VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                    (self._state, msgspec.json.encode(now).decode()),
+                )
 
     async def _read(self, name: str, limit: int) -> bytes:
         root = self._address.folder

@@ -25,7 +25,7 @@ MEANING = {
     "infohash_v2": "infohash of the model's torrent",
     "outcome": "ok or failed",
     "day": "the day, counted from 1970-01-01",
-    "signature": "of the reporter's key over the four values",
+    "signature": "of the reporter's key over this document",
 }
 
 

@@ -13,7 +13,7 @@ from hali.model.errors import HaliError, NotFound
 from hali.registry import folder
 from hali.registry.address import parse
 from hali.registry.documents import Index
-from hali.registry.folder import Item
+from hali.registry.folder import Item, Seen
 from hali.registry.signing import seal
 from hali.registry.sources import FolderSource
 from hali.store.database import Database
@@ -132,6 +132,15 @@ async def test_an_older_index_than_one_seen_is_refused_also_after_a_restart(
     await reader(root, alice, database).listing(model.infohash)
     (root / folder.INDEX).write_bytes(old)
     assert await fails(reader(root, alice, database), model.infohash) == "rollback"
+
+
+async def test_a_slower_question_does_not_forget_what_a_faster_one_saw(
+    root: Path, alice: Author, model: Model, database: Database
+) -> None:
+    source = reader(root, alice, database)
+    for sequence in (5, 9, 7):
+        source._remember(Seen(alice.name, sequence))
+    assert source._seen() == Seen(alice.name, 9)
 
 
 async def test_a_manifest_of_a_publisher_who_is_not_pinned_is_refused(

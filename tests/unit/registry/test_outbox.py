@@ -55,6 +55,18 @@ def test_events_come_in_order_of_writing_and_a_newer_word_takes_the_place_of_an_
     assert found == [b"2", b"3", b"4"]
 
 
+def test_what_follows_an_event_takes_its_place(database: Database, box: Outbox) -> None:
+    put(database, box, ("publish", "a", b"1"), ("rotate", "k", b"2"))
+    event = box.next(URL)
+    assert event is not None
+    box.later(event, 5, "busy")
+    box.done(event, "ingest")
+    assert waiting(box) == [("ingest", "a"), ("rotate", "k")]
+    following = box.next(URL)
+    assert following is not None
+    assert (following.body, following.attempts, following.not_before, following.error) == (b"", 0, 0, None)
+
+
 def test_an_event_is_written_if_and_only_if_its_job_is_forgotten(database: Database, box: Outbox) -> None:
     database.add_job("j", "pull", "{}")
     put_one: Callable[[sqlite3.Connection], None] = lambda db: box.put(db, URL, "report", "a", b"x")  # noqa: E731

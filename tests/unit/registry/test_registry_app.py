@@ -126,6 +126,28 @@ async def test_a_torrent_of_something_else_is_refused(
     assert (await served.client.get(f"/torrent/{model.infohash}")).status_code == 404
 
 
+async def test_anybody_may_hand_over_the_torrent_of_a_manifest(
+    served: Served, alice: Author, bob: Author, model: Model
+) -> None:
+    await served.post("/publish", alice.manifest(model))
+    await served.post("/rotate", alice.rotation(bob))  # before the torrent of what the old key had published went out
+    await served.post("/ingest", bob.ingest(model))
+    found = await served.get(f"/model/{model.infohash}")
+    assert (found["manifest"]["document"]["publisher"], found["trust"]["parts"]["format"]) == (alice.name, 30)
+
+
+async def test_a_torrent_without_or_with_a_false_head_takes_nothing_away(
+    served: Served, alice: Author, bob: Author, model: Model, other: Model
+) -> None:
+    await served.publish(alice, model)
+    false = json.loads(bob.ingest(model))
+    false["head"] = json.loads(bob.ingest(other))["head"]
+    for body in (bob.ingest(model, with_head=False), json.dumps(false).encode()):
+        checks = (await served.post("/ingest", body))["checks"]
+        assert checks == {"torrent": True, "layers": True, "header": True}
+    assert (await served.get(f"/model/{model.infohash}"))["trust"]["parts"]["format"] == 30
+
+
 async def test_a_manifest_that_lies_about_the_size_is_refused_once_the_torrent_is_known(
     served: Served, alice: Author, bob: Author, model: Model
 ) -> None:
