@@ -67,6 +67,11 @@ def test_what_one_node_publishes_another_finds_and_pulls_by_name(
     (row,) = server.search("listed")
     assert (row["model_id"], row["publisher"], row["hf_repo"]) == (ID, published["publisher"], "owner/listed-GGUF")
     assert row["trust"]["parts"]["format"] == 30
+    found = b.ok("search", "listed")
+    assert {(each["name"], each["provider"]) for each in found} >= {
+        (ID, "registries"),
+        ("owner/listed-GGUF", "Hugging Face"),
+    }
     pulled = b.ok("pull", "listed:1b")
     assert pulled["sha256"] == a.call("info", model=ID)["sha256"] == sha256_of(Path(pulled["path"]))
     assert pulled["registry"] == {"url": server.url, "trust": row["trust"]["score"], "publisher": row["publisher"]}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Command → (module, help). The module has a Typer `app` (a group, or one command). In the order of `hali --help`.
 COMMANDS = {
-    "search": ("hali.cli.search", "Find models on Hugging Face."),
+    "search": ("hali.cli.search", "Find models on Hugging Face and in the registries."),
     "pull": ("hali.cli.pull", "Get a model: by name on the LAN, from Hugging Face, by magnet, .torrent or infohash."),
     "add": ("hali.cli.add", "Import a local model file and share it."),
     "list": ("hali.cli.models", "Models of this node."),

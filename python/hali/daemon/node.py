@@ -84,7 +84,8 @@ class Node:
         self.routers: Watch[InferenceRouter | None] = Watch(None)
         self.router = PresentRouter(self.routers)
         # All who are searched, the preferred one first. A person waits: two attempts each.
-        self.search = Search([HubSearch(Hub(self.settings.hf.endpoint, policy=HttpPolicy(attempts=2)))])
+        hub = HubSearch(Hub(self.settings.hf.endpoint, policy=HttpPolicy(attempts=2)))
+        self.search = Search([hub, *([self.registry.finder] if self.settings.registry.url else [])])
         self._keys = tuple(keys)
         self.supervisor = Supervisor(self._specs())
 

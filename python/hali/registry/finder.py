@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 import anyio
@@ -15,7 +15,8 @@ from hali.registry import trust
 from hali.registry.listing import Candidate, fits
 from hali.registry.sources import Source
 from hali.runtime.log import get_logger
-from hali.share.base import Listing
+from hali.share.base import Found, Listing, SearchSort
+from hali.store.models import rfc3339
 
 log = get_logger(__name__)
 T = TypeVar("T")
@@ -35,7 +36,7 @@ class Hit(msgspec.Struct, frozen=True):
 class RegistryFinder:
     """`share.base.Directory` over registries by URL."""
 
-    name = "registry"
+    name = "registries"
 
     def __init__(self, sources: Mapping[str, Source]) -> None:
         self._sources = dict(sources)
@@ -59,13 +60,17 @@ class RegistryFinder:
         self._remember(name, listing)
         return listing
 
-    async def search(self, text: str, limit: int) -> list[Hit]:
-        """What the registries list for these words, most trusted first; unchecked, and below the threshold left out."""
-        hits = await self._candidates(text, untrusted=False)
-        by_file: dict[str, Hit] = {}
-        for hit in sorted(hits, key=lambda hit: -_score(hit.candidate)):
-            by_file.setdefault(hit.candidate.sha256, hit)
-        return list(by_file.values())[:limit]
+    async def search(self, text: str, *, limit: int, sort: SearchSort) -> Sequence[Found]:
+        """`share.base.Searchable`: what the registries list for these words, below the threshold left out; unchecked."""
+        by_file: dict[str, Candidate] = {}
+        answers = await self._ask(lambda source: source.candidates(text, RESULTS, untrusted=False), or_fail=True)
+        found = [candidate for rows in answers.values() for candidate in rows]
+        for candidate in sorted(found, key=_newness if sort == "updated" else _score, reverse=True):
+            by_file.setdefault(candidate.sha256, candidate)
+        return [
+            Found(each.model_id, self.name, updated=rfc3339(each.published_at) if each.published_at else None)
+            for each in list(by_file.values())[:limit]
+        ]
 
     def recall(self, name: str) -> Listing | None:
         """What `locate` found lately under this name, or for this SHA-256."""
@@ -100,8 +105,11 @@ class RegistryFinder:
         found = await self._ask(lambda source: source.candidates(text, RESULTS, untrusted=untrusted))
         return [Hit(url, candidate) for url, rows in found.items() for candidate in rows]
 
-    async def _ask(self, question: Callable[[Source], Awaitable[T]]) -> dict[str, T]:
-        """The answers by registry. When nobody has one, but somebody's was forged or forbidden, that is the error."""
+    async def _ask(self, question: Callable[[Source], Awaitable[T]], *, or_fail: bool = False) -> dict[str, T]:
+        """The answers by registry. When nobody has one, but somebody's was forged or forbidden, that is the error.
+
+        With `or_fail` also that nobody can be reached.
+        """
         answers: dict[str, T] = {}
         errors: list[HaliError] = []
 
@@ -113,6 +121,8 @@ class RegistryFinder:
                 return
             except (TransferFailed, ProtocolError, TimeoutError) as exc:
                 log.warning("registry.no_answer", registry=url, error=str(exc))
+                if or_fail:
+                    errors.append(TransferFailed(str(exc) or f"{url}: no answer in {LOOK_S:.0f} s"))
             except HaliError as exc:
                 log.warning("registry.bad_answer", registry=url, error=str(exc), code=exc.code)
                 errors.append(exc)
@@ -134,5 +144,10 @@ def _score(candidate: Candidate) -> float:
     return _points(candidate.trust)
 
 
+def _newness(candidate: Candidate) -> int:
+    return candidate.published_at or 0
+
+
 def _choice(hit: Hit) -> str:
-    return f"{hit.candidate.model_id} (sha256 {hit.candidate.sha256[:12]}…, trust {_score(hit.candidate):.0f})"
+    # The whole hash: registries find nothing by a part of it.
+    return f"{hit.candidate.model_id} (sha256 {hit.candidate.sha256}, trust {_score(hit.candidate):.0f})"

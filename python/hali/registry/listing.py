@@ -9,7 +9,7 @@ import msgspec
 from hali.model.errors import UsageError, VerificationFailed
 from hali.model.ids import is_hex
 from hali.model.names import parse as parse_id
-from hali.registry.documents import Manifest
+from hali.registry.documents import Manifest, Seconds
 from hali.share.base import Listing
 from hali.store.models import names_part_of
 from hali.transfer.metainfo import Metainfo
@@ -25,6 +25,7 @@ class Candidate(msgspec.Struct, frozen=True):
     trust: float | None = None
     publisher: str | None = None
     hf_repo: str | None = None
+    published_at: Seconds | None = None
 
 
 def candidate_of(row: Any) -> Candidate | None:

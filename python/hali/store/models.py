@@ -241,4 +241,9 @@ def _choice(record: Record) -> str:
 
 def now_rfc3339() -> str:
     """The wall clock, for display only."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return rfc3339(time.time())
+
+
+def rfc3339(seconds: float) -> str:
+    """Unix time as people and metadata write it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from hali.model.errors import AmbiguousName, NotFound, Refused, VerificationFailed
+from hali.model.errors import AmbiguousName, NotFound, Refused, TransferFailed, VerificationFailed
 from hali.registry.address import parse
 from hali.registry.client import RegistryUnavailable
 from hali.registry.finder import RegistryFinder
@@ -95,7 +95,10 @@ class Given:
     async def candidates(self, text: str, limit: int, *, untrusted: bool) -> list[Candidate]:
         if self._error is not None:
             raise self._error
-        return [Candidate(each.model_id, each.sha256, "0" * 64, trust=each.trust) for each in self._listings]
+        return [
+            Candidate(each.model_id, each.sha256, "0" * 64, trust=each.trust, published_at=int(each.sha256[0]))
+            for each in self._listings
+        ]
 
     async def listing(self, name: str) -> Listing:
         if self._error is not None:
@@ -158,11 +161,27 @@ async def test_below_the_threshold_is_refused_unless_allowed_and_a_pinned_publis
     assert await finder(Given(one(1, trust=None))).locate("tiny") == one(1, trust=None)
 
 
-async def test_a_search_shows_each_file_once_the_most_trusted_first() -> None:
-    searched = finder(Given(one(1, trust=40.0), one(2, trust=90.0)), Given(one(1, trust=60.0)))
-    hits = await searched.search("tiny", 10)
-    assert [(hit.candidate.sha256[0], hit.candidate.trust) for hit in hits] == [("2", 90.0), ("1", 60.0)]
-    assert len(await searched.search("tiny", 1)) == 1
+async def test_a_search_shows_each_file_once_in_the_order_asked_for() -> None:
+    old, new, again = (
+        one(1, "old:1b:base:q8_0", 90.0),
+        one(2, "new:1b:base:q8_0", 40.0),
+        one(2, "new:1b:base:q8_0", 60.0),
+    )
+    searched = finder(Given(old, new), Given(again))
+    found = await searched.search("1b", limit=10, sort="downloads")
+    assert [(each.name, each.provider, each.downloads) for each in found] == [
+        ("old:1b:base:q8_0", "registries", None),
+        ("new:1b:base:q8_0", "registries", None),
+    ]
+    latest = await searched.search("1b", limit=1, sort="updated")
+    assert [(each.name, each.updated) for each in latest] == [("new:1b:base:q8_0", "1970-01-01T00:00:02Z")]
+
+
+async def test_a_search_fails_only_when_no_registry_answers() -> None:
+    down = Given(error=RegistryUnavailable("down"))
+    assert len(await finder(down, Given(one(1))).search("tiny", limit=10, sort="downloads")) == 1
+    with pytest.raises(TransferFailed, match="down"):
+        await finder(down, down).search("tiny", limit=10, sort="downloads")
 
 
 async def test_what_was_found_is_remembered_for_a_while() -> None:
