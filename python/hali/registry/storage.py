@@ -14,6 +14,7 @@ from hali.model.errors import ConfigError, Failed, NoSpace, StoreDamaged
 Row = tuple[Any, ...]
 SCHEMA_VERSION = 1
 CONNECT_S = 10  # to PostgreSQL; the requests behind it wait as long
+STATEMENT_S = 10  # the longest takes some 100 ms
 # {blob} is the one type whose name differs. No foreign keys: an entry may come before its torrent and the other way round.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (version BIGINT NOT NULL);
@@ -137,8 +138,10 @@ def postgres(dsn: str) -> Storage:
         raise ConfigError("PostgreSQL needs psycopg", hint="pip install 'hali[postgres]'") from None
 
     def connect() -> psycopg.Connection:
-        # autocommit: transactions begin where `transaction` says so.
-        return psycopg.connect(dsn, autocommit=True, connect_timeout=CONNECT_S)
+        # autocommit: transactions begin where `transaction` says so. A database that hangs must not hold all threads for ever.
+        made = psycopg.connect(dsn, autocommit=True, connect_timeout=CONNECT_S, tcp_user_timeout=1000 * STATEMENT_S)
+        made.execute(f"SET statement_timeout = '{STATEMENT_S}s'")
+        return made
 
     try:
         return Storage(connect, blob="BYTEA", marker="%s", errors=psycopg.Error)

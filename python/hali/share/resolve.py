@@ -8,15 +8,14 @@ from pathlib import Path
 import anyio
 import msgspec
 
-from hali.model.errors import AmbiguousName, HaliError, NotFound, TransferFailed
+from hali.model.errors import AmbiguousName, HaliError, NotFound, Refused, TransferFailed
 from hali.model.ids import InfoHashes, ModelRef, is_hex
 from hali.runtime.log import get_logger
 from hali.share.base import Directory, Listing, Neighbours, NoDirectory, Offer
 from hali.share.library import Entry, Library
 from hali.share.targets import MagnetTarget, NameTarget, RepoTarget, Target, TorrentTarget
 from hali.transfer import magnet, metainfo
-from hali.transfer.http_dial import public_only
-from hali.transfer.http_guard import Reach, reach
+from hali.transfer.http_guard import Reach, check_link, reach, reach_of_host
 from hali.transfer.hub import Hub
 from hali.transfer.hub_choice import choose
 
@@ -131,7 +130,7 @@ class Resolver:
     async def _plan_listing(self, listing: Listing) -> Plan:
         """The registry's torrent, the nodes of the LAN that have it, and the repository that the publisher names, if it agrees."""
         torrent = metainfo.parse(listing.torrent)
-        torrent = msgspec.structs.replace(torrent, webseeds=await public_only(torrent.webseeds))
+        torrent = msgspec.structs.replace(torrent, webseeds=tuple(filter(_is_public, torrent.webseeds)))
         peers = await self.peers(torrent.infohashes)
         plan = Plan(
             key=listing.sha256,
@@ -219,6 +218,15 @@ class Resolver:
             return plan
         torrent = magnet.Magnet(infohashes=offers[0].infohashes)
         return msgspec.structs.replace(plan, torrent=torrent, peers=offers[0].peers, on_lan=True)
+
+
+def _is_public(url: str) -> bool:
+    """Whether a web seed of a listed torrent is https and names nothing inside; where its name leads the dialer judges."""
+    try:
+        scheme, host, _ = check_link(url)
+    except Refused:
+        return False
+    return scheme == "https" and reach_of_host(host) in (None, Reach.PUBLIC)
 
 
 async def _read_torrent(location: str) -> bytes:
