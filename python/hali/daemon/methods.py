@@ -52,8 +52,7 @@ class Methods:
             "ps": self.ps,
             "unload": self.unload,
             "stop": self.stop,
-            **RegistryMethods(self._node).table(),
-        }
+        } | RegistryMethods(self._node).table()
 
     async def ping(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """Who answers."""
