@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import msgspec
 
 from hali.model.errors import Overloaded
+from hali.model.units import MIB
 from hali.registry.limits import Limiter, Rate
 from hali.transfer.metainfo import MAX_BYTES
 
@@ -33,6 +34,9 @@ class Bounds(msgspec.Struct, frozen=True):
     reads: Rate = Rate(120, 20)  # by address
     writes: Rate = Rate(240, 4)  # by address; a node with a hundred models publishes them at once
     by_key: Rate = Rate(240, 4)  # writes of one publisher, from wherever they come
+    volume: Rate = Rate(
+        64 * MIB, 256 * MIB / DAY_S
+    )  # bytes by network: keys are free, disks are not; a model takes 50 kB
     reports: Rate = Rate(50, 50 / DAY_S)  # by network: made-up reporters are cheap, networks are not
 
 
@@ -42,6 +46,7 @@ class Gate:
     def __init__(self, bounds: Bounds) -> None:
         self._reads, self._writes = Limiter(bounds.reads), Limiter(bounds.writes)
         self._keys, self._reports = Limiter(bounds.by_key), Limiter(bounds.reports)
+        self._volume = Limiter(bounds.volume)
         self._torrents = bounds.torrents
 
     def address(self, address: str, *, write: bool) -> None:
@@ -56,6 +61,10 @@ class Gate:
         """A report, by the network that it came from."""
         self._take(self._reports, network(address, 24, 48))
 
+    def volume(self, address: str, size: int) -> None:
+        """Bytes to be kept, by the network that they came from."""
+        self._take(self._volume, network(address, 24, 48), size)
+
     @contextmanager
     def torrent(self) -> Iterator[None]:
         """A large body is in memory while the block runs; Overloaded when there are too many."""
@@ -68,8 +77,8 @@ class Gate:
             self._torrents += 1
 
     @staticmethod
-    def _take(limiter: Limiter, name: str) -> None:
-        if wait := limiter.take(name, time.monotonic()):
+    def _take(limiter: Limiter, name: str, cost: float = 1.0) -> None:
+        if wait := limiter.take(name, time.monotonic(), cost):
             raise Overloaded("too many requests", code="rate_limit", details={"retry_after_s": wait})
 
 

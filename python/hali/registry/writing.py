@@ -61,8 +61,18 @@ async def stored(request: Request, work: Callable[[Cursor], T]) -> T:
     return await anyio.to_thread.run_sync(run)
 
 
+async def _body(request: Request, limit: int) -> bytes:
+    body = await body_of(request, limit)
+    _deps(request).gate.volume(_address(request), len(body))
+    return body
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
 async def _signed(request: Request, kind: type[D]) -> tuple[D, bytes]:
-    body = await body_of(request, _deps(request).bounds.body)
+    body = await _body(request, _deps(request).bounds.body)
     return _admitted(request, unseal(body, kind)), canonical(body)
 
 
@@ -88,7 +98,7 @@ async def ingest(request: Request) -> Response:
 
 async def _ingest(request: Request) -> Response:
     deps = _deps(request)
-    body = await body_of(request, deps.bounds.torrent_body)
+    body = await _body(request, deps.bounds.torrent_body)
     try:
         parts = msgspec.json.decode(body, type=IngestBody)
     except (msgspec.MsgspecError, RecursionError) as exc:
@@ -136,7 +146,7 @@ async def report(request: Request) -> Response:
     """How a download went."""
     document, _ = await _signed(request, Report)
     deps = _deps(request)
-    deps.gate.report(request.client.host if request.client else "")
+    deps.gate.report(_address(request))
     now = deps.now
     await stored(request, lambda db: records.report(db, document, now))
     return answer({"taken": True})

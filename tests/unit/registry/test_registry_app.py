@@ -380,6 +380,20 @@ class TestBusy:
         await served.post("/report", report(11, model), 429, "rate_limit")
 
 
+class TestVolume:
+    @pytest.fixture
+    def bounds(self) -> Bounds:
+        return Bounds(volume=Rate(30_000, 1.0))
+
+    async def test_one_network_fills_no_disk(self, served: Served, alice: Author, bob: Author, model: Model) -> None:
+        await served.post("/publish", alice.manifest(model))
+        await served.post("/ingest", alice.ingest(model))  # with its 16 KiB in base64
+        answer = await served.client.post("/ingest", content=bob.ingest(model), headers=JSON)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (429, "rate_limit")
+        assert int(answer.headers["retry-after"]) > 10_000
+        assert len(await served.search("tiny")) == 1  # reading is free
+
+
 class TestFull:
     @pytest.fixture
     def bounds(self) -> Bounds:
@@ -394,6 +408,21 @@ class TestFull:
             answer = await served.client.post("/ingest", content=body, headers=JSON)
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
         await served.post("/ingest", body)
+
+
+@pytest.mark.blocking_ok
+async def test_on_a_full_disk_writes_are_put_off_and_reading_goes_on(
+    served: Served, alice: Author, bob: Author, model: Model, other: Model
+) -> None:
+    await served.publish(alice, model)
+    connection = served.deps.storage._connection
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")  # SQLite's own way to say that there is no more room
+    await served.post("/publish", bob.manifest(other))  # still fits the last page
+    await served.post("/ingest", bob.ingest(other), 503, "no_space")
+    assert len(await served.search("tiny")) == 1
+    connection.execute("PRAGMA max_page_count = 100000")
+    await served.post("/ingest", bob.ingest(other))
 
 
 async def test_metrics_count_requests_and_rows(served: Served, alice: Author, model: Model) -> None:
