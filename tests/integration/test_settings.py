@@ -20,12 +20,17 @@ from hali.config.paths import Paths
 from hali.config.schema import KEYS, Settings
 from hali.daemon.main import _api_keys
 from hali.daemon.node import BYTES_PER_MEGABIT, Node, engine_options, lan_options, torrent_options
+from hali.hashing import hash_file
 from hali.model.errors import ConfigError, Refused
+from hali.registry.address import parse_all
 from hali.runtime import log as logs
 from hali.share.acquire import AcquisitionManager
+from hali.share.job import Job, JobSpec
+from hali.share.library import Origin
 from hali.share.targets import MagnetTarget
 from hali.store.database import Database
 from hali.transfer.session import TorrentSession
+from tests.nodes import random_file
 
 Effect = Callable[[Path], Awaitable[None]]
 EFFECTS: dict[str, Effect] = {}
@@ -286,6 +291,41 @@ async def hf_connections(home: Path) -> None:
     plan = Plan("k", "f.gguf", ref=ModelRef("ab" * 32, "f.gguf", 1, "o/r", "0" * 40), repo_path="f.gguf")
     async with await node._open_source(plan, lambda _: None) as source:
         assert source._policy.connections == 3
+
+
+@effect("registry.url")
+async def registry_url(home: Path) -> None:
+    node = make_node(home, registry__url="http://127.0.0.1:1,https://r.example/f#ed25519:" + "ab" * 32)
+    assert node.registry.servers == ("http://127.0.0.1:1",)
+    assert list(node.registry.finder._sources) == ["http://127.0.0.1:1", "https://r.example/f"]
+    assert "RegistryOutbox" in {status.name for status in node.supervisor.statuses()}
+    assert "RegistryOutbox" not in {status.name for status in make_node(home).supervisor.statuses()}
+    with pytest.raises(ConfigError, match=r"registry\.url"):
+        parse_all(settings(registry__url="gopher://x").registry.url)
+
+
+async def told_after_a_pull(home: Path, **flags: str) -> list[str]:
+    """Kinds of the events that a node with these keys writes down when a pull has ended."""
+    node = make_node(home, registry__url="http://127.0.0.1:1", **flags)
+    digests = hash_file(random_file(home / "incoming" / "Tiny-1B-Q8_0.gguf", 0.1))
+    entry = await node.library.adopt(home / "incoming" / "Tiny-1B-Q8_0.gguf", digests, Origin())
+    job = Job(JobSpec("pull", "tiny"))
+    job.finish({**node.library.describe(entry), "from_store": False})
+    with node.database.transaction() as db:
+        node.registry.job_ended(job, db)
+    return [event.kind for event in node.registry.outbox.events()]
+
+
+@effect("registry.publish")
+async def registry_publish(home: Path) -> None:
+    assert await told_after_a_pull(home / "a") == []
+    assert await told_after_a_pull(home / "b", registry__publish="on") == ["publish"]
+
+
+@effect("telemetry")
+async def telemetry(home: Path) -> None:
+    # What exactly is sent: tests/unit/registry/test_telemetry.py.
+    assert await told_after_a_pull(home / "a", telemetry="on") == ["report"]
 
 
 @effect("engine.threads")

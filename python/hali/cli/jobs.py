@@ -80,6 +80,9 @@ def _print(out: Output, result: dict[str, Any]) -> None:
     out.line(f"  sha256  {result['sha256']}")
     out.line(f"  magnet  {result['magnet']}")
     out.line(f"  file    {result['path']}")
+    if listed := result.get("registry"):
+        trust = "pinned" if listed["trust"] is None else f"{listed['trust']:.0f} of 100"
+        out.line(f"  trust   {trust}, publisher {listed['publisher'][:16]}…, {listed['url']}")
 
 
 def _feat(result: dict[str, Any]) -> str:

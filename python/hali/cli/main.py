@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Command → (module, help). The module has a Typer `app` (a group, or one command). In the order of `hali --help`.
 COMMANDS = {
-    "search": ("hali.cli.search", "Find models on Hugging Face."),
+    "search": ("hali.cli.search", "Find models on Hugging Face and in the registries."),
     "pull": ("hali.cli.pull", "Get a model: by name on the LAN, from Hugging Face, by magnet, .torrent or infohash."),
     "add": ("hali.cli.add", "Import a local model file and share it."),
     "list": ("hali.cli.models", "Models of this node."),
@@ -29,6 +29,10 @@ COMMANDS = {
     "daemon": ("hali.cli.daemon", "Start, stop and look at the daemon."),
     "stats": ("hali.cli.stats", "Transfer rates, totals, models and peers."),
     "logs": ("hali.cli.logs", "The daemon's log."),
+    "publish": ("hali.cli.publish", "Sign a model's names and hashes and hand them to the registries."),
+    "profile": ("hali.cli.publish", "What your publisher's key tells about you."),
+    "registry": ("hali.cli.registry", "Run a registry, write one as a folder, change the publisher's key."),
+    "telemetry": ("hali.cli.telemetry", "Whether registries are told how pulls ended, and what exactly."),
     "config": ("hali.cli.config", "Show and change settings."),
     "demo": ("hali.cli.demo", "Two nodes on this machine: share a model, fetch it, chat with it."),
 }
@@ -113,7 +117,7 @@ def _call(args: list[str], out: Output) -> int:
     name, rest = args[0], args[1:]
     _known(name, COMMANDS, "hali")
     found = apps.find(importlib.import_module(COMMANDS[name][0]).app, name)
-    if found.children:
+    while found.children:
         if not rest or rest[0] in HELP:
             print(texts.group(found.path, found.about, {k: texts.summary(v.about) for k, v in found.children.items()}))
             return 0

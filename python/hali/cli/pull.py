@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,13 +27,17 @@ def pull(
         str,
         typer.Argument(
             metavar="WHAT",
-            help="Model id or part of it (store, then LAN), owner/repo[:quant], owner/repo/file.gguf, magnet link, .torrent, "
+            help="Model id or part of it (store, LAN, registries), owner/repo[:quant], owner/repo/file.gguf, magnet link, .torrent, "
             "infohash, SHA-256, hali://model/… link, or words to search for.",
         ),
     ],
     quant: Annotated[
         str | None, typer.Option(metavar="QUANT", help="Which quantization of a repository, for example Q4_K_M.")
     ] = None,
+    allow_untrusted: Annotated[
+        bool,
+        typer.Option("--allow-untrusted", help="Take also what the registries trust too little (below 30 of 100)."),
+    ] = False,
 ) -> None:
     """Get a model and share it: verified, resumable, from the LAN, BitTorrent or Hugging Face.
 
@@ -45,22 +49,28 @@ def pull(
     the connection to the daemon is lost, the daemon goes on by itself.
 
     With --json one object a line: `{"event": "progress", "state", "name", "done", "total", "rate", "peers", "sources"}` and at last
-    `{"event": "done", "ok": true, "from_store", "seconds", …}` with the fields of `hali info`, or `{"ok": false, "error": {…}}`.
+    `{"event": "done", "ok": true, "from_store", "seconds", …}` with the fields of `hali info` and, when a registry knew the name,
+    `registry` (`url`, `trust`, `publisher`), or `{"ok": false, "error": {…}}`.
     """
     out, what = current(ctx), _absolute(what)
     parse_target(what)  # nonsense is refused before a daemon is started for it
     with control.needed(out) as client:
-        _pull(out, client, what, quant)
+        _pull(out, client, what, quant, allow_untrusted)
 
 
-def _pull(out: Output, client: DaemonClient, what: str, quant: str | None) -> None:
+def _pull(out: Output, client: DaemonClient, what: str, quant: str | None, allow_untrusted: bool) -> None:
     name = of_repository(out, client, what, quant)
-    try:
+
+    def run(one: str) -> dict[str, Any]:
         # Who has chosen a file of the list needs no quant any more.
-        with_choice(out, name, lambda one: run_job(out, client, "pull", what=one, quant=quant if one == name else None))
+        chosen = quant if one == name else None
+        return run_job(out, client, "pull", what=one, quant=chosen, allow_untrusted=allow_untrusted)
+
+    try:
+        with_choice(out, name, run)
     except NotFound as exc:
         found = elsewhere(out, client, what, exc)
-        _pull(out, client, found.name, quant or found.quant)
+        _pull(out, client, found.name, quant or found.quant, allow_untrusted)
 
 
 def _absolute(what: str) -> str:

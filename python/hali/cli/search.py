@@ -25,7 +25,7 @@ def search(
         typer.Option(metavar="BY", help="What comes first: downloads, likes or updated."),
     ] = "downloads",
 ) -> None:
-    """Find GGUF models on Hugging Face (HF_ENDPOINT and `hf.endpoint` name a mirror). `hali pull NAME` gets one of them.
+    """Find GGUF models on Hugging Face (HF_ENDPOINT and `hf.endpoint` name a mirror) and in the registries. `hali pull NAME` gets one.
 
     Starts the daemon when it does not run. A provider that cannot be asked is a warning on standard error; only when none can, the
     command fails.

@@ -29,6 +29,11 @@ class Paths(msgspec.Struct, frozen=True):
         return self.home / "identity.key"
 
     @property
+    def publisher_key(self) -> Path:
+        """Ed25519 private key that signs manifests, PEM, 0600. Not the node's own: it can be changed, and tells nothing of the node."""
+        return self.home / "publisher.key"
+
+    @property
     def address(self) -> Path:
         """`127.0.0.1:PORT` of the running daemon's IPC."""
         return self.home / "daemon.addr"

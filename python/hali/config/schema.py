@@ -67,6 +67,22 @@ class HfSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     connections: Annotated[int, _doc("Parallel ranged connections for one file.", "connections", ge=1, le=32)] = 8
 
 
+class RegistrySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Lists of models that publishers signed."""
+
+    url: Annotated[
+        tuple[str, ...],
+        _doc(
+            "Registries to search and to publish to, comma separated; empty = none. A static one is named with the key that signs "
+            "it: `https://host/folder#ed25519:KEY` or `file:///folder#ed25519:KEY`.",
+            "URL",
+        ),
+    ] = ()
+    publish: Annotated[
+        bool, _doc("Publish every model that is added or pulled: its names and hashes, never its bytes.")
+    ] = False
+
+
 class ApiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The HTTP API."""
 
@@ -118,9 +134,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     torrent_port: Annotated[
         Port, _doc("BitTorrent port (TCP and uTP); 0 = a free one, then kept across restarts.", "port")
     ] = 0
+    telemetry: Annotated[
+        bool,
+        _doc("Report to the registries how pulls ended. `hali telemetry status` prints exactly what would be sent."),
+    ] = False
     torrent: TorrentSettings = TorrentSettings()
     lan: LanSettings = LanSettings()
     hf: HfSettings = HfSettings()
+    registry: RegistrySettings = RegistrySettings()
     api: ApiSettings = ApiSettings()
     engine: EngineSettings = EngineSettings()
 

@@ -13,6 +13,7 @@ from hali.daemon.catalog import served
 from hali.daemon.choices import Choices
 from hali.daemon.ipc import Emit, Handler, Params, field
 from hali.daemon.node import Node, kv_tokens
+from hali.daemon.registry import RegistryMethods, listed_in
 from hali.daemon.telling import watch
 from hali.daemon.views import describe_engine, describe_job, verified
 from hali.model.errors import NotFound, UsageError
@@ -51,7 +52,7 @@ class Methods:
             "ps": self.ps,
             "unload": self.unload,
             "stop": self.stop,
-        }
+        } | RegistryMethods(self._node).table()
 
     async def ping(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """Who answers."""
@@ -211,8 +212,10 @@ class Methods:
 
     async def pull(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """Fetch a model, telling progress. The job goes on when the client goes away."""
-        spec = JobSpec("pull", field(params, "what", str), quant=field(params, "quant", str | None, None))
-        return await watch(await self._node.board.submit(spec), emit)
+        what, quant = field(params, "what", str), field(params, "quant", str | None, None)
+        spec = JobSpec("pull", what, quant=quant, allow_untrusted=field(params, "allow_untrusted", bool, False))
+        result = await watch(await self._node.board.submit(spec), emit)
+        return {**result, **listed_in(self._node, what)}
 
     async def cancel(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """Stop a job under way; what arrived is kept. Answers when it has stopped."""

@@ -24,6 +24,7 @@ from hali.engine.options import DEFAULT_CONTEXT, EngineOptions
 from hali.engine.pool import EnginePool, PoolLimits
 from hali.model.errors import ConfigError, Refused
 from hali.pipeline.router import InferenceRouter, RouterLimits
+from hali.registry.local import LocalRegistry
 from hali.runtime.channels import Receiver, Sender, Watch, mailbox
 from hali.runtime.log import get_logger
 from hali.runtime.supervisor import Service, Spec, Supervisor
@@ -71,9 +72,10 @@ class Node:
         store = ModelStore(paths.models(self.settings.models_dir))
         self.library = Library(store, paths.torrents, self._announce)
         self.library.scan()
+        self.registry = LocalRegistry(paths, self.settings, identity, database, self._records)
         ends: tuple[Sender[Job], Receiver[Job]] = mailbox("acquisition", QUEUED_JOBS)
         self._jobs, self._queue = ends
-        self.board = JobBoard(database, self._jobs)
+        self.board = JobBoard(database, self._jobs, self.registry.job_ended)
         self.limiter = RateLimiter(self.settings.max_download_mbps * BYTES_PER_MEGABIT)
         self.catalog = LibraryCatalog(self.library)
         self.engines = EnginePool(
@@ -82,7 +84,8 @@ class Node:
         self.routers: Watch[InferenceRouter | None] = Watch(None)
         self.router = PresentRouter(self.routers)
         # All who are searched, the preferred one first. A person waits: two attempts each.
-        self.search = Search([HubSearch(Hub(self.settings.hf.endpoint, policy=HttpPolicy(attempts=2)))])
+        hub = HubSearch(Hub(self.settings.hf.endpoint, policy=HttpPolicy(attempts=2)))
+        self.search = Search([hub, *([self.registry.finder] if self.settings.registry.url else [])])
         self._keys = tuple(keys)
         self.supervisor = Supervisor(self._specs())
 
@@ -94,7 +97,9 @@ class Node:
         # The API drains open replies for 10 s; its stop limit is above that.
         api = Spec("ApiServer", self._api_server, requires=("InferenceRouter",), essential=True, stop_timeout_s=15.0)
         lan = Spec("LanAnnouncer", self._lan_announcer, requires=("TorrentSeeder",))
-        return [torrents, *([lan] if self.settings.lan.enabled else []), acquisition, router, api]
+        outbox = Spec("RegistryOutbox", self.registry.service)
+        lans = [lan] if self.settings.lan.enabled else []
+        return [torrents, *lans, acquisition, router, api, *([outbox] if self.registry.servers else [])]
 
     # ---- services
 
@@ -160,6 +165,9 @@ class Node:
 
     # ---- what they share
 
+    def _records(self) -> list[Record]:
+        return [entry.record for entry in self.library.entries()]
+
     def _announce(self, records: Sequence[Record]) -> None:
         self._shared = tuple(records)
         if self.lan.value is not None:
@@ -177,6 +185,7 @@ class Node:
             self.hub(),
             fetch_metainfo=self._fetch_metainfo,
             loopback_peers=self.settings.torrent.loopback_peers,
+            directory=self.registry.finder,
         )
 
     async def _open_source(self, plan: Plan, counted: Counted) -> RangeSource:

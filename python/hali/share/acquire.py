@@ -156,7 +156,7 @@ class AcquisitionManager:
         stored = self._resolver.stored(target)
         if stored is not None and await self._library.still_whole(stored):
             return self.describe(stored, from_store=True)
-        plan = await self._resolver.plan(target, job.spec.quant)
+        plan = await self._resolver.plan(target, job.spec.quant, allow_untrusted=job.spec.allow_untrusted)
         async with self._one_at_a_time(plan):
             stored = self._resolver.stored_by(plan)
             if stored is not None and await self._library.still_whole(stored):

@@ -69,3 +69,36 @@ class Searchable(Protocol):
 
     async def search(self, text: str, *, limit: int, sort: SearchSort) -> Sequence[Found]:
         """At most `limit` models that fit the words, best first; HaliError when it cannot be asked."""
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """A model that a publisher signed for and a registry lists; signature, torrent and names were checked against each other."""
+
+    model_id: str
+    sha256: str
+    file: str
+    size: int
+    torrent: bytes  # the .torrent as the publisher made it: its web seeds are a stranger's
+    publisher: str  # key, hex
+    registry: str
+    trust: float | None = None  # 0 … 100; None: the configuration pins the publisher's key
+    repo: str | None = None
+    revision: str | None = None
+
+
+class Directory(Protocol):
+    """The registries."""
+
+    async def locate(self, name: str, *, allow_untrusted: bool = False) -> Listing | None:
+        """The one model called `name` (id, part of one, SHA-256 or infohash); None when no registry that answers lists it.
+
+        AmbiguousName, Refused below the trust threshold, VerificationFailed when all that is listed is forged.
+        """
+
+
+class NoDirectory:
+    """Without registries."""
+
+    async def locate(self, name: str, *, allow_untrusted: bool = False) -> Listing | None:
+        """Nothing is listed."""
+        return None

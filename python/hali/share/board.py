@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Callable
+from functools import partial
+
 import anyio
 import anyio.to_thread
 import msgspec
@@ -11,15 +15,18 @@ from hali.runtime.channels import Sender
 from hali.share.job import Job, JobSpec
 from hali.store.database import Database
 
+# Told of each job that is over, in the transaction (and the thread) that forgets it.
+AtEnd = Callable[[Job, sqlite3.Connection], None]
 KEPT = 100  # ended jobs that can still be asked about
 
 
 class JobBoard:
     """IPC and API submit here; the AcquisitionManager reads the other end of `queue`."""
 
-    def __init__(self, database: Database, queue: Sender[Job]) -> None:
+    def __init__(self, database: Database, queue: Sender[Job], at_end: AtEnd | None = None) -> None:
         self._database = database
         self._queue = queue
+        self._at_end = at_end
         self._jobs: dict[str, Job] = {}
 
     async def submit(self, spec: JobSpec) -> Job:
@@ -53,8 +60,9 @@ class JobBoard:
 
     async def forget(self, job: Job) -> None:
         """Done or given up: the next start does not go on with it."""
+        also = None if self._at_end is None else partial(self._at_end, job)
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(self._database.remove_job, job.spec.id)
+            await anyio.to_thread.run_sync(self._database.remove_job, job.spec.id, also)
 
     def get(self, job_id: str) -> Job:
         """The job of that id; NotFound."""

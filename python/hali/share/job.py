@@ -22,6 +22,7 @@ class JobSpec(msgspec.Struct, frozen=True):
     what: str  # `add`: an absolute path; `pull`: as typed
     quant: str | None = None
     link: bool = True  # `add`: reflink or hard link when possible, else copy
+    allow_untrusted: bool = False  # `pull`: also what a registry trusts too little
 
     @property
     def id(self) -> str:

@@ -8,15 +8,18 @@ from pathlib import Path
 import anyio
 import msgspec
 
-from hali.model.errors import AmbiguousName, NotFound, TransferFailed
+from hali.model.errors import AmbiguousName, HaliError, NotFound, Refused, TransferFailed
 from hali.model.ids import InfoHashes, ModelRef, is_hex
-from hali.share.base import Neighbours, Offer
+from hali.runtime.log import get_logger
+from hali.share.base import Directory, Listing, Neighbours, NoDirectory, Offer
 from hali.share.library import Entry, Library
 from hali.share.targets import MagnetTarget, NameTarget, RepoTarget, Target, TorrentTarget
 from hali.transfer import magnet, metainfo
-from hali.transfer.http_guard import Reach, reach
+from hali.transfer.http_guard import Reach, check_link, reach, reach_of_host
 from hali.transfer.hub import Hub
 from hali.transfer.hub_choice import choose
+
+log = get_logger(__name__)
 
 FetchMetainfo = Callable[[str], Awaitable[bytes]]
 
@@ -52,10 +55,12 @@ class Resolver:
         *,
         fetch_metainfo: FetchMetainfo,
         loopback_peers: bool = False,
+        directory: Directory | None = None,
     ) -> None:
         self._library, self._neighbours, self._hub = library, neighbours, hub_client
         self._fetch_metainfo = fetch_metainfo
         self._deepest_peer = Reach.LOOPBACK if loopback_peers else Reach.PRIVATE
+        self._directory = directory or NoDirectory()
 
     def stored(self, target: Target) -> Entry | None:
         """The model of the store that `target` means, whole or not, if it is there; AmbiguousName."""
@@ -97,13 +102,15 @@ class Resolver:
             found = [e for e in found if e.record.meta.model_id.rpartition(":")[2] == target.quant.lower()]
         return found[0] if len(found) == 1 else None
 
-    async def plan(self, target: Target, quant: str | None) -> Plan:
+    async def plan(self, target: Target, quant: str | None, *, allow_untrusted: bool = False) -> Plan:
         """What to fetch for `target`; NotFound, AmbiguousName, TransferFailed, Refused."""
         match target:
             case NameTarget(name=name):
-                return await self._plan_name(name)
+                return await self._plan_name(name, allow_untrusted)
             case MagnetTarget(uri=uri):
                 link = self._harmless(magnet.parse(uri))
+                if not (link.peers or link.webseeds) and (listed := await self._plan_listed(link, allow_untrusted)):
+                    return listed
                 return Plan(link.infohashes.best, link.name or link.infohashes.best, link, link.peers)
             case TorrentTarget(location=location):
                 return await self._plan_torrent(location)
@@ -115,13 +122,51 @@ class Resolver:
         peers = tuple(peer for peer in link.peers if reach(peer[0]) <= self._deepest_peer)
         return msgspec.structs.replace(link, peers=peers)  # its web seeds are checked when they are asked
 
-    async def _plan_name(self, name: str) -> Plan:
+    async def _plan_listed(self, link: magnet.Magnet, allow_untrusted: bool) -> Plan | None:
+        """A bare infohash says nothing of where the bytes are; a registry may."""
+        listing = await self._directory.locate(link.infohashes.best, allow_untrusted=allow_untrusted)
+        return None if listing is None else await self._plan_listing(listing)
+
+    async def _plan_listing(self, listing: Listing) -> Plan:
+        """The registry's torrent, the nodes of the LAN that have it, and the repository that the publisher names, if it agrees."""
+        torrent = metainfo.parse(listing.torrent)
+        torrent = msgspec.structs.replace(torrent, webseeds=tuple(filter(_is_public, torrent.webseeds)))
+        peers = await self.peers(torrent.infohashes)
+        plan = Plan(
+            key=listing.sha256,
+            name=listing.model_id,
+            torrent=torrent,
+            peers=tuple(peers),
+            on_lan=bool(peers),
+            sha256_prefix=listing.sha256,
+        )
+        return await self._with_repository(plan, listing)
+
+    async def _with_repository(self, plan: Plan, listing: Listing) -> Plan:
+        """A publisher's word makes nothing genuine: the hub itself must list the file under this SHA-256."""
+        if listing.repo is None:
+            return plan
+        try:
+            found = await self._hub.resolve(listing.repo, listing.revision)
+        except HaliError as exc:  # then the torrent is the only source
+            log.warning("resolve.repository_unknown", repo=listing.repo, error=str(exc))
+            return plan
+        for file in found.files:
+            if file.sha256 == listing.sha256 and file.base == listing.file:
+                ref = ModelRef(listing.sha256, file.base, file.size, listing.repo, found.commit)
+                return msgspec.structs.replace(plan, ref=ref, repo_path=file.name)
+        log.warning("resolve.repository_disagrees", repo=listing.repo, sha256=listing.sha256)
+        return plan
+
+    async def _plan_name(self, name: str, allow_untrusted: bool) -> Plan:
         offers = _merge(await self._neighbours.ask(name))
+        if not offers and (listing := await self._directory.locate(name, allow_untrusted=allow_untrusted)) is not None:
+            return await self._plan_listing(listing)
         if not offers and is_hex(name, 64):  # not the SHA-256 of anything here: then it can only be a v2 infohash
             return Plan(name, name, magnet.Magnet(InfoHashes(v2=name)))
         if not offers:
             raise NotFound(
-                f"no model {name!r} in the store or on the LAN",
+                f"no model {name!r} in the store, on the LAN or in a registry",
                 hint="give owner/repo, a magnet link or a .torrent to fetch from elsewhere",
             )
         if len(offers) > 1:
@@ -173,6 +218,15 @@ class Resolver:
             return plan
         torrent = magnet.Magnet(infohashes=offers[0].infohashes)
         return msgspec.structs.replace(plan, torrent=torrent, peers=offers[0].peers, on_lan=True)
+
+
+def _is_public(url: str) -> bool:
+    """Whether a web seed of a listed torrent is https and names nothing inside; where its name leads the dialer judges."""
+    try:
+        scheme, host, _ = check_link(url)
+    except Refused:
+        return False
+    return scheme == "https" and reach_of_host(host) in (None, Reach.PUBLIC)
 
 
 async def _read_torrent(location: str) -> bytes:

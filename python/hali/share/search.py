@@ -41,7 +41,7 @@ class Search:
         if len(errors) == len(self._providers):
             raise TransferFailed("; ".join(errors.values()), details={"tried": errors})
         results = merged([answer for answer in found if not isinstance(answer, HaliError)], sort)
-        return Findings(tuple(results[:limit]), tuple(f"{name}: {why}" for name, why in errors.items()))
+        return Findings(tuple(cut(results, limit)), tuple(f"{name}: {why}" for name, why in errors.items()))
 
     @staticmethod
     async def _ask(
@@ -67,6 +67,16 @@ def merged(answers: Sequence[Sequence[Found]], sort: SearchSort) -> list[Found]:
     for found in (found for answer in answers for found in answer):
         by_name.setdefault(found.name.lower(), found)
     return sorted(by_name.values(), key=lambda found: _rank(found, sort), reverse=True)
+
+
+def cut(found: Sequence[Found], limit: int) -> list[Found]:
+    """The first `limit`, but of each provider at least its share: one that counts no downloads would else never be seen."""
+    providers = list(dict.fromkeys(each.provider for each in found))
+    share = limit // max(1, len(providers))
+    kept = [each for name in providers for each in [one for one in found if one.provider == name][:share]]
+    rest = [each for each in found if each not in kept]
+    chosen = [*kept, *rest[: limit - len(kept)]]
+    return [each for each in found if each in chosen]
 
 
 def _rank(found: Found, sort: SearchSort) -> tuple[bool, int | str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,21 @@ MIGRATIONS = (
         spec TEXT NOT NULL,
         created_at REAL NOT NULL
     ) STRICT;
+    """,
+    """
+    CREATE TABLE outbox (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        registry TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        body BLOB NOT NULL,
+        created_at REAL NOT NULL,
+        not_before REAL NOT NULL DEFAULT 0,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        state TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'refused')),
+        error TEXT
+    ) STRICT;
+    CREATE INDEX outbox_next ON outbox (registry, state, id);
     """,
 )
 
@@ -94,10 +109,12 @@ class Database:
             rows = self._db.execute("SELECT id, kind, spec FROM job ORDER BY created_at, id").fetchall()
         return [(str(i), str(k), str(s)) for i, k, s in rows]
 
-    def remove_job(self, job_id: str) -> None:
-        """Forget finished or abandoned work."""
+    def remove_job(self, job_id: str, also: Callable[[sqlite3.Connection], None] | None = None) -> None:
+        """Forget finished or abandoned work; what `also` writes is there if and only if the job is gone."""
         with self.transaction() as db:
             db.execute("DELETE FROM job WHERE id = ?", (job_id,))
+            if also is not None:
+                also(db)
 
     def close(self) -> None:
         """Checkpoint and close."""

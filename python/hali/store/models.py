@@ -221,10 +221,10 @@ def _fits(wanted: str, record: Record) -> bool:
     is_hash = len(wanted) >= MIN_HASH_PREFIX and is_hex(wanted, len(wanted))
     if is_hash and any(h.startswith(wanted) for h in (meta.sha256, meta.infohash_v1, meta.infohash_v2)):
         return True
-    return _names_part_of(wanted, meta.model_id)
+    return names_part_of(wanted, meta.model_id)
 
 
-def _names_part_of(wanted: str, model_id: str) -> bool:
+def names_part_of(wanted: str, model_id: str) -> bool:
     """`smollm2`, `smollm2:135m` or `smollm2:q4_1`: the base, then any of the other parts in order."""
     parts, have = wanted.split(":"), model_id.split(":")
     if not wanted or parts[0] != have[0]:
@@ -241,4 +241,9 @@ def _choice(record: Record) -> str:
 
 def now_rfc3339() -> str:
     """The wall clock, for display only."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return rfc3339(time.time())
+
+
+def rfc3339(seconds: float) -> str:
+    """Unix time as people and metadata write it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -107,7 +107,7 @@ def test_the_help_fits_a_narrow_terminal(capsys: pytest.CaptureFixture[str], mon
 @pytest.mark.parametrize(
     ("args", "hint"),
     [
-        (("pul",), "no command 'pul' — did you mean pull?"),
+        (("pul",), "no command 'pul' — did you mean pull"),
         (("daemon", "sttus"), "no command 'sttus' — did you mean status"),
         (("--jsn",), "no option '--jsn' — `hali --help`"),
         (("pull",), "missing argument 'WHAT' — `hali pull --help` shows how"),

@@ -9,7 +9,7 @@ import pytest
 
 from hali.model.errors import TransferFailed
 from hali.share.base import Found, SearchSort
-from hali.share.search import Search, merged
+from hali.share.search import Search, cut, merged
 
 
 class Provider:
@@ -73,3 +73,13 @@ async def test_a_search_that_nobody_answers_has_failed_which_is_not_the_same_as_
 def test_what_a_provider_does_not_say_comes_last(sort: SearchSort, names: list[str]) -> None:
     found = [A._found, B._found]
     assert [f.name for f in merged(found, sort)] == names  # type: ignore[arg-type]
+
+
+async def test_a_provider_that_counts_no_downloads_is_seen_beside_one_with_millions() -> None:
+    hub = Provider("hub", [Found(f"o/{number}", "hub", downloads=10**6 - number) for number in range(9)])
+    registry = Provider("registry", [Found(f"m{number}:1b:base:q8_0", "registry") for number in range(3)])
+    found = (await Search([hub, registry]).run("x", limit=4)).results
+    assert [f.name for f in found] == ["o/0", "o/1", "m0:1b:base:q8_0", "m1:1b:base:q8_0"]
+    assert len(cut(found, 10)) == 4
+    assert [f.provider for f in (await Search([hub, registry]).run("x", limit=12)).results].count("hub") == 9
+    assert [f.name for f in (await Search([hub, registry]).run("x", limit=1)).results] == ["o/0"]

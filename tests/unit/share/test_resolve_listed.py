@@ -1,0 +1,130 @@
+"""Names that neither store nor LAN know are looked up in the registries, and a listing becomes a plan that trusts nobody."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import libtorrent as lt
+import msgspec
+import pytest
+
+from hali.hashing import hash_file
+from hali.model.errors import NotFound, TransferFailed
+from hali.model.ids import InfoHashes
+from hali.share.base import Listing, Offer
+from hali.share.library import Library
+from hali.share.resolve import Resolver
+from hali.share.targets import parse_target
+from hali.store.models import ModelStore
+from hali.transfer import metainfo
+from hali.transfer.hub import RepoFile, RepoListing
+
+ID = "tiny:1b:base:q8_0"
+
+
+class Lan:
+    def __init__(self, *offers: Offer) -> None:
+        self.offers = offers
+
+    async def ask(self, name: str) -> tuple[Offer, ...]:
+        return self.offers
+
+
+class Registry:
+    """Knows one listing under any name, and remembers what it was asked."""
+
+    def __init__(self, listing: Listing | None) -> None:
+        self.listing = listing
+        self.asked: list[tuple[str, bool]] = []
+
+    async def locate(self, name: str, *, allow_untrusted: bool = False) -> Listing | None:
+        self.asked.append((name, allow_untrusted))
+        return self.listing
+
+
+@pytest.fixture
+def listing(tmp_path: Path) -> Listing:
+    path = tmp_path / "Tiny-1B-Q8_0.gguf"
+    path.write_bytes(b"x" * 1000)
+    digests = hash_file(path)
+    torrent = metainfo.build(digests, path.name)
+    return Listing(ID, digests.sha256.hex(), path.name, 1000, torrent, "a" * 64, "http://r", 50.0)
+
+
+class Repository:
+    """The hub, with one file in one repository; nothing when it is down."""
+
+    def __init__(self, *files: RepoFile) -> None:
+        self.files = files
+
+    async def resolve(self, repo: str, revision: str | None = None) -> RepoListing:
+        if not self.files:
+            raise TransferFailed("down")
+        return RepoListing(repo, revision or "", self.files)
+
+
+def resolver(tmp_path: Path, lan: Lan, registry: Registry, hub: Repository | None = None) -> Resolver:
+    async def no_metainfo(url: str) -> bytes:
+        raise NotFound(url)
+
+    library = Library(ModelStore(tmp_path / "models"), tmp_path / "torrents", lambda records: None)
+    return Resolver(library, lan, hub or Repository(), fetch_metainfo=no_metainfo, directory=registry)
+
+
+async def test_a_name_is_asked_of_the_registries_only_when_the_lan_does_not_know_it(
+    tmp_path: Path, listing: Listing
+) -> None:
+    registry = Registry(listing)
+    offer = Offer(ID, "b" * 32, InfoHashes("c" * 40, "d" * 64), (("192.0.2.1", 1),))
+    await resolver(tmp_path, Lan(offer), registry).plan(parse_target("tiny"), None)
+    assert registry.asked == []
+    plan = await resolver(tmp_path, Lan(), registry).plan(parse_target("tiny"), None, allow_untrusted=True)
+    assert registry.asked == [("tiny", True)]
+    assert (plan.name, plan.key, plan.sha256_prefix, plan.ref) == (ID, listing.sha256, listing.sha256, None)
+    assert plan.torrent is not None and plan.torrent.infohashes == metainfo.parse(listing.torrent).infohashes
+    with pytest.raises(NotFound, match="in a registry"):
+        await resolver(tmp_path, Lan(), Registry(None)).plan(parse_target("tiny"), None)
+
+
+async def test_a_bare_infohash_and_a_sha256_are_asked_for_too(tmp_path: Path, listing: Listing) -> None:
+    for name in (listing.sha256, "c" * 40):
+        registry = Registry(listing)
+        plan = await resolver(tmp_path, Lan(), registry).plan(parse_target(name), None)
+        assert (registry.asked, plan.sha256_prefix) == ([(name, False)], listing.sha256)
+    registry = Registry(listing)
+    await resolver(tmp_path, Lan(), registry).plan(
+        parse_target(f"magnet:?xt=urn:btih:{'c' * 40}&x.pe=192.0.2.1:1"), None
+    )
+    assert registry.asked == []  # the link itself says where
+
+
+async def test_a_repository_that_the_publisher_names_is_a_source_only_when_the_hub_says_the_same(
+    tmp_path: Path, listing: Listing
+) -> None:
+    registry = Registry(msgspec.structs.replace(listing, repo="owner/repo", revision="ab" * 20))
+    same = RepoFile(f"sub/{listing.file}", 1000, listing.sha256)
+    plan = await resolver(tmp_path, Lan(), registry, Repository(same)).plan(parse_target("tiny"), None)
+    assert plan.ref is not None
+    assert (plan.ref.sha256, plan.ref.repo, plan.ref.revision) == (listing.sha256, "owner/repo", "ab" * 20)
+    assert (plan.repo_path, plan.ref.file, plan.ref.size) == (same.name, listing.file, 1000)
+    other = RepoFile(listing.file, 1000, "0" * 64)
+    for hub in (Repository(other), Repository()):
+        plan = await resolver(tmp_path, Lan(), registry, hub).plan(parse_target("tiny"), None)
+        assert (plan.ref, plan.sha256_prefix, plan.torrent is not None) == (None, listing.sha256, True)
+
+
+async def test_web_seeds_that_a_stranger_may_not_name_are_dropped(tmp_path: Path, listing: Listing) -> None:
+    bad = [
+        "http://1.1.1.1/f",
+        "https://127.0.0.1/f",
+        "https://[::1]/f",
+        "https://10.0.0.1/f",
+        "https://169.254.169.254/f",
+    ]
+    torrent: dict[bytes, Any] = lt.bdecode(listing.torrent)
+    torrent[b"url-list"] = [url.encode() for url in [*bad, "ftp://1.1.1.1/f", "https://1.1.1.1/f"]]
+    listed = msgspec.structs.replace(listing, torrent=bytes(lt.bencode(torrent)))
+    plan = await resolver(tmp_path, Lan(), Registry(listed)).plan(parse_target("tiny"), None)
+    assert isinstance(plan.torrent, metainfo.Metainfo)
+    assert plan.torrent.webseeds == ("https://1.1.1.1/f",)
