@@ -145,7 +145,7 @@ def test_a_file_that_is_gone_is_missing_and_the_rest_goes_on(tmp_path: Path) -> 
         Path(added["path"]).unlink()
         a.start()
         until(lambda: a.state_of(ID) == "missing", "the loss is noticed")
-        assert a.state_of(other["model_id"]) == "seeding"
+        until(lambda: a.state_of(other["model_id"]) == "seeding", "the other is seeded")
         a.fails("verify", ID, code=3)
         a.call("rm", model=ID)
         assert a.state_of(ID) is None
