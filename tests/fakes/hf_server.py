@@ -66,7 +66,12 @@ class FakeHub:
     @property
     def connections(self) -> int:
         """Open connections to hub and CDN."""
-        return self._hub.open_connections + self._cdn.open_connections
+        return self._hub.open_connections + self.cdn_connections
+
+    @property
+    def cdn_connections(self) -> int:
+        """Open connections to the CDN, so those of bytes: a client of the API may keep one to the hub."""
+        return self._cdn.open_connections
 
     def ranges(self, server: str = "cdn") -> list[str]:
         """Range headers of the requests for file bytes, in order, without the one-byte probes."""

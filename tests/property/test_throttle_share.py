@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hali.transfer.throttle import HEADROOM, LEAST, torrent_share
+from hali.transfer.throttle import HEADROOM, LEAST, torrent_share, whole
 
 STEPS = 4  # ticks of 0.25 s: an idle share has moved within a second
 
@@ -61,3 +61,9 @@ def test_what_is_idle_leaves_everything_to_the_other(cap: float) -> None:
     plant = Plant(cap, 0.0, 2 * cap, cap)
     plant.step()
     assert plant.http == cap
+
+
+@given(st.floats(0, 1e9, allow_nan=False))
+def test_a_cap_never_becomes_none_by_rounding(rate: float) -> None:
+    assert (whole(rate) == 0) == (rate == 0)
+    assert abs(whole(rate) - rate) <= 1
