@@ -103,7 +103,7 @@ async def test_a_fetch_that_begins_in_a_pause_waits_for_its_end(tmp_path: Path, 
         peers = [("127.0.0.1", seeder.port)]
         async with leecher.fetch(sample.metainfo, tmp_path, peers=peers, patience_s=0.2) as fetch:
             for _ in range(3):
-                await anyio.sleep(0.3)
+                await anyio.sleep(0.6)
                 assert await received(leecher) == 0
             gate.open()
             with anyio.fail_after(DEADLINE):
