@@ -237,9 +237,10 @@ class Methods:
         return describe_job(job, self._node.board.position(job))
 
     async def drop(self, params: Params, emit: Emit) -> Mapping[str, Any]:
-        """Cancel one job; what arrived is kept."""
+        """Cancel one job; what arrived is kept. Answers when it has stopped."""
         job = self._node.board.find(field(params, "job", str))
         job.scope.cancel()
+        await job.ended()
         return describe_job(job)
 
     async def cancel(self, params: Params, emit: Emit) -> Mapping[str, Any]:

@@ -35,8 +35,8 @@ from hali.share.board import JobBoard
 from hali.share.job import Job
 from hali.share.library import Library
 from hali.share.pulling import Puller
-from hali.share.range_lane import Counted
 from hali.share.queue import WaitingRoom
+from hali.share.range_lane import Counted
 from hali.share.resolve import Plan, Resolver
 from hali.share.search import Search
 from hali.store.database import Database
