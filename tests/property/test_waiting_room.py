@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from hali.share.queue import PRIORITIES, Priority, WaitingRoom
 
+DEADLINE = 10.0  # a place that is lost lets somebody wait for ever
+
 priorities = st.sampled_from(PRIORITIES)
 # (who, what): come with a priority, leave or give up, get another priority, other number of places.
 actions = st.lists(
@@ -50,6 +52,14 @@ class Visitor:
 
 async def play(script: list[tuple], places: int) -> None:  # type: ignore[type-arg]
     room, visitors = WaitingRoom(places), list[Visitor]()
+    with anyio.fail_after(DEADLINE):
+        await perform(script, room, visitors)
+    assert room.inside == 0
+    assert room.order() == []
+    assert all(visitor.gone for visitor in visitors)
+
+
+async def perform(script: list[tuple], room: WaitingRoom, visitors: list[Visitor]) -> None:  # type: ignore[type-arg]
     async with anyio.create_task_group() as group:
         for kind, *arguments in script:
             if kind == "come":
@@ -64,9 +74,6 @@ async def play(script: list[tuple], places: int) -> None:  # type: ignore[type-a
                 check(room, visitors)
         for visitor in visitors:
             visitor.leave.set()
-    assert room.inside == 0
-    assert room.order() == []
-    assert all(visitor.gone for visitor in visitors)
 
 
 def act(kind: str, visitor: Visitor, room: WaitingRoom, priority: Priority = "normal") -> None:
@@ -109,13 +116,14 @@ def test_those_who_wait_begin_by_priority_then_by_arrival_and_never_too_many(
 
     async def scenario() -> None:
         room = WaitingRoom(places)
-        async with room.place("first", "high", -1), anyio.create_task_group() as group:
-            room.resize(1)
-            for number, priority in enumerate(arrivals):
-                group.start_soon(pull, room, number, priority)
-            await anyio.wait_all_tasks_blocked()
-            assert begun == []
-            room.resize(places + 1)
+        with anyio.fail_after(DEADLINE):
+            async with room.place("first", "high", -1), anyio.create_task_group() as group:
+                room.resize(1)
+                for number, priority in enumerate(arrivals):
+                    group.start_soon(pull, room, number, priority)
+                await anyio.wait_all_tasks_blocked()
+                assert begun == []
+                room.resize(places + 1)
         assert most <= places + 1
 
     anyio.run(scenario)

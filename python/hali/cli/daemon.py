@@ -14,7 +14,7 @@ from hali.cli import control
 from hali.cli.apps import new_app
 from hali.cli.neighbours import describe_drops
 from hali.cli.output import Output, current, table
-from hali.cli.pause import told
+from hali.cli.pause import worth_telling
 from hali.config.paths import from_environment
 
 app = new_app("Start, stop and look at the daemon, which seeds models, announces them on the LAN and runs them.")
@@ -109,8 +109,8 @@ def _print(out: Output, found: dict[str, Any]) -> None:
     out.line(
         f"Daemon running  PID {found['pid']}  uptime {found['uptime']}  port {found['torrent_port']}  {found['http']}"
     )
-    if found["paused"] or found["download_cap_mbps"] or found["upload_cap_mbps"]:
-        out.line(told(found))
+    for line in worth_telling(found):
+        out.line(line)
     out.line()
     _print_models(out, found["seeding"])
     out.line()

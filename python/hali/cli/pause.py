@@ -80,6 +80,11 @@ def told(found: Mapping[str, Any]) -> str:
     return f"Transfers run{', at most ' + ' and '.join(limits) if limits else ''}."
 
 
+def worth_telling(found: Mapping[str, Any]) -> list[str]:
+    """The sentence, if transfers are not simply free."""
+    return [told(found)] if found["paused"] or found["download_cap_mbps"] or found["upload_cap_mbps"] else []
+
+
 def _moment(text: str) -> str:
     """`18:00`, with the day when it is not today."""
     moment = datetime.fromisoformat(text)

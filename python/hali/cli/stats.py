@@ -14,7 +14,7 @@ from hali.cli import control
 from hali.cli.apps import new_app
 from hali.cli.neighbours import describe_drops
 from hali.cli.output import Output, current, table
-from hali.cli.pause import told
+from hali.cli.pause import worth_telling
 from hali.cli.prompting import no_echo
 from hali.model.errors import ExitCode
 from hali.model.units import format_bytes, format_rate
@@ -76,7 +76,7 @@ def _lines(found: dict[str, Any], columns: int) -> list[str]:
     drops = describe_drops(found["lan_traffic"])
     return [
         f"Daemon: running (uptime {found['uptime']})",
-        *([told(found)] if found["paused"] or found["download_cap_mbps"] or found["upload_cap_mbps"] else []),
+        *worth_telling(found),
         f"Speeds: ↓ {format_rate(found['down_rate'])}  ↑ {format_rate(found['up_rate'])}",
         f"Session: ↓ {format_bytes(found['down_total'])}  ↑ {format_bytes(found['up_total'])}",
         *([drops] if drops else []),

@@ -103,17 +103,14 @@ def _offset(moment: datetime, zone: tzinfo) -> timedelta | None:
 
 
 def _entry(text: str) -> Entry:
+    words = text.lower().split()
     try:
-        days, span, *actions = text.lower().split()
-        begin, end = _span(span)
-        return Entry(_days(days), begin, end, _rule(actions))
+        if len(words) < 2:
+            raise ValueError("it needs days, times and an action")
+        begin, end = _span(words[1])
+        return Entry(_days(words[0]), begin, end, _rule(words[2:]))
     except ValueError as exc:
-        reason = (
-            str(exc)
-            if exc.args and not str(exc).startswith("not enough values")
-            else "it needs days, times and an action"
-        )
-        raise UsageError(f"schedule entry {text!r}: {reason}", hint=f"for example {GRAMMAR}") from None
+        raise UsageError(f"schedule entry {text!r}: {exc}", hint=f"for example {GRAMMAR}") from None
 
 
 def _days(text: str) -> frozenset[int]:
