@@ -22,7 +22,7 @@ def pause(
     ctx: typer.Context,
     when: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[DURATION | until HH:MM]", help="How long: 45m, 2h, 1h30m, 1d, or until a local time."),
+        typer.Argument(metavar="DURATION", help="45m, 2h, 1h30m, 1d; or `until 18:00`, by local time."),
     ] = None,
 ) -> None:
     """Stop all transfers: pulls, HTTP downloads and seeding. Nothing trickles on; what arrived is kept.
