@@ -90,14 +90,13 @@ def test_a_pull_that_is_asked_for_in_a_pause_says_so_and_begins_at_its_end(tmp_p
         hub.faults.rate = None
         a.ok("pause")
         pulling = a.start_hali("pull", "o/One", "--json")
-        assert pulling.stdout is not None
-        states = [json.loads(pulling.stdout.readline())["state"]]
-        while states[-1] != "paused":
-            states.append(json.loads(pulling.stdout.readline())["state"])
+        until(lambda: [job["state"] for job in a.call("queue")["jobs"]] == ["paused"], "the pull waits for the end")
         assert hub.bytes_sent == 0
         a.ok("resume")
         out, _ = pulling.communicate(timeout=60)
-        result = json.loads(out.splitlines()[-1])
+        events = [json.loads(line) for line in out.splitlines()]
+        assert "paused" in [event["state"] for event in events]
+        result = events[-1]
         assert (result["ok"], result["sha256"]) == (True, sha256_of(tmp_path / NAMES[0]))
         a.ok("pause")
         assert a.ok("pull", "o/One")["from_store"] is True  # what is here needs no transfer
