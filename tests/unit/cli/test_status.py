@@ -112,6 +112,6 @@ def test_stats_and_status_tell_of_dropped_packets(capsys: pytest.CaptureFixture[
     _print(Output(), STATUS | traffic)
     assert "\nLAN: 3 packets dropped (3 address)\n" in capsys.readouterr().out
     rates = dict.fromkeys(("down_rate", "up_rate", "down_total", "up_total"), 0)
-    stats = {"uptime": "1s", "models": [], **rates}
+    stats = STATUS | {"models": [], **rates}
     assert "LAN: 3 packets dropped (3 address)" in _lines(stats | traffic, 100)
     assert not [line for line in _lines(stats | {"lan_traffic": None}, 100) if "LAN" in line]
