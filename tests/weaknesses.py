@@ -20,12 +20,14 @@ def _in(folder: str, **names: str) -> dict[str, str]:
 
 _T = {
     **_in("integration", api="test_api_server", engine="test_engine", hostile="test_http_hostile", source="test_http_source"),
-    **_in("integration", hub="test_hub", poison="test_lan_poison", lan="test_lan_nodes", crash="test_node_crash", damage="test_node_damage"),
+    **_in("integration", poison="test_lan_poison"),
+    **_in("integration", hub="test_hub", lan="test_lan_nodes", crash="test_node_crash", damage="test_node_damage"),
     **_in("integration", disk="test_node_disk", ipc="test_node_ipc", life="test_node_lifecycle", pull="test_pull_nasty_hub"),
     **_in("integration", sharing="test_node_sharing", torrents="test_node_torrents", settings="test_settings"),
     **_in("integration", torrent="test_torrent", swarm="test_torrent_hostile", interop="test_torrent_interop"),
     **_in("integration", links="test_torrent_links"),
-    **_in("unit/transfer", inbox="test_lan_inbox", flood="test_lan_flood", index="test_lan_index", metainfo="test_metainfo", params="test_torrent_params"),
+    **_in("unit/transfer", flood="test_lan_flood"),
+    **_in("unit/transfer", inbox="test_lan_inbox", index="test_lan_index", metainfo="test_metainfo", params="test_torrent_params"),
     **_in("unit", entry="test_entry_points", gate="api/test_gate", load="config/test_load", identity="config/test_identity_and_paths"),
     **_in("unit", names="model/test_names", hashing="hashing/test_files", gguf="wire/test_gguf", main="cli/test_main"),
     **_in("unit", incoming="share/test_incoming"),

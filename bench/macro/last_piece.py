@@ -30,12 +30,14 @@ from hali.share.incoming import JOURNAL, METAINFO, IncomingFile
 from hali.share.job import Job, JobSpec
 from hali.share.library import Library, Origin
 from hali.share.pulling import Puller
+from hali.share.queue import WaitingRoom
 from hali.share.range_lane import Counted
 from hali.share.resolve import Plan, Resolver
 from hali.store.database import Database
 from hali.store.journal import Journal
 from hali.store.models import ModelStore, Record
 from hali.transfer import magnet
+from hali.transfer.gate import Gate
 from hali.transfer.hub_models import RepoFile, RepoListing
 from hali.transfer.options import SessionOptions
 from hali.transfer.session import TorrentSession, running
@@ -60,7 +62,8 @@ class Download:
         self._library = Library(ModelStore(folder / "models"), folder / "torrents", lambda _: None)
         self._database = Database(folder / "hali.db")
         self._jobs, self._queue = mailbox("acquisition", 1)  # one job at a time
-        self._board = JobBoard(self._database, self._jobs)
+        self._room = WaitingRoom(1)
+        self._board = JobBoard(self._database, self._jobs, self._room)
         self._found: dict[int, PieceDigests] = {}
         self._midstate = b""
         self._record: Record | None = None  # of the model as `hash_after` adopted it
@@ -94,6 +97,8 @@ class Download:
             resolver=resolver,
             torrents=self._torrents,
             puller=puller,
+            room=self._room,
+            gate=Gate(),
         )
 
     async def resolve(self, repo: str, _revision: str | None) -> RepoListing:

@@ -63,6 +63,16 @@ class FakeHub:
         with self.lock:
             return sum(r.sent for r in self.requests if not r.path.startswith("/api/"))
 
+    @property
+    def connections(self) -> int:
+        """Open connections to hub and CDN."""
+        return self._hub.open_connections + self.cdn_connections
+
+    @property
+    def cdn_connections(self) -> int:
+        """Open connections to the CDN, so those of bytes: a client of the API may keep one to the hub."""
+        return self._cdn.open_connections
+
     def ranges(self, server: str = "cdn") -> list[str]:
         """Range headers of the requests for file bytes, in order, without the one-byte probes."""
         with self.lock:
@@ -110,6 +120,11 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         self._open: set[socket.socket] = set()
         super().__init__(address, handler)
+
+    @property
+    def open_connections(self) -> int:
+        """How many clients have not hung up."""
+        return len(self._open)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         self._open.add(request)

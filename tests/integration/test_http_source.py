@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from typing import Any
 
@@ -12,6 +12,7 @@ import anyio
 import pytest
 
 from hali.model.errors import HaliError, NoSpace, NotFound, Refused, TransferFailed
+from hali.transfer.gate import Gate
 from hali.transfer.http import RangeSource
 from hali.transfer.http_retry import HttpPolicy
 from hali.transfer.rate_limit import RateLimiter
@@ -341,3 +342,67 @@ async def test_any_mixture_of_passing_trouble_ends_with_the_right_bytes(hub: Fak
     connections = draw.choice([1, 3, 8])
     policy = HttpPolicy(connections=connections, attempts=12, backoff_first=0.01, backoff_cap=0.05, stall=0.2)
     await fetch(hub, policy=policy)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what a thread of the fake hub, or another task, will do."""
+    with anyio.fail_after(20):
+        while not condition():
+            await anyio.sleep(0.01)
+
+
+async def test_a_pause_stops_in_the_middle_of_a_piece_with_no_connection_left_and_goes_on_there(hub: FakeHub) -> None:
+    hub.faults.rate = 400_000  # per connection: all six pieces are under way for more than half a second
+    gate, sink, came = Gate(), Sink(), 0
+
+    def progress(count: int) -> None:
+        nonlocal came
+        came += count
+
+    async with source(hub, gate=gate, progress=progress) as src, anyio.create_task_group() as group:
+        group.start_soon(src.pieces, ALL, sink)
+        await until(lambda: came > 6 * 64 * 1024)
+        gate.shut()
+        await until(lambda: hub.connections == 0)
+        asked, stopped_at, early = len(hub.ranges()), came, set(sink.got)
+        assert early <= {5}  # the short one at the end
+        # Nothing is asked for while it is shut, however long: no task of ours can run but those that wait at the gate.
+        await anyio.wait_all_tasks_blocked()
+        assert (len(hub.ranges()), came) == (asked, stopped_at)
+        hub.faults.rate = None
+        gate.open()
+    assert sink.whole == DATA
+    again = hub.ranges()[asked:]
+    assert len(again) == 6 - len(early)
+    assert all(int(span.removeprefix("bytes=").split("-")[0]) % PIECE for span in again)  # none from its beginning
+
+
+async def test_a_source_opened_during_a_pause_asks_for_nothing_before_its_end(hub: FakeHub) -> None:
+    gate, sink = Gate(is_open=False), Sink()
+    async with source(hub, gate=gate) as src, anyio.create_task_group() as group:
+        group.start_soon(src.pieces, ALL, sink)
+        await anyio.wait_all_tasks_blocked()
+        assert hub.requests == []
+        gate.open()
+    assert sink.whole == DATA
+
+
+@pytest.mark.parametrize("no_ranges", [False, True])
+async def test_a_pause_does_not_cut_off_the_keeping_of_a_piece(hub: FakeHub, no_ranges: bool) -> None:
+    hub.faults.no_ranges = no_ranges
+    gate, sink, kept = Gate(), Sink(), 0
+
+    async def keep(index: int, view: memoryview) -> None:
+        nonlocal kept
+        gate.shut()
+        await anyio.lowlevel.checkpoint()
+        await sink(index, view)
+        kept += 1
+
+    async with source(hub, gate=gate) as src, anyio.create_task_group() as group:
+        group.start_soon(src.pieces, ALL, keep)
+        for _ in range(len(ALL)):  # each pause costs at most the pieces in flight, and no kept one
+            await until(lambda: (not gate.is_open and hub.connections == 0) or kept == 6)
+            gate.open()
+        group.cancel_scope.cancel()
+    assert sink.whole == DATA

@@ -19,7 +19,7 @@ from hali.config.load import load
 from hali.config.paths import Paths
 from hali.config.schema import KEYS, Settings
 from hali.daemon.main import _api_keys
-from hali.daemon.node import BYTES_PER_MEGABIT, Node, engine_options, lan_options, torrent_options
+from hali.daemon.node import Node, caps_of, engine_options, lan_options, torrent_options
 from hali.hashing import hash_file
 from hali.model.errors import ConfigError, Refused
 from hali.registry.address import parse_all
@@ -81,7 +81,8 @@ async def test_the_key_has_its_effect(key: str, tmp_path: Path) -> None:
 
 async def session_setting(name: str, **flags: str) -> object:
     """A setting of the real libtorrent session that these keys make."""
-    session = TorrentSession(torrent_options(settings(**flags), 0))
+    chosen = settings(**flags)
+    session = TorrentSession(torrent_options(chosen, 0, caps_of(chosen)))
     async with anyio.create_task_group() as group:
         await group.start(lambda task_status: session.run(task_status=task_status))
         value = session._session.get_settings()[name]
@@ -137,7 +138,21 @@ async def max_upload(home: Path) -> None:
 @effect("max_download_mbps")
 async def max_download(home: Path) -> None:
     assert await session_setting("download_rate_limit", max_download_mbps="8") == 1_000_000
-    assert make_node(home, max_download_mbps="8").limiter.rate == 8 * BYTES_PER_MEGABIT
+    assert make_node(home, max_download_mbps="8").throttle.download.rate == 1_000_000
+
+
+@effect("schedule")
+async def schedule(home: Path) -> None:
+    capped = make_node(home, schedule="daily 00:00-24:00 down=8")
+    assert capped.throttle.download.rate == 1_000_000
+    assert capped.regulator.gate.is_open
+    assert not make_node(home, schedule="daily 00:00-24:00 pause").regulator.gate.is_open
+
+
+@effect("pull_concurrency")
+async def pull_concurrency(home: Path) -> None:
+    assert make_node(home).room.places == 4
+    assert make_node(home, pull_concurrency="2").room.places == 2
 
 
 @effect("torrent_port")
@@ -145,7 +160,8 @@ async def torrent_port(home: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("0.0.0.0", 0))
         port = probe.getsockname()[1]
-    session = TorrentSession(torrent_options(settings(torrent_port=str(port)), 0))
+    chosen = settings(torrent_port=str(port))
+    session = TorrentSession(torrent_options(chosen, 0, caps_of(chosen)))
     async with anyio.create_task_group() as group:
         await group.start(lambda task_status: session.run(task_status=task_status))
         assert session.port == port

@@ -9,13 +9,17 @@ from typing import Annotated, Any
 
 import typer
 
+from hali.cli import control
 from hali.cli.apps import new_app
 from hali.cli.output import current
 from hali.config import load as config
 from hali.config.paths import from_environment
-from hali.model.errors import Failed
+from hali.model.errors import Failed, NotRunning
 
 app = new_app("Show and change settings.")
+# By `applied`; without a daemon there is nothing that would have to change.
+_EFFECT = {True: "; applied.", False: "; restart to apply: `hali daemon restart`.", None: "."}
+_ORIGIN = {"env": "an environment variable", "flag": "a flag"}
 Key = Annotated[str, typer.Argument(metavar="KEY", help="A key, for example max_upload_mbps or lan.enabled.")]
 
 
@@ -24,7 +28,7 @@ def show(ctx: typer.Context) -> None:
     """Every key with its value, unit and source; secrets are masked.
 
     The source is default, file, env or flag. With --json: `path` and `keys`, a list of `key`, `value`, `source`, `unit`, `default`, `env`
-    (variable), `flag` (of the daemon), `doc`.
+    (variable), `flag` (of the daemon), `live` (a running daemon takes it at once), `doc`.
     """
     out, paths = current(ctx), from_environment()
     rows = config.load(paths.config).rows()
@@ -32,13 +36,15 @@ def show(ctx: typer.Context) -> None:
         out.json({"path": str(paths.config), "keys": rows})
         return
     out.line(f"config path: {paths.config}")
-    out.table(("KEY", "VALUE", "UNIT", "SOURCE"), [(r["key"], _text(r["value"]), r["unit"], r["source"]) for r in rows])
+    out.table(("KEY", "VALUE", "UNIT", "SOURCE"), [(r["key"], _text(r), r["unit"], r["source"]) for r in rows])
 
 
-def _text(value: Any) -> str:
+def _text(row: dict[str, Any]) -> str:
+    """The value as `config set` takes it."""
+    value = row["value"]
     if isinstance(value, bool):
         return str(value).lower()
-    return ",".join(value) if isinstance(value, list) else str(value)
+    return config.find_key(row["key"]).separator.join(value) if isinstance(value, list) else str(value)
 
 
 @app.command()
@@ -50,16 +56,16 @@ def get(ctx: typer.Context, key: Key) -> None:
     out = current(ctx)
     name = config.find_key(key).name
     row = next(r for r in config.load(from_environment().config).rows() if r["key"] == name)
-    out.result(row, _text(row["value"]))
+    out.result(row, _text(row))
 
 
 @app.command(name="set")
 def set_key(
     ctx: typer.Context, key: Key, value: Annotated[str, typer.Argument(metavar="VALUE", help="The new value.")]
 ) -> None:
-    """Change one key in the file; comments stay. Applied by `hali daemon restart`.
+    """Change one key in the file; comments stay. A running daemon applies some keys at once, the others at its next start.
 
-    With --json: `key`, `path`.
+    With --json: `key`, `path`, `applied` (true: in force; false: a restart of the daemon applies it; null: none runs).
     """
     paths = from_environment()
     paths.create()
@@ -69,9 +75,9 @@ def set_key(
 
 @app.command()
 def unset(ctx: typer.Context, key: Key) -> None:
-    """Take one key out of the file, which goes back to its default. Applied by `hali daemon restart`.
+    """Take one key out of the file, which goes back to its default. Applied as by `hali config set`.
 
-    With --json: `key`, `path`.
+    With --json as `hali config set`.
     """
     paths = from_environment()
     paths.create()
@@ -81,10 +87,23 @@ def unset(ctx: typer.Context, key: Key) -> None:
 
 def _changed(ctx: typer.Context, name: str) -> None:
     out, path, key = current(ctx), from_environment().config, config.find_key(name)
-    out.result({"key": name, "path": str(path)}, f"Updated {name} in {path}. `hali daemon restart` applies it.")
+    done = _reload()
+    applied = None if done is None else name not in done["restart"]
+    out.result({"key": name, "path": str(path), "applied": applied}, f"Updated {name} in {path}{_EFFECT[applied]}")
+    if done is not None and (source := done["sources"].get(name)) in ("env", "flag"):
+        out.note(f"The running daemon has it from {_ORIGIN[source]}, which wins over the file.")
     winner = next((v for v in (key.env, key.also_env) if v and os.environ.get(v)), None)
     if winner:
         out.note(f"The environment variable {winner} is set, and wins over the file.")
+
+
+def _reload() -> dict[str, Any] | None:
+    """Let the running daemon read the file; None when there is none."""
+    try:
+        with control.connect() as client:
+            return client.call("reload")
+    except NotRunning:
+        return None
 
 
 @app.command()
@@ -100,7 +119,9 @@ def edit(ctx: typer.Context) -> None:
     except subprocess.CalledProcessError as exc:
         raise Failed(f"the editor {editor!r} ended with exit code {exc.returncode}", hint="set EDITOR") from None
     config.load(paths.config)
-    current(ctx).note("The file is valid.")
+    done = _reload()
+    waiting = f" `hali daemon restart` applies {', '.join(done['restart'])}." if done and done["restart"] else ""
+    current(ctx).note(f"The file is valid.{waiting}")
 
 
 @app.command()

@@ -14,6 +14,7 @@ from hali.cli import control
 from hali.cli.apps import new_app
 from hali.cli.neighbours import describe_drops
 from hali.cli.output import Output, current, table
+from hali.cli.pause import worth_telling
 from hali.config.paths import from_environment
 
 app = new_app("Start, stop and look at the daemon, which seeds models, announces them on the LAN and runs them.")
@@ -89,10 +90,11 @@ def run(ctx: typer.Context) -> None:
 def status(ctx: typer.Context) -> None:
     """What the daemon shares and what the LAN offers. Exit code 4 when it does not run.
 
-    With --json: `pid`, `uptime`, `uptime_s`, `home`, `node_id`, `torrent_port`, `http` (URL of the API), `seeding` (`model_id`, `status`,
-    `peers`, `magnet`, `sha256`, `infohash_v1`, `infohash_v2`, `progress`, `error`), `lan` (`model_id`, `peers`, `infohash`,
-    `sha256_prefix`), `lan_traffic` (`packets_in`, `packets_out`, `send_failed`, `accepted` by kind, `ignored`, `dropped` by reason,
-    `nodes`, `models`, `evicted_nodes`, `refused_models`, `degraded`; null without LAN), `jobs` (pulls and imports under way), `services`.
+    With --json: `pid`, `uptime`, `uptime_s`, `home`, `node_id`, `torrent_port`, `http` (URL of the API), the fields of `hali pause`,
+    `seeding` (`model_id`, `status`, `peers`, `magnet`, `sha256`, `infohash_v1`, `infohash_v2`, `progress`, `error`), `lan` (`model_id`,
+    `peers`, `infohash`, `sha256_prefix`), `lan_traffic` (`packets_in`, `packets_out`, `send_failed`, `accepted` by kind, `ignored`,
+    `dropped` by reason, `nodes`, `models`, `evicted_nodes`, `refused_models`, `degraded`; null without LAN), `jobs` (pulls and imports
+    under way), `services`.
     """
     out = current(ctx)
     with control.connect() as client:
@@ -107,6 +109,8 @@ def _print(out: Output, found: dict[str, Any]) -> None:
     out.line(
         f"Daemon running  PID {found['pid']}  uptime {found['uptime']}  port {found['torrent_port']}  {found['http']}"
     )
+    for line in worth_telling(found):
+        out.line(line)
     out.line()
     _print_models(out, found["seeding"])
     out.line()

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 COMMANDS = {
     "search": ("hali.cli.search", "Find models on Hugging Face and in the registries."),
     "pull": ("hali.cli.pull", "Get a model: by name on the LAN, from Hugging Face, by magnet, .torrent or infohash."),
+    "queue": ("hali.cli.queue", "Pulls under way and waiting: look, move, cancel."),
+    "pause": ("hali.cli.pause", "Stop all transfers, seeds too, for a while or until `hali resume`."),
+    "resume": ("hali.cli.pause", "Let transfers go on."),
     "add": ("hali.cli.add", "Import a local model file and share it."),
     "list": ("hali.cli.models", "Models of this node."),
     "info": ("hali.cli.models", "Everything known about one model."),
@@ -36,6 +39,7 @@ COMMANDS = {
     "config": ("hali.cli.config", "Show and change settings."),
     "demo": ("hali.cli.demo", "Two nodes on this machine: share a model, fetch it, chat with it."),
 }
+ALONE = {"queue": "list"}  # what a group does when nothing but its name is given
 FLAGS = {"--json": "as_json", "--quiet": "quiet", "-q": "quiet", "--no-color": "no_color"}
 HELP = ("--help", "-h")
 
@@ -118,6 +122,8 @@ def _call(args: list[str], out: Output) -> int:
     _known(name, COMMANDS, "hali")
     found = apps.find(importlib.import_module(COMMANDS[name][0]).app, name)
     while found.children:
+        if not rest and name in ALONE:
+            rest = [ALONE[name]]
         if not rest or rest[0] in HELP:
             print(texts.group(found.path, found.about, {k: texts.summary(v.about) for k, v in found.children.items()}))
             return 0

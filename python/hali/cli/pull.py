@@ -14,10 +14,11 @@ from hali.cli.jobs import run_job
 from hali.cli.offers import elsewhere, of_repository
 from hali.cli.output import Output, current
 from hali.daemon.client import DaemonClient
-from hali.model.errors import NotFound
+from hali.model.errors import NotFound, UsageError
 from hali.share.targets import parse_target
 
 app = new_app()
+PRIORITIES = ("high", "normal", "low")  # as share.queue has them; importing that would load anyio for every command
 
 
 @app.command()
@@ -38,6 +39,12 @@ def pull(
         bool,
         typer.Option("--allow-untrusted", help="Take also what the registries trust too little (below 30 of 100)."),
     ] = False,
+    priority: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PRIORITY", help="high, normal (unless said otherwise) or low: who goes first when more pulls wait."
+        ),
+    ] = None,
 ) -> None:
     """Get a model and share it: verified, resumable, from the LAN, BitTorrent or Hugging Face.
 
@@ -45,8 +52,9 @@ def pull(
     which is said on standard error, or exit code 2 and the list. A name that is neither here nor on the LAN is searched for on
     Hugging Face: a terminal may choose, anything else gets exit code 2 and what was found.
 
-    Starts the daemon when it does not run. Ctrl-C stops the pull and keeps what arrived; the same command goes on from there. When
-    the connection to the daemon is lost, the daemon goes on by itself.
+    Starts the daemon when it does not run. More pulls than `pull_concurrency` wait, see `hali queue`; during `hali pause` all do. Ctrl-C
+    stops the pull and keeps what arrived; the same command goes on from there. When the connection to the daemon is lost, the daemon
+    goes on by itself.
 
     With --json one object a line: `{"event": "progress", "state", "name", "done", "total", "rate", "peers", "sources"}` and at last
     `{"event": "done", "ok": true, "from_store", "seconds", …}` with the fields of `hali info` and, when a registry knew the name,
@@ -54,23 +62,30 @@ def pull(
     """
     out, what = current(ctx), _absolute(what)
     parse_target(what)  # nonsense is refused before a daemon is started for it
+    urgency = known_priority(priority) if priority is not None else None
     with control.needed(out) as client:
-        _pull(out, client, what, quant, allow_untrusted)
+        _pull(out, client, what, quant, {"allow_untrusted": allow_untrusted, "priority": urgency})
 
 
-def _pull(out: Output, client: DaemonClient, what: str, quant: str | None, allow_untrusted: bool) -> None:
+def _pull(out: Output, client: DaemonClient, what: str, quant: str | None, options: dict[str, Any]) -> None:
     name = of_repository(out, client, what, quant)
 
     def run(one: str) -> dict[str, Any]:
         # Who has chosen a file of the list needs no quant any more.
-        chosen = quant if one == name else None
-        return run_job(out, client, "pull", what=one, quant=chosen, allow_untrusted=allow_untrusted)
+        return run_job(out, client, "pull", what=one, quant=quant if one == name else None, **options)
 
     try:
         with_choice(out, name, run)
     except NotFound as exc:
         found = elsewhere(out, client, what, exc)
-        _pull(out, client, found.name, quant or found.quant, allow_untrusted)
+        _pull(out, client, found.name, quant or found.quant, options)
+
+
+def known_priority(text: str) -> str:
+    """`text` if it is a priority; UsageError."""
+    if text not in PRIORITIES:
+        raise UsageError(f"{text!r} is no priority", hint=f"one of {', '.join(PRIORITIES)}")
+    return text
 
 
 def _absolute(what: str) -> str:

@@ -78,11 +78,13 @@ def _command(found: Found, level: int = 2) -> Iterator[str]:
 
 CONFIG_INTRO = """\
 A setting comes from its default, `config.toml` in the data directory, the environment, or a flag of the daemon; the later one wins.
-`hali config show` lists every key with its value and where it came from, `hali config set KEY VALUE` writes the file, and
-`hali daemon restart` applies it. A key with a dot is a table in the file:
+`hali config show` lists every key with its value and where it came from, `hali config set KEY VALUE` writes the file. A running
+daemon takes keys marked *live* at once and goes on with what it does; `hali daemon restart` applies the others. A key with a dot is a
+table in the file:
 
 ```toml
 max_upload_mbps = 50.0
+schedule = ["mon-fri 08:00-18:00 down=20 up=5", "sat,sun 00:00-24:00 pause"]
 
 [lan]
 peers = ["10.0.1.7", "10.0.2.9:4269"]
@@ -99,6 +101,8 @@ def _key(key: Key) -> str:
     lines = [f"## {key.name}", key.doc, f"- type: {_type(key.type)}{unit}", f"- default: `{_toml(key.default)}`"]
     also = f", else `{key.also_env}`" if key.also_env else ""
     lines.append(f"- environment: `{key.env}`{also} · flag: `{key.flag}`")
+    if key.live:
+        lines.append("- live: a running daemon takes a new value at once")
     if key.secret:
         lines.append("- shown as `********`")
     return "\n\n".join(lines[:2]) + "\n\n" + "\n".join(lines[2:])

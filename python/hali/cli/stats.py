@@ -14,6 +14,7 @@ from hali.cli import control
 from hali.cli.apps import new_app
 from hali.cli.neighbours import describe_drops
 from hali.cli.output import Output, current, table
+from hali.cli.pause import worth_telling
 from hali.cli.prompting import no_echo
 from hali.model.errors import ExitCode
 from hali.model.units import format_bytes, format_rate
@@ -30,9 +31,9 @@ def stats(
 ) -> None:
     """Transfer rates, totals, models and peers: live on a terminal until Ctrl-C, once elsewhere.
 
-    Starts the daemon when it does not run. With --json one object (with --watch one a line): `uptime`, `down_rate`, `up_rate` (bytes a
-    second), `down_total`, `up_total` (bytes since the daemon began), `models` (`model_id`, `status`, `down_rate`, `up_rate`, `peers`),
-    `lan_traffic` (as in `hali daemon status`), `inference`.
+    Starts the daemon when it does not run. With --json one object (with --watch one a line): `uptime`, the fields of `hali pause`,
+    `down_rate`, `up_rate` (bytes a second), `down_total`, `up_total` (bytes since the daemon began), `models` (`model_id`, `status`,
+    `down_rate`, `up_rate`, `peers`), `lan_traffic` (as in `hali daemon status`), `inference`.
     """
     out = current(ctx)
     live = sys.stdout.isatty() and out.animated and not once
@@ -75,6 +76,7 @@ def _lines(found: dict[str, Any], columns: int) -> list[str]:
     drops = describe_drops(found["lan_traffic"])
     return [
         f"Daemon: running (uptime {found['uptime']})",
+        *worth_telling(found),
         f"Speeds: ↓ {format_rate(found['down_rate'])}  ↑ {format_rate(found['up_rate'])}",
         f"Session: ↓ {format_bytes(found['down_total'])}  ↑ {format_bytes(found['up_total'])}",
         *([drops] if drops else []),

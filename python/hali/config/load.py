@@ -24,6 +24,7 @@ class Loaded(msgspec.Struct, frozen=True):
 
     settings: Settings
     sources: dict[str, Source]
+    flags: dict[str, str] = {}  # those it was loaded with, for loading it again
 
     def rows(self) -> list[dict[str, Any]]:
         """Every key with value (secrets masked), source, unit, default, env, flag and doc, for `config show`."""
@@ -40,6 +41,7 @@ class Loaded(msgspec.Struct, frozen=True):
             "default": list(key.default) if isinstance(key.default, tuple) else key.default,
             "env": key.env,
             "flag": key.flag,
+            "live": key.live,
             "doc": key.doc,
         }
 
@@ -59,18 +61,21 @@ def parse_text(key: Key, text: str) -> Any:
     if isinstance(key.default, bool):
         value = _BOOLS.get(text.strip().lower(), text)
     elif isinstance(key.default, tuple):
-        value = [part.strip() for part in text.split(",") if part.strip()]
+        value = [part.strip() for part in text.split(key.separator) if part.strip()]
     return check(key, value, strict=False)
 
 
 def check(key: Key, value: Any, *, strict: bool = True) -> Any:
     """`value` converted to the type of `key`; UsageError naming key and reason."""
     try:
-        return msgspec.convert(value, key.type, strict=strict)
+        converted = msgspec.convert(value, key.type, strict=strict)
     except msgspec.ValidationError as exc:
         unit = f" ({key.unit})" if key.unit else ""
         got = "" if key.secret else f", got {value!r}"
         raise UsageError(f"{key.name}{unit}: {exc}{got}", hint=key.doc) from None
+    if key.check is not None:
+        key.check(converted)
+    return converted
 
 
 def load(path: Path, env: Mapping[str, str] | None = None, flags: Mapping[str, str] | None = None) -> Loaded:
@@ -86,7 +91,7 @@ def load(path: Path, env: Mapping[str, str] | None = None, flags: Mapping[str, s
             values[name], sources[name] = _from_text(variable, key, env[variable]), "env"
     for name, text in (flags or {}).items():
         values[name], sources[name] = parse_text(find_key(name), text), "flag"
-    return Loaded(msgspec.convert(_nest(values), Settings), sources)
+    return Loaded(msgspec.convert(_nest(values), Settings), sources, dict(flags or {}))
 
 
 def _from_file(path: Path, name: str, value: Any) -> Any:

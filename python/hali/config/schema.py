@@ -5,16 +5,30 @@ A nested struct is a dotted key: `LanSettings.enabled` is `lan.enabled`, `HALI_L
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
+from hali.config.schedule import Schedule
+
 Port = Annotated[int, Meta(ge=0, le=65535)]
 
 
-def _doc(text: str, unit: str = "", *, env: str = "", secret: bool = False, **limits: Any) -> Meta:
-    return Meta(description=text, extra={"unit": unit, "env": env, "secret": secret}, **limits)
+def _doc(
+    text: str,
+    unit: str = "",
+    *,
+    env: str = "",
+    secret: bool = False,
+    live: bool = False,
+    separator: str = ",",
+    check: Callable[[Any], object] | None = None,
+    **limits: Any,
+) -> Meta:
+    extra = {"unit": unit, "env": env, "secret": secret, "live": live, "separator": separator, "check": check}
+    return Meta(description=text, extra=extra, **limits)
 
 
 class TorrentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -116,10 +130,34 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         bool, _doc("Hash pieces while they arrive; off: hash the finished file, shown as `hashing`.")
     ] = True
     debug: Annotated[bool, _doc("Log debug messages.")] = False
-    max_upload_mbps: Annotated[float, _doc("Cap over all uploads; 0 = none.", "Mbit/s", ge=0, le=1e6)] = 0.0
-    max_download_mbps: Annotated[
-        float, _doc("Cap over all downloads, torrents and HTTP together; 0 = none.", "Mbit/s", ge=0, le=1e6)
+    max_upload_mbps: Annotated[
+        float, _doc("Cap over all uploads; 0 = none. 8 Mbit/s are 1 MB/s.", "Mbit/s", live=True, ge=0, le=1e6)
     ] = 0.0
+    max_download_mbps: Annotated[
+        float,
+        _doc(
+            "Cap over the sum of all downloads, torrents and HTTP; 0 = none. 8 Mbit/s are 1 MB/s.",
+            "Mbit/s",
+            live=True,
+            ge=0,
+            le=1e6,
+        ),
+    ] = 0.0
+    schedule: Annotated[
+        tuple[str, ...],
+        _doc(
+            "Weekly caps and pauses by local time, as texts `DAYS FROM-TO ACTION`, separated by `;` outside the file, for example "
+            "`mon-fri 08:00-18:00 down=20 up=5; sat,sun 00:00-24:00 pause`. DAYS: `daily`, or `mon` to `sun` in ranges and lists; an "
+            "end that is not after its beginning is on the next day; ACTION: `pause`, or `down=N` and `up=N` in Mbit/s with 0 = no cap. "
+            "The last of overlapping entries holds; outside all of them, and for what an entry does not name, the caps above do.",
+            live=True,
+            separator=";",
+            check=Schedule.parse,
+        ),
+    ] = ()
+    pull_concurrency: Annotated[
+        int, _doc("Pulls under way at a time; more wait in the queue.", "pulls", live=True, ge=1, le=32)
+    ] = 4  # each may use all cores for hashing and eight connections; more only make all of them late
     models_dir: Annotated[str, _doc("Where models are kept; empty = `models` in the data directory.", "path")] = ""
     daemon_listen_addr: Annotated[
         str, _doc("Address of the HTTP API. Anything but loopback demands an API key.", "address")
@@ -158,6 +196,9 @@ class Key(msgspec.Struct, frozen=True):
     flag: str
     secret: bool
     also_env: str = ""  # a name other tools already use, read when ours is not set
+    live: bool = False  # a running daemon takes a new value at once
+    separator: str = ","  # of a list's items in flags, the environment and `config set`
+    check: Callable[[Any], object] | None = None  # raises UsageError for values that have the type and yet no meaning
 
 
 def _keys_of(kind: type[msgspec.Struct], prefix: str) -> list[Key]:
@@ -176,17 +217,21 @@ def _keys_of(kind: type[msgspec.Struct], prefix: str) -> list[Key]:
 
 def _key(name: str, field: msgspec.structs.FieldInfo) -> Key:
     meta = next(m for m in field.type.__metadata__ if isinstance(m, Meta) and m.extra is not None)
+    extra = meta.extra or {}
     flat = name.replace(".", "_")
     return Key(
         name=name,
         type=field.type,
         default=field.default,
         doc=meta.description or "",
-        unit=(meta.extra or {})["unit"],
+        unit=extra["unit"],
         env=f"HALI_{flat.upper()}",
         flag=f"--{flat.replace('_', '-')}",
-        secret=(meta.extra or {})["secret"],
-        also_env=(meta.extra or {})["env"],
+        secret=extra["secret"],
+        also_env=extra["env"],
+        live=extra["live"],
+        separator=extra["separator"],
+        check=extra["check"],
     )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from hali.daemon.catalog import served
 from hali.daemon.choices import Choices
@@ -15,12 +16,13 @@ from hali.daemon.ipc import Emit, Handler, Params, field
 from hali.daemon.node import Node, kv_tokens
 from hali.daemon.registry import RegistryMethods, listed_in
 from hali.daemon.telling import watch
-from hali.daemon.views import describe_engine, describe_job, verified
+from hali.daemon.views import describe_allowance, describe_engine, describe_job, verified
 from hali.model.errors import NotFound, UsageError
 from hali.model.units import format_duration
 from hali.share.base import SearchSort
 from hali.share.job import JobSpec
 from hali.share.library import Entry
+from hali.share.queue import Priority
 from hali.share.search import MAX_FOUND
 from hali.share.targets import RepoTarget, parse_target
 
@@ -47,6 +49,12 @@ class Methods:
             "choices": self.choices,
             "pull": self.pull,
             "cancel": self.cancel,
+            "queue": self.queue,
+            "move": self.move,
+            "drop": self.drop,
+            "pause": self.pause,
+            "resume": self.resume,
+            "reload": self.reload,
             "verify": self.verify,
             "rm": self.rm,
             "ps": self.ps,
@@ -78,6 +86,7 @@ class Methods:
             "node_id": node.identity.node_id,
             "torrent_port": session.port if session is not None else None,
             "http": api.address if api is not None else None,
+            **describe_allowance(node.regulator.now.value),
             "seeding": [self._seeding(entry, peers) for entry in node.library.entries()],
             "lan": self._lan_rows(),
             "lan_traffic": self._lan_traffic(),
@@ -148,6 +157,7 @@ class Methods:
             )
         return {
             "uptime": format_duration(time.monotonic() - self._started),
+            **describe_allowance(node.regulator.now.value),
             "down_rate": totals.down_rate if totals else 0,
             "up_rate": totals.up_rate if totals else 0,
             "down_total": totals.downloaded if totals else 0,
@@ -214,8 +224,27 @@ class Methods:
         """Fetch a model, telling progress. The job goes on when the client goes away."""
         what, quant = field(params, "what", str), field(params, "quant", str | None, None)
         spec = JobSpec("pull", what, quant=quant, allow_untrusted=field(params, "allow_untrusted", bool, False))
-        result = await watch(await self._node.board.submit(spec), emit)
+        priority = field(params, "priority", Priority | None, None)
+        result = await watch(await self._node.board.submit(spec, priority), emit)
         return {**result, **listed_in(self._node, what)}
+
+    async def queue(self, params: Params, emit: Emit) -> Mapping[str, Any]:
+        """Jobs under way, then those that wait, in the order in which they will be called."""
+        rows = self._node.board.in_order()
+        return {"places": self._node.room.places, "jobs": [describe_job(job, position) for job, position in rows]}
+
+    async def move(self, params: Params, emit: Emit) -> Mapping[str, Any]:
+        """Another priority for a job."""
+        job = self._node.board.find(field(params, "job", str))
+        await self._node.board.prioritise(job, field(params, "priority", Priority))
+        return describe_job(job, self._node.board.position(job))
+
+    async def drop(self, params: Params, emit: Emit) -> Mapping[str, Any]:
+        """Cancel one job; what arrived is kept. Answers when it has stopped."""
+        job = self._node.board.find(field(params, "job", str))
+        job.scope.cancel()
+        await job.ended()
+        return describe_job(job)
 
     async def cancel(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """Stop a job under way; what arrived is kept. Answers when it has stopped."""
@@ -226,6 +255,22 @@ class Methods:
         for job in found:  # whoever is told that it stopped must not find it running
             await job.ended()
         return {"cancelled": len(found)}
+
+    # ---- what transfers may do
+
+    async def pause(self, params: Params, emit: Emit) -> Mapping[str, Any]:
+        """Stop all transfers, for `seconds` when given."""
+        seconds = field(params, "seconds", Annotated[float, Meta(gt=0)] | None, None)
+        return describe_allowance(await self._node.regulator.pause(seconds))
+
+    async def resume(self, params: Params, emit: Emit) -> Mapping[str, Any]:
+        """Go on."""
+        return describe_allowance(await self._node.regulator.resume())
+
+    async def reload(self, params: Params, emit: Emit) -> Mapping[str, Any]:
+        """Read the configuration again; live keys are in force on return."""
+        done = await self._node.reload()
+        return {"applied": done.applied, "restart": done.restart, "sources": done.sources}
 
     # ---- engines
 

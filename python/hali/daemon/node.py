@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import anyio
 import anyio.abc
 import anyio.to_thread
+import msgspec
 
 from hali.api.base import ApiDeps, ApiKey
 from hali.api.binding import Bind
 from hali.api.server import ApiServer
 from hali.config.identity import Identity
-from hali.config.load import Loaded
+from hali.config.load import Loaded, Source, load
 from hali.config.paths import Paths
-from hali.config.schema import Settings
+from hali.config.schedule import Schedule
+from hali.config.schema import KEYS, Settings, value_of
 from hali.daemon.catalog import LibraryCatalog
 from hali.daemon.neighbours import LanNeighbours, lan_model
 from hali.daemon.published import PresentRouter, Published
@@ -33,6 +36,7 @@ from hali.share.board import JobBoard
 from hali.share.job import Job
 from hali.share.library import Library
 from hali.share.pulling import Puller
+from hali.share.queue import WaitingRoom
 from hali.share.range_lane import Counted
 from hali.share.resolve import Plan, Resolver
 from hali.share.search import Search
@@ -44,17 +48,26 @@ from hali.transfer.http_guard import redacted
 from hali.transfer.http_retry import HttpPolicy
 from hali.transfer.hub import Hub
 from hali.transfer.hub_choice import parse_hub_name
-from hali.transfer.lan import LanAnnouncer, LanOptions
+from hali.transfer.lan import LanAnnouncer, LanModel, LanOptions
 from hali.transfer.metainfo import MAX_BYTES
 from hali.transfer.options import SessionOptions
-from hali.transfer.rate_limit import RateLimiter
+from hali.transfer.regulator import Allowance, Regulator
 from hali.transfer.session import TorrentSession
+from hali.transfer.throttle import Caps, Throttle, whole
 
 log = get_logger(__name__)
 
 QUEUED_JOBS = 256  # a person pulls a handful, a script a few dozen; more than this is a runaway loop
-BYTES_PER_MEGABIT = 125_000
 PORT_STATE = "torrent_port"  # the port chosen at the first start, kept so that routers and friends may rely on it
+ORDER_STATE = "transfers"  # a person's pause
+
+
+class Reloaded(msgspec.Struct, frozen=True):
+    """What reading the configuration again did: keys in force now, keys that wait for a restart, and where values come from."""
+
+    applied: list[str]
+    restart: list[str]
+    sources: dict[str, Source]
 
 
 class Node:
@@ -63,7 +76,7 @@ class Node:
     def __init__(
         self, paths: Paths, loaded: Loaded, identity: Identity, database: Database, keys: Sequence[ApiKey]
     ) -> None:
-        self.paths, self.settings, self.database = paths, loaded.settings, database
+        self.paths, self.loaded, self.database = paths, loaded, database
         self.identity = identity
         self.torrents: Watch[TorrentSession | None] = Watch(None)
         self.lan: Watch[LanAnnouncer | None] = Watch(None)
@@ -75,8 +88,17 @@ class Node:
         self.registry = LocalRegistry(paths, self.settings, identity, database, self._records)
         ends: tuple[Sender[Job], Receiver[Job]] = mailbox("acquisition", QUEUED_JOBS)
         self._jobs, self._queue = ends
-        self.board = JobBoard(database, self._jobs, self.registry.job_ended)
-        self.limiter = RateLimiter(self.settings.max_download_mbps * BYTES_PER_MEGABIT)
+        self.room = WaitingRoom(self.settings.pull_concurrency)
+        self.board = JobBoard(database, self._jobs, self.room, self.registry.job_ended)
+        self.regulator = Regulator(
+            caps_of(self.settings),
+            Schedule.parse(self.settings.schedule),
+            kept=database.get_state(ORDER_STATE),
+            keep=self._keep_order,
+            apply=self._allow,
+        )
+        self.throttle = Throttle(self.torrents, self.regulator.now.value.caps)
+        self.board.pause(self.regulator.now.value.paused)
         self.catalog = LibraryCatalog(self.library)
         self.engines = EnginePool(
             engine_options(self.settings), PoolLimits(max_engines=self.settings.engine.max_loaded)
@@ -89,6 +111,11 @@ class Node:
         self._keys = tuple(keys)
         self.supervisor = Supervisor(self._specs())
 
+    @property
+    def settings(self) -> Settings:
+        """Those in force."""
+        return self.loaded.settings
+
     def _specs(self) -> list[Spec]:
         """The services, with what each needs before it."""
         torrents = Spec("TorrentSeeder", self._torrent_seeder, essential=True)
@@ -96,10 +123,14 @@ class Node:
         router = Spec("InferenceRouter", self._inference_router)
         # The API drains open replies for 10 s; its stop limit is above that.
         api = Spec("ApiServer", self._api_server, requires=("InferenceRouter",), essential=True, stop_timeout_s=15.0)
+        # These two hold what others were given (the gate, the limiter), so a restart runs the same objects on.
+        regulator = Spec("Regulator", lambda: self.regulator)
+        throttle = Spec("Throttle", lambda: self.throttle)
         lan = Spec("LanAnnouncer", self._lan_announcer, requires=("TorrentSeeder",))
         outbox = Spec("RegistryOutbox", self.registry.service)
         lans = [lan] if self.settings.lan.enabled else []
-        return [torrents, *lans, acquisition, router, api, *([outbox] if self.registry.servers else [])]
+        outboxes = [outbox] if self.registry.servers else []
+        return [regulator, torrents, throttle, *lans, acquisition, router, api, *outboxes]
 
     # ---- services
 
@@ -108,7 +139,8 @@ class Node:
 
     def _torrent_session(self) -> TorrentSession:
         remembered = int(self.database.get_state(PORT_STATE) or 0)
-        return TorrentSession(torrent_options(self.settings, remembered))
+        options = torrent_options(self.settings, remembered, self.throttle.caps)
+        return TorrentSession(options, self.regulator.gate)
 
     async def remember_port(self) -> None:
         """Keep the torrent port for the next life, unless somebody chose it for this one."""
@@ -121,7 +153,7 @@ class Node:
 
     def _lan_service(self) -> LanAnnouncer:
         announcer = LanAnnouncer(self.identity, lan_options(self.settings), self._torrent_port)
-        announcer.set_models([lan_model(record) for record in self._shared])
+        announcer.set_models(self._on_offer())
         return announcer
 
     def _torrent_port(self) -> int:
@@ -146,6 +178,8 @@ class Node:
             resolver=resolver,
             torrents=self.torrents,
             puller=puller,
+            room=self.room,
+            gate=self.regulator.gate,
         )
 
     def _inference_router(self) -> Service:
@@ -170,8 +204,36 @@ class Node:
 
     def _announce(self, records: Sequence[Record]) -> None:
         self._shared = tuple(records)
+        self._tell_neighbours()
+
+    def _tell_neighbours(self) -> None:
         if self.lan.value is not None:
-            self.lan.value.set_models([lan_model(record) for record in records])
+            self.lan.value.set_models(self._on_offer())
+
+    def _on_offer(self) -> list[LanModel]:
+        """What the LAN may fetch from us: nothing during a pause."""
+        return [] if self.regulator.now.value.paused else [lan_model(record) for record in self._shared]
+
+    def _allow(self, allowance: Allowance) -> None:
+        """Other caps, a pause or its end; sessions and HTTP sources follow the gate by themselves."""
+        self.throttle.set_caps(allowance.caps)
+        self.board.pause(allowance.paused)
+        self._tell_neighbours()
+
+    async def _keep_order(self, text: str) -> None:
+        await anyio.to_thread.run_sync(self.database.set_state, ORDER_STATE, text)
+
+    async def reload(self) -> Reloaded:
+        """Read the configuration again and apply the live keys, whatever runs goes on; ConfigError when it cannot be read."""
+        fresh = await anyio.to_thread.run_sync(partial(load, self.paths.config, flags=self.loaded.flags))
+        changed = [n for n in KEYS if value_of(fresh.settings, n) != value_of(self.settings, n)]
+        live = {name: value_of(fresh.settings, name) for name in changed if KEYS[name].live}
+        sources = self.loaded.sources | {name: fresh.sources.get(name, "default") for name in live}
+        self.loaded = Loaded(msgspec.structs.replace(self.settings, **live), sources, self.loaded.flags)
+        self.regulator.configure(caps_of(self.settings), Schedule.parse(self.settings.schedule))
+        self.room.resize(self.settings.pull_concurrency)
+        log.info("config.reloaded", applied=list(live))
+        return Reloaded(list(live), [name for name in changed if name not in live], fresh.sources)
 
     def hub(self) -> Hub:
         """Hugging Face, or the mirror of the settings."""
@@ -198,7 +260,8 @@ class Node:
             size=ref.size,
             sha256=ref.sha256,
             headers=where.headers,
-            limiter=self.limiter,
+            limiter=self.throttle.download,
+            gate=self.regulator.gate,
             progress=counted,
             policy=HttpPolicy(connections=self.settings.hf.connections),
         )
@@ -220,7 +283,8 @@ class Node:
             trusted=trusted,
             size=size,
             headers=headers,
-            limiter=self.limiter,
+            limiter=self.throttle.download,
+            gate=self.regulator.gate,
             progress=counted,
             policy=HttpPolicy(connections=self.settings.hf.connections),
         )
@@ -269,16 +333,21 @@ def kv_tokens(settings: Settings) -> int:
     return (settings.engine.n_ctx or DEFAULT_CONTEXT) * min(2, settings.engine.slots)
 
 
-def torrent_options(settings: Settings, remembered_port: int) -> SessionOptions:
-    """The session's own options from the keys `torrent_*`, `torrent.*` and the caps."""
+def caps_of(settings: Settings) -> Caps:
+    """The caps of the keys `max_*_mbps`."""
+    return Caps(upload_mbps=settings.max_upload_mbps, download_mbps=settings.max_download_mbps)
+
+
+def torrent_options(settings: Settings, remembered_port: int, caps: Caps) -> SessionOptions:
+    """The session's own options from the keys `torrent_*`, `torrent.*` and the caps in force."""
     return SessionOptions(
         port=settings.torrent_port,
         preferred_port=remembered_port,
         lsd=settings.torrent.lsd,
         dht=settings.torrent.dht,
         upnp=settings.torrent.upnp,
-        upload_rate=round(settings.max_upload_mbps * BYTES_PER_MEGABIT),
-        download_rate=round(settings.max_download_mbps * BYTES_PER_MEGABIT),
+        upload_rate=whole(caps.upload),
+        download_rate=whole(caps.download),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from hali.model.units import piece_count
@@ -11,6 +12,7 @@ if TYPE_CHECKING:  # `hali list` without a daemon uses this module: it shall loa
     from hali.model.digests import FileDigests
     from hali.share.job import Job
     from hali.share.library import Entry
+    from hali.transfer.regulator import Allowance
 
 
 def verified(entry: Entry, digests: FileDigests) -> dict[str, Any]:
@@ -24,13 +26,27 @@ def verified(entry: Entry, digests: FileDigests) -> dict[str, Any]:
     }
 
 
-def describe_job(job: Job) -> dict[str, Any]:
-    """A job and how far it is."""
+def describe_allowance(allowance: Allowance) -> dict[str, Any]:
+    """What transfers may do now; caps in megabits per second, 0 = none; `paused_until` in local time."""
+    until = datetime.fromtimestamp(allowance.until).astimezone() if allowance.until is not None else None
+    return {
+        "paused": allowance.paused,
+        "paused_until": until.isoformat(timespec="seconds") if until is not None else None,
+        "paused_by": allowance.by,
+        "download_cap_mbps": allowance.caps.download_mbps,
+        "upload_cap_mbps": allowance.caps.upload_mbps,
+    }
+
+
+def describe_job(job: Job, position: int | None = None) -> dict[str, Any]:
+    """A job, how far it is, and its position in the queue if it waits there, from 1."""
     progress = job.progress
     return {
         "id": job.spec.id,
         "kind": job.spec.kind,
         "what": job.spec.what,
+        "priority": job.priority,
+        "position": position,
         "state": progress.state,
         "name": progress.name,
         "done": progress.done,

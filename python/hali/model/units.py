@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
 
 BLOCK = 16 * KIB  # BEP 52: the leaf of a v2 merkle tree, and the unit peers request
+MEGABIT = 125_000  # bytes; rates of lines and caps are sold and set in 10^6 bits per second
+
+LONGEST = 366 * 86_400  # seconds; who means longer than a year means for ever
+
 PIECE = 16 * MIB  # always: the same file has the same infohash on every machine (sharing.md, Torrents)
 
 
@@ -36,6 +42,16 @@ def format_bytes(n: float) -> str:
 def format_rate(bytes_per_second: float | None) -> str:
     """`4.1e7` → `41.0 MB/s`; a rate nobody measured is a dash."""
     return "—" if bytes_per_second is None else f"{format_bytes(bytes_per_second)}/s"
+
+
+def parse_duration(text: str) -> float:
+    """`90s`, `45m`, `2h`, `1h30m`, `1d` → seconds, more than 0; ValueError."""
+    match = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text.strip().lower())
+    parts = [int(part or 0) for part in match.groups()] if match else []
+    seconds = sum(part * unit for part, unit in zip(parts, (86_400, 3600, 60, 1), strict=False))
+    if not 0 < seconds <= LONGEST:
+        raise ValueError(f"{text!r} is no duration (90s, 45m, 2h, 1h30m, 1d)")
+    return float(seconds)
 
 
 def format_duration(seconds: float) -> str:

@@ -13,6 +13,7 @@ import anyio
 import anyio.abc
 import anyio.from_thread
 import anyio.to_thread
+import msgspec
 
 from hali.model.errors import (
     Cancelled,
@@ -30,15 +31,17 @@ from hali.share.incoming import IncomingFile, check_name, io_error
 from hali.share.job import Job, Progress
 from hali.share.library import Entry, Library, Origin
 from hali.share.pulling import Puller
+from hali.share.queue import WaitingRoom
 from hali.share.resolve import Plan, Resolver
 from hali.share.targets import parse_target
 from hali.transfer.events import SeedDamaged
+from hali.transfer.gate import Gate
 from hali.transfer.metainfo import safe_name
 from hali.transfer.session import TorrentSession
 
 log = get_logger(__name__)
 
-PARALLEL_JOBS = 4  # each may use all cores for hashing and eight connections; more only make all of them late
+PARALLEL_IMPORTS = 4  # hashing uses all cores; apart from the pulls, which may wait for hours
 
 
 class AcquisitionManager:
@@ -53,13 +56,16 @@ class AcquisitionManager:
         resolver: Resolver,
         torrents: Watch[TorrentSession | None],
         puller: Puller,
+        room: WaitingRoom,
+        gate: Gate,
     ) -> None:
         self._board, self._queue, self._library, self._resolver = board, queue, library, resolver
         self._torrents, self._puller = torrents, puller
         self._running: dict[str, anyio.Event] = {}  # set when the job of that id is over
         # Never emptied: some hundred bytes a file, and a daemon fetches thousands at most.
         self._locks: dict[str, anyio.Lock] = {}
-        self._room = anyio.Semaphore(PARALLEL_JOBS)
+        self._room, self._gate = room, gate
+        self._imports = anyio.Semaphore(PARALLEL_IMPORTS)
         self._group: anyio.abc.TaskGroup | None = None
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
@@ -156,13 +162,19 @@ class AcquisitionManager:
         stored = self._resolver.stored(target)
         if stored is not None and await self._library.still_whole(stored):
             return self.describe(stored, from_store=True)
+        if not self._gate.is_open:  # what is here already was answered above; all else waits for the end of a pause
+            job.update(Progress("queued", job.spec.what))
+            await self._gate.wait()
+            job.update(Progress("resolving", job.spec.what))
         plan = await self._resolver.plan(target, job.spec.quant, allow_untrusted=job.spec.allow_untrusted)
         async with self._one_at_a_time(plan):
             stored = self._resolver.stored_by(plan)
             if stored is not None and await self._library.still_whole(stored):
                 return self.describe(stored, from_store=True)
-            job.update(Progress("connecting", plan.name, total=plan.ref.size if plan.ref else None))
-            async with self._room:
+            progress = Progress("connecting", plan.name, total=plan.ref.size if plan.ref else None)
+            queued = partial(job.update, msgspec.structs.replace(progress, state="queued"))
+            async with self._room.place(job.spec.id, job.priority, job.number, queued):
+                job.update(progress)
                 return await self._puller.pull(job, plan)
 
     @asynccontextmanager
@@ -180,7 +192,7 @@ class AcquisitionManager:
         info = await self._importable(source)
         key = f"add-{job.spec.id}"
         try:
-            async with self._room:
+            async with self._imports:
                 return await self._import(job, source, info, self._library.store.incoming(key))
         except Cancelled:
             raise

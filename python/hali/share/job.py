@@ -10,9 +10,12 @@ import msgspec
 
 from hali.model.errors import HaliError
 from hali.runtime.channels import Bus
+from hali.share.queue import Priority
 
 JobKind = Literal["add", "pull"]
-JobState = Literal["queued", "resolving", "connecting", "downloading", "hashing", "seeding", "failed"]
+JobState = Literal["queued", "paused", "resolving", "connecting", "downloading", "hashing", "seeding", "failed"]
+
+MOVING: frozenset[JobState] = frozenset(("queued", "connecting", "downloading"))  # what a pause stops
 
 
 class JobSpec(msgspec.Struct, frozen=True):
@@ -45,9 +48,13 @@ class Progress(msgspec.Struct, frozen=True):
 class Job:
     """Shared by the manager, which moves it on, and any number of watchers."""
 
-    def __init__(self, spec: JobSpec) -> None:
+    def __init__(self, spec: JobSpec, *, priority: Priority = "normal", number: int = 0, paused: bool = False) -> None:
         self.spec = spec
-        self.progress = Progress("queued", spec.what)
+        self.priority: Priority = priority
+        self.number = number  # of arrival
+        self._paused = paused and spec.kind == "pull"
+        self._actual = Progress("queued", spec.what)
+        self.progress = self._shown()
         # A watcher that reads slower than 64 updates skips to newer ones, which is what a progress bar wants.
         self.updates: Bus[Progress] = Bus(capacity=64, history=1)
         self.result: dict[str, Any] | None = None
@@ -57,8 +64,20 @@ class Job:
 
     def update(self, progress: Progress) -> None:
         """Tell the watchers."""
-        self.progress = progress
-        self.updates.publish(progress)
+        self._actual = progress
+        self.progress = self._shown()
+        self.updates.publish(self.progress)
+
+    def pause(self, paused: bool) -> None:
+        """During a pause of all transfers a pull says so, whatever it was about to do."""
+        self._paused = paused and self.spec.kind == "pull"
+        if not self.is_over and self._shown() != self.progress:
+            self.update(self._actual)
+
+    def _shown(self) -> Progress:
+        if not (self._paused and self._actual.state in MOVING):
+            return self._actual
+        return msgspec.structs.replace(self._actual, state="paused", rate=None)
 
     def finish(self, result: dict[str, Any]) -> None:
         """It worked."""
@@ -68,7 +87,7 @@ class Job:
     def fail(self, error: HaliError) -> None:
         """It did not."""
         self.error = error
-        self.update(msgspec.structs.replace(self.progress, state="failed"))
+        self.update(msgspec.structs.replace(self._actual, state="failed"))
         self._ended.set()
 
     @property

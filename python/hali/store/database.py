@@ -37,6 +37,9 @@ MIGRATIONS = (
     ) STRICT;
     CREATE INDEX outbox_next ON outbox (registry, state, id);
     """,
+    """
+    ALTER TABLE job ADD COLUMN priority TEXT NOT NULL DEFAULT 'normal' CHECK (priority IN ('high', 'normal', 'low'));
+    """,
 )
 
 
@@ -98,16 +101,24 @@ class Database:
                 "INSERT INTO state VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value)
             )
 
-    def add_job(self, job_id: str, kind: str, spec: str) -> None:
+    def add_job(self, job_id: str, kind: str, spec: str, priority: str = "normal") -> None:
         """Remember work, so that a daemon that dies goes on with it; the same id twice is one job."""
         with self.transaction() as db:
-            db.execute("INSERT OR IGNORE INTO job VALUES (?, ?, ?, ?)", (job_id, kind, spec, time.time()))
+            db.execute(
+                "INSERT OR IGNORE INTO job (id, kind, spec, created_at, priority) VALUES (?, ?, ?, ?, ?)",
+                (job_id, kind, spec, time.time(), priority),
+            )
+
+    def set_job_priority(self, job_id: str, priority: str) -> None:
+        """Remember another priority of unfinished work."""
+        with self.transaction() as db:
+            db.execute("UPDATE job SET priority = ? WHERE id = ?", (priority, job_id))
 
     def jobs(self) -> list[tuple[str, str, str]]:
-        """(id, kind, spec) of unfinished work, oldest first."""
+        """(id, spec, priority) of unfinished work, oldest first."""
         with self._lock:
-            rows = self._db.execute("SELECT id, kind, spec FROM job ORDER BY created_at, id").fetchall()
-        return [(str(i), str(k), str(s)) for i, k, s in rows]
+            rows = self._db.execute("SELECT id, spec, priority FROM job ORDER BY created_at, rowid").fetchall()
+        return [(str(i), str(s), str(p)) for i, s, p in rows]
 
     def remove_job(self, job_id: str, also: Callable[[sqlite3.Connection], None] | None = None) -> None:
         """Forget finished or abandoned work; what `also` writes is there if and only if the job is gone."""

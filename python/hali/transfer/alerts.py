@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import libtorrent as lt
@@ -132,9 +132,11 @@ class Snapshots(msgspec.Struct, frozen=True):
 class SessionStats(msgspec.Struct, frozen=True):
     """Counters of the whole session."""
 
-    received: int
+    received: int  # payload
     sent: int
     peers: int
+    all_received: int = 0  # with protocol and TCP/IP overhead
+    all_sent: int = 0
 
 
 class Removed(msgspec.Struct, frozen=True):
@@ -200,6 +202,16 @@ def _listen_failed(alert: lt.listen_failed_alert) -> ListenFailed | None:
     return ListenFailed(str(alert.address), alert.port, alert.error.message()) if is_tcp else None
 
 
+def _session_stats(values: Mapping[str, int]) -> SessionStats:
+    return SessionStats(
+        values["net.recv_payload_bytes"],
+        values["net.sent_payload_bytes"],
+        values["peer.num_peers_connected"],
+        values["net.recv_bytes"] + values["net.recv_ip_overhead_bytes"],
+        values["net.sent_bytes"] + values["net.sent_ip_overhead_bytes"],
+    )
+
+
 def _torrent_error(alert: Any) -> FileError | Contradiction:
     error = alert.error
     if (error.category().name(), error.value()) == ("libtorrent", INCONSISTENT_HASHES):
@@ -228,9 +240,7 @@ _TRANSLATE: dict[type[lt.alert], Callable[[Any], Alert | None]] = {
     lt.save_resume_data_alert: _resume_data,
     lt.save_resume_data_failed_alert: lambda _: ResumeData(None),
     lt.state_update_alert: lambda a: Snapshots([(s.handle, snapshot(s)) for s in a.status]),
-    lt.session_stats_alert: lambda a: SessionStats(
-        a.values["net.recv_payload_bytes"], a.values["net.sent_payload_bytes"], a.values["peer.num_peers_connected"]
-    ),
+    lt.session_stats_alert: lambda a: _session_stats(a.values),
     lt.torrent_removed_alert: lambda a: Removed(infohashes_of(a.info_hashes)),
     lt.alerts_dropped_alert: lambda _: Dropped(),
 }

@@ -114,3 +114,10 @@ class Totals(msgspec.Struct, frozen=True):
     down_rate: float
     up_rate: float
     peers: int
+
+
+class Traffic(msgspec.Struct, frozen=True):
+    """All bytes of the session since it started, with protocol and the estimated TCP/IP overhead: what its own limits count."""
+
+    received: int
+    sent: int

@@ -32,6 +32,12 @@ class RunningFetch(Protocol):
     def abandon(self) -> None:
         """The session ends."""
 
+    def pause(self) -> None:
+        """No bytes; nothing counts as a stall meanwhile."""
+
+    def resume(self) -> None:
+        """Go on."""
+
     def status(self) -> TorrentStatus:
         """The latest numbers."""
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from functools import partial
 from types import TracebackType
+from typing import TypeVar
 
 import anyio
 import httpx
@@ -11,6 +13,7 @@ import httpx
 from hali.model.errors import HaliError, TransferFailed
 from hali.model.units import PIECE, piece_count, piece_span
 from hali.runtime.log import get_logger
+from hali.transfer.gate import Gate
 from hali.transfer.http_body import Attempt, Body
 from hali.transfer.http_dial import Dialer, http_client
 from hali.transfer.http_expect import Expectation
@@ -30,6 +33,7 @@ from hali.transfer.rate_limit import RateLimiter
 
 log = get_logger(__name__)
 
+T = TypeVar("T")
 Sink = Callable[[int, memoryview], Awaitable[None]]
 
 
@@ -59,6 +63,7 @@ class RangeSource:
         sha256: str | None = None,
         headers: Headers | HeaderProvider | None = None,
         limiter: RateLimiter | None = None,
+        gate: Gate | None = None,
         progress: Callable[[int], None] | None = None,
         policy: HttpPolicy | None = None,
         piece: int = PIECE,
@@ -68,6 +73,8 @@ class RangeSource:
         self._expected = Expectation(redacted(url), size=size, etag=etag, sha256=sha256)
         self._policy = policy or HttpPolicy()
         self._limiter = limiter or RateLimiter()
+        self._gate = gate or Gate()  # shut: no request, no connection
+        self._requests = 0  # under way
         self._progress = progress or (lambda count: None)
         self._piece = piece
         self._dialer = Dialer(url, trusted=trusted)
@@ -105,7 +112,8 @@ class RangeSource:
         failures = 0
         while True:
             try:
-                return await self._locate()
+                if (location := await self._while_open(self._locate)) is not None:
+                    return location
             except RetryLater as trouble:
                 failures += 1
                 await self._patience.pause(f"{redacted(self.url)}: {trouble.reason}", failures, trouble.after)
@@ -136,6 +144,22 @@ class RangeSource:
         except NoRanges:
             await self._stream(await self.open(), frozenset(begun | set(queue)), sink)
 
+    async def _while_open(self, work: Callable[[], Awaitable[T]]) -> T | None:
+        """What `work` returns, or None when a pause cut it off. Waits first while there is one, without a connection left."""
+        if not self._gate.is_open:
+            if not self._requests and not self._client.is_closed:
+                await self._hang_up()
+            await self._gate.wait()
+        if self._client.is_closed:
+            self._client = self._resolver.client = http_client(self._policy, self._dialer)
+        self._requests += 1
+        try:
+            with self._gate.passing():
+                return await work()
+        finally:
+            self._requests -= 1
+        return None
+
     async def _in_parallel(self, queue: Iterator[int], begun: set[int], sink: Sink) -> None:
         """Takes indices from `queue`; those in work are in `begun`."""
         count = min(self._policy.connections, piece_count(self._known_size(), self._piece))
@@ -163,7 +187,7 @@ class RangeSource:
         while done < len(view):
             attempt = Attempt(view[done:], offset + done)
             try:
-                await self._read_range(attempt)
+                await self._while_open(partial(self._read_range, attempt))
             except RetryLater as trouble:
                 useful = attempt.done >= self._policy.useful_progress
                 failures = 0 if useful else failures + 1
@@ -207,7 +231,7 @@ class RangeSource:
         while left:
             before = len(left)
             try:
-                await self._stream_once(location, left, buffer, sink)
+                await self._while_open(partial(self._stream_once, location, left, buffer, sink))
             except RetryLater as trouble:
                 failures = 0 if len(left) < before else failures + 1
                 await self._patience.pause(f"{redacted(self.url)}: {trouble.reason}", failures, trouble.after)
@@ -227,7 +251,8 @@ class RangeSource:
                 view = memoryview(buffer)[:size]
                 await body.fill(view)
                 if index in left:
-                    await sink(index, view)
+                    with anyio.CancelScope(shield=True):  # a pause stops the reading, never the keeping
+                        await sink(index, view)
                     left.discard(index)
 
     async def _locate(self) -> Location:

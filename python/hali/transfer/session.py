@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -34,8 +35,10 @@ from hali.transfer.events import (
     TorrentRemoved,
     TorrentStatus,
     Totals,
+    Traffic,
 )
 from hali.transfer.fetching import PATIENCE_S, Fetch
+from hali.transfer.gate import Gate
 from hali.transfer.host import Listener, RunningFetch
 from hali.transfer.listening import PORT_TRIES, free_port, port_in_use
 from hali.transfer.magnet import Magnet, Peer
@@ -63,6 +66,7 @@ __all__ = [
     "TorrentSession",
     "TorrentStatus",
     "Totals",
+    "Traffic",
 ]
 
 log = get_logger(__name__)
@@ -76,8 +80,10 @@ TICK_S = 0.5  # how often progress is reported; people do not read faster
 class TorrentSession:
     """The service. Every method but `port`, `set_rates` and `fetch` waits for libtorrent with a deadline, and may raise NotRunning."""
 
-    def __init__(self, options: SessionOptions) -> None:
+    def __init__(self, options: SessionOptions, gate: Gate | None = None) -> None:
         self.options = options
+        self._gate = gate or Gate()  # shut: no torrent moves, seeds neither
+        self._moves = True  # what libtorrent was told of it
         self.events: Bus[SessionEvent] = Bus(capacity=256)  # adds and removes of a large library at start-up
         self._lt: lt.session | None = None
         self._pump: AlertPump | None = None
@@ -107,6 +113,7 @@ class TorrentSession:
                 await self._open()
             async with anyio.create_task_group() as self._group:
                 self._group.start_soon(self._tick)
+                self._group.start_soon(self._follow_gate)
                 task_status.started()
                 while True:
                     await self._receive()
@@ -130,6 +137,9 @@ class TorrentSession:
         session: lt.session = await anyio.to_thread.run_sync(partial(lt.session, settings(self.options, port)))
         self._lt = session
         self._pump = AlertPump(session, self._take_in)
+        self._moves = self._gate.is_open
+        if not self._moves:
+            session.pause()  # before anybody can ask it for anything
         while not self._listening:
             await self._receive()
         return all(isinstance(outcome, alerts.Listening) for outcome in self._listening)
@@ -161,6 +171,15 @@ class TorrentSession:
             for fetch in list(self._fetches):
                 fetch.tick(anyio.current_time())
             await anyio.sleep(TICK_S)
+
+    async def _follow_gate(self) -> None:
+        """Pause and go on with the gate. A paused libtorrent closes all connections and takes no new ones."""
+        while True:
+            self._moves = await self._gate.state.until(partial(operator.is_not, self._moves))
+            log.info("torrent.resumed" if self._moves else "torrent.paused")
+            (self._session.resume if self._moves else self._session.pause)()
+            for fetch in self._fetches:
+                (fetch.resume if self._moves else fetch.pause)()
 
     @property
     def _session(self) -> lt.session:
@@ -260,6 +279,12 @@ class TorrentSession:
             peers=self._stats.peers,
         )
 
+    async def traffic(self) -> Traffic:
+        """All bytes of the session, overhead included."""
+        self._session.post_session_stats()
+        await self._answer(alerts.SessionStats)
+        return Traffic(self._stats.all_received, self._stats.all_sent)
+
     def _seed_of(self, wanted: InfoHashes) -> Seed | None:
         return next((s for s in self._seeds if same_torrent(s.infohashes, wanted)), None)
 
@@ -300,6 +325,8 @@ class TorrentSession:
     def enter(self, fetch: RunningFetch) -> None:
         """Tick `fetch` from now on."""
         self._fetches.add(fetch)
+        if not self._moves:
+            fetch.pause()
         self._fetching.set()
         self.events.publish(TorrentAdded(fetch.infohashes, fetch.name, seeding=False))
 

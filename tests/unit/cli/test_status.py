@@ -28,6 +28,11 @@ STATUS: dict[str, Any] = {
     "uptime": "2h15m0s",
     "torrent_port": 51234,
     "http": "http://127.0.0.1:47433",
+    "paused": False,
+    "paused_until": None,
+    "paused_by": None,
+    "download_cap_mbps": 0.0,
+    "upload_cap_mbps": 0.0,
     "seeding": [
         model("mistral:7b:instruct:q4_k_m", "seeding", 3),
         model("llama:8b:instruct:q5_k_m", "hashing", progress=0.34),
@@ -62,6 +67,13 @@ def test_both_tables_are_as_documented(capsys: pytest.CaptureFixture[str], monke
     monkeypatch.setenv("COLUMNS", "100")
     _print(Output(), STATUS)
     assert capsys.readouterr().out == SHOWN
+
+
+def test_a_pause_and_caps_are_told_below_the_first_line(capsys: pytest.CaptureFixture[str]) -> None:
+    _print(Output(), STATUS | {"paused": True, "paused_by": "schedule", "paused_until": "2031-05-05T18:00:00+02:00"})
+    assert "\nTransfers are paused until Mon 2031-05-05 18:00 by the schedule.\n" in capsys.readouterr().out
+    _print(Output(), STATUS | {"download_cap_mbps": 20.0, "upload_cap_mbps": 2.5})
+    assert "\nTransfers run, at most 20 Mbit/s down and 2.5 Mbit/s up.\n" in capsys.readouterr().out
 
 
 def test_nothing_to_share_leaves_the_headers(
@@ -100,6 +112,6 @@ def test_stats_and_status_tell_of_dropped_packets(capsys: pytest.CaptureFixture[
     _print(Output(), STATUS | traffic)
     assert "\nLAN: 3 packets dropped (3 address)\n" in capsys.readouterr().out
     rates = dict.fromkeys(("down_rate", "up_rate", "down_total", "up_total"), 0)
-    stats = {"uptime": "1s", "models": [], **rates}
+    stats = STATUS | {"models": [], **rates}
     assert "LAN: 3 packets dropped (3 address)" in _lines(stats | traffic, 100)
     assert not [line for line in _lines(stats | {"lan_traffic": None}, 100) if "LAN" in line]

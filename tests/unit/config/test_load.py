@@ -42,9 +42,8 @@ def test_every_key_can_be_set_from_the_environment(key: object) -> None:
     assert isinstance(key, Key)
     other = {bool: "true" if key.default is False else "false", int: "1", float: "2.5"}
     text = other.get(type(key.default), "/elsewhere")
-    text = {"lan.hmac_shared_secret": "ab" * 32, "hf.endpoint": "http://127.0.0.1:1", "daemon_listen_addr": "::1"}.get(
-        key.name, text
-    )
+    special = {"lan.hmac_shared_secret": "ab" * 32, "hf.endpoint": "http://127.0.0.1:1", "daemon_listen_addr": "::1"}
+    text = (special | {"schedule": "mon 01:00-02:00 pause"}).get(key.name, text)
     found = load(Path("/nonexistent"), {key.env: text})
     assert found.sources == {key.name: "env"}
     assert value_of(found.settings, key.name) != key.default
@@ -55,6 +54,21 @@ def test_the_name_other_tools_use_for_the_hub_is_understood_and_ours_wins() -> N
     assert load(path, {"HF_ENDPOINT": "http://mirror"}).settings.hf.endpoint == "http://mirror"
     both = {"HF_ENDPOINT": "http://mirror", "HALI_HF_ENDPOINT": "http://ours"}
     assert load(path, both).settings.hf.endpoint == "http://ours"
+
+
+def test_entries_of_the_schedule_are_separated_by_semicolons_because_lists_of_days_have_commas(tmp_path: Path) -> None:
+    entries = ("mon-fri 08:00-18:00 down=20 up=5", "sat,sun 00:00-24:00 pause")
+    store(tmp_path / "c", "schedule", "; ".join(entries))
+    assert load(tmp_path / "c", {}).settings.schedule == entries
+
+
+def test_a_wrong_entry_of_the_schedule_is_named_with_where_it_stands(tmp_path: Path) -> None:
+    (tmp_path / "c").write_text('schedule = ["mon 01:00-02:00 pause", "mon 8-9 pause"]')
+    with pytest.raises(ConfigError, match=r"c: schedule entry 'mon 8-9 pause': '8' is no time of day"):
+        load(tmp_path / "c", {})
+    with pytest.raises(UsageError, match="schedule entry 'mon'"):
+        store(tmp_path / "d", "schedule", "mon")
+    assert not (tmp_path / "d").exists()
 
 
 def test_a_secret_is_masked(tmp_path: Path) -> None:

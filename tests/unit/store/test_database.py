@@ -22,7 +22,7 @@ def test_jobs_and_facts_are_there_after_a_reopen(tmp_path: Path) -> None:
     first.close()
     again = Database(tmp_path / "d")
     assert (again.get_state("port"), again.get_state("other")) == ("2", None)
-    assert again.jobs() == [("a", "pull", "{}")]
+    assert again.jobs() == [("a", "{}", "normal")]
     again.close()
 
 
@@ -36,8 +36,22 @@ def test_a_failed_transaction_changes_nothing(tmp_path: Path) -> None:
 
 def _break(database: Database) -> None:
     with database.transaction() as db:
-        db.execute("INSERT INTO job VALUES ('x', 'pull', '{}', 0)")
-        db.execute("INSERT INTO job VALUES ('y', 'no such kind', '{}', 0)")
+        db.execute("INSERT INTO job VALUES ('x', 'pull', '{}', 0, 'low')")
+        db.execute("INSERT INTO job VALUES ('y', 'no such kind', '{}', 0, 'low')")
+
+
+def test_the_priority_of_waiting_work_is_remembered_and_old_databases_have_the_normal_one(tmp_path: Path) -> None:
+    raw = sqlite3.connect(tmp_path / "d")
+    raw.executescript(f"{MIGRATIONS[0]} PRAGMA user_version = 1;")
+    raw.execute("INSERT INTO job VALUES ('old', 'pull', '{}', 0)")
+    raw.commit()
+    raw.close()
+    database = Database(tmp_path / "d")
+    database.add_job("new", "pull", "{}", "high")
+    database.add_job("other", "pull", "{}")
+    database.set_job_priority("other", "low")
+    assert database.jobs() == [("old", "{}", "normal"), ("new", "{}", "high"), ("other", "{}", "low")]
+    database.close()
 
 
 def test_a_database_of_a_newer_hali_is_refused(tmp_path: Path) -> None:
