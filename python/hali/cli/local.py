@@ -10,7 +10,8 @@ from hali.config import load as config
 from hali.config.paths import Paths, from_environment
 from hali.daemon.address import exclusive
 from hali.daemon.views import verified
-from hali.share.library import Library
+from hali.model.errors import NotFound
+from hali.share.library import Entry, Library
 from hali.store.models import ModelStore
 
 
@@ -20,7 +21,18 @@ def _library() -> tuple[Library, Paths]:
     store = ModelStore(paths.models(settings.models_dir))
     library = Library(store, paths.torrents, announce=lambda _: None)
     library.scan()
+    for entry in library.entries():
+        _look_at(entry)
     return library, paths
+
+
+def _look_at(entry: Entry) -> None:
+    """What can be told without reading the file."""
+    try:
+        if entry.record.changed_on_disk():
+            entry.state, entry.error = "unverified", "its file changed since it was verified"
+    except NotFound as exc:
+        entry.state, entry.error = "missing", exc.message
 
 
 def models() -> dict[str, Any]:

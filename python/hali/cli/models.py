@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from hali.cli import control
 from hali.cli.apps import new_app
 from hali.cli.choosing import confirm, with_choice
 from hali.cli.output import current
-from hali.model.errors import Cancelled, ExitCode, NotRunning, UsageError, VerificationFailed
+from hali.cli.store import ask
+from hali.model.errors import Cancelled, ExitCode, UsageError, VerificationFailed
 from hali.model.units import format_bytes
 
 app = new_app()
@@ -23,19 +23,6 @@ Model = Annotated[
 ]
 
 
-def _ask(method: str, **params: Any) -> dict[str, Any]:
-    """The daemon's answer, or, when there is no daemon, the same read from disk."""
-    try:
-        client = control.connect()
-    except NotRunning:
-        # It reads torrents, so it loads libtorrent, which a command with a daemon need not wait for.
-        from hali.cli import local
-
-        return local.METHODS[method](**params)
-    with client:
-        return client.call(method, timeout=None, **params)
-
-
 @app.command(name="list")
 def list_models(ctx: typer.Context) -> None:
     """Models of this node.
@@ -43,7 +30,7 @@ def list_models(ctx: typer.Context) -> None:
     With --json a list of objects as `hali info` gives them.
     """
     out = current(ctx)
-    models = _ask("models")["models"]
+    models = ask("models")["models"]
     if out.as_json:
         out.json(models)
     elif not models:
@@ -64,7 +51,7 @@ def info(ctx: typer.Context, model: Model) -> None:
     `magnet`, `error`, and where known `hf_repo`, `hf_revision`, `sources` (bytes by kind of source), `also_torrents`.
     """
     out = current(ctx)
-    found = with_choice(out, model, lambda name: _ask("info", model=name))
+    found = with_choice(out, model, lambda name: ask("info", model=name))
     if out.as_json:
         out.json(found)
         return
@@ -100,13 +87,13 @@ def verify(
     if every == (model is not None):
         raise UsageError("give a model or --all", hint="`hali list` shows the models")
     if model is not None:
-        result = with_choice(out, model, lambda name: _ask("verify", model=name))
+        result = with_choice(out, model, lambda name: ask("verify", model=name))
         out.result(result, _fine(result))
         return
     worst = ExitCode.OK
-    for found in _ask("models")["models"]:
+    for found in ask("models")["models"]:
         try:
-            result = _ask("verify", model=found["sha256"])
+            result = ask("verify", model=found["sha256"])
         except VerificationFailed as exc:
             worst = ExitCode(out.error(exc))
             continue
@@ -132,8 +119,8 @@ def rm(
     With --json: `model_id`, `sha256`, `freed` (bytes).
     """
     out = current(ctx)
-    found = with_choice(out, model, lambda name: _ask("info", model=name))
+    found = with_choice(out, model, lambda name: ask("info", model=name))
     if out.interactive and not yes and not confirm(f"Delete {found['model_id']} ({format_bytes(found['size'])})?"):
         raise Cancelled(f"{found['model_id']} was not deleted")
-    result = _ask("rm", model=found["sha256"])
+    result = ask("rm", model=found["sha256"])
     out.result(result, f"Removed {found['model_id']}, {format_bytes(found['size'])} free again.")

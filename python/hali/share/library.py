@@ -27,7 +27,8 @@ from hali.wire import gguf
 log = get_logger(__name__)
 
 T = TypeVar("T")
-ModelState = Literal["seeding", "hashing", "stored", "damaged", "missing"]
+# `unverified`: without a daemon, of a file that changed since it was verified; a daemon verifies it at once.
+ModelState = Literal["seeding", "hashing", "stored", "unverified", "damaged", "missing"]
 HUB = "https://huggingface.co"  # the web seed is part of the torrent's generation rule: never a mirror
 
 
