@@ -7,15 +7,18 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import msgspec
 
 from hali.daemon.catalog import served
 from hali.daemon.choices import Choices
 from hali.daemon.ipc import Emit, Handler, Params, field
 from hali.daemon.node import Node, kv_tokens
+from hali.daemon.pruning import prune
 from hali.daemon.registry import RegistryMethods, listed_in
-from hali.daemon.telling import watch
-from hali.daemon.views import describe_engine, describe_job, verified
+from hali.daemon.telling import telling_hashing, watch
+from hali.daemon.views import describe_engine, describe_header, describe_job, describe_model, verified
 from hali.model.errors import NotFound, UsageError
 from hali.model.units import format_duration
 from hali.share.base import SearchSort
@@ -49,6 +52,8 @@ class Methods:
             "cancel": self.cancel,
             "verify": self.verify,
             "rm": self.rm,
+            "prune": self.prune,
+            "pin": self.pin,
             "ps": self.ps,
             "unload": self.unload,
             "stop": self.stop,
@@ -160,18 +165,37 @@ class Methods:
     # ---- models
 
     async def models(self, params: Params, emit: Emit) -> Mapping[str, Any]:
-        """All models of this node."""
+        """All models of this node, and the records that cannot be read."""
         library = self._node.library
-        return {"models": [library.describe(entry) for entry in library.entries()]}
+        damaged = await anyio.to_thread.run_sync(library.store.unreadable)
+        models = [self._described(entry) for entry in library.entries()]
+        return {"models": models, "unreadable": [str(path) for path in damaged]}
 
     async def info(self, params: Params, emit: Emit) -> Mapping[str, Any]:
-        """One model."""
-        return self._node.library.describe(self._node.library.find(field(params, "model", str)))
+        """One model, with what its header says and who else has it."""
+        entry = self._node.library.find(field(params, "model", str))
+        header = await anyio.to_thread.run_sync(describe_header, entry)
+        return self._described(entry) | {"gguf": header} | await self._where_seeded(entry)
+
+    def _described(self, entry: Entry) -> dict[str, Any]:
+        return describe_model(self._node.library, entry, self._node.usage.of(entry.record.meta.sha256))
+
+    async def _where_seeded(self, entry: Entry) -> dict[str, Any]:
+        """Nodes of the LAN that offer it, and connected peers; null is unknown."""
+        lan, meta = self._node.lan.value, entry.record.meta
+        offers = (
+            [e.nodes for e in lan.entries() if meta.sha256.startswith(e.sha256_prefix)] if lan is not None else None
+        )
+        peers = await self._peers()
+        return {
+            "lan_nodes": sum(offers) if offers is not None else None,
+            "peers": peers.get(meta.infohash_v1, peers.get(meta.infohash_v2)),
+        }
 
     async def verify(self, params: Params, emit: Emit) -> Mapping[str, Any]:
-        """Read one model again."""
+        """Read one model again, telling progress."""
         entry = self._node.library.find(field(params, "model", str))
-        return verified(entry, await self._node.library.verify(entry))
+        return verified(entry, await telling_hashing(entry, emit, self._node.library.verify(entry)))
 
     async def rm(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """Delete one model."""
@@ -179,7 +203,18 @@ class Methods:
         meta = entry.record.meta
         await self._unload(entry)
         await self._node.library.remove(entry)
+        await anyio.to_thread.run_sync(self._node.usage.forget, meta.sha256)
         return {"model_id": meta.model_id, "sha256": meta.sha256, "freed": meta.size}
+
+    async def prune(self, params: Params, emit: Emit) -> Mapping[str, Any]:
+        """Make room, or with `dry_run` say how. With `only`, of the models just these (SHA-256) may go."""
+        return await prune(self._node.space, self._node.library, params)
+
+    async def pin(self, params: Params, emit: Emit) -> Mapping[str, Any]:
+        """Keep a model from being pruned, or no longer."""
+        entry, pinned = self._node.library.find(field(params, "model", str)), field(params, "pinned", bool)
+        await anyio.to_thread.run_sync(self._node.usage.pin, entry.record.meta.sha256, pinned)
+        return {"model_id": entry.record.meta.model_id, "sha256": entry.record.meta.sha256, "pinned": pinned}
 
     # ---- what could be fetched
 

@@ -16,6 +16,7 @@ from hali.config.identity import Identity
 from hali.config.load import Loaded
 from hali.config.paths import Paths
 from hali.config.schema import Settings
+from hali.daemon.busy import what_is_busy
 from hali.daemon.catalog import LibraryCatalog
 from hali.daemon.neighbours import LanNeighbours, lan_model
 from hali.daemon.published import PresentRouter, Published
@@ -36,8 +37,11 @@ from hali.share.pulling import Puller
 from hali.share.range_lane import Counted
 from hali.share.resolve import Plan, Resolver
 from hali.share.search import Search
+from hali.share.space import Busy, Space
+from hali.share.using import UsageRecorder
 from hali.store.database import Database
 from hali.store.models import ModelStore, Record
+from hali.store.usage import Usage
 from hali.transfer.http import RangeSource
 from hali.transfer.http_document import fetch_document
 from hali.transfer.http_guard import redacted
@@ -77,12 +81,17 @@ class Node:
         self._jobs, self._queue = ends
         self.board = JobBoard(database, self._jobs, self.registry.job_ended)
         self.limiter = RateLimiter(self.settings.max_download_mbps * BYTES_PER_MEGABIT)
+        self.usage = Usage(database)
+        self._recorder = self._usage_recorder()
+        self.space = Space(
+            self.library, self.usage, paths.torrents, quota_gb=self.settings.storage.quota_gb, busy=self._busy
+        )
         self.catalog = LibraryCatalog(self.library)
         self.engines = EnginePool(
             engine_options(self.settings), PoolLimits(max_engines=self.settings.engine.max_loaded)
         )
         self.routers: Watch[InferenceRouter | None] = Watch(None)
-        self.router = PresentRouter(self.routers)
+        self.router = PresentRouter(self.routers, self.usage.used)
         # All who are searched, the preferred one first. A person waits: two attempts each.
         hub = HubSearch(Hub(self.settings.hf.endpoint, policy=HttpPolicy(attempts=2)))
         self.search = Search([hub, *([self.registry.finder] if self.settings.registry.url else [])])
@@ -97,9 +106,10 @@ class Node:
         # The API drains open replies for 10 s; its stop limit is above that.
         api = Spec("ApiServer", self._api_server, requires=("InferenceRouter",), essential=True, stop_timeout_s=15.0)
         lan = Spec("LanAnnouncer", self._lan_announcer, requires=("TorrentSeeder",))
+        usage = Spec("UsageRecorder", self._usage_recorder, requires=("TorrentSeeder",))
         outbox = Spec("RegistryOutbox", self.registry.service)
         lans = [lan] if self.settings.lan.enabled else []
-        return [torrents, *lans, acquisition, router, api, *([outbox] if self.registry.servers else [])]
+        return [torrents, *lans, acquisition, usage, router, api, *([outbox] if self.registry.servers else [])]
 
     # ---- services
 
@@ -148,6 +158,10 @@ class Node:
             puller=puller,
         )
 
+    def _usage_recorder(self) -> UsageRecorder:
+        self._recorder = UsageRecorder(self.usage, self.library, lambda: self.torrents.value)
+        return self._recorder
+
     def _inference_router(self) -> Service:
         limits = RouterLimits(running=self.settings.engine.slots)
         return Published(lambda: InferenceRouter(self.catalog, self.engines, limits), self.routers)
@@ -168,6 +182,10 @@ class Node:
     def _records(self) -> list[Record]:
         return [entry.record for entry in self.library.entries()]
 
+    def _busy(self) -> Busy:
+        engines = [status.model_id for status in self.engines.list()]
+        return what_is_busy(self.library.entries(), engines, self._recorder.sending, self.board.active())
+
     def _announce(self, records: Sequence[Record]) -> None:
         self._shared = tuple(records)
         if self.lan.value is not None:
@@ -186,6 +204,7 @@ class Node:
             fetch_metainfo=self._fetch_metainfo,
             loopback_peers=self.settings.torrent.loopback_peers,
             directory=self.registry.finder,
+            admit=self.space.admit,
         )
 
     async def _open_source(self, plan: Plan, counted: Counted) -> RangeSource:
@@ -233,6 +252,7 @@ class Node:
     async def preload(self, model: str) -> None:
         """Load a model before the first request asks for it; NotFound, ModelLoadFailed."""
         served = self.catalog.find(model)
+        self.usage.used(served.sha256)
         await self.engines.load(served.engine_name, served.path)
 
     @asynccontextmanager

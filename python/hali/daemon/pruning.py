@@ -1,0 +1,65 @@
+"""The request `prune`, for the daemon and for a command without one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from hali.daemon.ipc import Params, field
+from hali.share.library import Library
+from hali.share.space import UNFINISHED_S, Cut, Space, Wish
+
+
+async def prune(space: Space, library: Library, params: Params) -> dict[str, Any]:
+    """Plan by `quota` (bytes; default: the configured one), `older_than` and `unfinished_after` (seconds); unless `dry_run`, do it.
+
+    `only` (SHA-256) limits the models to those that somebody has seen and agreed to.
+    """
+    quota = field(params, "quota", int | None, None)
+    wish = Wish(
+        quota=space.quota if quota is None else quota,
+        older_than=field(params, "older_than", float | None, None),
+        unfinished_after=field(params, "unfinished_after", float, UNFINISHED_S),
+    )
+    cut = await space.plan(wish)
+    only = field(params, "only", list[str] | None, None)
+    if only is not None:
+        cut = msgspec.structs.replace(cut, models=[model for model in cut.models if model.sha256 in only])
+    links = {model.sha256: _links(library, model.sha256) for model in cut.models}
+    dry_run = field(params, "dry_run", bool, False)
+    done = cut if dry_run else await space.carry_out(cut)
+    return describe(done, links) | {"quota": wish.quota, "dry_run": dry_run}
+
+
+def _links(library: Library, sha256: str) -> int:
+    """Names that the file of a model has; 0 when it is gone."""
+    entry = library.entry(sha256)
+    try:
+        return entry.record.path.stat().st_nlink if entry is not None else 0
+    except OSError:
+        return 0
+
+
+def describe(cut: Cut, links: Mapping[str, int]) -> dict[str, Any]:
+    """For `--json`. A file with other names (an import, an export) frees its bytes only when those are gone too."""
+    models = [
+        {
+            "model_id": m.model_id,
+            "sha256": m.sha256,
+            "size": m.size,
+            "last_used": m.last_used,
+            "linked_elsewhere": links[m.sha256] > 1,
+        }
+        for m in cut.models
+    ]
+    unfinished = [{"key": u.key, "files": list(u.files), "size": u.size, "touched": u.touched} for u in cut.unfinished]
+    return {
+        "models": models,
+        "unfinished": unfinished,
+        "torrents": [path.name for path in cut.torrents],
+        "used": cut.used,
+        "freed": cut.freed,
+        "short": cut.short,
+    }
