@@ -38,6 +38,7 @@ COMMANDS = {
     "registry": ("hali.cli.registry", "Run a registry, write one as a folder, change the publisher's key."),
     "telemetry": ("hali.cli.telemetry", "Whether registries are told how pulls ended, and what exactly."),
     "config": ("hali.cli.config", "Show and change settings."),
+    "completion": ("hali.cli.completion", "Completion of commands and model ids for bash, zsh and fish."),
     "demo": ("hali.cli.demo", "Two nodes on this machine: share a model, fetch it, chat with it."),
 }
 FLAGS = {"--json": "as_json", "--quiet": "quiet", "-q": "quiet", "--no-color": "no_color"}
@@ -51,6 +52,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         from hali._version import __version__
 
         print(f"hali {__version__}")
+        sys.exit(0)
+    if args[:1] == ["__complete"]:  # what the completion scripts ask; its words are not ours to read flags from
+        from hali.cli.candidates import answer
+
+        sys.stdout.write(answer(args[1:]))
         sys.exit(0)
     sys.exit(_run(args))
 
