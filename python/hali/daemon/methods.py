@@ -17,6 +17,7 @@ from hali.daemon.ipc import Emit, Handler, Params, field
 from hali.daemon.node import Node, kv_tokens
 from hali.daemon.pruning import prune
 from hali.daemon.registry import RegistryMethods, listed_in
+from hali.daemon.statistics import statistics
 from hali.daemon.telling import telling_hashing, watch
 from hali.daemon.views import describe_engine, describe_header, describe_job, describe_model, verified
 from hali.model.errors import NotFound, UsageError
@@ -135,32 +136,7 @@ class Methods:
 
     async def stats(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """Rates and totals of this session."""
-        node = self._node
-        session = node.torrents.value
-        by_hash = {s.infohashes.v1: s for s in (await session.status() if session is not None else [])}
-        totals = await session.totals() if session is not None else None
-        models = []
-        for entry in node.library.entries():
-            torrent = by_hash.get(entry.record.meta.infohash_v1)
-            models.append(
-                {
-                    "model_id": entry.record.meta.model_id,
-                    "status": entry.state,
-                    "down_rate": torrent.down_rate if torrent else 0,
-                    "up_rate": torrent.up_rate if torrent else 0,
-                    "peers": torrent.peers if torrent else 0,
-                }
-            )
-        return {
-            "uptime": format_duration(time.monotonic() - self._started),
-            "down_rate": totals.down_rate if totals else 0,
-            "up_rate": totals.up_rate if totals else 0,
-            "down_total": totals.downloaded if totals else 0,
-            "up_total": totals.uploaded if totals else 0,
-            "models": models,
-            "lan_traffic": self._lan_traffic(),
-            "inference": msgspec.to_builtins(node.router.stats()),
-        }
+        return await statistics(self._node, time.monotonic() - self._started)
 
     # ---- models
 
@@ -183,12 +159,11 @@ class Methods:
     async def _where_seeded(self, entry: Entry) -> dict[str, Any]:
         """Nodes of the LAN that offer it, and connected peers; null is unknown."""
         lan, meta = self._node.lan.value, entry.record.meta
-        offers = (
-            [e.nodes for e in lan.entries() if meta.sha256.startswith(e.sha256_prefix)] if lan is not None else None
-        )
+        offers = lan.entries() if lan is not None else []
+        nodes = sum(e.nodes for e in offers if e.sha256_prefix and meta.sha256.startswith(e.sha256_prefix))
         peers = await self._peers()
         return {
-            "lan_nodes": sum(offers) if offers is not None else None,
+            "lan_nodes": nodes if lan is not None else None,
             "peers": peers.get(meta.infohash_v1, peers.get(meta.infohash_v2)),
         }
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from hali.model.errors import Failed, HaliError, NoSpace, Refused, UsageError
+from hali.model.filenames import unsafe
 from hali.model.units import format_bytes
 from hali.store.cloning import clone
 
@@ -115,8 +116,8 @@ class Folder:
 
 def check_part(part: str) -> str:
     """`part`, unless it could lead out of its folder or hide in it; UsageError."""
-    if not part or part[0] == "." or "/" in part or "\\" in part or not part.isprintable():
-        raise UsageError(f"{part!r} cannot be the name of a file or folder")
+    if reason := unsafe(part) or ("it would be hidden" if part.startswith(".") else None):
+        raise UsageError(f"{part[:80]!r} cannot be the name of a file or folder: {reason}")
     return part
 
 
