@@ -26,7 +26,7 @@ Model = Annotated[str, typer.Argument(metavar="MODEL", help="Which model; see `h
 def prune(
     ctx: typer.Context,
     quota: Annotated[
-        float | None, typer.Option(metavar="GB", min=0, help="Room for all models; else storage.quota_gb.")
+        float | None, typer.Option(metavar="GB", min=0, help="Room for all models, 0 for none; else storage.quota_gb.")
     ] = None,
     older_than: Annotated[
         str | None, typer.Option(metavar="TIME", help="Also models not used for so long: 30d, 12h, 2w.")

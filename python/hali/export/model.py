@@ -54,6 +54,8 @@ def header_of(model: StoredModel) -> GgufHeader:
             f"{model.model_id} is {model.state}: {model.error or 'its file changed since it was verified'}",
             hint="`hali verify` reads it again, `hali pull` fetches it again",
         )
+    if model.state == "hashing":
+        raise Refused(f"{model.model_id} is being verified", hint="try again in a moment")
     if len(model.files) > 1:
         raise Refused(f"{model.model_id} lies in {len(model.files)} files; only models of one file can be exported")
     try:
