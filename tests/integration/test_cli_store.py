@@ -107,6 +107,14 @@ def test_one_damaged_record_harms_that_model_only_and_is_told(one: TestNode) -> 
     assert one.ok("prune", "--dry-run")["torrents"] == []
 
 
+@WITHOUT
+def test_without_a_daemon_too_a_file_that_is_gone_or_changed_is_no_sound_model(one: TestNode) -> None:
+    models = by_id(one)
+    flip(Path(models["a:7b:base:q4_0"]["path"]), 99)
+    Path(models["b:7b:base:q4_0"]["path"]).unlink()
+    assert [model["state"] for model in by_id(one).values()] == ["unverified", "missing", "stored"]
+
+
 @BOTH
 def test_all_damaged_models_are_named_and_the_sound_ones_too(one: TestNode) -> None:
     models = by_id(one)
