@@ -137,7 +137,8 @@ def test_several_are_deleted_at_once_or_none_when_a_name_is_wrong(one: TestNode)
     assert one.fails("rm", "a:7b", "nosuch", code=3).startswith("hali: no model 'nosuch'")
     assert len(ids(one)) == 3
     done = one.hali("rm", "a:7b", "b:7b", "a:7b:base:q4_0", "--json")
-    assert [json.loads(line)["model_id"] for line in done.stdout.splitlines()] == ["a:7b:base:q4_0", "b:7b:base:q4_0"]
+    removed = [(found["model_id"], found["freed"]) for found in map(json.loads, done.stdout.splitlines())]
+    assert removed == [("a:7b:base:q4_0", 2**20), ("b:7b:base:q4_0", 2**21)]
     assert ids(one) == [CHAT]
 
 
@@ -150,6 +151,7 @@ def test_a_prune_takes_the_least_recently_used_and_never_a_pinned_one(one: TestN
     assert one.fails("prune", "--quota", quota, code=2).startswith("hali: nobody is there to be asked — --yes")
     real = one.ok("prune", "--quota", quota, "--yes")
     assert (real["models"], real["freed"]) == (dry["models"], dry["freed"])
+    assert real["freed"] == real["removed"] >= 2**21
     assert "a:7b:base:q4_0" in ids(one) and "b:7b:base:q4_0" not in ids(one)
     done = one.hali("prune", "--quota", "0", "--yes")
     assert (done.returncode, ids(one)) == (6, ["a:7b:base:q4_0"])

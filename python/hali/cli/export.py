@@ -91,7 +91,8 @@ def lmstudio(
     out = current(ctx)
     _one_or_all(model, every, None)
     where = Path(folder).expanduser() if folder else target.models_folder(os.environ, Path.home())
-    _run(out, model, _stored(), lambda chosen: target.export(chosen, Folder(where.absolute())))
+    models = _stored()
+    _run(out, model, models, lambda one: target.export(one, Folder(where.absolute()), projector_of(one, models)))
 
 
 def _one_or_all(model: str | None, every: bool, of_one: str | None) -> None:

@@ -13,7 +13,7 @@ from hali.config import load as config
 from hali.config.paths import Paths, from_environment
 from hali.daemon.address import exclusive
 from hali.daemon.pruning import prune as make_room
-from hali.daemon.views import describe_header, describe_model, verified
+from hali.daemon.views import describe_header, describe_model, freed_by, verified
 from hali.model.errors import NotFound
 from hali.share.job import Progress
 from hali.share.library import Entry, Library
@@ -78,11 +78,11 @@ def remove(model: str) -> dict[str, Any]:
     """As the IPC method `rm`."""
     library, paths = _library()
     entry = library.find(model)
-    sha256 = entry.record.meta.sha256
+    sha256, freed = entry.record.meta.sha256, freed_by(entry)
     with _usage(paths) as usage:
         asyncio.run(library.remove(entry))
         usage.forget(sha256)
-    return {"model_id": entry.record.meta.model_id, "sha256": sha256, "freed": entry.record.meta.size}
+    return {"model_id": entry.record.meta.model_id, "sha256": sha256, "freed": freed}
 
 
 def pin(model: str, pinned: bool) -> dict[str, Any]:

@@ -138,7 +138,8 @@ def rm(
 ) -> None:
     """Delete models from this node. Asks first when it can; when one of the names is wrong nothing is deleted.
 
-    With --json: `model_id`, `sha256`, `freed` (bytes), of several one such object a line.
+    With --json: `model_id`, `sha256`, `freed` (bytes; 0 while the file has another name, an import or export), of several one such
+    object a line.
     """
     out = current(ctx)
     named = [with_choice(out, model, lambda name: ask("info", model=name)) for model in models]
@@ -152,4 +153,9 @@ def rm(
         if out.as_json:
             out.json(result, line=len(found) > 1)
         else:
-            out.result(result, f"Removed {one['model_id']}, {format_bytes(one['size'])} free again.")
+            freed = (
+                f"{format_bytes(result['freed'])} free again"
+                if result["freed"]
+                else "its bytes have another name and stay"
+            )
+            out.result(result, f"Removed {one['model_id']}, {freed}.")

@@ -42,7 +42,8 @@ def prune(
     Used is: run, sent to others, or fetched. A pinned model, one in memory, and one that is being sent, fetched or verified stays.
     Exit code 6 when the quota cannot be met for that reason. With --json: `models` (`model_id`, `sha256`, `size`, `last_used`,
     `linked_elsewhere`: its bytes have another name, an import or export, and stay while that is there), `unfinished`, `torrents`,
-    `used` (bytes of all models before), `freed` (bytes), `short` (bytes above the quota that stay), `quota`, `dry_run`.
+    `used` (bytes of all models before), `removed` (of them), `freed` (bytes that the disk gets back), `short` (bytes above the quota
+    that stay), `quota`, `dry_run`.
     """
     out = current(ctx)
     wish: dict[str, Any] = {
@@ -54,7 +55,7 @@ def prune(
     if not dry_run and _is_something(planned):
         _ask_first(out, planned, yes)
         planned = ask("prune", only=[model["sha256"] for model in planned["models"]], **wish)
-    _tell(out, planned, "Would free" if dry_run else "Freed")
+    _tell(out, planned, "Would remove" if dry_run else "Removed")
     if planned["short"]:
         raise NoSpace(
             f"the models are still {format_bytes(planned['short'])} above the quota: the rest is pinned or in use",
@@ -83,7 +84,7 @@ def _ask_first(out: Output, planned: dict[str, Any], yes: bool) -> None:
         )
     for line in _lines(planned):
         out.note(line)
-    if not confirm(f"Delete these ({format_bytes(planned['freed'])})?"):
+    if not confirm(f"Delete these ({format_bytes(planned['freed'])} free again)?"):
         raise Cancelled("nothing was deleted")
 
 
@@ -95,7 +96,8 @@ def _tell(out: Output, done: dict[str, Any], verb: str) -> None:
     elif not out.quiet:
         for line in _lines(done):
             out.line(line)
-        out.line(f"{verb} {format_bytes(done['freed'])} of {format_bytes(done['used'])}.")
+        of = f"{format_bytes(done['removed'])} of {format_bytes(done['used'])} of models"
+        out.line(f"{verb} {of}: {format_bytes(done['freed'])} free again.")
 
 
 def _lines(planned: dict[str, Any]) -> list[str]:

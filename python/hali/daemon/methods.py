@@ -19,7 +19,7 @@ from hali.daemon.pruning import prune
 from hali.daemon.registry import RegistryMethods, listed_in
 from hali.daemon.statistics import statistics
 from hali.daemon.telling import telling_hashing, watch
-from hali.daemon.views import describe_engine, describe_header, describe_job, describe_model, verified
+from hali.daemon.views import describe_engine, describe_header, describe_job, describe_model, freed_by, verified
 from hali.model.errors import NotFound, UsageError
 from hali.model.units import format_duration
 from hali.share.base import SearchSort
@@ -175,11 +175,11 @@ class Methods:
     async def rm(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """Delete one model."""
         entry = self._node.library.find(field(params, "model", str))
-        meta = entry.record.meta
+        meta, freed = entry.record.meta, freed_by(entry)
         await self._unload(entry)
         await self._node.library.remove(entry)
         await anyio.to_thread.run_sync(self._node.usage.forget, meta.sha256)
-        return {"model_id": meta.model_id, "sha256": meta.sha256, "freed": meta.size}
+        return {"model_id": meta.model_id, "sha256": meta.sha256, "freed": freed}
 
     async def prune(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """Make room, or with `dry_run` say how. With `only`, of the models just these (SHA-256) may go."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -27,39 +27,37 @@ async def prune(space: Space, library: Library, params: Params) -> dict[str, Any
     only = field(params, "only", list[str] | None, None)
     if only is not None:
         cut = msgspec.structs.replace(cut, models=[model for model in cut.models if model.sha256 in only])
-    links = {model.sha256: _links(library, model.sha256) for model in cut.models}
+    linked = {model.sha256 for model in cut.models if _is_linked(library, model.sha256)}
     dry_run = field(params, "dry_run", bool, False)
     done = cut if dry_run else await space.carry_out(cut)
-    return describe(done, links) | {"quota": wish.quota, "dry_run": dry_run}
+    return describe(done, linked) | {"quota": wish.quota, "dry_run": dry_run}
 
 
-def _links(library: Library, sha256: str) -> int:
-    """Names that the file of a model has; 0 when it is gone."""
+def _is_linked(library: Library, sha256: str) -> bool:
     entry = library.entry(sha256)
-    try:
-        return entry.record.path.stat().st_nlink if entry is not None else 0
-    except OSError:
-        return 0
+    return entry is not None and entry.record.has_other_names
 
 
-def describe(cut: Cut, links: Mapping[str, int]) -> dict[str, Any]:
-    """For `--json`. A file with other names (an import, an export) frees its bytes only when those are gone too."""
+def describe(cut: Cut, linked: Collection[str]) -> dict[str, Any]:
+    """For `--json`. A file that is `linked` elsewhere leaves the store, but frees its bytes only when the other names are gone too."""
     models = [
         {
             "model_id": m.model_id,
             "sha256": m.sha256,
             "size": m.size,
             "last_used": m.last_used,
-            "linked_elsewhere": links[m.sha256] > 1,
+            "linked_elsewhere": m.sha256 in linked,
         }
         for m in cut.models
     ]
     unfinished = [{"key": u.key, "files": list(u.files), "size": u.size, "touched": u.touched} for u in cut.unfinished]
+    freed = [m.size for m in cut.models if m.sha256 not in linked] + [u.size for u in cut.unfinished]
     return {
         "models": models,
         "unfinished": unfinished,
         "torrents": [path.name for path in cut.torrents],
         "used": cut.used,
-        "freed": cut.freed,
+        "removed": sum(m.size for m in cut.models),
+        "freed": sum(freed),
         "short": cut.short,
     }

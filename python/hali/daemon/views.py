@@ -55,6 +55,11 @@ def verified(entry: Entry, digests: FileDigests) -> dict[str, Any]:
     }
 
 
+def freed_by(entry: Entry) -> int:
+    """Bytes that the disk has again when the model is deleted: none while its file has another name."""
+    return 0 if entry.record.has_other_names else entry.record.meta.size
+
+
 def describe_job(job: Job) -> dict[str, Any]:
     """A job and how far it is."""
     progress = job.progress

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from hali.export.folder import Folder
+from hali.export.folder import Folder, How
 from hali.export.model import Export, StoredModel, header_of
 from hali.hashing import hash_file
 from hali.model.errors import Refused
@@ -59,21 +59,28 @@ def place_of(model: StoredModel) -> tuple[str, str]:
     return PUBLISHER, f"{base}-{size}-{variant}"
 
 
-def export(model: StoredModel, folder: Folder) -> Export:
-    """Put the model's file into LM Studio's folder; Refused when another file of that name is there."""
-    header_of(model)
+def export(model: StoredModel, folder: Folder, projector: StoredModel | None = None) -> Export:
+    """Put the model's file, and its vision or audio part, into LM Studio's folder; Refused when another file of that name is there."""
+    files = [model, *([projector] if projector is not None else [])]
+    for file in files:
+        header_of(file)
     publisher, name = place_of(model)
-    file = model.file.name
-    where = (publisher, name, file)
     notes = _notes(folder, publisher, name)
-    known = _there(folder, where, model, notes.get(file))
-    how = "kept" if known else folder.bring(model.file, *where)
+    hows = [_bring(folder, (publisher, name, file.file.name), file, notes) for file in files]
+    folder.write(msgspec.json.encode({"files": notes}), publisher, name, NOTE)
+    path = folder.root / publisher / name / model.file.name
+    changed = any(how != "kept" for how in hows)
+    return Export("lmstudio", model.model_id, model.sha256, f"{publisher}/{name}", str(path), hows[0], changed)
+
+
+def _bring(folder: Folder, where: tuple[str, str, str], model: StoredModel, notes: dict[str, Noted]) -> How:
+    """One file to its place, and a note of it to `notes`."""
+    there = _there(folder, where, model, notes.get(where[2]))
+    how = "kept" if there else folder.bring(model.file, *where)
     now = folder.stat(*where)
     assert now is not None
-    notes[file] = Noted(model.sha256, now.st_size, now.st_mtime_ns)
-    folder.write(msgspec.json.encode({"files": notes}), publisher, name, NOTE)
-    path = folder.root.joinpath(*where)
-    return Export("lmstudio", model.model_id, model.sha256, f"{publisher}/{name}", str(path), how, how != "kept")
+    notes[where[2]] = Noted(model.sha256, now.st_size, now.st_mtime_ns)
+    return how
 
 
 def _notes(folder: Folder, publisher: str, name: str) -> dict[str, Noted]:

@@ -51,11 +51,6 @@ class Cut(msgspec.Struct, frozen=True):
     used: int  # bytes of all models before
     short: int  # bytes above the quota that stay, because the rest must be kept
 
-    @property
-    def freed(self) -> int:
-        """Bytes of models and unfinished downloads."""
-        return sum(m.size for m in self.models) + sum(u.size for u in self.unfinished)
-
 
 class Space:
     """Lives beside the library; `busy` tells what is in use right now, `quota_gb` is the key `storage.quota_gb`."""

@@ -69,6 +69,14 @@ class Record(msgspec.Struct, frozen=True):
         """Its identity."""
         return ModelRef(self.meta.sha256, self.meta.files[0], self.meta.size, self.meta.hf_repo, self.meta.hf_revision)
 
+    @property
+    def has_other_names(self) -> bool:
+        """True when the file is linked elsewhere (an import, an export): its bytes stay while that name is there."""
+        try:
+            return self.path.stat().st_nlink > 1
+        except OSError:  # gone, and nothing of it stays
+            return False
+
     def changed_on_disk(self) -> bool:
         """True if size or time of the file differ from when it was verified; NotFound if it is gone."""
         try:

@@ -54,6 +54,7 @@ async def test_bytes_that_have_another_name_are_told(nest: Nest, tmp_path: Path)
     (tmp_path / "alias").hardlink_to(entry.record.path)
     found = await prune(nest.space(), nest.library, {"quota": 0})
     assert [(m["sha256"][0], m["linked_elsewhere"]) for m in found["models"]] == [("a", True), ("b", False)]
+    assert (found["removed"], found["freed"]) == (3000, 2000)
 
 
 @pytest.mark.blocking_ok

@@ -10,7 +10,7 @@ import pytest
 from hali.export.folder import Folder
 from hali.export.lmstudio import export, models_folder
 from hali.model.errors import Refused, UsageError
-from tests.unit.export.stored import TALKING, stored, tree
+from tests.unit.export.stored import PROJECTOR, TALKING, stored, tree
 from tests.unit.wire.gguf_files import pair
 
 
@@ -20,6 +20,17 @@ def test_a_model_of_a_repository_lies_where_lm_studio_would_have_put_it(tmp_path
     assert done.path == str(tmp_path / "l/bartowski/Tiny-GGUF" / model.file.name)
     assert Path(done.path).read_bytes() == model.file.read_bytes()
     assert done.how in ("link", "reflink") and done.changed
+
+
+def test_a_vision_part_lies_beside_its_model(tmp_path: Path) -> None:
+    model = stored(tmp_path / "store", hf_repo="o/r")
+    eyes = stored(tmp_path / "store", "mmproj-Tiny-F16.gguf", PROJECTOR, hf_repo="o/r")
+    assert export(model, Folder(tmp_path / "l"), eyes).changed
+    assert (tmp_path / "l/o/r/mmproj-Tiny-F16.gguf").read_bytes() == eyes.file.read_bytes()
+    assert not export(model, Folder(tmp_path / "l"), eyes).changed
+    (tmp_path / "l/o/r/mmproj-Tiny-F16.gguf").unlink()
+    again = export(model, Folder(tmp_path / "l"), eyes)
+    assert (again.changed, again.how) == (True, "kept")
 
 
 def test_one_that_was_imported_has_the_publisher_hali(tmp_path: Path) -> None:
