@@ -122,7 +122,10 @@ def test_all_damaged_models_are_named_and_the_sound_ones_too(one: TestNode) -> N
     Path(models["b:7b:base:q4_0"]["path"]).unlink()
     done = one.hali("verify", "--all")
     assert done.returncode == 5
-    assert done.stdout.startswith(f"{CHAT}: ok, 1 pieces, sha256 {models[CHAT]['sha256']}")
+    first, second, third = done.stdout.splitlines()
+    assert first.startswith("a:7b:base:q4_0 is damaged, wrong piece 0 of 1: ")
+    assert second.startswith("b:7b:base:q4_0: its file is gone from ")
+    assert third == f"{CHAT}: ok, 1 pieces, sha256 {models[CHAT]['sha256']}"
     assert done.stderr.splitlines()[-1].startswith(
         "hali: 2 of 3 models are damaged: a:7b:base:q4_0, b:7b:base:q4_0 — pull or add them again"
     )
@@ -216,5 +219,6 @@ def test_a_target_that_is_no_folder_or_leads_elsewhere_is_refused_in_one_line(sh
     (tmp_path / "trap/manifests").symlink_to(tmp_path)
     told = shared.fails("export", "ollama", "tiny", "--dir", str(tmp_path / "trap"), code=7)
     assert "is a symbolic link" in told and not (tmp_path / "registry.ollama.ai").exists()
+    assert "cannot expand" in shared.fails("export", "lmstudio", "tiny", "--dir", "~no.such.user/x", code=2)
     for name in ("../x", "a/b", ".hidden"):
         assert "no name for Ollama" in shared.fails("export", "ollama", "tiny", "--as", name, code=2)

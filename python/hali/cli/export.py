@@ -15,7 +15,7 @@ from hali.cli.apps import new_app
 from hali.cli.choosing import with_choice
 from hali.cli.output import Output, current
 from hali.cli.store import ask
-from hali.export.folder import Folder
+from hali.export.folder import Folder, expanded
 from hali.export.model import Export, StoredModel, projector_of
 from hali.model.errors import ExitCode, HaliError, UsageError
 from hali.model.units import format_bytes
@@ -55,7 +55,7 @@ def ollama(
 
     out = current(ctx)
     _one_or_all(model, every, name or mmproj)
-    where = Path(folder).expanduser() if folder else target.models_folder(os.environ, Path.home())
+    where = expanded(folder) if folder else target.models_folder(os.environ, Path.home())
     if not folder and not where.exists() and target.SERVICE_MODELS.is_dir():
         out.note(f"Ollama's service keeps its models in {target.SERVICE_MODELS}; this goes to {where}. --dir chooses.")
     models = _stored()
@@ -65,7 +65,7 @@ def ollama(
         derived = target.derive_name(chosen)
         called = target.parse_name(name) if name else target.derive_name(chosen, distinct=names[str(derived)] > 1)
         part = _find(out, mmproj) if mmproj else projector_of(chosen, models)
-        return target.export(chosen, Folder(where.absolute()), called, part)
+        return target.export(chosen, Folder(where), called, part)
 
     _run(out, model, models, one)
 
@@ -90,9 +90,9 @@ def lmstudio(
 
     out = current(ctx)
     _one_or_all(model, every, None)
-    where = Path(folder).expanduser() if folder else target.models_folder(os.environ, Path.home())
+    where = expanded(folder) if folder else target.models_folder(os.environ, Path.home())
     models = _stored()
-    _run(out, model, models, lambda one: target.export(one, Folder(where.absolute()), projector_of(one, models)))
+    _run(out, model, models, lambda one: target.export(one, Folder(where), projector_of(one, models)))
 
 
 def _one_or_all(model: str | None, every: bool, of_one: str | None) -> None:

@@ -100,7 +100,10 @@ def _verify_all(out: Output) -> None:
         try:
             result = _verify(out, found["sha256"])
         except (VerificationFailed, NotFound) as exc:
-            out.error(exc)
+            if out.as_json:
+                out.error(exc)
+            else:
+                out.line(exc.message)  # a result like the others; the error comes at the end
             wrong.append(found)
             continue
         if out.as_json:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from hali.export.chat_formats import default_system, recognise
-from hali.export.folder import Folder, How
+from hali.export.folder import Folder, How, expanded
 from hali.export.go_template import PLAIN, go_template
 from hali.export.model import Export, StoredModel, header_of
 from hali.model.errors import Refused, UsageError
@@ -61,7 +61,7 @@ class Image(msgspec.Struct, frozen=True):
 def models_folder(env: Mapping[str, str], home: Path) -> Path:
     """`OLLAMA_MODELS`, else `~/.ollama/models`."""
     configured = env.get("OLLAMA_MODELS", "").strip().strip("\"'")
-    return Path(configured).expanduser() if configured else home / ".ollama" / "models"
+    return expanded(configured) if configured else home / ".ollama" / "models"
 
 
 def derive_name(model: StoredModel, *, distinct: bool = False) -> Name:

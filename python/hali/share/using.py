@@ -51,6 +51,7 @@ class UsageRecorder:
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         """Serve until cancelled; then the record is written once more."""
+        await self.begin()
         task_status.started()
         try:
             while True:
@@ -63,23 +64,30 @@ class UsageRecorder:
                 await self.look()
                 await self._write()
 
+    async def begin(self) -> None:
+        """Take the counters as they are: an earlier recorder, which failed, has counted them."""
+        for torrent in await self._torrents():
+            self._news(torrent)
+
     async def look(self) -> None:
         """Read the counters."""
-        session = self._session()
-        if session is not self._of:
-            self._of, self._seen = session, {}
-        try:
-            torrents = await session.status() if session is not None else ()
-        except HaliError:  # it is just ending; its last seconds are lost
-            return
         sent: set[str] = set()
-        for torrent in torrents:
+        for torrent in await self._torrents():
             count = self._news(torrent)
             sha256 = self._model_of(torrent.infohashes) if count else None
             if sha256 is not None:
                 self._usage.sent(sha256, count)
                 sent.add(sha256)
         self.sending = frozenset(sent)
+
+    async def _torrents(self) -> Sequence[Sent]:
+        session = self._session()
+        if session is not self._of:  # a new one counts from nothing
+            self._of, self._seen = session, {}
+        try:
+            return await session.status() if session is not None else ()
+        except HaliError:  # it is just ending; its last seconds are lost
+            return ()
 
     def _news(self, torrent: Sent) -> int:
         """Bytes sent since the last look; a torrent that was removed and added again counts from nothing."""

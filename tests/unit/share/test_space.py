@@ -137,6 +137,10 @@ async def test_what_others_fetch_counts_as_use_over_sessions_that_begin_at_nothi
     session = Session(Torrent("a", 300))  # restarted
     await recorder.look()
     assert nest.usage.of("a" * 64).uploaded == 700
+    successor = UsageRecorder(nest.usage, nest.library, lambda: session)  # of one that failed
+    await successor.begin()
+    await successor.look()
+    assert nest.usage.of("a" * 64).uploaded == 700
     session = None
     await recorder.look()
     assert recorder.sending == frozenset()
