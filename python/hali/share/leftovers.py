@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
 
+from hali.runtime.log import get_logger
 from hali.store.models import INCOMING
+
+log = get_logger(__name__)
 
 TRASH = ".gone-"  # a folder that is being deleted: no key looks like it
 # A model's torrent is written a moment before its record; an orphan is one that stayed without it.
@@ -28,13 +31,20 @@ class Unfinished(msgspec.Struct, frozen=True):
 def unfinished(models: Path) -> list[Unfinished]:
     """All folders of unfinished downloads, and what an interrupted prune left of them. Blocks."""
     root = models / INCOMING
-    return [_look_at(folder) for folder in sorted(root.iterdir()) if folder.is_dir()] if root.is_dir() else []
+    folders = sorted(root.iterdir()) if root.is_dir() else []
+    return [found for folder in folders if (found := _look_at(folder)) is not None]
 
 
-def _look_at(folder: Path) -> Unfinished:
-    found = [(path.name, path.lstat()) for path in folder.iterdir()]
+def _look_at(folder: Path) -> Unfinished | None:
+    """None for what is no folder of ours, or went away while it was looked at."""
+    try:
+        if folder.is_symlink() or not folder.is_dir():
+            return None
+        found = [(path.name, path.lstat()) for path in folder.iterdir()]
+        touched = max((info.st_mtime for _, info in found), default=folder.stat().st_mtime)
+    except FileNotFoundError:
+        return None
     size = sum(info.st_blocks * 512 for _, info in found)
-    touched = max((info.st_mtime for _, info in found), default=folder.stat().st_mtime)
     return Unfinished(folder.name, tuple(sorted(name for name, _ in found)), size, touched)
 
 
@@ -48,7 +58,7 @@ def stale(found: Collection[Unfinished], *, now: float, age: float, busy: Collec
 
 
 def set_aside(models: Path, key: str) -> Path | None:
-    """Take an unfinished download out of its place, to be deleted there; None when it is gone already.
+    """Take an unfinished download out of its place, to be deleted there; None when it is gone already or the disk is read-only.
 
     One rename, so that no job can begin with it between the look whether one has and this.
     """
@@ -56,17 +66,29 @@ def set_aside(models: Path, key: str) -> Path | None:
     trash = folder.with_name(f"{TRASH}{os.urandom(4).hex()}")
     try:
         folder.rename(trash)
-    except FileNotFoundError:
+    except OSError as exc:
+        log.warning("leftovers.not_removed", key=key, error=str(exc))
         return None
     return trash
 
 
 def orphans(torrents: Path, known: Collection[str]) -> list[Path]:
     """Torrents of models that are gone. Blocks."""
-    return [path for path in _settled(torrents) if path.stem not in known]
+    return [path for path in sorted(torrents.glob("*.torrent")) if path.stem not in known and _is_settled(path)]
 
 
-def _settled(torrents: Path) -> Iterator[Path]:
-    for path in sorted(torrents.glob("*.torrent")):
-        if time.time() - path.stat().st_mtime >= SETTLED_S:
-            yield path
+def _is_settled(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime >= SETTLED_S
+    except FileNotFoundError:
+        return False
+
+
+def drop(torrent: Path) -> bool:
+    """Delete an orphan; False when the disk does not let us. Blocks."""
+    try:
+        torrent.unlink(missing_ok=True)
+    except OSError as exc:
+        log.warning("leftovers.not_removed", torrent=torrent.name, error=str(exc))
+        return False
+    return True

@@ -112,7 +112,7 @@ class Space:
         """Remove what `cut` says, but nothing that came into use since; what was removed."""
         models = [model for model in cut.models if await self._remove(model)]
         unfinished = [one for one in cut.unfinished if await self._discard(one)]
-        torrents = [path for path in cut.torrents if await self._drop(path)]
+        torrents = [path for path in cut.torrents if await anyio.to_thread.run_sync(leftovers.drop, path)]
         return msgspec.structs.replace(cut, models=models, unfinished=unfinished, torrents=torrents)
 
     async def _remove(self, model: Candidate) -> bool:
@@ -133,10 +133,6 @@ class Space:
             await anyio.to_thread.run_sync(partial(shutil.rmtree, trash, ignore_errors=True))
             log.info("prune.discarded", key=one.key, size=one.size)
         return trash is not None
-
-    async def _drop(self, path: Path) -> bool:
-        await anyio.to_thread.run_sync(partial(path.unlink, missing_ok=True))
-        return True
 
     def admit(self, name: str, size: int, sha256: str | None = None) -> None:
         """NoSpace when `size` more bytes would exceed the quota, with what `hali prune` would free. Deletes nothing.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,6 +64,21 @@ async def test_what_comes_into_use_between_the_plan_and_the_deed_stays(nest: Nes
     nest.busy = Busy(any_download=True)
     assert (await space.plan(Wish())).unfinished == []
     assert (nest.folder / "models/.incoming/half/half.gguf").exists()
+
+
+@pytest.mark.blocking_ok
+async def test_what_an_interrupted_prune_left_is_removed_and_links_are_not_followed(nest: Nest, tmp_path: Path) -> None:
+    nest.unfinished(".gone-abc", 0)
+    nest.unfinished("fresh", 0)
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/precious").touch()
+    os.utime(tmp_path / "outside/precious", (0, 0))
+    incoming = nest.folder / "models/.incoming"
+    (incoming / "link").symlink_to(tmp_path / "outside")
+    space = nest.space()
+    assert [one.key for one in (await space.carry_out(await space.plan(Wish()))).unfinished] == [".gone-abc"]
+    assert sorted(path.name for path in incoming.iterdir()) == ["fresh", "link"]
+    assert (tmp_path / "outside/precious").exists()
 
 
 @pytest.mark.blocking_ok
