@@ -20,7 +20,7 @@ HOUSE = [
     ("hashing", "wire"),
     ("store", "transfer", "swarm", "engine"),
     ("share", "placement", "pipeline", "credit"),
-    ("relay", "registry", "api"),
+    ("relay", "registry", "api", "export"),
     ("daemon", "service"),
     ("cli",),
 ]

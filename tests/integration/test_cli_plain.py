@@ -206,8 +206,9 @@ def test_verify_all_goes_on_after_a_damaged_model(tmp_path: Path) -> None:
             file.seek(5000)
             file.write(b"!")
         done = one.hali("verify", "--all", "--json")
-        first, second = map(json.loads, done.stdout.splitlines())
+        first, second, last = map(json.loads, done.stdout.splitlines())
         assert done.returncode == 5
         assert (first["ok"], first["error"]["details"]["pieces"]) == (False, [0])
         assert second["verified"]
+        assert "1 of 2 models are damaged: aa:1b:base:q8_0" in last["error"]["message"]
         until(lambda: one.state_of(second["model_id"]) == "seeding", "the good one is seeded")

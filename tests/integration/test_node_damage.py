@@ -48,7 +48,7 @@ def chat(each: TestNode, model: str) -> httpx.Response:
 
 
 def assert_names_the_piece(each: TestNode, command: tuple[str, ...] = ("verify", ID)) -> None:
-    line = each.fails(*command, code=5)
+    line = each.fails(*command, code=5, told_before=True)
     assert "is damaged, wrong piece 1 of 3" in line
     error = json.loads(each.hali(*command, "--json").stdout.splitlines()[-1])["error"]
     assert (error["code"], error["details"]["pieces"]) == ("verification", [1])
@@ -87,7 +87,9 @@ def test_damage_is_named_without_a_daemon_and_remembered_by_the_next_one(tmp_pat
         a.stop()
         damage(Path(added["path"]), same_time=True)
         assert_names_the_piece(a)
-        assert "wrong piece 1 of 3" in a.fails("verify", "--all", code=5)
+        every = a.hali("verify", "--all")
+        assert (every.returncode, "wrong piece 1 of 3" in every.stdout) == (5, True)
+        assert f"hali: 1 of 1 models are damaged: {ID} — " in every.stderr
         a.start()
         until(lambda: a.state_of(ID) == "damaged", "the daemon verified before it seeded")
         assert served(a) == []

@@ -39,7 +39,7 @@ def test_start_stop_and_restart_do_nothing_twice_and_lose_nothing(tmp_path: Path
         restarted = a.ok("daemon", "restart")
         assert restarted["pid"] != first["pid"]
         assert (restarted["node_id"], restarted["torrent_port"]) == (first["node_id"], first["torrent_port"])
-        assert [service["state"] for service in restarted["services"]] == ["ready"] * 5
+        assert [service["state"] for service in restarted["services"]] == ["ready"] * 6
         until(lambda: a.state_of(added["sha256"]) == "seeding", "it is seeded again")
         assert a.ok("daemon", "stop")["stopped"] is True
         assert_gone(a)

@@ -21,7 +21,7 @@ from hali.config.schema import KEYS, Settings
 from hali.daemon.main import _api_keys
 from hali.daemon.node import Node, caps_of, engine_options, lan_options, torrent_options
 from hali.hashing import hash_file
-from hali.model.errors import ConfigError, Refused
+from hali.model.errors import ConfigError, NoSpace, Refused
 from hali.registry.address import parse_all
 from hali.runtime import log as logs
 from hali.share.acquire import AcquisitionManager
@@ -88,6 +88,13 @@ async def session_setting(name: str, **flags: str) -> object:
         value = session._session.get_settings()[name]
         group.cancel_scope.cancel()
     return value
+
+
+@effect("storage.quota_gb")
+async def quota_gb(home: Path) -> None:
+    make_node(home / "free").space.admit("large", 10**15)
+    with pytest.raises(NoSpace, match=r"needs 2\.0 GB, 1\.5 GB of the quota of 1\.5 GB are left"):
+        make_node(home / "bound", storage__quota_gb="1.5").space.admit("large", 2 * 10**9)
 
 
 @effect("torrent.lsd")

@@ -25,7 +25,11 @@ COMMANDS = {
     "info": ("hali.cli.models", "Everything known about one model."),
     "verify": ("hali.cli.models", "Read a model again and compare it with its hashes."),
     "hash": ("hali.cli.hash", "All digests of a file, and the infohashes of its torrent."),
-    "rm": ("hali.cli.models", "Delete a model."),
+    "rm": ("hali.cli.models", "Delete models."),
+    "prune": ("hali.cli.prune", "Make room: the least recently used models, forgotten downloads."),
+    "pin": ("hali.cli.prune", "Keep a model from being pruned."),
+    "unpin": ("hali.cli.prune", "Let a model be pruned again."),
+    "export": ("hali.cli.export", "Let Ollama or LM Studio use models, without copying them."),
     "run": ("hali.cli.run", "Chat with a model, or answer one prompt."),
     "ps": ("hali.cli.engines", "Models loaded in memory."),
     "stop": ("hali.cli.engines", "Unload a model."),
@@ -37,6 +41,7 @@ COMMANDS = {
     "registry": ("hali.cli.registry", "Run a registry, write one as a folder, change the publisher's key."),
     "telemetry": ("hali.cli.telemetry", "Whether registries are told how pulls ended, and what exactly."),
     "config": ("hali.cli.config", "Show and change settings."),
+    "completion": ("hali.cli.completion", "Completion of commands and model ids for bash, zsh and fish."),
     "demo": ("hali.cli.demo", "Two nodes on this machine: share a model, fetch it, chat with it."),
 }
 ALONE = {"queue": "list"}  # what a group does when nothing but its name is given
@@ -51,6 +56,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         from hali._version import __version__
 
         print(f"hali {__version__}")
+        sys.exit(0)
+    if args[:1] == ["__complete"]:  # what the completion scripts ask; its words are not ours to read flags from
+        from hali.cli.candidates import answer
+
+        sys.stdout.write(answer(args[1:]))
         sys.exit(0)
     sys.exit(_run(args))
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 
-from hali.cli import control
 from hali.cli.apps import new_app
 from hali.cli.choosing import confirm, with_choice
-from hali.cli.output import current
-from hali.model.errors import Cancelled, ExitCode, NotRunning, UsageError, VerificationFailed
+from hali.cli.facts import readable
+from hali.cli.jobs import display_for
+from hali.cli.output import Output, current
+from hali.cli.store import ask
+from hali.model.errors import Cancelled, NotFound, UsageError, VerificationFailed
 from hali.model.units import format_bytes
 
 app = new_app()
@@ -23,37 +24,31 @@ Model = Annotated[
 ]
 
 
-def _ask(method: str, **params: Any) -> dict[str, Any]:
-    """The daemon's answer, or, when there is no daemon, the same read from disk."""
-    try:
-        client = control.connect()
-    except NotRunning:
-        # It reads torrents, so it loads libtorrent, which a command with a daemon need not wait for.
-        from hali.cli import local
-
-        return local.METHODS[method](**params)
-    with client:
-        return client.call(method, timeout=None, **params)
-
-
 @app.command(name="list")
 def list_models(ctx: typer.Context) -> None:
     """Models of this node.
 
-    With --json a list of objects as `hali info` gives them.
+    With --json a list of objects with the fields of `hali info` but `gguf`, `lan_nodes` and `peers`.
     """
     out = current(ctx)
-    models = _ask("models")["models"]
+    found = ask("models")
+    models = found["models"]
     if out.as_json:
         out.json(models)
     elif not models:
         out.line("No models yet. `hali pull` gets one, `hali add` imports one.")
     else:
         rows = [
-            (m["model_id"], format_bytes(m["size"]), m["state"], m["sha256"][:12], m["downloaded_at"][:10])
+            (m["model_id"], format_bytes(m["size"]), _state(m), m["sha256"][:12], m["downloaded_at"][:10])
             for m in models
         ]
         out.table(("MODEL ID", "SIZE", "STATE", "SHA-256", "SINCE"), rows)
+    for path in found["unreadable"]:
+        out.note(f"cannot be read and is left out: {path} — `hali add` the model file beside it again")
+
+
+def _state(model: dict[str, Any]) -> str:
+    return f"{model['state']}, pinned" if model["pinned"] else str(model["state"])
 
 
 @app.command()
@@ -61,27 +56,18 @@ def info(ctx: typer.Context, model: Model) -> None:
     """Everything known about one model.
 
     With --json: `model_id`, `sha256`, `blake3`, `infohash_v1`, `infohash_v2`, `files`, `size` (bytes), `downloaded_at`, `path`, `state`,
-    `magnet`, `error`, and where known `hf_repo`, `hf_revision`, `sources` (bytes by kind of source), `also_torrents`.
+    `magnet`, `error`, `pinned`, `last_used` (seconds since 1970), `uploaded` (bytes to others), `ratio` (uploaded / size), `gguf`
+    (`architecture`, `parameters`, `layers`, `context`, `embedding`, `quantization`, `license`, `chat_template`; null when it is
+    none), `lan_nodes` and `peers` (who else has it, of those known now; null without a daemon), and where known `hf_repo`,
+    `hf_revision`, `sources` (bytes by kind of source), `also_torrents`.
     """
     out = current(ctx)
-    found = with_choice(out, model, lambda name: _ask("info", model=name))
+    found = with_choice(out, model, lambda name: ask("info", model=name))
     if out.as_json:
         out.json(found)
         return
-    for name, text in _readable(found):
+    for name, text in readable(found):
         out.line(f"{name:<14}{text}")
-
-
-def _readable(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    for name, value in found.items():
-        if value in (None, [], {}):
-            continue
-        if name == "size":
-            yield name, f"{format_bytes(value)} ({value} bytes)"
-        elif isinstance(value, dict):
-            yield name, ", ".join(f"{kind} {format_bytes(n)}" for kind, n in value.items())
-        else:
-            yield name, ", ".join(value) if isinstance(value, list) else str(value)
 
 
 @app.command()
@@ -92,29 +78,55 @@ def verify(
 ) -> None:
     """Read a model again, compare it with its SHA-256, and name every wrong piece. Exit code 5 when it is damaged.
 
-    With --all every model is read, also after one was found damaged. With --json: `model_id`, `sha256`, `size`, `pieces`,
-    `verified`, with --all one such object (or error) a line; the error of a damaged model lists its wrong pieces in
-    `error.details.pieces`.
+    With --all every model is read, also after one was found damaged or gone, and the error at the end names all of those. With
+    --json: `model_id`, `sha256`, `size`, `pieces`, `verified`, with --all one such object (or error) a line; the error of a damaged
+    model lists its wrong pieces in `error.details.pieces`, the last one all such models in `error.details.damaged`.
     """
     out = current(ctx)
     if every == (model is not None):
         raise UsageError("give a model or --all", hint="`hali list` shows the models")
     if model is not None:
-        result = with_choice(out, model, lambda name: _ask("verify", model=name))
+        result = with_choice(out, model, lambda name: _verify(out, name))
         out.result(result, _fine(result))
         return
-    worst = ExitCode.OK
-    for found in _ask("models")["models"]:
+    _verify_all(out)
+
+
+def _verify_all(out: Output) -> None:
+    """VerificationFailed at the end when a model was damaged or gone."""
+    models = ask("models")["models"]
+    wrong: list[dict[str, Any]] = []
+    for found in models:
         try:
-            result = _ask("verify", model=found["sha256"])
-        except VerificationFailed as exc:
-            worst = ExitCode(out.error(exc))
+            result = _verify(out, found["sha256"])
+        except (VerificationFailed, NotFound) as exc:
+            if out.as_json:
+                out.error(exc)
+            else:
+                out.line(exc.message)  # a result like the others; the error comes at the end
+            wrong.append(found)
             continue
         if out.as_json:
             out.json(result, line=True)
         else:
             out.result(result, _fine(result))
-    raise typer.Exit(worst)
+    if wrong:
+        raise VerificationFailed(
+            f"{len(wrong)} of {len(models)} models are damaged: {', '.join(m['model_id'] for m in wrong)}",
+            hint="pull or add them again",
+            details={"damaged": [m["sha256"] for m in wrong]},
+        )
+
+
+def _verify(out: Output, name: str) -> dict[str, Any]:
+    """One model, with a progress bar for people; programs get the result alone."""
+    if out.as_json:
+        return ask("verify", model=name)
+    display = display_for(out)
+    try:
+        return ask("verify", on_progress=display.show, model=name)
+    finally:
+        display.close()
 
 
 def _fine(result: dict[str, Any]) -> str:
@@ -124,16 +136,29 @@ def _fine(result: dict[str, Any]) -> str:
 @app.command()
 def rm(
     ctx: typer.Context,
-    model: Model,
+    models: Annotated[list[str], typer.Argument(metavar="MODEL…", help="Which models; see `hali info`.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Delete a model from this node. Asks first when it can.
+    """Delete models from this node. Asks first when it can; when one of the names is wrong nothing is deleted.
 
-    With --json: `model_id`, `sha256`, `freed` (bytes).
+    With --json: `model_id`, `sha256`, `freed` (bytes; 0 while the file has another name, an import or export), of several one such
+    object a line.
     """
     out = current(ctx)
-    found = with_choice(out, model, lambda name: _ask("info", model=name))
-    if out.interactive and not yes and not confirm(f"Delete {found['model_id']} ({format_bytes(found['size'])})?"):
-        raise Cancelled(f"{found['model_id']} was not deleted")
-    result = _ask("rm", model=found["sha256"])
-    out.result(result, f"Removed {found['model_id']}, {format_bytes(found['size'])} free again.")
+    named = [with_choice(out, model, lambda name: ask("info", model=name)) for model in models]
+    found = list({one["sha256"]: one for one in named}.values())
+    names = ", ".join(one["model_id"] for one in found)
+    size = format_bytes(sum(one["size"] for one in found))
+    if out.interactive and not yes and not confirm(f"Delete {names} ({size})?"):
+        raise Cancelled(f"{names} {'was' if len(found) == 1 else 'were'} not deleted")
+    for one in found:
+        result = ask("rm", model=one["sha256"])
+        if out.as_json:
+            out.json(result, line=len(found) > 1)
+        else:
+            freed = (
+                f"{format_bytes(result['freed'])} free again"
+                if result["freed"]
+                else "its bytes have another name and stay"
+            )
+            out.result(result, f"Removed {one['model_id']}, {freed}.")

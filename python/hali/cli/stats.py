@@ -12,6 +12,7 @@ import typer
 
 from hali.cli import control
 from hali.cli.apps import new_app
+from hali.cli.bar import describe
 from hali.cli.neighbours import describe_drops
 from hali.cli.output import Output, current, table
 from hali.cli.pause import worth_telling
@@ -32,8 +33,9 @@ def stats(
     """Transfer rates, totals, models and peers: live on a terminal until Ctrl-C, once elsewhere.
 
     Starts the daemon when it does not run. With --json one object (with --watch one a line): `uptime`, the fields of `hali pause`,
-    `down_rate`, `up_rate` (bytes a second), `down_total`, `up_total` (bytes since the daemon began), `models` (`model_id`, `status`,
-    `down_rate`, `up_rate`, `peers`), `lan_traffic` (as in `hali daemon status`), `inference`.
+    `down_rate`, `up_rate` (bytes a second, of all sources), `down_total`, `up_total` (bytes by torrents since the daemon began),
+    `peers`, `models` (`model_id`, `sha256`, `status`, `down_rate`, `up_rate`, `peers`, `uploaded` and `ratio` of all time), `jobs`
+    (pulls and imports under way), `lan_traffic` (as in `hali daemon status`), `inference`.
     """
     out = current(ctx)
     live = sys.stdout.isatty() and out.animated and not once
@@ -70,7 +72,15 @@ def _show(out: Output, found: dict[str, Any], over: int | None) -> int:
 
 def _lines(found: dict[str, Any], columns: int) -> list[str]:
     rows = [
-        (m["model_id"], m["status"], format_rate(m["down_rate"]), format_rate(m["up_rate"]), str(m["peers"]))
+        (
+            m["model_id"],
+            m["status"],
+            format_rate(m["down_rate"]),
+            format_rate(m["up_rate"]),
+            format_bytes(m["uploaded"]),
+            f"{m['ratio']:.2f}",
+            str(m["peers"]),
+        )
         for m in found["models"]
     ]
     drops = describe_drops(found["lan_traffic"])
@@ -78,7 +88,22 @@ def _lines(found: dict[str, Any], columns: int) -> list[str]:
         f"Daemon: running (uptime {found['uptime']})",
         *worth_telling(found),
         f"Speeds: ↓ {format_rate(found['down_rate'])}  ↑ {format_rate(found['up_rate'])}",
-        f"Session: ↓ {format_bytes(found['down_total'])}  ↑ {format_bytes(found['up_total'])}",
+        f"Session: ↓ {format_bytes(found['down_total'])}  ↑ {format_bytes(found['up_total'])}  {count(found['peers'], 'peer')}",
+        f"Neighbours: {_neighbours(found['lan_traffic'])}",
         *([drops] if drops else []),
-        *table(("MODEL", "STATUS", "↓ SPEED", "↑ SPEED", "PEERS"), rows, room=columns),
+        *[f"{job['kind']} {job['what']}: {describe(job)}" for job in found["jobs"]],
+        *table(("MODEL", "STATUS", "↓ SPEED", "↑ SPEED", "SENT", "RATIO", "PEERS"), rows, room=columns),
     ]
+
+
+def _neighbours(traffic: dict[str, Any] | None) -> str:
+    """`2 nodes offer 5 models`."""
+    if traffic is None:
+        return "not looked for"
+    verb = "offers" if traffic["nodes"] == 1 else "offer"
+    return f"{count(traffic['nodes'], 'node')} {verb} {count(traffic['models'], 'model')}"
+
+
+def count(number: int, noun: str) -> str:
+    """`1 peer`, `2 peers`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -97,6 +97,20 @@ class RegistrySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = False
 
 
+class StorageSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The room that models may take."""
+
+    quota_gb: Annotated[
+        float,
+        _doc(
+            "Room for all models; a pull that needs more is refused and told what `hali prune` would free. 0 = no limit.",
+            "GB",
+            ge=0,
+            le=1e6,
+        ),
+    ] = 0.0
+
+
 class ApiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The HTTP API."""
 
@@ -180,6 +194,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lan: LanSettings = LanSettings()
     hf: HfSettings = HfSettings()
     registry: RegistrySettings = RegistrySettings()
+    storage: StorageSettings = StorageSettings()
     api: ApiSettings = ApiSettings()
     engine: EngineSettings = EngineSettings()
 

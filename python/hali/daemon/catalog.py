@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import calendar
-import time
 from collections.abc import Sequence
 
 from hali.model.errors import Refused
 from hali.pipeline.base import ServedModel
 from hali.share.library import Entry, Library
+from hali.store.models import seconds_since_1970
 
 
 class LibraryCatalog:
@@ -39,5 +38,5 @@ def _usable(entry: Entry) -> bool:
 def served(entry: Entry) -> ServedModel:
     """The model of `entry` as the router and the engines know it."""
     meta = entry.record.meta
-    created = calendar.timegm(time.strptime(meta.downloaded_at, "%Y-%m-%dT%H:%M:%SZ"))
+    created = round(seconds_since_1970(meta.downloaded_at))
     return ServedModel(meta.model_id, meta.sha256, entry.record.path, created, meta.size, (meta.files[0],))

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
+import anyio
+import anyio.to_thread
 import msgspec
 from msgspec import Meta
 
@@ -14,9 +16,19 @@ from hali.daemon.catalog import served
 from hali.daemon.choices import Choices
 from hali.daemon.ipc import Emit, Handler, Params, field
 from hali.daemon.node import Node, kv_tokens
+from hali.daemon.pruning import prune
 from hali.daemon.registry import RegistryMethods, listed_in
-from hali.daemon.telling import watch
-from hali.daemon.views import describe_allowance, describe_engine, describe_job, verified
+from hali.daemon.statistics import statistics
+from hali.daemon.telling import telling_hashing, watch
+from hali.daemon.views import (
+    describe_allowance,
+    describe_engine,
+    describe_header,
+    describe_job,
+    describe_model,
+    freed_by,
+    verified,
+)
 from hali.model.errors import NotFound, UsageError
 from hali.model.units import format_duration
 from hali.share.base import SearchSort
@@ -57,6 +69,8 @@ class Methods:
             "reload": self.reload,
             "verify": self.verify,
             "rm": self.rm,
+            "prune": self.prune,
+            "pin": self.pin,
             "ps": self.ps,
             "unload": self.unload,
             "stop": self.stop,
@@ -139,57 +153,60 @@ class Methods:
 
     async def stats(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """Rates and totals of this session."""
-        node = self._node
-        session = node.torrents.value
-        by_hash = {s.infohashes.v1: s for s in (await session.status() if session is not None else [])}
-        totals = await session.totals() if session is not None else None
-        models = []
-        for entry in node.library.entries():
-            torrent = by_hash.get(entry.record.meta.infohash_v1)
-            models.append(
-                {
-                    "model_id": entry.record.meta.model_id,
-                    "status": entry.state,
-                    "down_rate": torrent.down_rate if torrent else 0,
-                    "up_rate": torrent.up_rate if torrent else 0,
-                    "peers": torrent.peers if torrent else 0,
-                }
-            )
-        return {
-            "uptime": format_duration(time.monotonic() - self._started),
-            **describe_allowance(node.regulator.now.value),
-            "down_rate": totals.down_rate if totals else 0,
-            "up_rate": totals.up_rate if totals else 0,
-            "down_total": totals.downloaded if totals else 0,
-            "up_total": totals.uploaded if totals else 0,
-            "models": models,
-            "lan_traffic": self._lan_traffic(),
-            "inference": msgspec.to_builtins(node.router.stats()),
-        }
+        return await statistics(self._node, time.monotonic() - self._started)
 
     # ---- models
 
     async def models(self, params: Params, emit: Emit) -> Mapping[str, Any]:
-        """All models of this node."""
+        """All models of this node, and the records that cannot be read."""
         library = self._node.library
-        return {"models": [library.describe(entry) for entry in library.entries()]}
+        damaged = await anyio.to_thread.run_sync(library.store.unreadable)
+        models = [self._described(entry) for entry in library.entries()]
+        return {"models": models, "unreadable": [str(path) for path in damaged]}
 
     async def info(self, params: Params, emit: Emit) -> Mapping[str, Any]:
-        """One model."""
-        return self._node.library.describe(self._node.library.find(field(params, "model", str)))
+        """One model, with what its header says and who else has it."""
+        entry = self._node.library.find(field(params, "model", str))
+        header = await anyio.to_thread.run_sync(describe_header, entry)
+        return self._described(entry) | {"gguf": header} | await self._where_seeded(entry)
+
+    def _described(self, entry: Entry) -> dict[str, Any]:
+        return describe_model(self._node.library, entry, self._node.usage.of(entry.record.meta.sha256))
+
+    async def _where_seeded(self, entry: Entry) -> dict[str, Any]:
+        """Nodes of the LAN that offer it, and connected peers; null is unknown."""
+        lan, meta = self._node.lan.value, entry.record.meta
+        offers = lan.entries() if lan is not None else []
+        nodes = sum(e.nodes for e in offers if e.sha256_prefix and meta.sha256.startswith(e.sha256_prefix))
+        peers = await self._peers()
+        return {
+            "lan_nodes": nodes if lan is not None else None,
+            "peers": peers.get(meta.infohash_v1, peers.get(meta.infohash_v2)),
+        }
 
     async def verify(self, params: Params, emit: Emit) -> Mapping[str, Any]:
-        """Read one model again."""
+        """Read one model again, telling progress."""
         entry = self._node.library.find(field(params, "model", str))
-        return verified(entry, await self._node.library.verify(entry))
+        return verified(entry, await telling_hashing(entry, emit, self._node.library.verify(entry)))
 
     async def rm(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """Delete one model."""
         entry = self._node.library.find(field(params, "model", str))
-        meta = entry.record.meta
+        meta, freed = entry.record.meta, freed_by(entry)
         await self._unload(entry)
         await self._node.library.remove(entry)
-        return {"model_id": meta.model_id, "sha256": meta.sha256, "freed": meta.size}
+        await anyio.to_thread.run_sync(self._node.usage.forget, meta.sha256)
+        return {"model_id": meta.model_id, "sha256": meta.sha256, "freed": freed}
+
+    async def prune(self, params: Params, emit: Emit) -> Mapping[str, Any]:
+        """Make room, or with `dry_run` say how. With `only`, of the models just these (SHA-256) may go."""
+        return await prune(self._node.space, self._node.library, params)
+
+    async def pin(self, params: Params, emit: Emit) -> Mapping[str, Any]:
+        """Keep a model from being pruned, or no longer."""
+        entry, pinned = self._node.library.find(field(params, "model", str)), field(params, "pinned", bool)
+        await anyio.to_thread.run_sync(self._node.usage.pin, entry.record.meta.sha256, pinned)
+        return {"model_id": entry.record.meta.model_id, "sha256": entry.record.meta.sha256, "pinned": pinned}
 
     # ---- what could be fetched
 

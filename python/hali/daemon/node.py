@@ -19,6 +19,7 @@ from hali.config.load import Loaded, Source, load
 from hali.config.paths import Paths
 from hali.config.schedule import Schedule
 from hali.config.schema import KEYS, Settings, value_of
+from hali.daemon.busy import what_is_busy
 from hali.daemon.catalog import LibraryCatalog
 from hali.daemon.neighbours import LanNeighbours, lan_model
 from hali.daemon.published import PresentRouter, Published
@@ -40,8 +41,11 @@ from hali.share.queue import WaitingRoom
 from hali.share.range_lane import Counted
 from hali.share.resolve import Plan, Resolver
 from hali.share.search import Search
+from hali.share.space import Busy, Space
+from hali.share.using import UsageRecorder
 from hali.store.database import Database
 from hali.store.models import ModelStore, Record
+from hali.store.usage import Usage
 from hali.transfer.http import RangeSource
 from hali.transfer.http_document import fetch_document
 from hali.transfer.http_guard import redacted
@@ -99,12 +103,17 @@ class Node:
         )
         self.throttle = Throttle(self.torrents, self.regulator.now.value.caps)
         self.board.pause(self.regulator.now.value.paused)
+        self.usage = Usage(database)
+        self._recorder = self._usage_recorder()
+        self.space = Space(
+            self.library, self.usage, paths.torrents, quota_gb=self.settings.storage.quota_gb, busy=self._busy
+        )
         self.catalog = LibraryCatalog(self.library)
         self.engines = EnginePool(
             engine_options(self.settings), PoolLimits(max_engines=self.settings.engine.max_loaded)
         )
         self.routers: Watch[InferenceRouter | None] = Watch(None)
-        self.router = PresentRouter(self.routers)
+        self.router = PresentRouter(self.routers, self.usage.used)
         # All who are searched, the preferred one first. A person waits: two attempts each.
         hub = HubSearch(Hub(self.settings.hf.endpoint, policy=HttpPolicy(attempts=2)))
         self.search = Search([hub, *([self.registry.finder] if self.settings.registry.url else [])])
@@ -127,10 +136,11 @@ class Node:
         regulator = Spec("Regulator", lambda: self.regulator)
         throttle = Spec("Throttle", lambda: self.throttle)
         lan = Spec("LanAnnouncer", self._lan_announcer, requires=("TorrentSeeder",))
+        usage = Spec("UsageRecorder", self._usage_recorder, requires=("TorrentSeeder",))
         outbox = Spec("RegistryOutbox", self.registry.service)
         lans = [lan] if self.settings.lan.enabled else []
         outboxes = [outbox] if self.registry.servers else []
-        return [regulator, torrents, throttle, *lans, acquisition, router, api, *outboxes]
+        return [regulator, torrents, throttle, *lans, acquisition, usage, router, api, *outboxes]
 
     # ---- services
 
@@ -182,6 +192,10 @@ class Node:
             gate=self.regulator.gate,
         )
 
+    def _usage_recorder(self) -> UsageRecorder:
+        self._recorder = UsageRecorder(self.usage, self.library, lambda: self.torrents.value)
+        return self._recorder
+
     def _inference_router(self) -> Service:
         limits = RouterLimits(running=self.settings.engine.slots)
         return Published(lambda: InferenceRouter(self.catalog, self.engines, limits), self.routers)
@@ -201,6 +215,10 @@ class Node:
 
     def _records(self) -> list[Record]:
         return [entry.record for entry in self.library.entries()]
+
+    def _busy(self) -> Busy:
+        engines = [status.model_id for status in self.engines.list()]
+        return what_is_busy(self.library.entries(), engines, self._recorder.sending, self.board.active())
 
     def _announce(self, records: Sequence[Record]) -> None:
         self._shared = tuple(records)
@@ -248,6 +266,7 @@ class Node:
             fetch_metainfo=self._fetch_metainfo,
             loopback_peers=self.settings.torrent.loopback_peers,
             directory=self.registry.finder,
+            admit=self.space.admit,
         )
 
     async def _open_source(self, plan: Plan, counted: Counted) -> RangeSource:
@@ -297,6 +316,7 @@ class Node:
     async def preload(self, model: str) -> None:
         """Load a model before the first request asks for it; NotFound, ModelLoadFailed."""
         served = self.catalog.find(model)
+        self.usage.used(served.sha256)
         await self.engines.load(served.engine_name, served.path)
 
     @asynccontextmanager

@@ -43,13 +43,15 @@ async def _run(service: Service, *, task_status: anyio.abc.TaskStatus[None]) -> 
 class PresentRouter:
     """The router of this moment, for the API, which outlives it."""
 
-    def __init__(self, where: Watch[InferenceRouter | None]) -> None:
-        self._where = where
+    def __init__(self, where: Watch[InferenceRouter | None], on_use: Callable[[str], None]) -> None:
+        self._where, self._on_use = where, on_use  # `on_use` is told the SHA-256 of the model of each request
 
     def generate(
         self, model: str | ServedModel, request: GenerateRequest, **options: Any
     ) -> AsyncGenerator[GenerationEvent, None]:
         """As `InferenceRouter.generate`; Overloaded while there is no router."""
+        if isinstance(model, ServedModel):
+            self._on_use(model.sha256)
         return self._router().generate(model, request, **options)
 
     def stats(self) -> RouterStats:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Mapping
+from typing import Any, TypeVar
 
 import anyio
 import msgspec
 
 from hali.daemon.ipc import Emit
+from hali.model.errors import HaliError
 from hali.runtime.channels import Lagged
 from hali.share.job import Job, Progress
+from hali.share.library import Entry
 
+T = TypeVar("T")
 PROGRESS_S = 0.1  # between two events of one state: faster than anyone reads, slow enough to cost nothing
 
 
@@ -24,6 +27,29 @@ async def watch(job: Job, emit: Emit) -> Mapping[str, Any]:
         group.cancel_scope.cancel()
     await teller.tell(job.progress)
     return job.outcome()
+
+
+async def telling_hashing(entry: Entry, emit: Emit, work: Awaitable[T]) -> T:
+    """What `work`, the verification of a model, gives; its progress is told meanwhile, in the shape of a job's."""
+    outcome: T | HaliError
+    async with anyio.create_task_group() as group:
+        group.start_soon(_tell_hashing, entry, _Teller(emit))
+        try:
+            outcome = await work
+        except HaliError as exc:  # raised inside, it would leave the group in a group of errors
+            outcome = exc
+        group.cancel_scope.cancel()
+    if isinstance(outcome, HaliError):
+        raise outcome
+    return outcome
+
+
+async def _tell_hashing(entry: Entry, teller: _Teller) -> None:
+    size, name = entry.record.meta.size, entry.record.path.name
+    while True:
+        await anyio.sleep(PROGRESS_S)
+        if entry.progress is not None:
+            await teller.tell(Progress("hashing", name, round(entry.progress * size), size))
 
 
 class _Teller:

@@ -90,6 +90,11 @@ class _Unit:
         self._failures: deque[float] = deque(maxlen=spec.restart.budget)
         self._restarts = 0
 
+    @property
+    def is_lost(self) -> bool:
+        """True of an essential service that failed for good: all of it ends with that error."""
+        return self.spec.essential and self.status.value.state == "failed"
+
     def _set(self, state: State, error: str | None = None) -> None:
         self.status.set(Status(self.spec.name, state, self.spec.essential, self._restarts, error))
 
@@ -170,7 +175,7 @@ class Supervisor:
         return [self._units[name].status.value for name in self._order]
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Start all, report started once every service is ready or failed; on cancellation stop all in reverse order.
+        """Start all, report started once every service is ready, or failed and not essential; when cancelled stop all in reverse order.
 
         Raises `EssentialServiceFailed` when an essential service cannot be kept up.
         """
@@ -181,7 +186,8 @@ class Supervisor:
                         self._started.append(name)
                         group.start_soon(self._shielded, self._units[name])
                         await self._units[name].status.until(_settled)
-                    task_status.started()
+                    if not any(unit.is_lost for unit in self._units.values()):  # else its error is on its way
+                        task_status.started()
                     await anyio.sleep_forever()
                 finally:
                     await self._stop_all()

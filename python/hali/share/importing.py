@@ -9,14 +9,9 @@ import shutil
 from pathlib import Path
 
 from hali.share.incoming import check_room
-
-try:
-    import fcntl
-except ImportError:  # Windows has neither reflinks by ioctl nor this module
-    fcntl = None  # type: ignore[assignment]
+from hali.store.cloning import clone
 
 NOTE = "imported"  # beside the target; a suffix to its name might be more than a file system allows
-FICLONE = 0x40049409  # linux/fs.h: share the extents of another file (btrfs, xfs, bcachefs)
 CANNOT_LINK = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.EACCES)
 
 
@@ -51,15 +46,11 @@ def _bring(source: Path, target: Path, *, link: bool) -> str:
 
 
 def _reflink(source: Path, target: Path) -> bool:
-    if fcntl is None:
-        return False
     with source.open("rb") as old, target.open("wb") as new:
-        try:
-            fcntl.ioctl(new.fileno(), FICLONE, old.fileno())
-        except OSError:
-            target.unlink()
-            return False
-    return True
+        cloned = clone(old.fileno(), new.fileno())
+    if not cloned:
+        target.unlink()
+    return cloned
 
 
 def _hard_link(source: Path, target: Path) -> bool:

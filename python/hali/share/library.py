@@ -14,7 +14,7 @@ import msgspec
 from hali.config.files import write_atomically
 from hali.hashing import PieceHasher, hash_file_async
 from hali.model.digests import FileDigests, PieceDigests
-from hali.model.errors import HaliError, NotFound, VerificationFailed
+from hali.model.errors import HaliError, NotFound, Refused, VerificationFailed
 from hali.model.ids import InfoHashes
 from hali.model.names import UNKNOWN, ModelId, derive
 from hali.model.units import piece_count, piece_span
@@ -27,7 +27,8 @@ from hali.wire import gguf
 log = get_logger(__name__)
 
 T = TypeVar("T")
-ModelState = Literal["seeding", "hashing", "stored", "damaged", "missing"]
+# `unverified`: without a daemon, of a file that changed since it was verified; a daemon verifies it at once.
+ModelState = Literal["seeding", "hashing", "stored", "unverified", "damaged", "missing"]
 HUB = "https://huggingface.co"  # the web seed is part of the torrent's generation rule: never a mirror
 
 
@@ -289,12 +290,18 @@ class Library:
                 await self._seeds.remove(infohashes)
 
     async def remove(self, entry: Entry) -> None:
-        """Stop seeding and delete the files."""
+        """Stop seeding and delete the files. Refused when the disk does not let us; then the model is still ours."""
         meta = entry.record.meta
         await self._stop_seeding(entry)
         self._entries.pop(meta.sha256, None)
         self._changed()
-        await anyio.to_thread.run_sync(partial(self.store.remove, entry.record))
+        try:
+            await anyio.to_thread.run_sync(partial(self.store.remove, entry.record))
+        except OSError as exc:
+            self._entries[meta.sha256] = entry
+            await self._tried(self._seed_unchanged, entry)
+            self._changed()
+            raise Refused(f"cannot delete {meta.model_id}: {exc.strerror}: {entry.record.directory}") from None
         for name in (meta.infohash_v1, *meta.also_torrents):
             self._torrent_path(name).unlink(missing_ok=True)
 

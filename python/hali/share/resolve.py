@@ -22,6 +22,8 @@ from hali.transfer.hub_choice import choose
 log = get_logger(__name__)
 
 FetchMetainfo = Callable[[str], Awaitable[bytes]]
+Admit = Callable[[str, int, str | None], None]
+"""`admit(name, size, sha256)` raises NoSpace when a file of that size would exceed the quota."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -35,6 +37,7 @@ class Plan(msgspec.Struct, frozen=True):
     ref: ModelRef | None = None  # when Hugging Face told the SHA-256
     repo_path: str = ""  # of `ref` inside its repository
     sha256_prefix: str | None = None  # what the user asked for by hash, or a LAN announcement promised
+    announced_size: int | None = None  # bytes, as a LAN announcement has it
 
     @property
     def identities(self) -> set[str]:
@@ -42,6 +45,13 @@ class Plan(msgspec.Struct, frozen=True):
         hashes = self.torrent.infohashes if self.torrent is not None else InfoHashes()
         sha256 = self.ref.sha256 if self.ref else self.sha256_prefix
         return {self.key, *(name for name in (hashes.v1, hashes.v2, sha256 and sha256[:32]) if name)}
+
+    @property
+    def size(self) -> int | None:
+        """Bytes to come; None where only the torrent's metadata, which is yet to come, will tell."""
+        if self.ref is not None:
+            return self.ref.size
+        return self.torrent.length if isinstance(self.torrent, metainfo.Metainfo) else self.announced_size
 
 
 class Resolver:
@@ -56,9 +66,10 @@ class Resolver:
         fetch_metainfo: FetchMetainfo,
         loopback_peers: bool = False,
         directory: Directory | None = None,
+        admit: Admit | None = None,
     ) -> None:
         self._library, self._neighbours, self._hub = library, neighbours, hub_client
-        self._fetch_metainfo = fetch_metainfo
+        self._fetch_metainfo, self._admit = fetch_metainfo, admit
         self._deepest_peer = Reach.LOOPBACK if loopback_peers else Reach.PRIVATE
         self._directory = directory or NoDirectory()
 
@@ -103,7 +114,13 @@ class Resolver:
         return found[0] if len(found) == 1 else None
 
     async def plan(self, target: Target, quant: str | None, *, allow_untrusted: bool = False) -> Plan:
-        """What to fetch for `target`; NotFound, AmbiguousName, TransferFailed, Refused."""
+        """What to fetch for `target`; NotFound, AmbiguousName, TransferFailed, Refused, NoSpace (above the quota)."""
+        plan = await self._plan(target, quant, allow_untrusted)
+        if self._admit is not None and plan.size is not None and self.stored_by(plan) is None:
+            self._admit(plan.name, plan.size, plan.ref.sha256 if plan.ref else None)
+        return plan
+
+    async def _plan(self, target: Target, quant: str | None, allow_untrusted: bool) -> Plan:
         match target:
             case NameTarget(name=name):
                 return await self._plan_name(name, allow_untrusted)
@@ -184,6 +201,7 @@ class Resolver:
             peers=offer.peers,
             on_lan=True,
             sha256_prefix=name if is_hex(name, 64) else offer.sha256_prefix,
+            announced_size=offer.size,
         )
 
     async def peers(self, infohashes: InfoHashes) -> list[tuple[str, int]]:

@@ -40,6 +40,14 @@ MIGRATIONS = (
     """
     ALTER TABLE job ADD COLUMN priority TEXT NOT NULL DEFAULT 'normal' CHECK (priority IN ('high', 'normal', 'low'));
     """,
+    """
+    CREATE TABLE model_use (
+        sha256 TEXT PRIMARY KEY,
+        last_used REAL,
+        uploaded INTEGER NOT NULL DEFAULT 0,
+        pinned INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+    """,
 )
 
 
@@ -82,6 +90,12 @@ class Database:
             except BaseException:
                 self._roll_back()
                 raise
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """For a query whose rows are taken at once."""
+        with self._lock:
+            yield self._db
 
     def _roll_back(self) -> None:
         """A COMMIT that failed may leave the transaction open, and the next one could not begin."""

@@ -5,6 +5,7 @@ The folder tree is the only truth: a damaged metadata file harms that model only
 
 from __future__ import annotations
 
+import calendar
 import os
 import re
 import shutil
@@ -68,6 +69,14 @@ class Record(msgspec.Struct, frozen=True):
         """Its identity."""
         return ModelRef(self.meta.sha256, self.meta.files[0], self.meta.size, self.meta.hf_repo, self.meta.hf_revision)
 
+    @property
+    def has_other_names(self) -> bool:
+        """True when the file is linked elsewhere (an import, an export): its bytes stay while that name is there."""
+        try:
+            return self.path.stat().st_nlink > 1
+        except OSError:  # gone, and nothing of it stays
+            return False
+
     def changed_on_disk(self) -> bool:
         """True if size or time of the file differ from when it was verified; NotFound if it is gone."""
         try:
@@ -92,6 +101,16 @@ class ModelStore:
             except StoreDamaged as exc:
                 log.warning("store.damaged", path=str(path), error=str(exc))
         return sorted(found, key=lambda r: (r.meta.model_id, r.meta.sha256))
+
+    def unreadable(self) -> list[Path]:
+        """Metadata files that are damaged."""
+        found = []
+        for path in self._metadata_files():
+            try:
+                self._read(path)
+            except StoreDamaged:
+                found.append(path)
+        return found
 
     def _metadata_files(self) -> Iterator[Path]:
         return self.root.glob(f"[!.]*/*/*/{METADATA}")
@@ -237,6 +256,11 @@ def _choice(record: Record) -> str:
     meta = record.meta
     where = f"{meta.hf_repo}/{meta.files[0]}" if meta.hf_repo else meta.files[0]
     return f"{meta.model_id} (sha256 {meta.sha256[:12]}…, {where})"
+
+
+def seconds_since_1970(rfc3339: str) -> float:
+    """The moment that `now_rfc3339` wrote."""
+    return float(calendar.timegm(time.strptime(rfc3339, "%Y-%m-%dT%H:%M:%SZ")))
 
 
 def now_rfc3339() -> str:

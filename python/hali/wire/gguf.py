@@ -61,7 +61,18 @@ class GgufHeader(msgspec.Struct, frozen=True):
     context_length: int | None = None
     embedding_length: int | None = None
     split_count: int | None = None
-    has_chat_template: bool = False
+    kind: str | None = None  # `model`, `mmproj`, `adapter`, …
+    chat_template: str | None = None  # Jinja
+
+    @property
+    def has_chat_template(self) -> bool:
+        """False also for an empty one."""
+        return bool(self.chat_template)
+
+    @property
+    def is_projector(self) -> bool:
+        """The vision or audio part of another model: cannot answer alone (llama.cpp's `clip` files)."""
+        return self.kind == "mmproj" or self.architecture == "clip"
 
     @property
     def quantization(self) -> str | None:
@@ -256,7 +267,8 @@ def _header(values: dict[str, Any], *, version: int, tensors: int, parameters: i
         context_length=_count(values, f"{architecture}.context_length"),
         embedding_length=_count(values, f"{architecture}.embedding_length"),
         split_count=_count(values, "split.count"),
-        has_chat_template=bool(_text(values, "tokenizer.chat_template")),
+        kind=_text(values, "general.type"),
+        chat_template=_text(values, "tokenizer.chat_template"),
     )
 
 

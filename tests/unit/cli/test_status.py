@@ -108,10 +108,10 @@ def test_dropped_packets_are_told_only_when_there_are_some_with_their_reasons() 
 
 
 def test_stats_and_status_tell_of_dropped_packets(capsys: pytest.CaptureFixture[str]) -> None:
-    traffic = {"lan_traffic": {"dropped": {"address": 3}}}
+    traffic = {"lan_traffic": {"dropped": {"address": 3}, "nodes": 1, "models": 1}}
     _print(Output(), STATUS | traffic)
     assert "\nLAN: 3 packets dropped (3 address)\n" in capsys.readouterr().out
     rates = dict.fromkeys(("down_rate", "up_rate", "down_total", "up_total"), 0)
-    stats = STATUS | {"models": [], **rates}
+    stats = STATUS | {"models": [], "jobs": [], "peers": 0, **rates}
     assert "LAN: 3 packets dropped (3 address)" in _lines(stats | traffic, 100)
     assert not [line for line in _lines(stats | {"lan_traffic": None}, 100) if "LAN" in line]

@@ -110,6 +110,33 @@ async def test_a_port_that_is_taken_is_not_tried_again() -> None:
     assert service.runs == 1
 
 
+async def test_a_start_that_an_essential_service_spoils_is_never_reported_as_done() -> None:
+    class StopsSlowly:
+        async def run(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+            task_status.started()
+            try:
+                await anyio.sleep_forever()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    for _ in range(10):  # others run meanwhile: whoever believed that all was well would go on
+                        await anyio.lowlevel.checkpoint()
+
+    def taken(run: int) -> None:
+        raise PortInUse("port 1 is taken")
+
+    supervisor = Supervisor([Spec("slow", StopsSlowly), spec(Recorder("a", [], taken), essential=True)])
+    begun = []
+
+    async def begin() -> None:
+        async with anyio.create_task_group() as group:
+            await group.start(lambda task_status: supervisor.run(task_status=task_status))
+            begun.append(True)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await begin()
+    assert caught.group_contains(EssentialServiceFailed, match="port 1 is taken") and not begun
+
+
 async def test_a_service_that_never_gets_ready_fails_at_its_start_limit() -> None:
     class Slow:
         async def run(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:

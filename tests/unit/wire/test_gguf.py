@@ -42,7 +42,7 @@ def test_a_header_says_what_the_model_is() -> None:
         file_type=15,
         block_count=2,
         context_length=512,
-        has_chat_template=True,
+        chat_template="{{ messages }}",
     )
     assert header.quantization == "Q4_K_M"
 

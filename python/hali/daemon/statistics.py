@@ -1,0 +1,55 @@
+"""The numbers of `hali stats`: rates, totals, models, downloads under way and the LAN."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from hali.daemon.views import describe_allowance, describe_job
+from hali.model.units import format_duration
+from hali.share.library import Entry
+from hali.transfer.events import TorrentStatus, Totals
+
+if TYPE_CHECKING:
+    from hali.daemon.node import Node
+
+
+async def statistics(node: Node, uptime: float) -> dict[str, Any]:
+    """All of them, at this moment."""
+    session = node.torrents.value
+    torrents = await session.status() if session is not None else []
+    totals = await session.totals() if session is not None else Totals(0, 0, 0.0, 0.0, 0)
+    jobs = [describe_job(job) for job in node.board.active()]
+    by_hash = {name: torrent for torrent in torrents for name in (torrent.infohashes.v1, torrent.infohashes.v2) if name}
+    return {
+        "uptime": format_duration(uptime),
+        **describe_allowance(node.regulator.now.value),
+        # Every download is a job; of those that come by HTTP the torrent session knows nothing.
+        "down_rate": max(totals.down_rate, sum(job["rate"] or 0 for job in jobs)),
+        "up_rate": totals.up_rate,
+        "down_total": totals.downloaded,
+        "up_total": totals.uploaded,
+        "peers": totals.peers,
+        "models": [_model(node, entry, by_hash) for entry in node.library.entries()],
+        "jobs": jobs,
+        "lan_traffic": msgspec.to_builtins(node.lan.value.traffic) if node.lan.value is not None else None,
+        "inference": msgspec.to_builtins(node.router.stats()),
+    }
+
+
+def _model(node: Node, entry: Entry, by_hash: Mapping[str, TorrentStatus]) -> dict[str, Any]:
+    meta = entry.record.meta
+    torrents = [by_hash[name] for name in (meta.infohash_v1, *meta.also_torrents) if name in by_hash]
+    uploaded = node.usage.of(meta.sha256).uploaded
+    return {
+        "model_id": meta.model_id,
+        "sha256": meta.sha256,
+        "status": entry.state,
+        "down_rate": sum(t.down_rate for t in torrents),
+        "up_rate": sum(t.up_rate for t in torrents),
+        "peers": sum(t.peers for t in torrents),
+        "uploaded": uploaded,
+        "ratio": round(uploaded / meta.size, 3),
+    }
