@@ -26,6 +26,7 @@ async def statistics(node: Node, uptime: float) -> dict[str, Any]:
     return {
         "uptime": format_duration(uptime),
         **describe_allowance(node.regulator.now.value),
+        **describe_allowance(node.regulator.now.value),
         # Every download is a job; of those that come by HTTP the torrent session knows nothing.
         "down_rate": max(totals.down_rate, sum(job["rate"] or 0 for job in jobs)),
         "up_rate": totals.up_rate,

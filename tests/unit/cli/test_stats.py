@@ -8,6 +8,9 @@ from hali.cli.stats import _lines
 
 FOUND: dict[str, Any] = {
     "uptime": "1m0s",
+    "paused": False,
+    "download_cap_mbps": 0.0,
+    "upload_cap_mbps": 0.0,
     "down_rate": 2e6,
     "up_rate": 1e6,
     "down_total": 10**9,
