@@ -132,7 +132,7 @@ def test_rm_asks_first_and_no_means_no(tmp_path: Path) -> None:
 def test_stats_is_live_on_a_terminal_until_ctrl_c(seeder: TestNode) -> None:
     with hali(seeder, "stats") as stats:
         stats.until(lambda text: text.count("Session:") >= 2)
-        assert "\x1b[6F" in stats.raw  # back over the six lines of last time
+        assert "\x1b[7F" in stats.raw  # back over the seven lines of last time: this node has a cap to tell of
         stats.type(CTRL_C)
         assert stats.end() == 130
     with hali(seeder, "stats", "--once") as stats:
