@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hali.model.units import PIECE
-from hali.share.division import AT_ONCE, Division, Speed
+from hali.share.division import AHEAD, AT_ONCE, Division, Speed
 
 STEP = 0.1  # seconds of the simulation
 
@@ -103,6 +103,14 @@ def test_a_crash_never_finds_more_in_flight_than_promised(pieces: int, http: flo
     assert (
         claimed == sorted(range(pieces), reverse=True)[: len(claimed)]
     )  # from the back: the swarm comes from the front
+
+
+def test_http_goes_ahead_of_the_swarm_by_little_and_takes_what_it_left_at_the_end() -> None:
+    division = Division(range(100))
+    even = Speed(http=1e7, swarm=1e7)
+    assert [division.claim(0.0, even, {3, 4}) for _ in range(2)] == [4 + AHEAD + 1, 4 + AHEAD + 2]
+    late = Division({1, 98, 99})
+    assert late.claim(0.0, even, {98, 99}) == 1
 
 
 def test_pieces_that_the_swarm_has_begun_are_left_to_it_while_it_is_fast() -> None:

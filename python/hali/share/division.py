@@ -1,8 +1,8 @@
 """Who fetches which piece, when HTTP ranges and a torrent swarm feed one file. Pure: `download.py` measures and carries out.
 
-A swarm takes pieces from the front (or the rarest), HTTP from the back, so they meet late. HTTP takes as many at once as its share
-of the speed is worth, so that neither waits for the other at the end; what still comes out unequal is fetched twice, and whoever
-is first wins.
+Both go from the front to the end, HTTP a few pieces ahead of what the swarm has begun: so the file's SHA-256, which must follow
+the bytes in order, keeps up with them. HTTP takes as many at once as its share of the speed is worth, so that neither waits for
+the other at the end; what still comes out unequal is fetched twice, and whoever is first wins.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import msgspec
 from hali.model.units import PIECE
 
 AT_ONCE = 4  # pieces in flight: what a crash may lose (two connections of HTTP bring one piece)
+AHEAD = 2  # pieces that a swarm may begin between the look at it and the word that HTTP has them
 UNKNOWN_SHARE = 1 / 8  # of the pieces, while nobody knows yet who is faster
 WORTH_IT = 1.5  # fetch a piece twice only when the other would need that much longer for it
 
@@ -60,7 +61,8 @@ class Division:
             return None
         free = self.missing - self.claims.keys()
         if untouched := free - set(partial):
-            index = max(untouched)
+            ahead = max(partial, default=-AHEAD) + AHEAD
+            index = min((i for i in untouched if i > ahead), default=min(untouched))
         elif free and self._swarm_is_slower(len(free), speed):
             index = max(free)
             self.shared.add(index)
