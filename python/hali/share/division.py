@@ -61,7 +61,7 @@ class Division:
             return None
         free = self.missing - self.claims.keys()
         if untouched := free - set(partial):
-            ahead = max(partial, default=-AHEAD) + AHEAD
+            ahead = max(partial, default=-AHEAD - 1) + AHEAD
             index = min((i for i in untouched if i > ahead), default=min(untouched))
         elif free and self._swarm_is_slower(len(free), speed):
             index = max(free)

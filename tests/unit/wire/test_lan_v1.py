@@ -60,7 +60,7 @@ def test_bad_models_are_left_out_and_bad_v2_hashes_blanked() -> None:
 
 @pytest.mark.parametrize("bad", [b"{", b"{}", b'{"v":1}', datagram(nid=""), datagram(p=70000), datagram(models=3)])
 def test_broken_json_is_malformed(bad: bytes) -> None:
-    with pytest.raises(Malformed, match="malformed|truncated"):
+    with pytest.raises(Malformed, match=r"malformed|truncated"):
         decode(bad, secret=None, now=1001.0)
 
 
