@@ -29,6 +29,7 @@ HOSTILE = "tests/integration/test_http_hostile.py"
 PULL = "tests/integration/test_pull_nasty_hub.py"
 GATE = "tests/unit/api/test_gate.py"
 HUB = "tests/integration/test_hub.py"
+REGISTRY = "tests/unit/registry"
 
 _LOOKED_UP = Row("hali.store.models.the_one", f"{ENTRY}::test_names_of_models_are_compared_and_never_opened")
 _WHAT = Row("hali.share.targets.parse_target", f"{ENTRY}::test_what_is_pulled_is_no_path_out_and_no_url_inside")
@@ -44,6 +45,16 @@ _DIALLED = Row(
 )
 _STORE = Row("hali.store.models.ModelStore", f"{ENTRY}::test_a_symbolic_link_leads_nothing_out_of_the_store")
 
+_JOB = Row("ours: compared with the jobs under way")
+_PROFILE = Row(
+    "hali.registry.documents.Profile", f"{REGISTRY}/test_registry_app.py::test_profiles_are_replaced_by_newer_ones_only"
+)
+_SIGNED = Row(
+    "hali.registry.signing.unseal", f"{REGISTRY}/test_registry_app.py::test_every_field_of_a_manifest_is_bounded"
+)
+_LISTED = Row("hali.registry.listing.candidate_of", f"{REGISTRY}/test_finder.py::test_rows_that_cannot_be_are_left_out")
+_FOLDER = Row("hali.registry.folder.check_files", f"{REGISTRY}/test_folder.py::test_what_was_changed_is_refused")
+
 TABLE: dict[str, Row] = {
     # ---- the command line
     "cli hali pull WHAT": _WHAT,
@@ -52,7 +63,36 @@ TABLE: dict[str, Row] = {
     "cli hali hash FILE": _OPERATOR,
     "cli hali info MODEL": _LOOKED_UP,
     "cli hali verify MODEL": _LOOKED_UP,
-    "cli hali rm MODEL": _LOOKED_UP,
+    "cli hali rm MODEL…": _LOOKED_UP,
+    "cli hali pin MODEL": _LOOKED_UP,
+    "cli hali unpin MODEL": _LOOKED_UP,
+    "cli hali prune --older-than": Row("ours: a duration"),
+    "cli hali prune --unfinished-after": Row("ours: a duration"),
+    "cli hali completion SHELL": Row("ours: compared with the shells there are"),
+    "cli hali export ollama MODEL": _LOOKED_UP,
+    "cli hali export ollama --as": Row(
+        "hali.export.ollama.parse_name",
+        "tests/unit/export/test_ollama.py::test_names_that_ollama_would_not_take_are_refused",
+    ),
+    "cli hali export ollama --dir": _OPERATOR,
+    "cli hali export ollama --mmproj": _LOOKED_UP,
+    "cli hali export lmstudio MODEL": _LOOKED_UP,
+    "cli hali export lmstudio --dir": _OPERATOR,
+    "cli hali publish MODEL": _LOOKED_UP,
+    "cli hali profile set --contact": _PROFILE,
+    "cli hali profile set --description": _PROFILE,
+    "cli hali profile set --display-name": _PROFILE,
+    "cli hali profile set --website": _PROFILE,
+    "cli hali registry index DIR": _OPERATOR,
+    "cli hali registry serve --db": _OPERATOR,
+    "cli hali registry serve --dsn": _OPERATOR,
+    "cli hali registry serve --listen": _OPERATOR,
+    "cli hali registry keys revoke --reason": Row("ours: text of our own, signed"),
+    "cli hali pause DURATION": Row("ours: a duration or a time of day"),
+    "cli hali pull --priority": Row("ours: compared with the priorities there are"),
+    "cli hali queue cancel JOB": _JOB,
+    "cli hali queue move JOB": _JOB,
+    "cli hali queue move PRIORITY": Row("ours: compared with the priorities there are"),
     "cli hali run MODEL": _LOOKED_UP,
     "cli hali run PROMPT": Row("ours: text for the model"),
     "cli hali run --system": Row("ours: text for the model"),
@@ -85,6 +125,25 @@ TABLE: dict[str, Row] = {
     "ipc search text": _WORDS,
     "ipc search limit": _NO_NAME,
     "ipc search sort": Row("ours: compared with the orders there are"),
+    "ipc pull allow_untrusted": _NO_NAME,
+    "ipc pull priority": Row("ours: compared with the priorities there are"),
+    "ipc queue": _NO_NAME,
+    "ipc move job": _JOB,
+    "ipc move priority": Row("ours: compared with the priorities there are"),
+    "ipc drop job": _JOB,
+    "ipc pause seconds": _NO_NAME,
+    "ipc resume": _NO_NAME,
+    "ipc reload": _NO_NAME,
+    "ipc prune": _NO_NAME,
+    "ipc pin model": _LOOKED_UP,
+    "ipc pin pinned": _NO_NAME,
+    "ipc publish model": _LOOKED_UP,
+    "ipc profile": _NO_NAME,
+    "ipc profile_set fields": _PROFILE,
+    "ipc registry_status": _NO_NAME,
+    "ipc registry_index directory": _OPERATOR,
+    "ipc registry_rotate": _NO_NAME,
+    "ipc registry_revoke reason": Row("ours: text of our own, signed"),
     "ipc cancel what": Row("ours: compared with the jobs under way"),
     "ipc cancel kind": Row("ours: compared with the jobs under way"),
     # ---- the HTTP API
@@ -99,6 +158,32 @@ TABLE: dict[str, Row] = {
     "decodes hali.api.origins": Row(
         "hali.api.gate.Gate", f"{GATE}::test_strangers_get_403_on_every_route_and_cause_nothing"
     ),
+    "decodes hali.cli.export": Row("ours: answers of our own daemon"),
+    "decodes hali.export.lmstudio": Row("ours: our own list of what we placed there"),
+    "decodes hali.export.ollama": _OPERATOR,
+    "decodes hali.registry.address": _OPERATOR,
+    "decodes hali.registry.client": _LISTED,
+    "decodes hali.registry.listing": _LISTED,
+    "decodes hali.registry.folder": _FOLDER,
+    "decodes hali.registry.sources": _FOLDER,
+    "decodes hali.registry.local": Row("ours: the result of our own job"),
+    "decodes hali.registry.lookups": Row("ours: our own database"),
+    "decodes hali.registry.publisher": Row("ours: our own database"),
+    "decodes hali.registry.signing": _SIGNED,
+    "decodes hali.registry.writing": _SIGNED,
+    "decodes hali.registry.telemetry": Row("ours: a report that we made"),
+    "decodes hali.transfer.regulator": Row("ours: our own database"),
+    "decodes hali.wire.jcs": _SIGNED,
+    "connects hali.registry.client": Row("ours: registry.url of the operator; redirects are not followed"),
+    "connects hali.registry.server": _OPERATOR,
+    "writes hali.cli.completion": _OPERATOR,
+    "writes hali.export.folder": Row(
+        "hali.export.folder.Folder", "tests/unit/export/test_folder.py::test_a_name_that_leads_elsewhere_is_refused"
+    ),
+    "writes hali.registry.folder": _OPERATOR,
+    "writes hali.registry.publisher": Row("ours: fixed names in the data directory"),
+    "writes hali.registry.server": _OPERATOR,
+    "writes hali.share.leftovers": _STORE,
     "decodes hali.cli.chat": Row("ours: answers of our own daemon"),
     "decodes hali.cli.control": Row("ours: answers of our own daemon"),
     "decodes hali.cli.logs": Row("ours: our own log"),
@@ -207,7 +292,11 @@ def _routes() -> Iterator[str]:
 
 def _ipc() -> Iterator[str]:
     """Methods with the parameters they read by `field(params, NAME, …)`."""
-    tree = ast.parse((SOURCE / "daemon" / "methods.py").read_text())
+    for module in ("methods", "registry"):
+        yield from _ipc_of(ast.parse((SOURCE / "daemon" / f"{module}.py").read_text()))
+
+
+def _ipc_of(tree: ast.Module) -> Iterator[str]:
     methods = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef)}
     (table,) = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == "table")
     for entry in ast.walk(table):
@@ -229,13 +318,20 @@ def _fields(method: ast.AsyncFunctionDef) -> Iterator[str]:
 
 def _commands() -> Iterator[str]:
     for name, (module, _) in COMMANDS.items():
-        command = apps.find(importlib.import_module(module).app, name)
-        for each in command.children.values() or [command]:
+        for each in _leaves(apps.find(importlib.import_module(module).app, name)):
             for param in each.command.params:
                 if param.type_descriptor.annotation in (bool, int, float):
                     continue
                 shown = param.opts[0] if param.opts[0].startswith("-") else param.metavar or str(param.name).upper()
                 yield f"cli {each.path} {shown}"
+
+
+def _leaves(command: apps.Found) -> Iterator[apps.Found]:
+    """Commands under `command` that are no groups."""
+    for child in command.children.values():
+        yield from _leaves(child)
+    if not command.children:
+        yield command
 
 
 def _modules() -> Iterator[str]:
