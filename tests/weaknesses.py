@@ -25,7 +25,11 @@ _T = {
     **_in("integration", disk="test_node_disk", ipc="test_node_ipc", life="test_node_lifecycle", pull="test_pull_nasty_hub"),
     **_in("integration", sharing="test_node_sharing", torrents="test_node_torrents", settings="test_settings"),
     **_in("integration", torrent="test_torrent", swarm="test_torrent_hostile", interop="test_torrent_interop"),
-    **_in("integration", links="test_torrent_links"),
+    **_in("integration", links="test_torrent_links", sources="test_node_sources", transfers="test_node_transfers"),
+    **_in("integration", registry="test_registry_nodes", throttle="test_throttle", store="test_cli_store"),
+    **_in("unit", telemetry="registry/test_telemetry", server="registry/test_registry_app", jcs="wire/test_jcs"),
+    **_in("unit", ollama="export/test_ollama", lmstudio="export/test_lmstudio"),
+    **_in("property", named="test_names"),
     **_in("unit/transfer", flood="test_lan_flood"),
     **_in("unit/transfer", inbox="test_lan_inbox", index="test_lan_index", metainfo="test_metainfo", params="test_torrent_params"),
     **_in("unit", entry="test_entry_points", gate="api/test_gate", load="config/test_load", identity="config/test_identity_and_paths"),
@@ -69,7 +73,14 @@ WEAKNESSES: dict[int, Claim] = {
             "load: a_secret_is_masked",
         ),
     ),
-    4: Claim("telemetry is on by default and ignores its switch", open="telemetry does not exist yet"),
+    4: Claim(
+        "telemetry is on by default and ignores its switch",
+        _t(
+            "telemetry: telemetry_is_off_until_switched_on",
+            "telemetry: what_is_sent_is_what_telemetry_status_prints",
+            "telemetry: without_telemetry_nothing_is_even_written_down",
+        ),
+    ),
     5: Claim(
         "the GGUF header is never looked at",
         _t(
@@ -80,10 +91,22 @@ WEAKNESSES: dict[int, Claim] = {
     ),
     6: Claim(
         "keys cannot be changed or revoked; canonical JSON is not RFC 8785",
-        _t("identity: an_identity_is_made_once_private_and_signs"),
-        open="rotation, revocation and signed manifests",
+        _t(
+            "identity: an_identity_is_made_once_private_and_signs",
+            "server: a_rotated_key_signs_no_more_and_its_successor_inherits",
+            "registry: a_revoked_key_publishes_no_more_and_a_new_one_takes_over",
+            "jcs: names_are_sorted_by_utf_16_code_units_as_in_section_3_2_3",
+            "jcs: numbers_are_written_as_in_appendix_b",
+        ),
     ),
-    7: Claim("different models share one id", _t("names: no_two_of_these_files_share_an_id")),
+    7: Claim(
+        "different models share one id",
+        _t(
+            "named: real_files_share_a_name_only_as_parts_of_one_model_or_as_the_same_quant_of_the_same_model",
+            "named: no_two_models_of_one_real_repository_share_a_name",
+            "named: no_two_files_of_a_repository_ever_share_a_name",
+        ),
+    ),
     8: Claim(
         "a fetched file is read again, several times",
         _t(
@@ -114,8 +137,9 @@ WEAKNESSES: dict[int, Claim] = {
         _t(
             "sharing: a_second_pull_is_answered_from_the_store_without_network_or_hashing",
             "sharing: a_name_that_only_the_lan_understands_is_still_answered_from_the_store",
+            "sources: two_of_three_sources_may_die_on_the_way",
+            "registry: with_the_registry_down_pulls_succeed_and_its_events_arrive_later_even_after_a_kill",
         ),
-        open="LAN, torrent and hub as sources of one file; a registry that is down",
     ),
     12: Claim("`models_dir` is not the same for all commands", _t("settings: the_key_has_its_effect")),
     13: Claim(
@@ -129,13 +153,17 @@ WEAKNESSES: dict[int, Claim] = {
     14: Claim(
         "caps are eight times off and do not cover the hub; a pause trickles on",
         _t("settings: the_key_has_its_effect", "torrent: a_rate_cap_holds_on_the_local_network")
-        + _t("source: the_rate_limit_holds_over_all_connections_and_sources"),
-        open="one cap over both kinds of transfer at once; the pause",
+        + _t("source: the_rate_limit_holds_over_all_connections_and_sources")
+        + _t("throttle: the_sum_of_both_holds_the_cap_and_each_gets_its_part")
+        + _t("transfers: a_pause_stops_a_pull_from_the_hub_survives_kill_9_and_its_end_lets_the_pull_end")
+        + _t("transfers: a_paused_node_serves_nothing_and_offers_nothing_on_the_lan"),
     ),
     15: Claim(
         "a changed setting restarts the daemon and loses its jobs",
-        _t("life: a_signal_in_the_middle_of_a_pull_ends_in_order_and_the_pull_goes_on_later"),
-        open="settings that change under a running daemon",
+        _t(
+            "life: a_signal_in_the_middle_of_a_pull_ends_in_order_and_the_pull_goes_on_later",
+            "transfers: a_running_pull_is_not_disturbed_by_changes_of_caps_schedule_and_places",
+        ),
     ),
     16: Claim(
         "exports cannot be used; `--json` is for one command; documented commands are missing",
@@ -143,8 +171,10 @@ WEAKNESSES: dict[int, Claim] = {
             "main: an_error_is_json_when_json_was_asked_for",
             "main: every_command_has_help_and_takes_no_unknown_option",
             "life: start_stop_and_restart_do_nothing_twice_and_lose_nothing",
+            "ollama: ollama_lists_the_model_with_everything_it_wants_to_know",
+            "ollama: a_second_export_changes_nothing_and_says_so",
+            "lmstudio: a_model_of_a_repository_lies_where_lm_studio_would_have_put_it",
         ),
-        open="exports",
     ),
     17: Claim(
         "versions split a swarm; a web seed points at a moving branch",
@@ -162,8 +192,8 @@ WEAKNESSES: dict[int, Claim] = {
             "hostile: pieces_fetched_one_by_one_share_few_connections_and_ask_for_no_byte_twice",
             "hub: the_endpoint_comes_from_huggingface_hub_when_none_is_given",
             "pull: a_token_opens_a_gated_repository_and_is_seen_by_nobody_else",
+            "sources: three_sources_feed_one_file_and_info_tells_what_each_brought",
         ),
-        open="all sources together for one file",
     ),
     20: Claim(
         "neighbours are found after 40 s, by multicast only, few models at a time",
@@ -178,8 +208,10 @@ WEAKNESSES: dict[int, Claim] = {
     ),
     21: Claim(
         "a third download is an error; hashing uses one core",
-        _t("hashing: any_number_of_threads_gives_the_digests_of_the_stream"),
-        open="the queue",
+        _t(
+            "hashing: any_number_of_threads_gives_the_digests_of_the_stream",
+            "transfers: more_pulls_than_places_wait_by_priority_then_arrival_also_after_kill_9",
+        ),
     ),
     22: Claim(
         "clients poll, one request for each connection",
@@ -194,8 +226,11 @@ WEAKNESSES: dict[int, Claim] = {
             "sharing: list_info_verify_and_rm_say_the_same_with_and_without_a_daemon",
             "torrents: a_hali_magnet_and_its_infohashes_find_the_node_by_themselves",
             "torrents: a_torrent_file_is_pulled",
+            "store: a_prune_takes_the_least_recently_used_and_never_a_pinned_one",
+            "store: a_pull_above_the_quota_is_refused_with_the_command_that_helps",
+            "transfers: the_schedule_pauses_from_the_start_and_a_person_may_overrule_it",
         ),
-        open="prune, quota, doctor, update, metrics, models of several files",
+        open="doctor, update, metrics of the daemon",
     ),
 }
 
