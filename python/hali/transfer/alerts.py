@@ -14,6 +14,7 @@ from hali.runtime.log import get_logger
 log = get_logger(__name__)
 
 INCONSISTENT_HASHES = 217  # libtorrent's errors.torrent_inconsistent_hashes, which the binding does not name
+PEER_BANNED = 91  # errors.peer_banned
 NO_SPACE = 28  # ENOSPC
 
 
@@ -80,8 +81,15 @@ class PeerConnected(msgspec.Struct, frozen=True):
     port: int
 
 
+class PeerGone(msgspec.Struct, frozen=True):
+    """A connection is no more. `caught`: libtorrent compared a block of it with the right one, or had banned the peer before."""
+
+    host: str
+    caught: bool
+
+
 class Banned(msgspec.Struct, frozen=True):
-    """libtorrent will not talk to this peer again."""
+    """libtorrent will not talk to this peer again: it sent a bad piece alone, or touched four. Never said of those it caught."""
 
     host: str
     port: int
@@ -212,6 +220,12 @@ def _session_stats(values: Mapping[str, int]) -> SessionStats:
     )
 
 
+def _peer_gone(alert: lt.peer_disconnected_alert) -> PeerGone:
+    error = alert.error
+    caught = error.category().name() == "libtorrent" and error.value() == PEER_BANNED
+    return PeerGone(alert.endpoint[0], caught)
+
+
 def _torrent_error(alert: Any) -> FileError | Contradiction:
     error = alert.error
     if (error.category().name(), error.value()) == ("libtorrent", INCONSISTENT_HASHES):
@@ -234,6 +248,7 @@ _TRANSLATE: dict[type[lt.alert], Callable[[Any], Alert | None]] = {
     lt.block_finished_alert: lambda a: BlocksSent(a.piece_index, a.endpoint[0], 1),
     lt.cache_flushed_alert: lambda _: CacheFlushed(),
     lt.peer_connect_alert: lambda a: PeerConnected(*a.endpoint),
+    lt.peer_disconnected_alert: _peer_gone,
     lt.peer_ban_alert: lambda a: Banned(*a.endpoint),
     lt.file_error_alert: _file_error,
     lt.torrent_error_alert: _torrent_error,

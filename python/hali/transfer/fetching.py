@@ -15,7 +15,6 @@ import libtorrent as lt
 
 from hali.model.errors import HaliError
 from hali.model.ids import InfoHashes
-from hali.model.units import BLOCK, piece_count, piece_span
 from hali.runtime.log import get_logger
 from hali.transfer import alerts, params
 from hali.transfer.events import (
@@ -30,20 +29,17 @@ from hali.transfer.events import (
     TorrentStatus,
 )
 from hali.transfer.flushing import Flusher
+from hali.transfer.guard import Guard
 from hali.transfer.host import Host
 from hali.transfer.magnet import Magnet, Peer
 from hali.transfer.metainfo import Metainfo, of_info, parse
-from hali.transfer.rescue import Evidence
 from hali.transfer.torrent_status import as_status
 
 log = get_logger(__name__)
 
-MAX_CONTRADICTIONS = (
-    8  # an honest swarm has none, an attacker causes some; a torrent that contradicts itself does so for ever
-)
-STALL_S = (
-    3.0  # without a new byte after bad pieces before peers are tried one by one; the measured prototype used 3 s too
-)
+# Without a right piece in between: an honest swarm has none, attackers cause some; a torrent that contradicts itself always does.
+MAX_CONTRADICTIONS = 8
+ALONE_S = 5.0  # after the last liar is out, before the fetch fails: others may be connecting
 LAYERS_TIMEOUT_S = 2.0  # for the complete metainfo at the end; the fetch is finished without it
 PATIENCE_S = 60.0  # without a byte from anyone before the fetch gives up; peers come back within a minute or not at all
 
@@ -61,29 +57,29 @@ class Fetch:
         have: Collection[int] = (),
         trusted_peers: Iterable[str] = (),
         patience_s: float = PATIENCE_S,
+        patient: bool = False,
     ) -> None:
         self._host, self._source, self._directory = host, source, directory
+        self._handle: lt.torrent_handle | None = None
         self._peers: dict[Peer, None] = dict.fromkeys(peers)
         self._done = set(have)
         self._left_out: set[int] = set()
         self._given: dict[int, anyio.Event] = {}  # pieces from elsewhere that libtorrent has not answered for
         self._refused: set[int] = set()  # those that were wrong
         self._senders: dict[int, dict[str, int]] = {}  # of pieces that are right but not readable yet
-        self._patience_s = patience_s
-        self._evidence = Evidence(trusted_peers)
-        self._counting = False
-        for name, _ in peers:
-            self._evidence.met(name)
-        self._handle: lt.torrent_handle | None = None
+        self._have = set(have)  # those, and what libtorrent has checked since
+        self._patience_s, self._patient = patience_s, patient
+        self._guard = Guard(host, self, trusted_peers, patient=patient, caught=self._caught, welcome=self._welcome)
+        if isinstance(source, Metainfo):
+            self._guard.begin(source, self._have, anyio.current_time())
+        self._guard.met((name for name, port in peers if is_endpoint(name, port)), anyio.current_time())
         self._outbox: deque[FetchEvent] = deque()
         self._wake = anyio.Event()
         self._ended = False
         self._paused = False
         self._rescuing = False
-        self._candidate: str | None = None
-        self._barred: frozenset[str] = frozenset()
         self._contradictions = 0
-        self._reported: set[str] = set()
+        self._last_company = anyio.current_time()
         self._changing = anyio.Lock()  # the torrent is replaced or removed by one task at a time
         self._flusher = Flusher(self._readable)
         self._snapshot: alerts.Snapshot | None = None
@@ -127,7 +123,7 @@ class Fetch:
         with anyio.CancelScope(shield=True):
             async with self._changing:
                 await self._retire()
-            self._host.blame(self, None)
+            self._guard.close()
             self._host.hold(self, False)
             self._host.leave(self)
 
@@ -136,10 +132,11 @@ class Fetch:
         if len(self._peers) == 1:  # before the first snapshot tells who is there; see _order
             wanted.flags |= lt.torrent_flags.sequential_download
         self._handle = await self._host.add(wanted, self._on_alert)
+        self._have &= self._done
         self._flusher.start(self._handle.flush_cache)
-        self._prioritize(self._left_out, 0)
         self._tell_givers(list(self._given))  # a torrent added anew knows nothing of what the old one was given
         self._best, self._last_gain = -1, anyio.current_time()
+        self._guard.attach(self._handle, anyio.current_time())
         if not self._paused:
             self._handle.resume()
         self._connect(self._peers)
@@ -149,6 +146,7 @@ class Fetch:
         if self._handle is None:
             return
         handle, self._handle = self._handle, None
+        self._guard.detach()
         handle.pause()
         # Without metadata there is no file, and no flush is ever answered.
         if isinstance(self._source, Metainfo) and not await self._flusher.drain():
@@ -166,6 +164,7 @@ class Fetch:
         self.fail("the torrent session ends", "closed")
         self._handle = None
         self._tell_givers(list(self._given))
+        self._guard.detach()
         self._flusher.give_up()
 
     # ---- what the owner does
@@ -187,6 +186,7 @@ class Fetch:
         """Connect to these (IP, port) too."""
         new = dict.fromkeys(p for p in peers if p not in self._peers)
         self._peers |= new
+        self._guard.met((host for host, port in new if is_endpoint(host, port)), anyio.current_time())
         self._connect(new)
 
     async def give(self, index: int, data: bytes) -> bool:
@@ -218,20 +218,16 @@ class Fetch:
         """Others fetch these pieces: ask peers for none of them."""
         pieces = set(pieces)
         self._left_out |= pieces
-        self._prioritize(pieces, 0)
+        self._guard.leave_out(pieces)
         self._host.hold(self, bool(self._left_out))
 
     def take_back(self, pieces: Iterable[int]) -> None:
         """Fetch these pieces from peers after all."""
         pieces = set(pieces) & self._left_out
         self._left_out -= pieces
-        self._prioritize(pieces, 4)  # libtorrent's default
+        self._guard.take_back(pieces, anyio.current_time())
         self._last_gain = anyio.current_time()
         self._host.hold(self, bool(self._left_out))
-
-    def _prioritize(self, pieces: Iterable[int], priority: int) -> None:
-        if self._handle is not None and pieces:
-            self._handle.prioritize_pieces([(index, priority) for index in pieces])
 
     async def partial(self) -> frozenset[int]:
         """Pieces that peers are bringing right now."""
@@ -270,6 +266,7 @@ class Fetch:
     # ---- what libtorrent says
 
     def _on_alert(self, alert: alerts.Alert) -> None:
+        now = anyio.current_time()
         match alert:
             case alerts.PieceFinished(index=index):
                 self._piece_finished(index)
@@ -282,11 +279,14 @@ class Fetch:
             case alerts.HashFailed(index=index):
                 self._hash_failed(index)
             case alerts.BlocksSent(piece=piece, host=host, blocks=blocks):
-                self._evidence.sent(piece, host, blocks)
+                self._guard.sent(piece, host, blocks, now)
             case alerts.PeerConnected(host=host, port=port):
-                self._met(host, port)
+                self._peers.setdefault((host, port))
+                self._guard.arrived(host, now)
+            case alerts.PeerGone(host=host, caught=caught):
+                self._guard.left(host, caught, now)
             case alerts.Banned(host=host):
-                self._banned(host)
+                self._guard.banned(host, now)
             case alerts.FileError(reason=reason, no_space=no_space):
                 self.fail(reason, "no_space" if no_space else "io")
             case alerts.Contradiction(reason=reason):
@@ -295,15 +295,14 @@ class Fetch:
                 self._emit(Finished(metainfo))
 
     def _piece_finished(self, index: int) -> None:
-        if index not in self._done and self._flusher.finished(
-            index
-        ):  # libtorrent also reports what it was told to have
+        if index not in self._have:  # libtorrent also reports what it was told to have
+            self._have.add(index)
+            self._contradictions = 0
             if index in self._given:
-                self._evidence.replaced(index)
-                return
-            blocks = self._blocks(index)
-            self._senders[index] = self._evidence.senders(index, blocks)
-            self._evidence.passed(index, blocks)
+                self._guard.replaced(index, anyio.current_time())
+            else:
+                self._senders[index] = self._guard.passed(index, anyio.current_time())
+            self._flusher.finished(index)
 
     def _readable(self, index: int) -> None:
         self._done.add(index)
@@ -325,25 +324,14 @@ class Fetch:
         else:
             self._emit(Finished())
 
-    def _met(self, host: str, port: int) -> None:
-        self._evidence.met(host)
-        self._peers.setdefault((host, port))
-        if len(self._evidence.seen) > 1 and not self._counting:  # of one alone everybody knows who sent what
-            self._counting = True
-            self._host.blame(self, self._barred)
-
     def _hash_failed(self, index: int) -> None:
         if index in self._given:  # no peer is to blame: what they had of it was overwritten
-            self._evidence.replaced(index)
+            self._guard.replaced(index, anyio.current_time())
             self._refused.add(index)
             self._tell_givers([index])
             return
-        guilty = self._evidence.failed(index, self._blocks(index))
         self._emit(PieceFailed(index))
-        if guilty is not None:
-            self._barred |= {guilty}
-            self._host.blame(self, self._barred)
-            self._report(guilty)
+        self._guard.failed(index, anyio.current_time())
 
     def _contradicted(self, reason: str) -> None:
         """A wrong block that is replaced while its piece is hashed looks to libtorrent as if v1 and v2 described different data.
@@ -355,35 +343,17 @@ class Fetch:
             self.fail(reason, "hostile")
             return
         log.warning("fetch.contradiction", torrent=self.name, reason=reason)
-        self._evidence.failures += 1
-        suspects = {self._candidate} if self._candidate else set(self._evidence.seen) - self._evidence.honest
-        if len(suspects) == 1:
-            guilty = suspects.pop()
-            self._evidence.guilty.add(guilty)
-            self._barred |= {guilty}
-            self._report(guilty)
-        if not self._rescuing:
-            self._rescuing = True
-            self._host.spawn(self._rescue)
+        self._guard.contradicted()
+        self._restart()
 
-    def _banned(self, host: str) -> None:
-        """libtorrent bans whoever touched some bad pieces, honest or not: it is reported only of those not known to be honest."""
-        if host not in self._evidence.honest:
-            self._report(host)
-        if host == self._candidate and not self._evidence.honest:
-            self._last_gain = anyio.current_time() - STALL_S  # this trial is over: no need to wait for the silence
+    def _welcome(self, hosts: frozenset[str]) -> None:
+        """libtorrent forgets whom its filter bars."""
+        self._connect([peer for peer in self._peers if peer[0] in hosts])
 
-    def _report(self, host: str) -> None:
-        if host not in self._reported:
-            self._reported.add(host)
-            self._host.banned(host)
-            self._emit(PeerBanned(host))
-
-    def _blocks(self, index: int) -> int:
-        """How many blocks piece `index` has."""
-        if isinstance(self._source, Magnet):
-            return 0
-        return piece_count(piece_span(index, self._source.length, self._source.piece_length)[1], BLOCK)
+    def _caught(self, host: str) -> None:
+        self._last_gain = anyio.current_time()  # one liar less
+        self._host.banned(host)
+        self._emit(PeerBanned(host))
 
     def _metadata(self, alert: alerts.MetadataArrived) -> None:
         if not isinstance(self._source, Magnet):
@@ -397,6 +367,7 @@ class Fetch:
             self.fail(f"the torrent's file name {metainfo.name!r} is too long", "metadata")
             return
         self._source = metainfo
+        self._guard.begin(metainfo, self._have, anyio.current_time())
         self._emit(MetadataReceived(metainfo.raw))
 
     def _begin(self) -> None:
@@ -433,29 +404,36 @@ class Fetch:
         if self._ended or self._paused or self._rescuing or self._handle is None:
             return
         if self._idle:
-            self._last_gain = now
-        quiet = now - self._last_gain
-        if self._evidence.failures and quiet > STALL_S:
-            self._rescuing = True
-            self._host.spawn(self._rescue)
-        elif quiet > self._patience_s:
+            self._last_gain = self._last_company = now
+            return
+        self._guard.tick(now)
+        if self._guard.must_restart(now):
+            self._restart()
+        if not self._patient:
+            self._lose_patience(now)
+
+    def _lose_patience(self, now: float) -> None:
+        if not self._guard.alone:
+            self._last_company = now
+        if now - self._last_company > ALONE_S:
+            self.fail(f"all {len(self._guard.evidence.guilty)} peers sent wrong data", "hostile")
+        elif now - self._last_gain > self._patience_s:
             peers = self._snapshot.peers if self._snapshot else 0
             what = "no metadata" if isinstance(self._source, Magnet) else "no data"
             self.fail(f"{what} for {self._patience_s:.0f} s from {peers} connected peers", "stalled")
 
+    def _restart(self) -> None:
+        if not self._rescuing:
+            self._rescuing = True
+            self._host.spawn(self._rescue)
+
     async def _rescue(self) -> None:
-        """Add the torrent anew, with the peers of the next trial only."""
+        """Add the torrent anew: libtorrent forgets its bans, which also hit honest peers, and that it had stopped."""
         try:
-            trial = self._evidence.next_trial()
-            if trial is None:
-                self.fail(f"all {len(self._evidence.seen)} peers sent wrong data or nothing", "hostile")
-                return
-            log.warning("fetch.rescue", torrent=self.name, trial=self._evidence.trials, candidate=trial.candidate)
+            log.warning("fetch.rescue", torrent=self.name)
             async with self._changing:
                 await self._retire()
                 if not self._ended:
-                    self._candidate, self._barred = trial.candidate, trial.barred
-                    self._host.blame(self, self._barred)
                     await self._add()
         except HaliError as exc:
             self.fail(f"cannot go on after wrong data: {exc}", "hostile")

@@ -11,6 +11,7 @@ from hali.model.ids import InfoHashes
 from hali.transfer import alerts
 from hali.transfer.events import TorrentStatus
 from hali.transfer.options import SessionOptions
+from hali.transfer.rescue import Bars
 
 Listener = Callable[[alerts.Alert], None]
 
@@ -65,7 +66,7 @@ class Host(Protocol):
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `work` in the session's task group."""
 
-    def blame(self, fetch: RunningFetch, barred: frozenset[str] | None) -> None:
+    def blame(self, fetch: RunningFetch, bars: Bars | None) -> None:
         """Tell who sends each block of this session, and bar these addresses from fetches; None: no more of both."""
 
     def banned(self, host: str) -> None:

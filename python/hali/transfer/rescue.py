@@ -1,111 +1,196 @@
-"""Who sent wrong bytes, and whom to try next: the part of a hostile swarm's defence that libtorrent lacks.
+"""How a fetch deals with peers of which some lie: whom to shut out, how many pieces to risk, when to give up. Pure.
 
-libtorrent takes trust from every peer that touched a failed piece, so among many attackers it bans the honest one too (measured:
-security.md, first fact). When a fetch stands still after bad pieces, its torrent is added anew, bans forgotten, with the trusted
-peers and *one* other at a time, all others barred: then a bad piece has one possible sender, and so has a good one.
-Pure: `fetching.py` feeds it and carries out its plan. Peers are told apart by IP address.
+Nobody is disconnected to find out who lies (the honest one would be too): `window.py` makes bad pieces tell on their sender. Out
+goes who is guilty; and, when more bad pieces would cost too much, everyone of whom nothing good is known, as long as somebody
+known to be honest sends. `guard.py` feeds this and carries it out. Times are those of the event loop's clock, in seconds.
 """
 
 from __future__ import annotations
 
+import ipaddress
 from collections import Counter
-from collections.abc import Iterable
 
 import msgspec
 
-PATIENT_TRIALS = 3  # with nobody new to try: known good peers may have been away, but not three times in a row
+from hali.model.units import MIB
+from hali.transfer.evidence import Evidence
+
+MOST = 200_000  # pieces of a torrent
+FREE = 2  # open pieces at first: one is asked for while the other is checked …
+CROWD = 4  # … but one if there are as many strangers: each of them touches all that are open
+WASTE = 64 * MIB  # that may come in vain, or half of the file if that is more: the promise that the tests hold
+LEARNING = 0.4  # the part of it that is spent on finding out who lies; the rest is for what is under way by then
+SILENCE_S = 2.0  # without a byte from the honest ones before others are let in again
+SECOND_CHANCE_S = 10.0  # for the others, then
+EXPECTED_S = 10.0  # for trusted peers to connect, before strangers are tried in their place
+TIME_OUT_S = 3.0  # a peer sits out that keeps pieces and does not send them; an honest one may be out for 5 s
+IDLE_S = (
+    0.4  # without a block from anyone, before one more piece is opened: those that are open may be nobody's any more
+)
+SLOW_S = 3.0  # without a piece done or failed, before one more is opened: who has them may be slow
+HELD_UP_S = 3.0  # … before those who hold pieces have to let go of them
+SLOW_RATE = 64 * 1024  # bytes per second; below it a piece of 16 MiB takes over four minutes
+SWARM_OF_ONE = 8  # guilty addresses of one network after which the rest of it is taken for the same attacker's
 
 
-class Trial(msgspec.Struct, frozen=True):
-    """Talk to `allowed` only; `candidate` is the one of them nothing is known of (None: only trusted and proven ones are left)."""
+class Bars(msgspec.Struct, frozen=True):
+    """Addresses not to talk to: `guilty` for good; `aside` for now, unless another fetch needs them."""
 
-    allowed: frozenset[str]
-    barred: frozenset[str]
-    candidate: str | None
+    guilty: frozenset[str] = frozenset()
+    networks: frozenset[str] = frozenset()  # CIDR; newcomers from there are not let in
+    known: frozenset[str] = frozenset()  # not newcomers
+    aside: frozenset[str] = frozenset()
 
 
-class Evidence:
-    """What one fetch knows about its peers' honesty. A piece all of whose blocks one peer sent is proof, for or against it."""
+class Holder(msgspec.Struct, frozen=True):
+    """A connected peer: how many blocks it was asked for and has not sent, and bytes of payload per second."""
 
-    def __init__(self, trusted: Iterable[str] = ()) -> None:
-        self.trusted = frozenset(trusted)
-        self.seen: dict[str, None] = {}  # in the order they came
-        self.proven: set[str] = set()
-        self.guilty: set[str] = set()
-        self.failures = 0
-        self.trials = 0
-        self._tried: set[str] = set()
-        self._senders: dict[int, Counter[str]] = {}
-        self._suspicion: Counter[str] = Counter()
-        self._fruitless = 0
+    host: str
+    asked: int
+    rate: int
+
+
+class Defence:
+    """The decisions for one fetch. `waste` bounds what may come in vain."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+        self._piece = 0
+        self._budget = float(WASTE)
+        self._spent = 0
+        self._grown = FREE
+        self._extra, self._untried = 0, True
+        self._stuck = False
+        self._heard = self._active = self._verdict = float("-inf")
+        self._others_until = float("-inf")
+        self._lively: dict[str, float] = {}  # when a host came, or sent a block
+        self._sitting_out: dict[str, float] = {}
+        self._expecting_until = float("-inf")
+        self._networks: Counter[str] = Counter()
+
+    def begin(self, length: int, piece: int, now: float) -> None:
+        """The torrent is known: bytes of the file, and of a piece."""
+        self._piece, self._budget = piece, max(WASTE, length / 2)
+        self._expecting_until = now + EXPECTED_S if self._evidence.trusted else now
+        self.started(now)
+
+    # ---- what happened
+
+    def started(self, now: float) -> None:
+        """The torrent was added (anew)."""
+        self._heard = self._active = now
+        self._decided(now)
+
+    def arrived(self, host: str, now: float) -> None:
+        """A connection exists."""
+        self._lively[host] = now
+
+    def heard(self, host: str, now: float) -> None:
+        """A block came from `host`."""
+        self._active = self._lively[host] = now
+        if host in self._evidence.honest:
+            self._heard = now
+
+    def passed(self, now: float) -> None:
+        """A piece was right."""
+        self._grown, self._untried = self._grown + 1, False
+        self._decided(now)
+
+    def failed(self, size: int, now: float) -> None:
+        """A piece of `size` bytes was wrong."""
+        self._spent += size
+        self._grown, self._untried = 1, False
+        self._decided(now)
+
+    def _decided(self, now: float) -> None:
+        self._verdict, self._extra, self._stuck = now, 0, False
+
+    def convicted(self, host: str) -> None:
+        """`host` is guilty from now on."""
+        self._networks[network_of(host)] += 1
+
+    def tick(self, now: float) -> None:
+        """Time passes: what makes no progress may have more pieces."""
+        if now - self._active > IDLE_S or now - self._verdict > SLOW_S:
+            self._extra = self._extra + 1 if self.hostile else min(2 * self._extra + self._grown, MOST)
+        self._sitting_out = {h: t for h, t in self._sitting_out.items() if t > now}
+        if self.is_lean and now - self._heard > SILENCE_S:
+            self._others_until, self._heard = now + SECOND_CHANCE_S, now
+
+    def held_up(self, holders: list[Holder], now: float) -> None:
+        """Nothing is decided for long: those who hold pieces without sending them sit out, if there is anybody else."""
+        self._stuck = self.hostile and bool(holders) and not any(h.asked for h in holders)
+        slow = {
+            h.host for h in holders if h.asked and h.rate < (SLOW_RATE if self.hostile else 1)
+        } - self._evidence.honest
+        idle = {host for host in slow if now - self._lively.get(host, now) > (0 if self.hostile else HELD_UP_S)}
+        if self._evidence.present - idle:
+            self._sitting_out |= dict.fromkeys(idle, now + TIME_OUT_S)
+
+    # ---- what follows
 
     @property
-    def honest(self) -> frozenset[str]:
-        """Peers to keep: trusted from the start, or proven and never guilty since."""
-        return self.trusted | (self.proven - self.guilty)
+    def hostile(self) -> bool:
+        """Somebody lied."""
+        return self._evidence.failures > 0
 
-    def met(self, host: str) -> None:
-        """`host` is connected, or was, or somebody named it."""
-        self.seen.setdefault(host)
+    def is_held_up(self, now: float) -> bool:
+        """Whether to ask who holds the pieces."""
+        return now - self._verdict > HELD_UP_S
 
-    def sent(self, piece: int, host: str, blocks: int) -> None:
-        """`host` delivered `blocks` blocks of `piece`."""
-        self._senders.setdefault(piece, Counter())[host] += blocks
+    @property
+    def exhausted(self) -> bool:
+        """So much came in vain that strangers are not worth another try, if there is any other way to get the file."""
+        return self._spent + self._piece > self._budget
 
-    def senders(self, piece: int, blocks: int) -> dict[str, int]:
-        """Blocks of `piece` by who sent them; all of them by the only one there ever was. Ask before `passed`."""
-        counted = self._senders.get(piece)
-        if counted:
-            return dict(counted)
-        return {next(iter(self.seen)): blocks} if len(self.seen) == 1 else {}
+    @property
+    def is_stuck(self) -> bool:
+        """Nobody is asked for anything: libtorrent waits for the hash of a full piece for ever (seen in one of ten runs with 49 liars)."""
+        return self._stuck
 
-    def passed(self, piece: int, blocks: int) -> None:
-        """The piece, of `blocks` blocks, was right."""
-        self._fruitless = 0
-        if (host := self._only_sender(piece, blocks)) is not None:
-            self.proven.add(host)
-        self._senders.pop(piece, None)
+    @property
+    def cautious(self) -> bool:
+        """Whether a piece is likely to be wrong: then a short one is to be tried first."""
+        return self.hostile or len(self._evidence.strangers) >= CROWD
 
-    def replaced(self, piece: int) -> None:
-        """The piece came from elsewhere: it says nothing about those who sent some of it."""
-        self._senders.pop(piece, None)
-
-    def failed(self, piece: int, blocks: int) -> str | None:
-        """The piece was wrong; returns who is guilty now and was not before."""
-        self.failures += 1
-        host = self._only_sender(piece, blocks) or self._only_stranger(piece)
-        self._suspicion.update(set(self._senders.pop(piece, ())) - self.trusted)
-        # A trusted peer's disk may be broken, but to bar it is not for evidence to decide.
-        if host is None or host in self.trusted | self.guilty:
+    def window(self) -> int | None:
+        """How many pieces may be open; None: all."""
+        evidence = self._evidence
+        if not evidence.strangers or len(evidence.present) == 1:
             return None
-        self.guilty.add(host)
-        return host
+        grown = 1 if self._untried and self.cautious else self._grown
+        return max(1, min(grown, self._allowance // max(1, self._piece))) + self._extra
 
-    def _only_sender(self, piece: int, blocks: int) -> str | None:
-        """Who sent all of it; None when several did, or when some blocks came before anybody counted."""
-        senders = self._senders.get(piece, Counter())
-        return next(iter(senders)) if len(senders) == 1 and senders.total() >= blocks else None
+    def bars(self, now: float, *, patient: bool = False) -> Bars:
+        """Whom not to talk to. `patient`: there is another way to get the file, so strangers are not worth more than the budget."""
+        evidence = self._evidence
+        aside = frozenset(self._sitting_out)
+        expecting = self.hostile and now < self._expecting_until
+        if (self.is_lean and now >= self._others_until) or expecting or (patient and self.exhausted):
+            aside |= frozenset(evidence.seen) - evidence.honest
+        crowded = {n for n, count in self._networks.items() if count >= SWARM_OF_ONE}
+        if not self._honest_present:  # somebody new is needed, wherever he lives
+            crowded.clear()
+        known = frozenset(h for h in evidence.seen if h not in evidence.guilty and network_of(h) in crowded)
+        return Bars(frozenset(evidence.guilty), frozenset(crowded), known, aside - evidence.guilty)
 
-    def _only_stranger(self, piece: int) -> str | None:
-        """The one peer that is not trusted, if it may have sent of `piece`: trusted peers check what they serve."""
-        strangers = set(self.seen) - self.trusted
-        senders = self._senders.get(piece)
-        if not self.trusted or len(strangers) != 1 or (senders and not strangers & set(senders)):
-            return None
-        return strangers.pop()
+    @property
+    def is_lean(self) -> bool:
+        """Whether the honest ones suffice: others would cost too much to try, or some are trusted from the start."""
+        present = self._honest_present
+        costly = self._allowance < 2 * self._piece
+        return self.hostile and bool(present) and (costly or bool(present & self._evidence.trusted))
 
-    def next_trial(self) -> Trial | None:
-        """The next set of peers, or None when everyone was tried and nobody is left to hope for."""
-        self.trials += 1
-        self._senders.clear()  # partly filled pieces are thrown away with the old torrent
-        good = self.honest & set(self.seen)
-        untried = [h for h in self.seen if h not in self._tried | self.guilty | good]
-        candidate = min(untried, key=lambda h: self._suspicion[h], default=None)
-        if candidate is not None:
-            self._tried.add(candidate)
-        else:
-            self._fruitless += 1
-            if not good or self._fruitless > PATIENT_TRIALS:
-                return None
-        allowed = good | {candidate} if candidate else good
-        return Trial(allowed, frozenset(self.seen) - allowed, candidate)
+    @property
+    def _honest_present(self) -> frozenset[str]:
+        return self._evidence.honest & self._evidence.present
+
+    @property
+    def _allowance(self) -> int:
+        return int(LEARNING * self._budget) - self._spent
+
+
+def network_of(host: str) -> str:
+    """The network that one attacker may own as a whole: /24, or /64 of IPv6."""
+    address = ipaddress.ip_address(host)
+    return str(ipaddress.ip_network(f"{address}/{24 if address.version == 4 else 64}", strict=False))

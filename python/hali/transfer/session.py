@@ -20,6 +20,7 @@ from hali.model.ids import InfoHashes
 from hali.runtime.channels import Bus
 from hali.runtime.log import get_logger
 from hali.transfer import alerts, params
+from hali.transfer.barring import Rules, as_filter, ip_rules
 from hali.transfer.events import (
     FetchEvent,
     FetchFailed,
@@ -45,6 +46,7 @@ from hali.transfer.magnet import Magnet, Peer
 from hali.transfer.metainfo import Metainfo, parse
 from hali.transfer.options import ALERTS, ALERTS_WITH_BLOCKS, SessionOptions, rates, settings
 from hali.transfer.pump import AlertPump
+from hali.transfer.rescue import Bars
 from hali.transfer.seeding import Seed, check_file
 from hali.transfer.torrent_status import as_status
 
@@ -96,7 +98,8 @@ class TorrentSession:
         self._fetches: set[RunningFetch] = set()
         self._fetching = anyio.Event()
         self._holding: set[RunningFetch] = set()
-        self._barred: dict[RunningFetch, frozenset[str]] = {}
+        self._bars: dict[RunningFetch, Bars] = {}
+        self._rules: Rules = []
         self._inbox: list[alerts.Handled] = []
         self._wake = anyio.Event()
         self._listening: list[alerts.Listening | alerts.ListenFailed] = []
@@ -238,15 +241,24 @@ class TorrentSession:
         have: Collection[int] = (),
         trusted_peers: Iterable[str] = (),
         patience_s: float = PATIENCE_S,
+        patient: bool = False,
     ) -> Fetch:
         """Fetch the torrent into `directory`; enter the result to start. `peers` are (IP, port), `have` pieces known to be right.
 
-        `trusted_peers` are IP addresses that no evidence bars. Without a new byte for `patience_s` the fetch fails.
+        `trusted_peers` are IP addresses that no evidence bars. Without a new byte for `patience_s` the fetch fails; a `patient` one
+        waits for other peers, also when all lie: its owner has another source, and ends it.
         """
         self._refuse_twice(source.infohashes)
         hints = [*peers, *(source.peers if isinstance(source, Magnet) else ())]
         return Fetch(
-            self, source, directory, peers=hints, have=have, trusted_peers=trusted_peers, patience_s=patience_s
+            self,
+            source,
+            directory,
+            peers=hints,
+            have=have,
+            trusted_peers=trusted_peers,
+            patience_s=patience_s,
+            patient=patient,
         )
 
     async def remove(self, infohashes: InfoHashes) -> None:
@@ -352,19 +364,19 @@ class TorrentSession:
         if self._group is not None:
             self._group.start_soon(work)
 
-    def blame(self, fetch: RunningFetch, barred: frozenset[str] | None) -> None:
+    def blame(self, fetch: RunningFetch, bars: Bars | None) -> None:
         """Record who sends each block while any fetch has several peers; bar addresses from fetches (seeds serve anyone)."""
-        if barred is None and self._barred.pop(fetch, None) is None:
+        if bars is None and self._bars.pop(fetch, None) is None:
             return
-        if barred is not None:
-            self._barred[fetch] = barred
+        if bars is not None:
+            self._bars[fetch] = bars
         if self._lt is None:
             return
-        self._lt.apply_settings({"alert_mask": ALERTS_WITH_BLOCKS if self._barred else ALERTS})
-        rules = lt.ip_filter()
-        for address in frozenset().union(*self._barred.values()):
-            rules.add_rule(address, address, 1)  # 1: blocked
-        self._lt.set_ip_filter(rules)
+        self._lt.apply_settings({"alert_mask": ALERTS_WITH_BLOCKS if self._bars else ALERTS})
+        rules = ip_rules(self._bars.values(), alone=len(self._fetches) == 1)
+        if rules != self._rules:
+            self._rules = rules
+            self._lt.set_ip_filter(as_filter(rules))
 
     def banned(self, host: str) -> None:
         """A peer sent wrong data."""

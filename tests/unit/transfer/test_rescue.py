@@ -1,124 +1,158 @@
-"""Blame by proof only, and whom to try next."""
+"""Whom a fetch shuts out, for how long, and how much it risks."""
 
 from __future__ import annotations
 
-from hali.transfer.rescue import PATIENT_TRIALS, Evidence
+import pytest
+
+from hali.model.units import MIB
+from hali.transfer.evidence import PROOF, Evidence
+from hali.transfer.rescue import (
+    EXPECTED_S,
+    SECOND_CHANCE_S,
+    SILENCE_S,
+    SWARM_OF_ONE,
+    TIME_OUT_S,
+    WASTE,
+    Defence,
+    Holder,
+    network_of,
+)
 
 
-def met(*hosts: str, trusted: tuple[str, ...] = ()) -> Evidence:
+def defence(*hosts: str, trusted: tuple[str, ...] = (), length: int = 40 * MIB, piece: int = MIB) -> Defence:
     evidence = Evidence(trusted)
     for host in hosts:
-        evidence.met(host)
-    return evidence
+        evidence.arrived(host)
+    result = Defence(evidence)
+    result.begin(length, piece, 0.0)
+    for host in hosts:
+        result.arrived(host, 0.0)
+    return result
 
 
-def test_the_only_sender_of_a_bad_piece_is_guilty() -> None:
-    evidence = met("bad")
-    evidence.sent(7, "bad", 4)
-
-    assert evidence.failed(7, 4) == "bad"
-    assert evidence.failed(7, 4) is None  # nobody sent anything since
-
-
-def test_nobody_is_guilty_of_a_mixed_piece() -> None:
-    evidence = met("bad", "good")
-    evidence.sent(7, "bad", 1)
-    evidence.sent(7, "good", 3)
-
-    assert evidence.failed(7, 4) is None
-    assert not evidence.guilty
+def fail(it: Defence, *hosts: str, size: int = MIB) -> None:
+    """A piece fails that these sent."""
+    evidence = it._evidence
+    for host in hosts:
+        evidence.sent(0, host, 64 // len(hosts))
+    guilty = evidence.failed(0, 64)
+    it.failed(size, 0.0)
+    if guilty is not None:
+        it.convicted(guilty)
 
 
-def test_nobody_is_guilty_of_blocks_that_nobody_counted() -> None:
-    evidence = met("late")
-    evidence.sent(7, "late", 3)
-
-    assert evidence.failed(7, 4) is None
-
-
-def test_a_trusted_peer_is_never_guilty() -> None:
-    evidence = met("friend", trusted=("friend",))
-    evidence.sent(7, "friend", 4)
-
-    assert evidence.failed(7, 4) is None
-    assert "friend" in evidence.honest
+def prove(it: Defence, host: str) -> None:
+    """`host` sends a right piece."""
+    it._evidence.sent(1, host, PROOF)
+    it._evidence.passed(1, PROOF)
+    it.passed(0.0)
 
 
-def test_one_bad_piece_outweighs_good_ones() -> None:
-    evidence = met("two-faced")
-    for piece in range(3):
-        evidence.sent(piece, "two-faced", 4)
-        evidence.passed(piece, 4)
-    assert evidence.honest == {"two-faced"}
-
-    evidence.sent(9, "two-faced", 4)
-    evidence.failed(9, 4)
-
-    assert not evidence.honest
+def test_among_unknown_peers_few_pieces_are_open_and_all_when_everyone_has_sent_right_ones() -> None:
+    it = defence("10.0.0.1", "10.0.0.2")
+    assert it.window() == 2
+    prove(it, "10.0.0.1")
+    assert it.window() == 3
+    prove(it, "10.0.0.2")
+    assert it.window() is None
 
 
-def test_a_trial_has_one_unknown_peer_and_all_known_good_ones() -> None:
-    evidence = met("friend", "a", "b", "proven", trusted=("friend",))
-    evidence.sent(1, "proven", 4)
-    evidence.passed(1, 4)
-
-    trial = evidence.next_trial()
-
-    assert trial is not None
-    assert trial.candidate == "a"
-    assert trial.allowed == {"friend", "proven", "a"}
-    assert trial.barred == {"b"}
+def test_a_peer_alone_may_have_all_open_as_he_is_known_to_be_the_sender() -> None:
+    assert defence("10.0.0.1").window() is None
 
 
-def test_the_least_suspect_is_tried_first_and_each_only_once() -> None:
-    evidence = met("often", "never", "once")
-    for piece in range(2):
-        evidence.sent(piece, "often", 1)
-        evidence.sent(piece, "once" if piece else "often", 1)
-        evidence.failed(piece, 4)
-
-    tried = [trial.candidate for _ in range(3) if (trial := evidence.next_trial())]
-
-    assert tried == ["never", "once", "often"]
-    assert evidence.next_trial() is None
+def test_a_bad_piece_leaves_one_open() -> None:
+    it = defence("10.0.0.1", "10.0.0.2", "10.0.0.3")
+    for _ in range(5):
+        it.passed(0.0)
+    fail(it, "10.0.0.1", "10.0.0.2")
+    assert it.window() == 1
 
 
-def test_a_trusted_peer_is_tried_alone_when_nobody_else_is_left() -> None:
-    evidence = met("friend", "a", trusted=("friend",))
-    evidence.next_trial()
-
-    trial = evidence.next_trial()
-
-    assert trial is not None
-    assert trial.candidate is None
-    assert trial.allowed == {"friend"}
-
-
-def test_known_good_peers_that_bring_nothing_are_not_waited_for_forever() -> None:
-    evidence = met("friend", trusted=("friend",))
-    assert all(evidence.next_trial() for _ in range(PATIENT_TRIALS))
-    evidence.passed(0, 4)  # it was only slow
-    assert all(evidence.next_trial() for _ in range(PATIENT_TRIALS))
-
-    assert evidence.next_trial() is None
+def test_an_idle_fetch_opens_another_piece_each_tick_until_something_is_decided() -> None:
+    it = defence("10.0.0.1", "10.0.0.2")
+    fail(it, "10.0.0.1", "10.0.0.2")
+    it.tick(1.0)
+    it.tick(1.5)
+    assert it.window() == 3
+    it.passed(1.6)
+    assert it.window() == 2
 
 
-def test_the_only_stranger_among_trusted_peers_is_guilty_of_a_piece_that_several_sent() -> None:
-    evidence = Evidence(trusted=["10.0.0.1"])
-    evidence.met("10.0.0.1")
-    evidence.met("10.0.0.66")
-    evidence.sent(0, "10.0.0.1", 3)
-    evidence.sent(0, "10.0.0.66", 1)
-    assert evidence.failed(0, 4) == "10.0.0.66"
+def test_only_the_guilty_are_out_while_trying_others_is_affordable() -> None:
+    it = defence("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4")
+    fail(it, "10.0.0.1")
+    prove(it, "10.0.0.2")
+    assert (it.bars(0.0).guilty, it.bars(0.0).aside) == ({"10.0.0.1"}, frozenset())
 
 
-def test_a_stranger_that_sent_nothing_of_it_or_one_of_two_is_not_blamed() -> None:
-    evidence = Evidence(trusted=["10.0.0.1"])
-    evidence.met("10.0.0.1")
-    evidence.met("10.0.0.2")
-    evidence.sent(0, "10.0.0.1", 4)
-    assert evidence.failed(0, 4) is None
-    evidence.met("10.0.0.3")
-    evidence.sent(1, "10.0.0.2", 2)
-    evidence.sent(1, "10.0.0.3", 2)
-    assert evidence.failed(1, 4) is None
+def test_when_much_was_wasted_those_who_are_proven_go_on_alone_until_they_fall_silent() -> None:
+    it = defence("10.0.0.1", "10.0.0.2", "10.0.0.3")
+    fail(it, "10.0.0.1", size=WASTE // 2)
+    assert not it.bars(0.0).aside  # nobody is proven: somebody has to be tried
+    prove(it, "10.0.0.2")
+    it.heard("10.0.0.2", 1.0)
+    it.tick(1.0)
+    assert it.bars(1.0).aside == {"10.0.0.3"}
+    silent = 1.0 + SILENCE_S + 0.1
+    it.tick(silent)
+    assert not it.bars(silent).aside
+    assert it.bars(silent + SECOND_CHANCE_S).aside == {"10.0.0.3"}
+
+
+def test_a_trusted_peer_that_is_there_makes_strangers_wait_after_the_first_bad_piece() -> None:
+    it = defence("10.0.0.1", "10.0.0.2", "10.0.0.9", trusted=("10.0.0.9",))
+    assert not it.bars(0.0).aside
+    fail(it, "10.0.0.1", "10.0.0.2")
+    assert it.bars(0.0).aside == {"10.0.0.1", "10.0.0.2"}
+
+
+def test_a_trusted_peer_that_is_not_there_yet_is_expected_for_some_time() -> None:
+    it = defence("10.0.0.1", "10.0.0.2", trusted=("10.0.0.9",))
+    fail(it, "10.0.0.1", "10.0.0.2")
+    assert it.bars(1.0).aside == {"10.0.0.1", "10.0.0.2"}
+    assert not it.bars(EXPECTED_S).aside
+
+
+def test_with_another_way_to_the_file_strangers_are_worth_no_more_than_the_budget() -> None:
+    it = defence("10.0.0.1", "10.0.0.2")
+    fail(it, "10.0.0.1", "10.0.0.2", size=WASTE)
+    assert it.bars(0.0, patient=True).aside == {"10.0.0.1", "10.0.0.2"}
+    assert not it.bars(0.0, patient=False).aside
+
+
+def test_who_holds_pieces_and_sends_nothing_sits_out_for_a_time_if_somebody_else_is_there() -> None:
+    it = defence("10.0.0.1", "10.0.0.2")
+    fail(it, "10.0.0.1", "10.0.0.2")
+    it.held_up([Holder("10.0.0.1", 4, 0), Holder("10.0.0.2", 0, 0)], 5.0)
+    assert it.bars(5.0).aside == {"10.0.0.1"}
+    it.tick(5.0 + TIME_OUT_S)
+    assert not it.bars(5.0 + TIME_OUT_S).aside
+    it.held_up([Holder("10.0.0.1", 4, 0), Holder("10.0.0.2", 4, 0)], 9.0)
+    assert not it.bars(9.0).aside
+
+
+def test_a_fetch_of_which_nobody_is_asked_anything_is_stuck() -> None:
+    it = defence("10.0.0.1", "10.0.0.2")
+    fail(it, "10.0.0.1", "10.0.0.2")
+    it.held_up([Holder("10.0.0.1", 0, 0)], 5.0)
+    assert it.is_stuck
+    it.started(6.0)
+    assert not it.is_stuck
+
+
+def test_a_network_full_of_liars_lets_no_newcomer_in_while_an_honest_peer_is_there() -> None:
+    liars = [f"10.0.7.{i}" for i in range(SWARM_OF_ONE)]
+    it = defence(*liars, "10.0.7.100", "10.0.0.1")
+    for liar in liars:
+        fail(it, liar)
+    assert not it.bars(0.0).networks
+    prove(it, "10.0.0.1")
+    bars = it.bars(0.0)
+    assert bars.networks == {"10.0.7.0/24"}
+    assert bars.known == {"10.0.7.100"}  # was there before, and has done nothing
+
+
+@pytest.mark.parametrize(("host", "network"), [("10.1.2.3", "10.1.2.0/24"), ("2001:db8::1:2", "2001:db8::/64")])
+def test_an_attacker_may_own_a_whole_network(host: str, network: str) -> None:
+    assert network_of(host) == network

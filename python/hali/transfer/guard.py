@@ -1,0 +1,225 @@
+"""Carries out the defence against hostile peers for one fetch: asks `rescue.py` and tells libtorrent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+
+import anyio
+import anyio.to_thread
+import libtorrent as lt
+
+from hali.model.units import BLOCK, piece_count, piece_span
+from hali.runtime.log import get_logger
+from hali.transfer.evidence import Evidence
+from hali.transfer.host import Host, RunningFetch
+from hali.transfer.metainfo import Metainfo
+from hali.transfer.rescue import Bars, Defence, Holder
+from hali.transfer.window import Priorities, Window
+
+log = get_logger(__name__)
+
+UNDO_S = 1.0  # after a ban (and the last undoing): the proof may follow it at once. An undoing takes 0.7 s; the honest may miss 5
+
+
+class Guard:
+    """Watches the peers of one fetch. `caught` gets each address that is shut out for good, `welcome` those that are let in again."""
+
+    def __init__(
+        self,
+        host: Host,
+        fetch: RunningFetch,
+        trusted: Iterable[str],
+        *,
+        patient: bool,
+        caught: Callable[[str], None],
+        welcome: Callable[[frozenset[str]], None],
+    ) -> None:
+        self._host, self._fetch, self._patient = host, fetch, patient
+        self._caught, self._welcome = caught, welcome
+        self.evidence = Evidence(trusted)
+        self.defence = Defence(self.evidence)
+        self.window: Window | None = None  # before the metadata is known
+        self._torrent: Metainfo | None = None
+        self._handle: lt.torrent_handle | None = None
+        self._counting = False
+        self._bars = Bars()
+        self._disgraced: dict[str, float] = {}  # and when
+        self._started = float("-inf")
+        self._asking = False
+
+    # ---- the torrent
+
+    def begin(self, torrent: Metainfo, have: Collection[int], now: float) -> None:
+        """The torrent is known; `have` is kept up to date by the owner."""
+        self._torrent = torrent
+        self.window = Window(torrent.pieces, have)
+        self.defence.begin(torrent.length, torrent.piece_length, now)
+
+    def attach(self, handle: lt.torrent_handle, now: float) -> None:
+        """`handle` was added and has not started yet."""
+        self._handle, self._started = handle, now
+        self.defence.started(now)
+        self._disgraced.clear()
+        self.evidence.torrent_is_new()
+        if self.window is not None:
+            self._prioritise(self.window.restart())
+        self._act(now)
+
+    def detach(self) -> None:
+        """The torrent is about to be removed."""
+        self._handle = None
+
+    def close(self) -> None:
+        """The fetch is over: nobody is barred for its sake any more."""
+        self._host.blame(self._fetch, None)
+
+    def leave_out(self, pieces: Collection[int]) -> None:
+        """Do not ask peers for these: the owner gets them elsewhere."""
+        if self.window is not None:
+            self._prioritise(self.window.leave_out(pieces))
+
+    def take_back(self, pieces: Collection[int], now: float) -> None:
+        """Ask peers for these again."""
+        if self.window is not None:
+            self._prioritise(self.window.take_back(pieces))
+            self._act(now)
+
+    # ---- what happens
+
+    def met(self, hosts: Iterable[str], now: float) -> None:
+        """Somebody named these addresses."""
+        for host in hosts:
+            self.evidence.met(host)
+        self._act(now)
+
+    def arrived(self, host: str, now: float) -> None:
+        """A connection exists."""
+        self.evidence.arrived(host)
+        self.defence.arrived(host, now)
+        self._act(now)
+
+    def left(self, host: str, caught: bool, now: float) -> None:
+        """A connection is gone; `caught`: because libtorrent compared its blocks."""
+        self.evidence.left(host)
+        if caught and self.evidence.caught(host):
+            self._convict(host)
+        self._act(now)
+
+    def sent(self, piece: int, host: str, blocks: int, now: float) -> None:
+        """Blocks came."""
+        self.evidence.sent(piece, host, blocks)
+        self.defence.heard(host, now)
+
+    def passed(self, index: int, now: float) -> dict[str, int]:
+        """A piece is right; returns who sent how many blocks of it, as far as counted."""
+        senders = self.evidence.passed(index, self._blocks(index))
+        self.defence.passed(now)
+        self._act(now)
+        only = len(self.evidence.seen) == 1 and not self._counting
+        return dict.fromkeys(self.evidence.seen, self._blocks(index)) if only else senders
+
+    def replaced(self, index: int, now: float) -> None:
+        """A piece came from elsewhere, right or wrong: no peer's doing."""
+        self.evidence.replaced(index)
+        self._act(now)
+
+    def failed(self, index: int, now: float) -> None:
+        """A piece is wrong."""
+        guilty = self.evidence.failed(index, self._blocks(index))
+        self.defence.failed(self._size(index), now)
+        if guilty is not None:
+            self._convict(guilty)
+        self._act(now)
+        self._nudge(index)
+
+    def contradicted(self) -> None:
+        """libtorrent stopped the torrent, see `Fetch._contradicted`."""
+        if (guilty := self.evidence.contradicted()) is not None:
+            self._convict(guilty)
+
+    def banned(self, host: str, now: float) -> None:
+        """libtorrent does not talk to `host` any more."""
+        self.evidence.disgraced(host)
+        self._disgraced.setdefault(host, now)
+
+    def tick(self, now: float) -> None:
+        """Called about twice a second."""
+        self.defence.tick(now)
+        self._act(now)
+        if self.defence.hostile:
+            self._nudge()
+        if self._handle is not None and self.defence.is_held_up(now) and not self._asking:
+            self._asking = True
+            self._host.spawn(self._time_out_holders)
+
+    def must_restart(self, now: float) -> bool:
+        """Whether the torrent has to be added anew: libtorrent is stuck, or has banned somebody without proof."""
+        if now - self._started < UNDO_S:
+            return False
+        if self.defence.is_stuck:
+            return True
+        if self.defence.is_lean:
+            return False
+        return any(now - then > UNDO_S for host, then in self._disgraced.items() if host not in self.evidence.guilty)
+
+    @property
+    def alone(self) -> bool:
+        """Nobody is left but liars."""
+        return self.defence.hostile and not self.evidence.present
+
+    # ---- effects
+
+    async def _time_out_holders(self) -> None:
+        """Find out who holds the pieces, as the binding lacks the alert for it, and make them let go."""
+        try:
+            handle = self._handle
+            peers = await anyio.to_thread.run_sync(handle.get_peer_info) if handle is not None else []
+        except RuntimeError:  # the torrent was removed meanwhile
+            return
+        finally:
+            self._asking = False
+        now = anyio.current_time()
+        self.defence.held_up([Holder(p.ip[0], p.download_queue_length, p.payload_down_speed) for p in peers], now)
+        self._act(now)
+        self._nudge()
+
+    def _convict(self, host: str) -> None:
+        self.defence.convicted(host)
+        self._caught(host)
+
+    def _act(self, now: float) -> None:
+        bars = self.defence.bars(now, patient=self._patient)
+        counting = self._counting or len(self.evidence.seen) > 1  # of one alone everybody knows who sent what
+        back = self._bars.aside - bars.aside - bars.guilty
+        if bars != self._bars or counting != self._counting:
+            self._bars, self._counting = bars, counting
+            self._host.blame(self._fetch, bars)
+        if back:
+            self._welcome(back)
+        if self.window is not None:
+            self._prioritise(self.window.resize(self.defence.window(), self.evidence.touched, self._short_piece()))
+
+    def _nudge(self, failed: int | None = None) -> None:
+        if self.window is not None:
+            for changes in self.window.nudge(self.evidence.touched, failed):
+                self._prioritise(changes)
+
+    def _prioritise(self, changes: Priorities) -> None:
+        if changes and self._handle is not None:
+            self._handle.prioritize_pieces(list(changes.items()))
+
+    # ---- pieces
+
+    def _size(self, index: int) -> int:
+        torrent = self._torrent
+        return 0 if torrent is None else piece_span(index, torrent.length, torrent.piece_length)[1]
+
+    def _blocks(self, index: int) -> int:
+        return piece_count(self._size(index), BLOCK)
+
+    def _short_piece(self) -> int | None:
+        """The last piece, to try strangers with, if that costs much less than another."""
+        if self._torrent is None or not self.defence.cautious:
+            return None
+        last = self._torrent.pieces - 1
+        return last if self._size(last) <= self._torrent.piece_length // 2 else None

@@ -1,0 +1,123 @@
+"""Guilt by proof only."""
+
+from __future__ import annotations
+
+from hali.transfer.evidence import PROOF, Evidence
+
+
+def met(*hosts: str, trusted: tuple[str, ...] = ()) -> Evidence:
+    evidence = Evidence(trusted)
+    for host in hosts:
+        evidence.arrived(host)
+    return evidence
+
+
+def test_the_only_sender_of_a_bad_piece_is_guilty() -> None:
+    evidence = met("bad")
+    evidence.sent(7, "bad", 4)
+
+    assert evidence.failed(7, 4) == "bad"
+    assert evidence.failed(7, 4) is None  # nobody sent anything since
+
+
+def test_nobody_is_guilty_of_a_mixed_piece() -> None:
+    evidence = met("bad", "good")
+    evidence.sent(7, "bad", 1)
+    evidence.sent(7, "good", 3)
+
+    assert evidence.failed(7, 4) is None
+    assert not evidence.guilty
+
+
+def test_nobody_is_guilty_of_blocks_that_nobody_counted() -> None:
+    evidence = met("late")
+    evidence.sent(7, "late", 3)
+
+    assert evidence.failed(7, 4) is None
+
+
+def test_a_trusted_peer_is_never_guilty() -> None:
+    evidence = met("friend", trusted=("friend",))
+    evidence.sent(7, "friend", 4)
+
+    assert evidence.failed(7, 4) is None
+    assert "friend" in evidence.honest
+
+
+def test_many_right_blocks_prove_a_peer_and_one_bad_piece_outweighs_them() -> None:
+    evidence = met("two-faced", "helper")
+    evidence.sent(0, "two-faced", PROOF)
+    evidence.sent(0, "helper", 1)
+    assert evidence.passed(0, PROOF + 1) == {"two-faced": PROOF, "helper": 1}
+    assert evidence.honest == {"two-faced"}
+
+    evidence.sent(9, "two-faced", 4)
+    evidence.failed(9, 4)
+
+    assert not evidence.honest
+
+
+def test_whom_libtorrent_caught_with_a_wrong_block_of_a_failed_piece_is_guilty() -> None:
+    evidence = met("bad", "good")
+    evidence.sent(7, "bad", 1)
+    evidence.sent(7, "good", 3)
+    evidence.failed(7, 4)
+
+    assert evidence.caught("bad")
+    assert not evidence.caught("bad")
+    assert not evidence.caught("passer-by")  # had no part in a bad piece: an old ban, not a comparison
+
+
+def test_a_peer_that_libtorrent_banned_for_touching_bad_pieces_is_not_caught_when_it_is_turned_away() -> None:
+    evidence = met("good", "bad")
+    evidence.sent(7, "good", 3)
+    evidence.sent(7, "bad", 1)
+    evidence.failed(7, 4)
+    evidence.disgraced("good")
+
+    assert not evidence.caught("good")
+    evidence.torrent_is_new()  # the ban is forgotten
+    assert evidence.caught("good")
+
+
+def test_a_peer_with_a_part_in_a_good_piece_is_a_stranger_again_after_one_in_a_bad_piece() -> None:
+    evidence = met("a", "b")
+    assert evidence.strangers == {"a", "b"}
+    evidence.sent(0, "a", 1)
+    evidence.passed(0, 4)
+    assert evidence.strangers == {"b"}
+    evidence.sent(1, "a", 1)
+    evidence.sent(1, "b", 3)
+    evidence.failed(1, 4)
+    assert evidence.strangers == {"a", "b"}
+
+
+def test_a_host_is_present_while_one_of_its_connections_is() -> None:
+    evidence = met("a", "a")
+    evidence.left("a")
+    assert evidence.present == {"a"}
+    evidence.left("a")
+    assert not evidence.present
+
+
+def test_the_only_stranger_among_trusted_peers_is_guilty_of_a_piece_that_several_sent() -> None:
+    evidence = met("10.0.0.1", "10.0.0.66", trusted=("10.0.0.1",))
+    evidence.sent(0, "10.0.0.1", 3)
+    evidence.sent(0, "10.0.0.66", 1)
+    assert evidence.failed(0, 4) == "10.0.0.66"
+
+
+def test_a_stranger_that_sent_nothing_of_it_or_one_of_two_is_not_blamed() -> None:
+    evidence = met("10.0.0.1", "10.0.0.2", trusted=("10.0.0.1",))
+    evidence.sent(0, "10.0.0.1", 4)
+    assert evidence.failed(0, 4) is None
+    evidence.met("10.0.0.3")
+    evidence.sent(1, "10.0.0.2", 2)
+    evidence.sent(1, "10.0.0.3", 2)
+    assert evidence.failed(1, 4) is None
+
+
+def test_a_contradiction_convicts_the_only_one_who_can_have_caused_it() -> None:
+    evidence = met("friend", "bad", trusted=("friend",))
+    assert evidence.contradicted() == "bad"
+    assert met("a", "b").contradicted() is None
