@@ -110,9 +110,16 @@ class Download:
         log.warning("pull.source_failed", model=self._name, source=lane.kind, error=str(error))
         self._failures[lane] = error
         self._ended[lane].set()
+        self._tell_swarms()
         if any(other not in self._failures for other in self._lanes if self._has_hope(other)):
             return
         raise _all_failed(self._name, list(self._failures.values()))
+
+    def _tell_swarms(self) -> None:
+        """Swarms are patient as long as a source of another kind goes on."""
+        others = any(not isinstance(lane, SwarmLane) and lane not in self._failures for lane in self._lanes)
+        for swarm in self._swarms():
+            swarm.be_patient(others and self._intake.is_open)
 
     def _has_hope(self, lane: Lane) -> bool:
         """An address that a magnet names is of no use before the swarm has told what to ask it for."""
@@ -132,6 +139,7 @@ class Download:
             silent = 0.0 if rate else silent + MEASURE_S
             swarm = rate if rate else 0.0 if silent >= SILENT_S or not self._swarms() else None
             self._intake.measured(Speed(http=http, swarm=swarm))
+            self._tell_swarms()
 
     def _swarms(self) -> list[SwarmLane]:
         return [lane for lane in self._lanes if isinstance(lane, SwarmLane) and lane not in self._failures]

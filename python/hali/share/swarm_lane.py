@@ -49,6 +49,7 @@ class SwarmLane:
         self._peers: dict[Peer, None] = dict.fromkeys(peers)
         self._trusted = {host for host, _ in peers} if trusted else set[str]()
         self._shared = shared  # with sources of HTTP, which may have begun before the metadata is known
+        self._patient = shared
         self._fetch: Fetch | None = None
         self.pulse: Pulse | None = None  # None while there is no connection to the swarm
 
@@ -63,6 +64,12 @@ class SwarmLane:
         self._peers |= dict.fromkeys(peers)
         if self._fetch is not None:
             self._fetch.add_peers(peers)
+
+    def be_patient(self, on: bool) -> None:
+        """Whether another source goes on: a swarm that lies or keeps silent then waits instead of failing."""
+        self._patient = on
+        if self._fetch is not None:
+            self._fetch.be_patient(on)
 
     async def run(self) -> None:
         """Fetch what is missing. A session that is restarted meanwhile costs nothing but the pieces in flight."""
@@ -101,7 +108,12 @@ class SwarmLane:
         try:
             async with self._intake.join() as have:
                 fetch = session.fetch(
-                    source, self._intake.directory, peers=list(self._peers), have=have, trusted_peers=self._trusted
+                    source,
+                    self._intake.directory,
+                    peers=list(self._peers),
+                    have=have,
+                    trusted_peers=self._trusted,
+                    patient=self._patient,
                 )
                 await fetch.__aenter__()
                 self._fetch = fetch

@@ -68,7 +68,7 @@ class Fetch:
         self._refused: set[int] = set()  # those that were wrong
         self._senders: dict[int, dict[str, int]] = {}  # of pieces that are right but not readable yet
         self._have = set(have)  # those, and what libtorrent has checked since
-        self._patience_s, self._patient = patience_s, patient
+        self._patience_s = patience_s
         self._guard = Guard(host, self, trusted_peers, patient=patient, caught=self._caught, welcome=self._welcome)
         if isinstance(source, Metainfo):
             self._guard.begin(source, self._have, anyio.current_time())
@@ -246,6 +246,12 @@ class Fetch:
         source = self._source
         return isinstance(source, Metainfo) and len(self._done | self._left_out) >= source.pieces
 
+    def be_patient(self, on: bool) -> None:
+        """Whether there is another way to get the file: then peers that lie or keep silent do not end the fetch."""
+        if self._guard.patient and not on:
+            self._last_gain = self._last_company = anyio.current_time()
+        self._guard.patient = on
+
     def pause(self) -> None:
         """Stop talking to peers; nothing counts as a stall meanwhile."""
         self._paused = True
@@ -409,7 +415,7 @@ class Fetch:
         self._guard.tick(now)
         if self._guard.must_restart(now):
             self._restart()
-        if not self._patient:
+        if not self._guard.patient:
             self._lose_patience(now)
 
     def _lose_patience(self, now: float) -> None:

@@ -34,7 +34,7 @@ class Guard:
         caught: Callable[[str], None],
         welcome: Callable[[frozenset[str]], None],
     ) -> None:
-        self._host, self._fetch, self._patient = host, fetch, patient
+        self._host, self._fetch, self.patient = host, fetch, patient
         self._caught, self._welcome = caught, welcome
         self.evidence = Evidence(trusted)
         self.defence = Defence(self.evidence)
@@ -188,7 +188,7 @@ class Guard:
         self._caught(host)
 
     def _act(self, now: float) -> None:
-        bars = self.defence.bars(now, patient=self._patient)
+        bars = self.defence.bars(now, patient=self.patient)
         counting = self._counting or len(self.evidence.seen) > 1  # of one alone everybody knows who sent what
         back = self._bars.aside - bars.aside - bars.guilty
         if bars != self._bars or counting != self._counting:
