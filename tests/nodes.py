@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,10 @@ class TestNode:
 
     __test__ = False
 
-    def __init__(self, home: Path, **settings: str) -> None:
+    def __init__(self, home: Path, *, within: Sequence[str] = (), **settings: str) -> None:
+        """Every process of the node is started through the command `within`: that which enters its network namespace."""
         self.paths = Paths(home)
+        self._within = tuple(within)
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(("HALI_", "HF_"))} | {
             "HALI_HOME": str(home),
             "HALI_DAEMON_PORT": "0",
@@ -59,7 +61,7 @@ class TestNode:
 
     def hali(self, *args: str, timeout: float = WAIT_S, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run `hali ARGS` to its end."""
-        command = [sys.executable, "-m", "hali.cli", *args]
+        command = [*self._within, sys.executable, "-m", "hali.cli", *args]
         return subprocess.run(
             command, env=self.env, capture_output=True, text=True, timeout=timeout, input=stdin or "", check=False
         )
@@ -88,7 +90,7 @@ class TestNode:
 
     def start_hali(self, *args: str) -> subprocess.Popen[str]:
         """Run `hali ARGS` in the background; the caller waits for it."""
-        command = [sys.executable, "-m", "hali.cli", *args]
+        command = [*self._within, sys.executable, "-m", "hali.cli", *args]
         return subprocess.Popen(command, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     # ---- the daemon
@@ -98,7 +100,7 @@ class TestNode:
         if self._daemon is not None:
             self._daemon.wait(WAIT_S)  # a command ended it
         self.paths.create()
-        command = [sys.executable, "-m", "hali.daemon.main", "--ready-report"]
+        command = [*self._within, sys.executable, "-m", "hali.daemon.main", "--ready-report"]
         with (self.paths.logs / "start.err").open("wb") as errors:
             self._daemon = subprocess.Popen(command, env=self.env, stdin=subprocess.DEVNULL, stderr=errors)
 

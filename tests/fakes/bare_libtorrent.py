@@ -1,7 +1,7 @@
 """libtorrent as somebody else's program would use it: defaults, no hali. Run as a process of its own.
 
-python -m tests.fakes.bare_libtorrent seed FOLDER TORRENT [--no-lsd]       prints its port, then seeds until killed
-python -m tests.fakes.bare_libtorrent fetch FOLDER MAGNET [--no-lsd]       ends when the download is complete
+python -m tests.fakes.bare_libtorrent seed FOLDER TORRENT [--no-lsd|--stock-port]   prints its port, then seeds until killed
+python -m tests.fakes.bare_libtorrent fetch FOLDER MAGNET [--no-lsd|--stock-port]   ends when the download is complete
 """
 
 from __future__ import annotations
@@ -11,13 +11,17 @@ from pathlib import Path
 
 import libtorrent as lt
 
+# Where it listens. On several interfaces libtorrent picks a free port for each, but announces one of them on all: a host
+# with more than the loopback needs the stock port.
+INTERFACES = {"--no-lsd": "127.0.0.1:0", "": "0.0.0.0:0", "--stock-port": "0.0.0.0:6881,[::]:6881"}
 
-def session(*, lsd: bool) -> lt.session:
+
+def session(option: str) -> lt.session:
     """Stock settings, but for what would leave this machine."""
     return lt.session(
         {
-            "listen_interfaces": "0.0.0.0:0" if lsd else "127.0.0.1:0",
-            "enable_lsd": lsd,
+            "listen_interfaces": INTERFACES[option],
+            "enable_lsd": option != "--no-lsd",
             "enable_dht": False,
             "enable_upnp": False,
             "enable_natpmp": False,
@@ -26,9 +30,9 @@ def session(*, lsd: bool) -> lt.session:
     )
 
 
-def seed(folder: str, torrent: str, *, lsd: bool) -> None:
+def seed(folder: str, torrent: str, option: str) -> None:
     """Seed the file of `torrent` in `folder`."""
-    client = session(lsd=lsd)
+    client = session(option)
     params = lt.load_torrent_buffer(Path(torrent).read_bytes())
     params.save_path = folder
     client.add_torrent(params)
@@ -36,9 +40,9 @@ def seed(folder: str, torrent: str, *, lsd: bool) -> None:
     sys.stdin.read()  # until whoever started us is gone
 
 
-def fetch(folder: str, magnet: str, *, lsd: bool) -> None:
+def fetch(folder: str, magnet: str, option: str) -> None:
     """Download what `magnet` names, with nothing else to go by."""
-    client = session(lsd=lsd)
+    client = session(option)
     params = lt.parse_magnet_uri(magnet)
     params.save_path = folder
     client.add_torrent(params)
@@ -51,4 +55,4 @@ def fetch(folder: str, magnet: str, *, lsd: bool) -> None:
 
 if __name__ == "__main__":
     _, verb, where, what, *options = sys.argv
-    {"seed": seed, "fetch": fetch}[verb](where, what, lsd="--no-lsd" not in options)
+    {"seed": seed, "fetch": fetch}[verb](where, what, *(options or [""]))

