@@ -109,6 +109,11 @@ async def dht(home: Path) -> None:
     assert await session_setting("enable_dht", torrent__dht="on")
 
 
+@effect("torrent.dht_bootstrap")
+async def dht_bootstrap(home: Path) -> None:
+    assert await session_setting("dht_bootstrap_nodes", torrent__dht_bootstrap="10.0.0.1:1,b:2") == "10.0.0.1:1,b:2"
+
+
 @effect("torrent.upnp")
 async def upnp(home: Path) -> None:
     assert not await session_setting("enable_upnp")

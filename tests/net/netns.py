@@ -102,8 +102,8 @@ def _works(command: list[str]) -> bool:
 def tbf(megabits: float) -> list[str]:
     """Arguments of `tc qdisc add` for a link of that rate.
 
-    The bucket takes 2 ms and a whole 64 KiB segment, which a veth pair passes on undivided; the queue is one of 20 ms,
-    as a switch with little memory has it.
+    The bucket takes 2 ms and a whole 64 KiB segment, which a veth pair passes on undivided. The queue takes 2.5 MB: a
+    small switch has that much memory, and with less, several senders at once would mostly wait for retransmissions.
     """
     burst = max(64 * 1024 + 2048, round(megabits * 125_000 * 0.002))
-    return ["tbf", "rate", f"{megabits}mbit", "burst", str(burst), "latency", "20ms"]
+    return ["tbf", "rate", f"{megabits}mbit", "burst", str(burst), "limit", str(burst + 2_500_000)]

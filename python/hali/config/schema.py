@@ -38,6 +38,10 @@ class TorrentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         bool, _doc("Announce torrents on the LAN by Local Service Discovery (BEP 14), so that any client finds us.")
     ] = True
     dht: Annotated[bool, _doc("Join the public DHT. Off: infohashes stay on the LAN.")] = False
+    dht_bootstrap: Annotated[
+        tuple[str, ...],
+        _doc("Nodes that introduce us to the DHT: host:port, comma separated; a private DHT names its own."),
+    ] = ("dht.libtorrent.org:25401", "router.bittorrent.com:6881")
     upnp: Annotated[bool, _doc("Ask the router to open the torrent port (UPnP and NAT-PMP).")] = False
     private_web_seeds: Annotated[
         bool,

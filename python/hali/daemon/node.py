@@ -365,6 +365,7 @@ def torrent_options(settings: Settings, remembered_port: int, caps: Caps) -> Ses
         preferred_port=remembered_port,
         lsd=settings.torrent.lsd,
         dht=settings.torrent.dht,
+        dht_bootstrap=settings.torrent.dht_bootstrap,
         upnp=settings.torrent.upnp,
         upload_rate=whole(caps.upload),
         download_rate=whole(caps.download),
