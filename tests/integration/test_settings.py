@@ -14,6 +14,7 @@ import pytest
 
 from hali.api.binding import Bind
 from hali.api.server import ApiServer
+from hali.cli.handoff import account
 from hali.config import identity
 from hali.config.load import load
 from hali.config.paths import Paths
@@ -354,6 +355,19 @@ async def registry_publish(home: Path) -> None:
 async def telemetry(home: Path) -> None:
     # What exactly is sent: tests/unit/registry/test_telemetry.py.
     assert await told_after_a_pull(home / "a", telemetry="on") == ["report"]
+def handoff_effect(client: str, key: str) -> None:
+    """What `hali handoff` calls the client with; that the real clients obey is in tests/net/test_handoff.py."""
+
+    @effect(f"handoff.{client}_{key}")
+    async def check(home: Path) -> None:
+        value = "http://10.0.0.1:1" if key == "url" else "a word"
+        made = account(settings(**{f"handoff__{client}_{key}": value}).handoff, client)
+        assert getattr(made, key) == value
+
+
+for each_client in ("qbittorrent", "transmission"):
+    for each_key in ("url", "user", "password"):
+        handoff_effect(each_client, each_key)
 
 
 @effect("engine.threads")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from typing import Any, Protocol
 
 import httpx
 import psutil
+import pytest
 
 from tests.fakes.aria2 import aria2c
 from tests.net import netns
@@ -20,6 +23,7 @@ from tests.net.lab import Host
 from tests.nodes import until
 
 ROOT = Path(__file__).resolve().parents[2]
+_SALT = b"sixteen bytes 16"
 
 
 class Client(Protocol):
@@ -102,8 +106,9 @@ class Served:
 
     PORT = 0
 
-    def __init__(self, host: Host, home: Path) -> None:
-        self._host, self._home = host, home
+    def __init__(self, host: Host, home: Path, account: tuple[str, str] | None = None) -> None:
+        """With `account` it asks for that user name and password."""
+        self._host, self._home, self._account = host, home, account
         home.mkdir(parents=True)
         with (home / "log").open("wb") as log:
             self._process = host.popen(
@@ -154,8 +159,10 @@ class Transmission(Served):
 
     def command(self) -> list[str]:
         """LSD on, no DHT, no uTP; the rest as it comes."""
-        off = ["--no-dht", "--no-utp", "--no-portmap", "--no-auth", "--no-watch-dir"]
-        return ["transmission-daemon", "--foreground", "--config-dir", str(self._home), "--lpd", *off]
+        off = ["--no-dht", "--no-utp", "--no-portmap", "--no-watch-dir"]
+        user, password = self._account or ("", "")
+        auth = ["--auth", "--username", user, "--password", password] if self._account else ["--no-auth"]
+        return ["transmission-daemon", "--foreground", "--config-dir", str(self._home), "--lpd", *off, *auth]
 
     def rpc(self, method: str, **arguments: Any) -> dict[str, Any]:
         """One call; Transmission wants the session id that it hands out with status 409."""
@@ -210,17 +217,19 @@ PortForwardingEnabled=false
 [Preferences]
 WebUI\\Address=127.0.0.1
 WebUI\\LocalHostAuth={auth}
-WebUI\\Username=admin
-{more}
+WebUI\\Username={user}
+WebUI\\Password_PBKDF2="@ByteArray({password})"
 """
-    AUTH = "false"
-    MORE = ""
 
     def command(self) -> list[str]:
         """LSD on, no DHT, no uTP; the rest as it comes."""
         config = self._home / "qBittorrent" / "config" / "qBittorrent.conf"
         config.parent.mkdir(parents=True)
-        config.write_text(self.CONFIG.format(auth=self.AUTH, more=self.MORE))
+        user, password = self._account or ("admin", "")
+        # As its own settings dialog would store it.
+        key = hashlib.pbkdf2_hmac("sha512", password.encode(), _SALT, 100_000)
+        stored = ":".join(base64.b64encode(part).decode() for part in (_SALT, key))
+        config.write_text(self.CONFIG.format(auth=str(self._account is not None).lower(), user=user, password=stored))
         return ["qbittorrent-nox", f"--profile={self._home}", f"--webui-port={self.PORT}"]
 
     def add(self, what: str | Path, folder: Path, *, complete: bool = False) -> None:
@@ -255,9 +264,12 @@ KINDS = {"transmission": Transmission, "qbittorrent": QBittorrent, "aria2": Aria
 
 
 @contextmanager
-def client(kind: str, host: Host, home: Path) -> Iterator[Client]:
-    """The client called `kind`, for the length of a block."""
-    made = KINDS[kind](host, home)
+def client(kind: str, host: Host, home: Path, **options: Any) -> Iterator[Client]:
+    """The client called `kind`, for the length of a block; a skip, which says so, where it is not installed."""
+    programs = {"transmission": "transmission-daemon", "qbittorrent": "qbittorrent-nox"}
+    if kind in programs and shutil.which(programs[kind]) is None:
+        pytest.skip(f"NO {programs[kind]}: interop with it was NOT tested")
+    made = KINDS[kind](host, home, **options)
     try:
         yield made
     finally:

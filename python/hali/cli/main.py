@@ -25,6 +25,7 @@ COMMANDS = {
     "info": ("hali.cli.models", "Everything known about one model."),
     "verify": ("hali.cli.models", "Read a model again and compare it with its hashes."),
     "hash": ("hali.cli.hash", "All digests of a file, and the infohashes of its torrent."),
+    "handoff": ("hali.cli.handoff", "Let qBittorrent or Transmission seed a model."),
     "rm": ("hali.cli.models", "Delete models."),
     "prune": ("hali.cli.prune", "Make room: the least recently used models, forgotten downloads."),
     "pin": ("hali.cli.prune", "Keep a model from being pruned."),

@@ -123,6 +123,21 @@ class ApiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = False
 
 
+class HandoffSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Other BitTorrent clients that `hali handoff` gives models to."""
+
+    qbittorrent_url: Annotated[str, _doc("qBittorrent's Web UI.", "URL", pattern="^https?://")] = (
+        "http://127.0.0.1:8080"
+    )
+    qbittorrent_user: Annotated[str, _doc("Its user name; empty where it asks for none.")] = ""
+    qbittorrent_password: Annotated[str, _doc("Its password.", secret=True)] = ""
+    transmission_url: Annotated[str, _doc("Transmission's RPC, without a path.", "URL", pattern="^https?://")] = (
+        "http://127.0.0.1:9091"
+    )
+    transmission_user: Annotated[str, _doc("Its user name; empty where it asks for none.")] = ""
+    transmission_password: Annotated[str, _doc("Its password.", secret=True)] = ""
+
+
 class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """llama.cpp workers."""
 
@@ -199,6 +214,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hf: HfSettings = HfSettings()
     registry: RegistrySettings = RegistrySettings()
     storage: StorageSettings = StorageSettings()
+    handoff: HandoffSettings = HandoffSettings()
     api: ApiSettings = ApiSettings()
     engine: EngineSettings = EngineSettings()
 
