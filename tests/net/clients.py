@@ -89,7 +89,15 @@ class Aria2(Program):
         """As for a user who wants LSD and no DHT."""
         end = ["--seed-ratio=0.0", "--check-integrity=true"] if complete else ["--seed-time=0"]
         options = ["--no-conf", "--enable-dht=false", "--enable-dht6=false", "--bt-enable-lpd=true", *end]
-        return [aria2c(), *options, "--file-allocation=none", "--summary-interval=0", f"--dir={folder}", what]
+        return [
+            aria2c(),
+            *options,
+            "--file-allocation=none",
+            "--disk-cache=64M",
+            "--summary-interval=0",
+            f"--dir={folder}",
+            what,
+        ]
 
 
 class BareLibtorrent(Program):

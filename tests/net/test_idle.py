@@ -1,0 +1,58 @@
+"""P18: a daemon that seeds a hundred models and has nothing to do, and qBittorrent with the same hundred torrents."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.net.clients import client
+from tests.net.lab import lab
+from tests.nodes import random_file, until
+
+pytestmark = [pytest.mark.net, pytest.mark.long]
+
+MODELS = 100
+MOST_RSS = 120e6  # bytes; the design's, without an engine
+MOST_CPU = 0.01  # of a core
+LOOK_S = 30.0  # long enough for every timer of both, announcements included, to have fired
+
+
+def rss(processes: list[psutil.Process]) -> int:
+    """Bytes in memory, shared ones counted."""
+    return sum(process.memory_info().rss for process in processes)
+
+
+def cpu_s(processes: list[psutil.Process]) -> float:
+    """Processor seconds so far."""
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
+
+
+def test_an_idle_daemon_with_a_hundred_models_is_small_and_quiet(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    with lab(tmp_path) as lan:
+        node = lan.node("a")
+        files = [random_file(tmp_path / "src" / f"Idle{i}-7B-Q4_0.gguf", 1, seed=i) for i in range(MODELS)]
+        for file in files:
+            node.add(file)
+        node.restart()
+        assert [row["status"] for row in node.status()["seeding"]] == MODELS * ["seeding"]
+        with client("qbittorrent", lan.host("q"), tmp_path / "q") as theirs:
+            for torrent in node.paths.torrents.glob("*.torrent"):
+                theirs.add(torrent, files[0].parent, complete=True)
+            until(theirs.is_complete, "qBittorrent seeds them all")
+            both = {"hali": node.processes(), "qbittorrent": theirs.processes()}
+            before = {name: cpu_s(processes) for name, processes in both.items()}
+            time.sleep(LOOK_S)  # what is measured is how little happens in it
+            used = {name: (cpu_s(processes) - before[name]) / LOOK_S for name, processes in both.items()}
+            held = {name: rss(processes) for name, processes in both.items()}
+        for name in both:
+            record_property(f"rss_mb_{name}", round(held[name] / 1e6, 1))
+            record_property(f"cpu_percent_{name}", round(100 * used[name], 3))
+        print({name: f"{held[name] / 1e6:.1f} MB, {100 * used[name]:.2f} % of a core" for name in both})
+        assert held["hali"] <= MOST_RSS
+        assert used["hali"] < MOST_CPU
