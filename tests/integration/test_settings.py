@@ -355,6 +355,8 @@ async def registry_publish(home: Path) -> None:
 async def telemetry(home: Path) -> None:
     # What exactly is sent: tests/unit/registry/test_telemetry.py.
     assert await told_after_a_pull(home / "a", telemetry="on") == ["report"]
+
+
 def handoff_effect(client: str, key: str) -> None:
     """What `hali handoff` calls the client with; that the real clients obey is in tests/net/test_handoff.py."""
 
