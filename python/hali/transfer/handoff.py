@@ -40,7 +40,7 @@ class HandedOver(msgspec.Struct, frozen=True):
 def to_qbittorrent(account: Account, torrent: bytes, directory: Path) -> HandedOver:
     """Add by the Web API, unchecked. NotRunning, Refused (log-in), Failed (it cannot read the file)."""
     infohash = _infohashes(torrent).best[:40]  # its id of a torrent: the v2 infohash, cut to the length of a v1 one
-    with _client(account, "qBittorrent") as http:
+    with _client(account) as http:
         # It compares the Referer with its own address against requests of foreign web pages.
         http.headers["Referer"] = account.url
         if account.user or account.password:
@@ -60,14 +60,14 @@ def to_qbittorrent(account: Account, torrent: bytes, directory: Path) -> HandedO
 
 def _qbittorrent_state(http: httpx.Client, infohash: str) -> str | None:
     answer = _sent(http, "api/v2/torrents/info", params={"hashes": infohash})
-    found: list[dict[str, Any]] = answer.json()
+    found: list[dict[str, Any]] = _json(answer)
     # A torrent is listed before its file was looked at.
     return str(found[0]["state"]) if found and found[0]["state"] != "checkingResumeData" else None
 
 
 def to_transmission(account: Account, torrent: bytes, directory: Path) -> HandedOver:
     """Add by RPC and let it verify. NotRunning, Refused (log-in), Failed. Before 4.0 it gets the v1 torrent of the same pieces."""
-    with _client(account, "Transmission") as http:
+    with _client(account) as http:
         if account.user or account.password:
             http.auth = (account.user, account.password)
         version = str(_rpc(http, "session-get")["version"])
@@ -103,7 +103,7 @@ def _rpc(http: httpx.Client, method: str, **arguments: Any) -> dict[str, Any]:
     if answer.status_code == 409:
         http.headers["X-Transmission-Session-Id"] = answer.headers.get("X-Transmission-Session-Id", "")
         answer = _sent(http, "transmission/rpc", content=body)
-    reply = answer.json()
+    reply: dict[str, Any] = _json(answer)
     if reply.get("result") != "success":
         raise Failed(f"Transmission refuses {method}: {reply.get('result')}")
     return dict(reply.get("arguments", {}))
@@ -124,8 +124,10 @@ def _infohashes(torrent: bytes) -> InfoHashes:
 _SECRET = "set handoff.%s_user, and the password in the environment or with `hali config set`"
 
 
-def _client(account: Account, name: str) -> httpx.Client:
-    return httpx.Client(base_url=account.url, timeout=ANSWER_S, headers={"X-Hali": name}, trust_env=False)
+def _client(account: Account) -> httpx.Client:
+    return httpx.Client(
+        base_url=account.url, timeout=ANSWER_S, trust_env=False
+    )  # no proxy: it is on this machine or LAN
 
 
 def _sent(http: httpx.Client, path: str, *, allowed: int = 0, **what: Any) -> httpx.Response:
@@ -140,6 +142,14 @@ def _sent(http: httpx.Client, path: str, *, allowed: int = 0, **what: Any) -> ht
     if answer.status_code >= 400 and answer.status_code != allowed:
         raise Failed(f"{http.base_url}{path} answers {answer.status_code}")
     return answer
+
+
+def _json(answer: httpx.Response) -> Any:
+    """The answer's value; Failed when something else than the client listens there."""
+    try:
+        return answer.json()
+    except ValueError:
+        raise Failed(f"{answer.url} does not answer as the client would", hint="see the keys handoff.*") from None
 
 
 def _settled(state: Callable[[], str | None]) -> str:
