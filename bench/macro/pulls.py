@@ -17,7 +17,8 @@ from hali.hashing.files import hash_file
 from hali.transfer import magnet, metainfo
 from hali.transfer.handoff import v1_only
 from tests.net.clients import BareLibtorrent, Transmission, client, reads_hybrid
-from tests.net.lab import Host, Lab, LabNode, lab
+from tests.net.lab import Host, Lab, lab
+from tests.nodes import until
 
 RIVALS = ("aria2", "qbittorrent", "transmission")
 STOCK_PORT = 6881
@@ -47,13 +48,12 @@ class Pulls:
             seeder = BareLibtorrent(host, folder / f"seeder-{whole}")
             stack.callback(seeder.stop)
             seeder.add(torrent, file.parent, complete=True)
+            until(seeder.is_complete, "the seeder has looked at its file")
             infohashes = metainfo.parse(raw).infohashes
             self._links[whole] = magnet.build(infohashes, file.name)
             if whole:
                 self._dialled = magnet.build(infohashes, file.name, peers=[(host.address, STOCK_PORT)])
         self._fetches = 0
-        self._node: LabNode = lan.node("hali")
-        self._node.start()
 
     def by_rival(self, kind: str) -> Took:
         """A fetch by a client that has just been started."""
@@ -80,8 +80,10 @@ class Pulls:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def by_hali(self) -> Took:
-        """A fetch by a daemon that runs."""
-        node = self._node
+        """A fetch by a daemon that has just been started."""
+        self._fetches += 1
+        node = self._lan.node(f"hali{self._fetches}")
+        node.start()
         began = _Clock(node.host, _cpu_of(node.processes()))
         waiting = threading.Thread(target=began.wait)
         waiting.start()
@@ -89,6 +91,7 @@ class Pulls:
         waiting.join()
         took = Took(began.wall(), _cpu_of(node.processes()) - began.cpu)
         node.call("rm", model=pulled["sha256"])
+        node.stop()
         return took
 
 

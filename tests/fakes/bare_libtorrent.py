@@ -1,6 +1,6 @@
 """libtorrent as somebody else's program would use it: defaults, no hali. Run as a process of its own.
 
-python -m tests.fakes.bare_libtorrent seed FOLDER TORRENT [--no-lsd|--stock-port]   prints its port, then seeds until killed
+python -m tests.fakes.bare_libtorrent seed FOLDER TORRENT [--no-lsd|--stock-port]   prints its port once it seeds, until killed
 python -m tests.fakes.bare_libtorrent fetch FOLDER MAGNET [--no-lsd|--stock-port]   ends when the download is complete
 """
 
@@ -35,7 +35,10 @@ def seed(folder: str, torrent: str, option: str) -> None:
     client = session(option)
     params = lt.load_torrent_buffer(Path(torrent).read_bytes())
     params.save_path = folder
-    client.add_torrent(params)
+    handle = client.add_torrent(params)
+    while not handle.status().is_seeding:  # it has to look at its file first
+        client.wait_for_alert(50)
+        client.pop_alerts()
     print(client.listen_port(), flush=True)
     sys.stdin.read()  # until whoever started us is gone
 

@@ -108,6 +108,10 @@ class BareLibtorrent(Program):
         verb = "seed" if complete else "fetch"
         return [sys.executable, "-m", "tests.fakes.bare_libtorrent", verb, str(folder), what, "--stock-port"]
 
+    def is_complete(self) -> bool:
+        """It says so when it begins to seed."""
+        return super().is_complete() and (not self._seeds or bool(self._log.read_text()))
+
 
 class Served:
     """A client that runs as a daemon and is told its jobs over HTTP on its host's loopback."""
