@@ -290,7 +290,9 @@ class IncomingFile:
             self.hashed += 1
             if index not in self.journal.pieces:
                 done += piece_span(index, self.length)[1]
-            self.journal.record_piece(index, digests, midstate)
+            # Pieces of our own size that were not hashed as they came have their source beside them.
+            source = self.journal.torrent_sources.get(index) if self.torrent_piece == PIECE else None
+            self.journal.record_piece(index, digests, midstate, source)
             if on_progress is not None:
                 on_progress(done)
 
