@@ -80,7 +80,9 @@ class Download:
     def manager(self) -> AcquisitionManager:
         """As the daemon makes it."""
         hub: Any = self
-        resolver = Resolver(self._library, Nobody(), hub, fetch_metainfo=lambda _: anyio.sleep_forever())
+        resolver = Resolver(
+            self._library, Nobody(), hub, fetch_metainfo=lambda _: anyio.sleep_forever(), loopback_peers=True
+        )
         puller = Puller(
             self._library,
             resolver,
