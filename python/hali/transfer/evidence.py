@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+TRUST = 3  # bad pieces that a trusted peer sent alone, before it is one like any other: its disk is broken, or it lies
 PROOF = 64  # right blocks, 1 MiB: of liars that corrupt 5 % of their blocks, one in 27 gets that far
 
 
@@ -26,6 +27,7 @@ class Evidence:
         self._right: Counter[str] = Counter()  # blocks of pieces that passed
         self._suspected: set[str] = set()
         self._disgraced: set[str] = set()
+        self._let_down: Counter[str] = Counter()  # bad pieces by trusted peers alone
         self._senders: dict[int, Counter[str]] = {}
 
     # ---- who is there
@@ -72,6 +74,10 @@ class Evidence:
         """The piece was wrong; returns who is guilty now and was not before."""
         self.failures += 1
         host = self._only_sender(piece, blocks) or self._only_stranger(piece)
+        if host in self.trusted:
+            self._let_down[host] += 1
+            if self._let_down[host] >= TRUST:
+                self.trusted -= {host}
         self._suspected.update(set(self._senders.pop(piece, ())) - self.trusted)
         return host if host is not None and self._convict(host) else None
 
@@ -94,7 +100,7 @@ class Evidence:
         return host in self._suspected - self._disgraced and self._convict(host)
 
     def _convict(self, host: str) -> bool:
-        # A trusted peer's disk may be broken, but to bar it is not for evidence to decide.
+        # One bad piece may be a disk's, or one of ours that was given blocks before anybody counted.
         if host in self.trusted | self.guilty:
             return False
         self.guilty.add(host)
