@@ -122,6 +122,12 @@ async def upnp(home: Path) -> None:
     assert await session_setting("enable_natpmp", torrent__upnp="on")
 
 
+@effect("torrent.v1_twins")
+async def v1_twins(home: Path) -> None:
+    for folder, flags, lacks in (("a", {}, True), ("b", {"torrent__v1_twins": "off"}, False)):
+        assert make_node(home / folder, **flags).library.twins.lacks("ab" * 32) is lacks
+
+
 @effect("torrent.private_web_seeds")
 async def private_web_seeds(home: Path) -> None:
     plain = "http://127.0.0.1:9/model.gguf"

@@ -1,4 +1,4 @@
-"""The first acceptance line: one model, hosts of their own, and everybody's client gets it from hali and gives it to hali."""
+"""One model, hosts of their own, and everybody's client gets it from hali and gives it to hali."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import libtorrent as lt
 import pytest
 
 from hali.transfer.metainfo import Metainfo, parse
+from hali.transfer.v1_twin import v1_twin
 from tests.fakes.torrents import torrent_of
 from tests.net.clients import KINDS, client, reads_hybrid
 from tests.net.lab import Lab, LabNode, lab
@@ -48,21 +49,15 @@ def test_a_second_node_pulls_it_by_name_without_hugging_face(a: LabNode, lan: La
     b.stop()
 
 
-def needs_hybrid(kind: str) -> None:
-    """Skip a client that cannot read hali's torrents; `clients.py` says why."""
-    if not reads_hybrid(kind):
-        pytest.skip(f"this {kind} cannot read hybrid torrents: its interop was tested with v1 torrents only")
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_foreign_client_fetches_it_by_the_printed_magnet_alone(
     kind: str, a: LabNode, lan: Lab, smollm2: Path, tmp_path: Path
 ) -> None:
-    needs_hybrid(kind)
-    (row,) = a.ok("daemon", "status")["seeding"]
+    """Who cannot read hybrid torrents (`clients.py` says why) takes the magnet of the v1 torrent that is seeded beside."""
+    info = a.ok("info", SHA256)
     host = lan.host(f"to-{kind}")
     with client(kind, host, tmp_path / "home") as theirs:
-        theirs.add(row["magnet"], tmp_path / "out")
+        theirs.add(info["magnet" if reads_hybrid(kind) else "magnet_v1"], tmp_path / "out")
         until(theirs.is_complete, f"{kind} has the model")
     assert sha256_of(tmp_path / "out" / smollm2.name) == SHA256
     size = smollm2.stat().st_size
@@ -73,14 +68,16 @@ def test_a_foreign_client_fetches_it_by_the_printed_magnet_alone(
 def test_a_node_pulls_it_from_a_foreign_client_alone_by_hali_s_magnet(
     kind: str, a: LabNode, lan: Lab, smollm2: Path, tmp_path: Path
 ) -> None:
-    needs_hybrid(kind)
     info = a.ok("info", SHA256)
-    torrent = a.paths.torrents / f"{info['infohash_v1']}.torrent"
+    torrent, link = a.paths.torrents / f"{info['infohash_v1']}.torrent", info["magnet"]
+    if not reads_hybrid(kind):
+        raw, torrent, link = v1_twin(torrent.read_bytes()), tmp_path / "v1.torrent", info["magnet_v1"]
+        torrent.write_bytes(raw)
     with a.host.unplugged(), client(kind, lan.host(f"of-{kind}"), tmp_path / "home") as theirs:
         theirs.add(torrent, smollm2.parent, complete=True)
         until(theirs.is_complete, f"{kind} seeds")
         b = lan.node(f"b-{kind}")
-        assert b.ok("pull", info["magnet"])["sha256"] == SHA256
+        assert b.ok("pull", link)["sha256"] == SHA256
         b.stop()
 
 

@@ -43,6 +43,12 @@ class TorrentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _doc("Nodes that introduce us to the DHT: host:port, comma separated; a private DHT names its own."),
     ] = ("dht.libtorrent.org:25401", "router.bittorrent.com:6881")
     upnp: Annotated[bool, _doc("Ask the router to open the torrent port (UPnP and NAT-PMP).")] = False
+    v1_twins: Annotated[
+        bool,
+        _doc(
+            "Seed a v1 torrent of each model too, for clients that cannot read hybrid ones (Transmission before 4.0)."
+        ),
+    ] = True
     private_web_seeds: Annotated[
         bool,
         _doc("Ask web seeds that a torrent names also inside this network and without TLS. Their bytes are checked."),

@@ -119,11 +119,11 @@ class Methods:
         return found
 
     def _seeding(self, entry: Entry, peers: Mapping[str, int]) -> dict[str, Any]:
-        meta = entry.record.meta
+        meta, twin = entry.record.meta, self._node.library.twins.infohash(entry.record.meta.sha256)
         return {
             "model_id": meta.model_id,
             "status": entry.state,
-            "peers": peers.get(meta.infohash_v1, peers.get(meta.infohash_v2, 0)),
+            "peers": peers.get(meta.infohash_v1, peers.get(meta.infohash_v2, 0)) + (peers.get(twin, 0) if twin else 0),
             "magnet": self._node.library.magnet(entry.record),
             "sha256": meta.sha256,
             "infohash_v1": meta.infohash_v1,

@@ -87,7 +87,7 @@ class Node:
         self.api: Watch[ApiServer | None] = Watch(None)
         self._shared: tuple[Record, ...] = ()
         store = ModelStore(paths.models(self.settings.models_dir))
-        self.library = Library(store, paths.torrents, self._announce)
+        self.library = Library(store, paths.torrents, self._announce, v1_twins=self.settings.torrent.v1_twins)
         self.library.scan()
         self.registry = LocalRegistry(paths, self.settings, identity, database, self._records)
         ends: tuple[Sender[Job], Receiver[Job]] = mailbox("acquisition", QUEUED_JOBS)

@@ -42,7 +42,8 @@ async def statistics(node: Node, uptime: float) -> dict[str, Any]:
 
 def _model(node: Node, entry: Entry, by_hash: Mapping[str, TorrentStatus]) -> dict[str, Any]:
     meta = entry.record.meta
-    torrents = [by_hash[name] for name in (meta.infohash_v1, *meta.also_torrents) if name in by_hash]
+    twin = node.library.twins.infohash(meta.sha256) or ""
+    torrents = [by_hash[name] for name in (meta.infohash_v1, twin, *meta.also_torrents) if name in by_hash]
     uploaded = node.usage.of(meta.sha256).uploaded
     return {
         "model_id": meta.model_id,

@@ -123,6 +123,7 @@ class AcquisitionManager:
                     )
                 )
             await self._forget(job)
+            await self._library.seed_twins()
         except HaliError as exc:
             await self._fail(job, exc)
         except OSError as exc:

@@ -20,6 +20,7 @@ from hali.model.names import UNKNOWN, ModelId, derive
 from hali.model.units import piece_count, piece_span
 from hali.runtime.log import get_logger
 from hali.share.base import Seeds
+from hali.share.twins import Twins
 from hali.store.models import Metadata, ModelStore, Record, matching, now_rfc3339, the_one
 from hali.transfer import magnet, metainfo
 from hali.wire import gguf
@@ -61,7 +62,15 @@ class Origin(msgspec.Struct, frozen=True):
 class Library:
     """Lives in the daemon's event loop. `announce` is told all seeded records after each change."""
 
-    def __init__(self, store: ModelStore, torrents: Path, announce: Callable[[Sequence[Record]], None]) -> None:
+    def __init__(
+        self,
+        store: ModelStore,
+        torrents: Path,
+        announce: Callable[[Sequence[Record]], None],
+        *,
+        v1_twins: bool = False,
+    ) -> None:
+        self.twins = Twins(wanted=v1_twins)
         self.store = store
         self._torrents = torrents
         self._announce = announce
@@ -107,11 +116,26 @@ class Library:
     async def seed_all(self, seeds: Seeds) -> None:
         """Seed every model in the new session `seeds`. Files that changed since they were verified come last: they are verified first."""
         self._seeds = seeds
+        self.twins.forget()
         changed = [entry for entry in self.entries() if not await self._tried(self._seed_unchanged, entry)]
         self._changed()
         for entry in changed:
             await self._tried(self.verify, entry)
         self._changed()
+        await self.seed_twins()
+
+    async def seed_twins(self) -> None:
+        """Seed the v1 torrents that are not seeded yet. Apart from the models themselves: nobody waits for these."""
+        for entry in self.entries():
+            if self._seeds is not None and entry.state == "seeding" and self.twins.lacks(entry.record.meta.sha256):
+                try:
+                    await self._seed_twin(self._seeds, entry)
+                except (HaliError, OSError) as exc:
+                    log.warning("library.twin_not_seeded", model=entry.record.meta.model_id, error=str(exc))
+
+    async def _seed_twin(self, seeds: Seeds, entry: Entry) -> None:
+        torrent = await anyio.Path(self._torrent_path(entry.record.meta.infohash_v1)).read_bytes()
+        await self.twins.seed(seeds, entry.record.meta.sha256, torrent, entry.record.directory)
 
     async def _tried(self, step: Callable[[Entry], Awaitable[T]], entry: Entry) -> T | Literal[True]:
         """What `step` returns; what goes wrong with one model is that model's state and harms no other."""
@@ -286,6 +310,7 @@ class Library:
 
     async def _stop_seeding(self, entry: Entry) -> None:
         if self._seeds is not None:
+            await self.twins.remove(self._seeds, entry.record.meta.sha256)
             for infohashes in (entry.record.infohashes, *map(_as_infohashes, entry.record.meta.also_torrents)):
                 await self._seeds.remove(infohashes)
 
@@ -316,7 +341,8 @@ class Library:
         fields: dict[str, Any] = msgspec.to_builtins(entry.record.meta)
         fields.pop("mtime_ns")
         found = {"path": str(entry.record.path), "state": entry.state, "magnet": self.magnet(entry.record)}
-        return fields | found | {"error": entry.error}
+        twin = self.twins.magnet(entry.record.meta.sha256, entry.record.path.name)
+        return fields | found | {"magnet_v1": twin, "error": entry.error}
 
     def _torrent_path(self, infohash: str) -> Path:
         return self._torrents / f"{infohash}.torrent"

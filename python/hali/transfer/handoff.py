@@ -16,6 +16,7 @@ import msgspec
 from hali.model.errors import Failed, NotRunning, Refused
 from hali.model.ids import InfoHashes
 from hali.transfer.alerts import infohashes_of
+from hali.transfer.v1_twin import v1_twin
 
 ANSWER_S = 30.0  # both answer at once, but for the moment in which they look at a file of many GB
 SETTLE_S = 10.0  # an added torrent is listed within a second; a client that is checking it needs no waiting for
@@ -72,7 +73,7 @@ def to_transmission(account: Account, torrent: bytes, directory: Path) -> Handed
             http.auth = (account.user, account.password)
         version = str(_rpc(http, "session-get")["version"])
         if int(version.partition(".")[0]) < 4:
-            torrent = v1_only(torrent)
+            torrent = v1_twin(torrent)
         infohash = str(_infohashes(torrent).v1)
         body = {"metainfo": base64.b64encode(torrent).decode(), "download-dir": str(directory), "paused": False}
         added = _rpc(http, "torrent-add", **body)
@@ -107,14 +108,6 @@ def _rpc(http: httpx.Client, method: str, **arguments: Any) -> dict[str, Any]:
     if reply.get("result") != "success":
         raise Failed(f"Transmission refuses {method}: {reply.get('result')}")
     return dict(reply.get("arguments", {}))
-
-
-def v1_only(torrent: bytes) -> bytes:
-    """The v1 torrent of the same file and pieces, for clients that cannot read a v2 file tree; another infohash."""
-    whole: Any = lt.bdecode(torrent)
-    info = {key: value for key, value in whole[b"info"].items() if key not in (b"file tree", b"meta version")}
-    rest = {key: value for key, value in whole.items() if key not in (b"info", b"piece layers")}
-    return bytes(lt.bencode({**rest, b"info": info}))
 
 
 def _infohashes(torrent: bytes) -> InfoHashes:

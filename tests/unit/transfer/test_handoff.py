@@ -16,14 +16,15 @@ import pytest
 from hali.hashing.files import hash_file
 from hali.model.errors import Failed
 from hali.transfer import metainfo
-from hali.transfer.handoff import Account, to_qbittorrent, to_transmission, v1_only
+from hali.transfer.handoff import Account, to_qbittorrent, to_transmission
+from hali.transfer.v1_twin import v1_twin
 from tests.nodes import random_file
 
 
 def test_it_has_the_same_file_and_pieces_and_nothing_of_v2(tmp_path: Path) -> None:
     file = random_file(tmp_path / "model.gguf", 20)
     hybrid = metainfo.build(hash_file(file), file.name, webseeds=["https://example.org/model.gguf"])
-    made, whole = metainfo.parse(v1_only(hybrid)), metainfo.parse(hybrid)
+    made, whole = metainfo.parse(v1_twin(hybrid)), metainfo.parse(hybrid)
     assert (made.name, made.length, made.piece_length) == (whole.name, whole.length, whole.piece_length)
     assert lt.bdecode(made.raw)[b"info"][b"pieces"] == lt.bdecode(hybrid)[b"info"][b"pieces"]
     assert made.infohashes.v2 is None and made.infohashes.v1 != whole.infohashes.v1
