@@ -174,6 +174,7 @@ TABLE: dict[str, Row] = {
     "decodes hali.registry.signing": _SIGNED,
     "decodes hali.registry.writing": _SIGNED,
     "decodes hali.registry.telemetry": Row("ours: a report that we made"),
+    "decodes hali.transfer.v1_twin": Row("ours: our own torrent"),
     "decodes hali.transfer.regulator": Row("ours: our own database"),
     "decodes hali.wire.jcs": _SIGNED,
     "connects hali.transfer.handoff": Row("ours: handoff.* of the operator"),
