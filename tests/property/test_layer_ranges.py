@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,7 +22,7 @@ def layouts(draw: st.DrawFn, tied: bool | None = None) -> GgufLayout:
     """Any order of tensors, as converters differ in it; sizes from a block to several pieces; some types are unknown (size 0)."""
     count = draw(st.integers(1, 12))
     names = [f"blk.{i}.{part}.weight" for i in range(count) for part in ("attn_q", "ffn_up")]
-    names += ["token_embd.weight", "output_norm.weight"] + draw(st.sampled_from([[], ["rope_freqs.weight"]]))
+    names += ["token_embd.weight", "output_norm.weight", *draw(st.sampled_from([[], ["rope_freqs.weight"]]))]
     if not (draw(st.booleans()) if tied is None else tied):
         names.append("output.weight")
     tensors, at = [], 0
@@ -50,7 +52,7 @@ def test_a_range_has_exactly_its_layers_and_what_belongs_to_none(layout: GgufLay
     end = data.draw(st.integers(start + 1, count))
     spans = needed_spans(layout, (start, end))
     assert spans == sorted(spans) and all(a < b for a, b in spans)
-    assert all(b < c for (_, b), (c, _) in zip(spans, spans[1:], strict=False)), "touching spans are one"
+    assert all(b < c for (_, b), (c, _) in itertools.pairwise(spans)), "touching spans are one"
     assert _holds(spans, 0, layout.data)
     tied = all(t.name != "output.weight" for t in layout.tensors)
     for tensor in layout.tensors:
@@ -72,7 +74,7 @@ def test_a_range_has_exactly_its_layers_and_what_belongs_to_none(layout: GgufLay
 def test_ranges_that_follow_each_other_make_up_the_whole_file(layout: GgufLayout, data: st.DataObject) -> None:
     count = _count(layout)
     cuts = sorted({0, count, *data.draw(st.lists(st.integers(0, count), max_size=4))})
-    parts = [needed_spans(layout, pair) for pair in zip(cuts, cuts[1:], strict=False)]
+    parts = [needed_spans(layout, pair) for pair in itertools.pairwise(cuts)]
     assert merged(span for part in parts for span in part) == ((0, layout.size),)
     assert frozenset().union(*map(pieces_of, parts)) == frozenset(range(piece_count(layout.size)))
     assert needed_spans(layout, (0, count)) == [(0, layout.size)]
@@ -121,5 +123,5 @@ def test_what_is_no_range_of_layers_is_refused(text: str) -> None:
 def test_merged_ranges_have_the_same_layers_and_read_back(ranges: list[tuple[int, int]]) -> None:
     joined = merged(ranges)
     assert {i for a, b in joined for i in range(a, b)} == {i for a, b in ranges for i in range(a, b)}
-    assert all(b < c for (_, b), (c, _) in zip(joined, joined[1:], strict=False))
+    assert all(b < c for (_, b), (c, _) in itertools.pairwise(joined))
     assert tuple(parse_layers(text) for text in format_layers(joined).split(", ") if text) == joined

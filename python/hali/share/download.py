@@ -14,6 +14,7 @@ from hali.runtime.groups import first_error
 from hali.runtime.log import get_logger
 from hali.share.division import Speed
 from hali.share.intake import Disagreement, Intake
+from hali.share.part import NoSuchPart
 from hali.share.swarm_lane import SwarmLane
 
 log = get_logger(__name__)
@@ -85,6 +86,8 @@ class Download:
             self._group = None
 
     async def _last_word(self) -> None:
+        if self._intake.part is not None:  # the swarm goes on for what is not wanted
+            return
         with anyio.move_on_after(LAST_WORD_S):
             for lane in self._lanes:
                 if isinstance(lane, SwarmLane) and lane.pulse is not None:
@@ -97,7 +100,7 @@ class Download:
                 await lane.run()
                 self._ended[lane].set()
                 return
-            except NoSpace:
+            except (NoSpace, NoSuchPart):
                 raise
             except HaliError as exc:
                 self._fail(lane, exc)
