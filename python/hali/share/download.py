@@ -100,14 +100,20 @@ class Download:
                 await lane.run()
                 self._ended[lane].set()
                 return
-            except (NoSpace, NoSuchPart):
-                raise
             except HaliError as exc:
+                if self._is_final(exc):
+                    raise
                 self._fail(lane, exc)
                 if not exc.retryable:
                     return
             await anyio.sleep(RETRY_S)
             self._failures.pop(lane, None)
+
+    def _is_final(self, error: HaliError) -> bool:
+        """Whether no other source can help. Of a part, no SHA-256 of the whole will tell who of two that disagree is right."""
+        if isinstance(error, Disagreement):
+            return self._intake.part is not None
+        return isinstance(error, (NoSpace, NoSuchPart))
 
     def _fail(self, lane: Lane, error: HaliError) -> None:
         log.warning("pull.source_failed", model=self._name, source=lane.kind, error=str(error))

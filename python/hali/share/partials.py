@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
@@ -13,18 +14,20 @@ import msgspec
 
 from hali.config.files import write_atomically
 from hali.model.errors import HaliError, NotFound, Refused, VerificationFailed
-from hali.model.ids import is_hex
+from hali.model.ids import InfoHashes, is_hex
 from hali.model.layers import Layers, format_layers, merged
 from hali.runtime.log import get_logger
 from hali.share.base import Seeds
 from hali.share.incoming import JOURNAL, METAINFO, IncomingFile
 from hali.share.library import name_file, webseeds_of
-from hali.share.resolve import Plan
 from hali.store.journal import readdress
 from hali.store.models import now_rfc3339, the_one
 from hali.store.partials import PartialMeta, PartialRecord, PartialStore
 from hali.transfer import magnet, metainfo
 from hali.transfer.metainfo import Metainfo
+
+if TYPE_CHECKING:  # `hali list` without a daemon uses this module: it shall load no transfers
+    from hali.share.resolve import Plan
 
 log = get_logger(__name__)
 
@@ -108,9 +111,16 @@ class Partials:
             entry.seeded, entry.error = True, None
             log.info("partials.seeded", model=entry.record.meta.model_id, pieces=sorted(have))
 
+    def damaged(self, infohashes: InfoHashes, reason: str) -> None:
+        """The torrent session cannot read a part any more, and has stopped serving it; the next start looks again what is right."""
+        entry = self._entries.get(infohashes.v2 or "")
+        if entry is not None and entry.seeded:
+            entry.seeded, entry.damaged, entry.error = False, True, reason
+            self._announce()
+
     async def _forget(self, entry: PartialEntry) -> None:
         self._entries.pop(entry.record.meta.infohash_v2, None)
-        if entry.seeded and self._seeds is not None:
+        if self._seeds is not None and not entry.error:
             await self._seeds.remove(entry.record.infohashes)
         self._announce()
 
@@ -135,7 +145,8 @@ class Partials:
         entries = self._entries.values()
         entry = next((e for e in entries if _names(e.record, sha256=whole) & plan.identities), None)
         if entry is not None:
-            await self._lend(entry, plan)
+            with anyio.CancelScope(shield=True):  # half of it would be neither here nor there
+                await self._lend(entry, plan)
         try:
             yield
         except BaseException:
@@ -149,7 +160,7 @@ class Partials:
         directory = await anyio.to_thread.run_sync(self._store.take, entry.record, plan.key)
         pin = plan.ref.sha256 if plan.ref is not None else None
         tag = None if pin is not None else entry.record.infohashes.best
-        await anyio.to_thread.run_sync(partial(readdress, directory / JOURNAL, sha256=pin, tag=tag))
+        await _readdress(directory / JOURNAL, pin, tag)
 
     async def _come_back(self, entry: PartialEntry, plan: Plan) -> None:
         try:
@@ -164,7 +175,7 @@ class Partials:
         """The download of `plan` has all that `layers` need: seed it as a partial model. VerificationFailed: not what the torrent says."""
         directory = self._store.incoming(plan.key)
         write_atomically(directory / METAINFO, torrent.raw)
-        readdress(directory / JOURNAL, sha256=None, tag=torrent.infohashes.best)
+        await _readdress(directory / JOURNAL, None, torrent.infohashes.best)
         meta = await self._meta(plan, layers, torrent, sha256)
         try:
             await right_pieces(PartialRecord(meta, directory), torrent)
@@ -194,13 +205,18 @@ class Partials:
         )
 
     async def _place(self, key: str, meta: PartialMeta) -> PartialEntry:
-        readdress(self._store.incoming(key) / JOURNAL, sha256=None, tag=meta.infohash_v2)
-        meta = msgspec.structs.replace(meta, mtime_ns=(self._store.incoming(key) / meta.file).stat().st_mtime_ns)
+        directory = self._store.incoming(key)
+        await _readdress(directory / JOURNAL, None, meta.infohash_v2)
+        meta = msgspec.structs.replace(meta, mtime_ns=(directory / meta.file).stat().st_mtime_ns)
         entry = PartialEntry(await anyio.to_thread.run_sync(self._store.place, key, meta))
         self._entries[meta.infohash_v2] = entry
         await self._seed(entry)
         self._announce()
         return entry
+
+
+async def _readdress(journal: Path, sha256: str | None, tag: str | None) -> None:
+    await anyio.to_thread.run_sync(partial(readdress, journal, sha256=sha256, tag=tag))
 
 
 async def right_pieces(record: PartialRecord, torrent: Metainfo) -> frozenset[int]:

@@ -126,9 +126,9 @@ class PartialStore:
 
     def take(self, record: PartialRecord, key: str) -> Path:
         """Make it the unfinished download `key` again; its folder. What was begun there before gives way."""
-        target = self._store.incoming(key)
+        source, target = self._store.partial(record.directory.name), self._store.incoming(key)
         self._store.discard_incoming(key)
-        os.replace(record.directory, target)
+        os.replace(source, target)
         return target
 
     def remove(self, record: PartialRecord) -> None:
