@@ -102,7 +102,7 @@ class AcquisitionManager:
             async for event in events:
                 if isinstance(event, SeedDamaged):
                     await self._library.damaged(event.infohashes, event.reason)
-                    self._partials.damaged(event.infohashes, event.reason)
+                    await self._partials.damaged(event.infohashes, event.reason)
 
     async def _other_than(self, session: TorrentSession | None) -> TorrentSession | None:
         """The session that follows `session`; None while there is none."""

@@ -111,16 +111,18 @@ class Partials:
             entry.seeded, entry.error = True, None
             log.info("partials.seeded", model=entry.record.meta.model_id, pieces=sorted(have))
 
-    def damaged(self, infohashes: InfoHashes, reason: str) -> None:
-        """The torrent session cannot read a part any more, and has stopped serving it; the next start looks again what is right."""
+    async def damaged(self, infohashes: InfoHashes, reason: str) -> None:
+        """The torrent session cannot read a part any more: it is not served until the next start, which looks what is right."""
         entry = self._entries.get(infohashes.v2 or "")
-        if entry is not None and entry.seeded:
-            entry.seeded, entry.damaged, entry.error = False, True, reason
-            self._announce()
+        if entry is None or not entry.seeded or self._seeds is None:
+            return
+        entry.seeded, entry.damaged, entry.error = False, True, reason
+        await self._seeds.remove(infohashes)
+        self._announce()
 
     async def _forget(self, entry: PartialEntry) -> None:
         self._entries.pop(entry.record.meta.infohash_v2, None)
-        if self._seeds is not None and not entry.error:
+        if self._seeds is not None and entry.seeded:
             await self._seeds.remove(entry.record.infohashes)
         self._announce()
 
