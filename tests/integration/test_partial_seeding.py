@@ -13,7 +13,7 @@ from hali.model.errors import Refused, VerificationFailed
 from hali.model.units import MIB, PIECE
 from hali.transfer.magnet import Magnet
 from hali.transfer.metainfo import Metainfo, of_info
-from hali.transfer.session import FetchFailed, Finished, PieceDone, TorrentSession, running
+from hali.transfer.session import FetchFailed, Finished, PieceDone, PieceFailed, TorrentSession, running
 from tests.fakes.torrents import LOCAL, Sample, events_of, info_of, make, piece_of
 
 pytestmark = pytest.mark.anyio
@@ -80,6 +80,7 @@ async def test_a_part_serves_its_pieces_and_no_hole_and_its_file_stays_as_it_is(
             events = await events_of(fetch)
         assert isinstance(events[-1], FetchFailed)
         assert {event.index for event in events if isinstance(event, PieceDone)} == {0, 3}
+        assert not any(isinstance(event, PieceFailed) for event in events), "a hole was sent as a piece"
     expected = partial_copy(tmp_path / "expected", sample, {0, 3})
     assert (tmp_path / "one" / "model.gguf").read_bytes() == (expected / "model.gguf").read_bytes()
 
