@@ -121,7 +121,10 @@ def test_a_part_whose_bytes_changed_is_read_again_and_serves_what_is_right_until
     b.start()
     until(lambda: held(b) == {0, 2}, "only the right pieces are served")
     b.hears(MODEL)
-    assert layers_of(b, MODEL, "0-2")["came"] == PIECE
+    info = b.ok("info", MODEL)
+    assert (info["state"], "1 of its pieces" in info["error"]) == ("damaged", True)
+    mended = layers_of(b, MODEL, "0-2")
+    assert (mended["came"], mended["state"], mended["error"]) == (PIECE, "partial", None)
     assert "Removed" in b.hali("rm", MODEL, "-y").stdout
     assert listed(b) == [] and b.status()["seeding"] == []
     layers_of(b, MODEL, "0-1")

@@ -33,7 +33,7 @@ log = get_logger(__name__)
 
 
 class PartialEntry(msgspec.Struct):
-    """One partial model; `error` says why it is not seeded."""
+    """One partial model; `error` says why it is not seeded, or not all of it."""
 
     record: PartialRecord
     seeded: bool = False
@@ -108,7 +108,9 @@ class Partials:
         have = await right_pieces(entry.record, metainfo.parse(raw))
         if self._seeds is not None:
             await self._seeds.seed_part(raw, entry.record.directory, have)
-            entry.seeded, entry.error = True, None
+            lost = entry.record.meta.pieces - len(have)
+            entry.seeded, entry.damaged = True, lost > 0
+            entry.error = f"{lost} of its pieces were damaged: pull the layers again" if lost > 0 else None
             log.info("partials.seeded", model=entry.record.meta.model_id, pieces=sorted(have))
 
     async def damaged(self, infohashes: InfoHashes, reason: str) -> None:
@@ -142,10 +144,10 @@ class Partials:
     async def lent(self, plan: Plan, *, whole: bool) -> AsyncIterator[None]:
         """What there is of the file of `plan`, if anything, is inside a download of its own; unless that ends well it comes back.
 
-        For the whole any torrent of the file will do, since its SHA-256 is checked at the end; for a part only the same one.
+        For the whole of a pinned file any torrent of it will do, as the SHA-256 is checked at the end; else only the same one.
         """
-        entries = self._entries.values()
-        entry = next((e for e in entries if _names(e.record, sha256=whole) & plan.identities), None)
+        pinned, entries = whole and plan.ref is not None, self._entries.values()
+        entry = next((e for e in entries if _names(e.record, sha256=pinned) & plan.identities), None)
         if entry is not None:
             with anyio.CancelScope(shield=True):  # half of it would be neither here nor there
                 await self._lend(entry, plan)
@@ -180,11 +182,11 @@ class Partials:
         await _readdress(directory / JOURNAL, None, torrent.infohashes.best)
         meta = await self._meta(plan, layers, torrent, sha256)
         try:
-            await right_pieces(PartialRecord(meta, directory), torrent)
+            right = await right_pieces(PartialRecord(meta, directory), torrent)
         except VerificationFailed:
             self._store.discard(plan.key)
             raise
-        return await self._place(plan.key, meta)
+        return await self._place(plan.key, msgspec.structs.replace(meta, pieces=len(right)))
 
     async def _meta(self, plan: Plan, layers: Layers, torrent: Metainfo, sha256: str | None) -> PartialMeta:
         ref, path = plan.ref, self._store.incoming(plan.key) / torrent.name

@@ -33,6 +33,7 @@ class PartialMeta(msgspec.Struct, frozen=True, omit_defaults=True):
     infohash_v2: str
     downloaded_at: str  # RFC 3339, UTC
     mtime_ns: int  # of the file when its pieces were last known to be right
+    pieces: int = 0  # how many these were
     sha256: str | None = None  # of the whole file, or its first 32 digits, as promised: a part cannot prove it
     hf_repo: str | None = None
     hf_revision: str | None = None
