@@ -34,8 +34,8 @@ class Part:
 
     @staticmethod
     def check(metainfo: Metainfo) -> None:
-        """Refused for a torrent whose hashes do not tell right from wrong pieces of 16 MiB."""
-        if metainfo.piece_length != PIECE or not metainfo.sha1_pieces:
+        """Refused for a torrent that is not hybrid with pieces of 16 MiB: its v1 hashes check pieces, its v2 infohash names the folder."""
+        if metainfo.piece_length != PIECE or not metainfo.sha1_pieces or metainfo.infohashes.v2 is None:
             raise Refused(
                 f"{metainfo.name}: layers are pulled by torrents that hali makes (pieces of 16 MiB, v1 and v2)",
                 hint="pull the whole model, or the layers from a node that has it",

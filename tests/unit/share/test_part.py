@@ -94,6 +94,7 @@ async def test_only_torrents_whose_pieces_can_be_checked_will_do(tmp_path: Path)
     Part.check(right)
     small = make(tmp_path / "small", 20 * MIB, MIB).metainfo
     v2 = make(tmp_path / "v2", 20 * MIB, PIECE, lt.create_torrent.v2_only).metainfo
-    for torrent in (small, v2):
+    v1 = make(tmp_path / "v1", 20 * MIB, PIECE, lt.create_torrent.v1_only).metainfo
+    for torrent in (small, v2, v1):
         with pytest.raises(Refused, match="16 MiB"):
             Part.check(torrent)
