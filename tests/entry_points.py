@@ -34,6 +34,10 @@ REGISTRY = "tests/unit/registry"
 _LOOKED_UP = Row("hali.store.models.the_one", f"{ENTRY}::test_names_of_models_are_compared_and_never_opened")
 _WHAT = Row("hali.share.targets.parse_target", f"{ENTRY}::test_what_is_pulled_is_no_path_out_and_no_url_inside")
 _QUANT = Row("hali.transfer.hub_choice.choose", f"{ENTRY}::test_a_quant_is_compared_and_never_opened")
+_LAYERS = Row(
+    "hali.model.layers.parse_layers",
+    "tests/property/test_layer_ranges.py::test_what_is_no_range_of_layers_is_refused",
+)
 _ADDED = Row("hali.model.filenames.safe_name", f"{ENTRY}::test_a_file_of_a_bad_name_is_not_imported")
 _SERVED = Row("hali.daemon.catalog.LibraryCatalog", f"{ENTRY}::test_names_in_http_paths_are_compared_and_never_opened")
 _OPERATOR = Row("ours: the operator's own file, read or written with the operator's own rights")
@@ -44,6 +48,10 @@ _DIALLED = Row(
     "hali.transfer.http_dial.Dialer", f"{HOSTILE}::test_no_redirect_of_a_public_hub_leads_into_this_machine_or_network"
 )
 _STORE = Row("hali.store.models.ModelStore", f"{ENTRY}::test_a_symbolic_link_leads_nothing_out_of_the_store")
+_PART = Row(
+    "hali.store.models.ModelStore",
+    "tests/unit/store/test_partials.py::test_a_symbolic_link_leads_no_part_out_of_the_store",
+)
 
 _JOB = Row("ours: compared with the jobs under way")
 _PROFILE = Row(
@@ -59,6 +67,7 @@ TABLE: dict[str, Row] = {
     # ---- the command line
     "cli hali pull WHAT": _WHAT,
     "cli hali pull --quant": _QUANT,
+    "cli hali pull --layers": _LAYERS,
     "cli hali add FILE": _ADDED,
     "cli hali hash FILE": _OPERATOR,
     "cli hali info MODEL": _LOOKED_UP,
@@ -128,6 +137,7 @@ TABLE: dict[str, Row] = {
     "ipc search limit": _NO_NAME,
     "ipc search sort": Row("ours: compared with the orders there are"),
     "ipc pull allow_untrusted": _NO_NAME,
+    "ipc pull layers": _LAYERS,
     "ipc pull priority": Row("ours: compared with the priorities there are"),
     "ipc queue": _NO_NAME,
     "ipc move job": _JOB,
@@ -189,6 +199,8 @@ TABLE: dict[str, Row] = {
     "writes hali.registry.publisher": Row("ours: fixed names in the data directory"),
     "writes hali.registry.server": _OPERATOR,
     "writes hali.share.leftovers": _STORE,
+    "writes hali.share.partials": _PART,
+    "writes hali.store.partials": _PART,
     "decodes hali.cli.chat": Row("ours: answers of our own daemon"),
     "decodes hali.cli.control": Row("ours: answers of our own daemon"),
     "decodes hali.cli.logs": Row("ours: our own log"),
@@ -201,6 +213,10 @@ TABLE: dict[str, Row] = {
     "decodes hali.store.journal": Row("ours: our own journal; a damaged one is begun anew"),
     "decodes hali.store.models": Row(
         "hali.store.models._wrong_fields", f"{ENTRY}::test_metadata_names_no_file_outside_its_folder"
+    ),
+    "decodes hali.store.partials": Row(
+        "hali.store.partials._decode",
+        "tests/unit/store/test_partials.py::test_metadata_that_hali_would_not_have_written_is_left_out",
     ),
     "decodes hali.transfer.http_guard": _LINK,
     "decodes hali.transfer.http_location": _DIALLED,

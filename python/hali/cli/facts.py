@@ -19,7 +19,7 @@ def readable(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _text(name: str, value: Any) -> str:
     if name == "size":
         return f"{format_bytes(value)} ({value} bytes)"
-    if name == "uploaded":
+    if name in ("uploaded", "on_disk"):
         return format_bytes(value)
     if name == "last_used":
         return moment(value)

@@ -76,8 +76,9 @@ def _print(out: Output, result: dict[str, Any]) -> None:
     if result["from_store"]:
         out.line(f"Already here: {result['model_id']} ({format_bytes(result['size'])}, {result['state']})")
     else:
-        out.line(f"{result['model_id']}  {_feat(result)}, {result['state']}")
-    out.line(f"  sha256  {result['sha256']}")
+        layers = f" (layers {result['layers']})" if "layers" in result else ""
+        out.line(f"{result['model_id']}  {_feat(result)}, {result['state']}{layers}")
+    out.line(f"  sha256  {result['sha256'] or 'unknown'}{' (of the whole, as promised)' if 'layers' in result else ''}")
     out.line(f"  magnet  {result['magnet']}")
     out.line(f"  file    {result['path']}")
     if listed := result.get("registry"):

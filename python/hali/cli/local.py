@@ -12,15 +12,24 @@ import msgspec
 from hali.config import load as config
 from hali.config.paths import Paths, from_environment
 from hali.daemon.address import exclusive
+from hali.daemon.parts import part_called, removed_part
 from hali.daemon.pruning import prune as make_room
 from hali.daemon.views import describe_header, describe_model, freed_by, verified
 from hali.model.errors import NotFound
 from hali.share.job import Progress
 from hali.share.library import Entry, Library
+from hali.share.partials import Partials
 from hali.share.space import Space
 from hali.store.database import Database
 from hali.store.models import ModelStore
+from hali.store.partials import PartialStore
 from hali.store.usage import UNUSED, Usage, read_usage
+
+
+def _partials(library: Library) -> Partials:
+    partials = Partials(PartialStore(library.store))
+    partials.scan()
+    return partials
 
 
 def _library() -> tuple[Library, Paths]:
@@ -48,12 +57,17 @@ def models() -> dict[str, Any]:
     library, paths = _library()
     uses = read_usage(paths.database)
     found = [describe_model(library, entry, uses.get(entry.record.meta.sha256, UNUSED)) for entry in library.entries()]
-    return {"models": found, "unreadable": [str(path) for path in library.store.unreadable()]}
+    partials = _partials(library)
+    parts = [partials.describe(entry) for entry in partials.entries()]
+    return {"models": found, "partial": parts, "unreadable": [str(path) for path in library.store.unreadable()]}
 
 
 def info(model: str) -> dict[str, Any]:
     """As the IPC method `info`; who else has it only a daemon knows."""
     library, paths = _library()
+    partials = _partials(library)
+    if (part := part_called(library, partials, model)) is not None:
+        return partials.describe(part)
     entry = library.find(model)
     use = read_usage(paths.database).get(entry.record.meta.sha256, UNUSED)
     return describe_model(library, entry, use) | {"gguf": describe_header(entry), "lan_nodes": None, "peers": None}
@@ -77,6 +91,10 @@ def verify(model: str, on_progress: Callable[[dict[str, Any]], None] | None = No
 def remove(model: str) -> dict[str, Any]:
     """As the IPC method `rm`."""
     library, paths = _library()
+    partials = _partials(library)
+    if (part := part_called(library, partials, model)) is not None:
+        with exclusive(paths):
+            return asyncio.run(removed_part(partials, part))
     entry = library.find(model)
     sha256, freed = entry.record.meta.sha256, freed_by(entry)
     with _usage(paths) as usage:

@@ -28,18 +28,20 @@ Model = Annotated[
 def list_models(ctx: typer.Context) -> None:
     """Models of this node.
 
+    A model of which some layers are here (`hali pull --layers`) has the state `partial`; SIZE is then what it takes on disk.
+
     With --json a list of objects with the fields of `hali info` but `gguf`, `lan_nodes` and `peers`.
     """
     out = current(ctx)
     found = ask("models")
-    models = found["models"]
+    models = [*found["models"], *found["partial"]]
     if out.as_json:
         out.json(models)
     elif not models:
         out.line("No models yet. `hali pull` gets one, `hali add` imports one.")
     else:
         rows = [
-            (m["model_id"], format_bytes(m["size"]), _state(m), m["sha256"][:12], m["downloaded_at"][:10])
+            (m["model_id"], format_bytes(_size(m)), _state(m), (m["sha256"] or "")[:12], m["downloaded_at"][:10])
             for m in models
         ]
         out.table(("MODEL ID", "SIZE", "STATE", "SHA-256", "SINCE"), rows)
@@ -48,7 +50,14 @@ def list_models(ctx: typer.Context) -> None:
 
 
 def _state(model: dict[str, Any]) -> str:
+    if "layers" in model:
+        return f"{model['state']}, layers {model['layers']}"
     return f"{model['state']}, pinned" if model["pinned"] else str(model["state"])
+
+
+def _size(model: dict[str, Any]) -> int:
+    """Bytes that it takes here."""
+    return int(model.get("on_disk", model["size"]))
 
 
 @app.command()
@@ -60,7 +69,9 @@ def info(ctx: typer.Context, model: Model) -> None:
     `uploaded` (bytes to others), `ratio` (uploaded / size), `gguf`
     (`architecture`, `parameters`, `layers`, `context`, `embedding`, `quantization`, `license`, `chat_template`; null when it is
     none), `lan_nodes` and `peers` (who else has it, of those known now; null without a daemon), and where known `hf_repo`,
-    `hf_revision`, `sources` (bytes by kind of source), `also_torrents`.
+    `hf_revision`, `sources` (bytes by kind of source), `also_torrents`. Of a partial model only: `model_id`, `infohash_v1`,
+    `infohash_v2`, `files`, `size` (of the whole), `layers`, `on_disk` (bytes), `downloaded_at`, `path`, `state`, `magnet`, `error`, and
+    `sha256` of the whole as promised, perhaps its first 32 digits, or null.
     """
     out = current(ctx)
     found = with_choice(out, model, lambda name: ask("info", model=name))
@@ -147,13 +158,13 @@ def rm(
     """
     out = current(ctx)
     named = [with_choice(out, model, lambda name: ask("info", model=name)) for model in models]
-    found = list({one["sha256"]: one for one in named}.values())
+    found = list({one["infohash_v2"]: one for one in named}.values())
     names = ", ".join(one["model_id"] for one in found)
-    size = format_bytes(sum(one["size"] for one in found))
+    size = format_bytes(sum(_size(one) for one in found))
     if out.interactive and not yes and not confirm(f"Delete {names} ({size})?"):
         raise Cancelled(f"{names} {'was' if len(found) == 1 else 'were'} not deleted")
     for one in found:
-        result = ask("rm", model=one["sha256"])
+        result = ask("rm", model=one["infohash_v2"])
         if out.as_json:
             out.json(result, line=len(found) > 1)
         else:

@@ -15,6 +15,7 @@ from hali.cli.offers import elsewhere, of_repository
 from hali.cli.output import Output, current
 from hali.daemon.client import DaemonClient
 from hali.model.errors import NotFound, UsageError
+from hali.model.layers import parse_layers
 from hali.share.targets import parse_target
 
 app = new_app()
@@ -45,6 +46,13 @@ def pull(
             metavar="PRIORITY", help="high, normal (unless said otherwise) or low: who goes first when more pulls wait."
         ),
     ] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A-B",
+            help="Only the pieces of the file that hold layers A up to, without, B, and what belongs to no layer.",
+        ),
+    ] = None,
 ) -> None:
     """Get a model and share it: verified, resumable, from the LAN, BitTorrent or Hugging Face.
 
@@ -52,19 +60,25 @@ def pull(
     which is said on standard error, or exit code 2 and the list. A name that is neither here nor on the LAN is searched for on
     Hugging Face: a terminal may choose, anything else gets exit code 2 and what was found.
 
+    With --layers a part of the model is fetched, kept as a partial model (`hali list`) and shared: others get these pieces from here.
+    Each piece is checked by the hashes of a torrent of the whole file, so a node or torrent that has these must be found. The same
+    command without --layers fetches the rest.
+
     Starts the daemon when it does not run. More pulls than `pull_concurrency` wait, see `hali queue`; during `hali pause` all do. Ctrl-C
     stops the pull and keeps what arrived; the same command goes on from there. When the connection to the daemon is lost, the daemon
     goes on by itself.
 
     With --json one object a line: `{"event": "progress", "state", "name", "done", "total", "rate", "peers", "sources"}` and at last
     `{"event": "done", "ok": true, "from_store", "seconds", …}` with the fields of `hali info` and, when a registry knew the name,
-    `registry` (`url`, `trust`, `publisher`), or `{"ok": false, "error": {…}}`.
+    `registry` (`url`, `trust`, `publisher`), with --layers also `layers` and `on_disk`, or `{"ok": false, "error": {…}}`.
     """
     out, what = current(ctx), _absolute(what)
     parse_target(what)  # nonsense is refused before a daemon is started for it
+    if layers is not None:
+        parse_layers(layers)
     urgency = known_priority(priority) if priority is not None else None
     with control.needed(out) as client:
-        _pull(out, client, what, quant, {"allow_untrusted": allow_untrusted, "priority": urgency})
+        _pull(out, client, what, quant, {"allow_untrusted": allow_untrusted, "priority": urgency, "layers": layers})
 
 
 def _pull(out: Output, client: DaemonClient, what: str, quant: str | None, options: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from hali.daemon.catalog import served
 from hali.daemon.choices import Choices
 from hali.daemon.ipc import Emit, Handler, Params, field
 from hali.daemon.node import Node, kv_tokens
+from hali.daemon.parts import part_called, removed_part, seeding_part
 from hali.daemon.pruning import prune
 from hali.daemon.registry import RegistryMethods, listed_in
 from hali.daemon.statistics import statistics
@@ -30,6 +31,7 @@ from hali.daemon.views import (
     verified,
 )
 from hali.model.errors import NotFound, UsageError
+from hali.model.layers import parse_layers
 from hali.model.units import format_duration
 from hali.share.base import SearchSort
 from hali.share.job import JobSpec
@@ -101,7 +103,8 @@ class Methods:
             "torrent_port": session.port if session is not None else None,
             "http": api.address if api is not None else None,
             **describe_allowance(node.regulator.now.value),
-            "seeding": [self._seeding(entry, peers) for entry in node.library.entries()],
+            "seeding": [self._seeding(entry, peers) for entry in node.library.entries()]
+            + [seeding_part(node.partials, entry, peers) for entry in node.partials.entries()],
             "lan": self._lan_rows(),
             "lan_traffic": self._lan_traffic(),
             "jobs": [describe_job(job) for job in node.board.active()],
@@ -162,11 +165,15 @@ class Methods:
         library = self._node.library
         damaged = await anyio.to_thread.run_sync(library.store.unreadable)
         models = [self._described(entry) for entry in library.entries()]
-        return {"models": models, "unreadable": [str(path) for path in damaged]}
+        parts = [self._node.partials.describe(entry) for entry in self._node.partials.entries()]
+        return {"models": models, "partial": parts, "unreadable": [str(path) for path in damaged]}
 
     async def info(self, params: Params, emit: Emit) -> Mapping[str, Any]:
-        """One model, with what its header says and who else has it."""
-        entry = self._node.library.find(field(params, "model", str))
+        """One model, with what its header says and who else has it; or the part of one that is here."""
+        name = field(params, "model", str)
+        if (part := part_called(self._node.library, self._node.partials, name)) is not None:
+            return self._node.partials.describe(part)
+        entry = self._node.library.find(name)
         header = await anyio.to_thread.run_sync(describe_header, entry)
         return self._described(entry) | {"gguf": header} | await self._where_seeded(entry)
 
@@ -190,8 +197,11 @@ class Methods:
         return verified(entry, await telling_hashing(entry, emit, self._node.library.verify(entry)))
 
     async def rm(self, params: Params, emit: Emit) -> Mapping[str, Any]:
-        """Delete one model."""
-        entry = self._node.library.find(field(params, "model", str))
+        """Delete one model, or the part of one."""
+        name = field(params, "model", str)
+        if (part := part_called(self._node.library, self._node.partials, name)) is not None:
+            return await removed_part(self._node.partials, part)
+        entry = self._node.library.find(name)
         meta, freed = entry.record.meta, freed_by(entry)
         await self._unload(entry)
         await self._node.library.remove(entry)
@@ -240,7 +250,11 @@ class Methods:
     async def pull(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """Fetch a model, telling progress. The job goes on when the client goes away."""
         what, quant = field(params, "what", str), field(params, "quant", str | None, None)
-        spec = JobSpec("pull", what, quant=quant, allow_untrusted=field(params, "allow_untrusted", bool, False))
+        layers = field(params, "layers", str | None, None)
+        if layers is not None:
+            parse_layers(layers)  # before a job is made of nonsense
+        allow = field(params, "allow_untrusted", bool, False)
+        spec = JobSpec("pull", what, quant=quant, allow_untrusted=allow, layers=layers)
         priority = field(params, "priority", Priority | None, None)
         result = await watch(await self._node.board.submit(spec, priority), emit)
         return {**result, **listed_in(self._node, what)}

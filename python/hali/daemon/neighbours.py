@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from hali.model.ids import InfoHashes
 from hali.runtime.channels import Watch
 from hali.share.base import Offer
+from hali.share.partials import PartialEntry
 from hali.store.models import Record
 from hali.transfer.lan import LanAnnouncer, LanModel
 
@@ -32,6 +33,7 @@ class LanNeighbours:
                 infohashes=hit.infohashes,
                 peers=tuple(hit.peers),
                 size=hit.size,
+                complete=hit.complete,
             )
             for hit in sorted(hits, key=lambda hit: -hit.nodes)  # of two torrents of one file, the one more nodes have
         ]
@@ -46,3 +48,11 @@ def lan_model(record: Record) -> LanModel:
         infohashes=InfoHashes(meta.infohash_v1, meta.infohash_v2),
         size=meta.size,
     )
+
+
+def lan_part(entry: PartialEntry) -> LanModel | None:
+    """What we announce of a partial model; None while it is not seeded, or nobody has told the SHA-256 of the whole."""
+    meta = entry.record.meta
+    if not entry.seeded or meta.sha256 is None:
+        return None
+    return LanModel(meta.model_id, meta.sha256, entry.record.infohashes, meta.size, complete=False)

@@ -21,7 +21,7 @@ from hali.config.schedule import Schedule
 from hali.config.schema import KEYS, Settings, value_of
 from hali.daemon.busy import what_is_busy
 from hali.daemon.catalog import LibraryCatalog
-from hali.daemon.neighbours import LanNeighbours, lan_model
+from hali.daemon.neighbours import LanNeighbours, lan_model, lan_part
 from hali.daemon.published import PresentRouter, Published
 from hali.daemon.searching import HubSearch
 from hali.engine.options import DEFAULT_CONTEXT, EngineOptions
@@ -36,6 +36,7 @@ from hali.share.acquire import AcquisitionManager
 from hali.share.board import JobBoard
 from hali.share.job import Job
 from hali.share.library import Library
+from hali.share.partials import Partials
 from hali.share.pulling import Puller
 from hali.share.queue import WaitingRoom
 from hali.share.range_lane import Counted
@@ -45,6 +46,7 @@ from hali.share.space import Busy, Space
 from hali.share.using import UsageRecorder
 from hali.store.database import Database
 from hali.store.models import ModelStore, Record
+from hali.store.partials import PartialStore
 from hali.store.usage import Usage
 from hali.transfer.http import RangeSource
 from hali.transfer.http_document import fetch_document
@@ -89,6 +91,8 @@ class Node:
         store = ModelStore(paths.models(self.settings.models_dir))
         self.library = Library(store, paths.torrents, self._announce, v1_twins=self.settings.torrent.v1_twins)
         self.library.scan()
+        self.partials = Partials(PartialStore(store), self._tell_neighbours)
+        self.partials.scan()
         self.registry = LocalRegistry(paths, self.settings, identity, database, self._records)
         ends: tuple[Sender[Job], Receiver[Job]] = mailbox("acquisition", QUEUED_JOBS)
         self._jobs, self._queue = ends
@@ -190,6 +194,7 @@ class Node:
             puller=puller,
             room=self.room,
             gate=self.regulator.gate,
+            partials=self.partials,
         )
 
     def _usage_recorder(self) -> UsageRecorder:
@@ -230,7 +235,12 @@ class Node:
 
     def _on_offer(self) -> list[LanModel]:
         """What the LAN may fetch from us: nothing during a pause."""
-        return [] if self.regulator.now.value.paused else [lan_model(record) for record in self._shared]
+        if self.regulator.now.value.paused:
+            return []
+        whole = {record.meta.infohash_v2 for record in self._shared}
+        entries = [entry for entry in self.partials.entries() if entry.record.meta.infohash_v2 not in whole]
+        parts = [part for entry in entries if (part := lan_part(entry)) is not None]
+        return [*(lan_model(record) for record in self._shared), *parts]
 
     def _allow(self, allowance: Allowance) -> None:
         """Other caps, a pause or its end; sessions and HTTP sources follow the gate by themselves."""

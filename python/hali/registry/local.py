@@ -62,8 +62,8 @@ class LocalRegistry:
 
     def job_ended(self, job: Job, db: sqlite3.Connection) -> None:
         """Write down what shall be told of it. Nothing here may cost the job: what cannot be told is logged."""
-        if not self.servers or (job.result or {}).get("from_store"):
-            return
+        if not self.servers or (job.result or {}).get("from_store") or job.spec.layers is not None:
+            return  # a part proves nothing of the model, neither to publish nor to report
         try:
             if job.result is not None and self._settings.registry.publish:
                 # Not from the library, which belongs to the event loop: this runs in a thread.

@@ -22,7 +22,9 @@ from hali.model.errors import (
     NotFound,
     ProtocolError,
     UsageError,
+    VerificationFailed,
 )
+from hali.model.layers import Layers, parse_layers
 from hali.runtime.channels import Receiver, Watch
 from hali.runtime.log import get_logger
 from hali.share.board import JobBoard
@@ -30,6 +32,8 @@ from hali.share.importing import bring_in
 from hali.share.incoming import IncomingFile, check_name, io_error
 from hali.share.job import Job, Progress
 from hali.share.library import Entry, Library, Origin
+from hali.share.part import Part
+from hali.share.partials import Partials, promised_sha256
 from hali.share.pulling import Puller
 from hali.share.queue import WaitingRoom
 from hali.share.resolve import Plan, Resolver
@@ -58,9 +62,10 @@ class AcquisitionManager:
         puller: Puller,
         room: WaitingRoom,
         gate: Gate,
+        partials: Partials,
     ) -> None:
         self._board, self._queue, self._library, self._resolver = board, queue, library, resolver
-        self._torrents, self._puller = torrents, puller
+        self._torrents, self._puller, self._partials = torrents, puller, partials
         self._running: dict[str, anyio.Event] = {}  # set when the job of that id is over
         # Never emptied: some hundred bytes a file, and a daemon fetches thousands at most.
         self._locks: dict[str, anyio.Lock] = {}
@@ -86,6 +91,7 @@ class AcquisitionManager:
             async with anyio.create_task_group() as group:
                 if session is not None:
                     group.start_soon(self._library.seed_all, session)
+                    group.start_soon(self._partials.seed_all, session)
                     group.start_soon(self._watch_seeds, session)
                 session = await self._other_than(session)
                 group.cancel_scope.cancel()
@@ -96,6 +102,7 @@ class AcquisitionManager:
             async for event in events:
                 if isinstance(event, SeedDamaged):
                     await self._library.damaged(event.infohashes, event.reason)
+                    await self._partials.damaged(event.infohashes, event.reason)
 
     async def _other_than(self, session: TorrentSession | None) -> TorrentSession | None:
         """The session that follows `session`; None while there is none."""
@@ -167,7 +174,10 @@ class AcquisitionManager:
             job.update(Progress("queued", job.spec.what))
             await self._gate.wait()
             job.update(Progress("resolving", job.spec.what))
-        plan = await self._resolver.plan(target, job.spec.quant, allow_untrusted=job.spec.allow_untrusted)
+        layers = parse_layers(job.spec.layers) if job.spec.layers is not None else None
+        plan = await self._resolver.plan(
+            target, job.spec.quant, allow_untrusted=job.spec.allow_untrusted, whole=layers is None
+        )
         async with self._one_at_a_time(plan):
             stored = self._resolver.stored_by(plan)
             if stored is not None and await self._library.still_whole(stored):
@@ -176,7 +186,24 @@ class AcquisitionManager:
             queued = partial(job.update, msgspec.structs.replace(progress, state="queued"))
             async with self._room.place(job.spec.id, job.priority, job.number, queued):
                 job.update(progress)
-                return await self._puller.pull(job, plan)
+                async with self._partials.lent(plan, whole=layers is None):
+                    if layers is not None:
+                        return await self._pull_part(job, plan, layers)
+                    return await self._puller.pull(job, plan)
+
+    async def _pull_part(self, job: Job, plan: Plan, layers: Layers) -> dict[str, Any]:
+        part = Part(layers, partial(self._resolver.admit_part, plan))
+        try:
+            torrent, came = await self._puller.pull_part(job, plan, part)
+        except VerificationFailed:  # repository and torrent differ, and no SHA-256 of a whole can tell who is right
+            await self._discard(plan.key)
+            raise
+        sha256 = promised_sha256(plan) or await self._resolver.sha256_prefix(torrent.infohashes)
+        with anyio.CancelScope(shield=True):
+            entry = await self._partials.keep(plan, layers, torrent, sha256=sha256)
+        size = part.size(torrent.length)
+        job.update(Progress("seeding", entry.record.meta.model_id, size, size))
+        return self._partials.describe(entry) | {"from_store": False, "came": came}
 
     @asynccontextmanager
     async def _one_at_a_time(self, plan: Plan) -> AsyncIterator[None]:

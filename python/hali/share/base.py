@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -17,6 +17,9 @@ class Seeds(Protocol):
     async def seed(self, metainfo: bytes, directory: Path) -> InfoHashes:
         """Seed without reading the file; the same torrent twice is fine."""
 
+    async def seed_part(self, metainfo: bytes, directory: Path, have: Collection[int]) -> InfoHashes:
+        """Serve the pieces `have` of an unfinished file."""
+
     async def remove(self, infohashes: InfoHashes) -> None:
         """Stop seeding; files stay."""
 
@@ -29,6 +32,7 @@ class Offer(msgspec.Struct, frozen=True):
     infohashes: InfoHashes
     peers: tuple[tuple[str, int], ...]  # BitTorrent endpoints
     size: int | None = None
+    complete: bool = True  # False: all who offer it hold parts only, perhaps not all of them
 
 
 class Neighbours(Protocol):

@@ -14,6 +14,7 @@ from hali.runtime.groups import first_error
 from hali.runtime.log import get_logger
 from hali.share.division import Speed
 from hali.share.intake import Disagreement, Intake
+from hali.share.part import NoSuchPart
 from hali.share.swarm_lane import SwarmLane
 
 log = get_logger(__name__)
@@ -85,6 +86,8 @@ class Download:
             self._group = None
 
     async def _last_word(self) -> None:
+        if self._intake.part is not None:  # the swarm goes on for what is not wanted
+            return
         with anyio.move_on_after(LAST_WORD_S):
             for lane in self._lanes:
                 if isinstance(lane, SwarmLane) and lane.pulse is not None:
@@ -97,14 +100,20 @@ class Download:
                 await lane.run()
                 self._ended[lane].set()
                 return
-            except NoSpace:
-                raise
             except HaliError as exc:
+                if self._is_final(exc):
+                    raise
                 self._fail(lane, exc)
                 if not exc.retryable:
                     return
             await anyio.sleep(RETRY_S)
             self._failures.pop(lane, None)
+
+    def _is_final(self, error: HaliError) -> bool:
+        """Whether no other source can help. Of a part, no SHA-256 of the whole will tell who of two that disagree is right."""
+        if isinstance(error, Disagreement):
+            return self._intake.part is not None
+        return isinstance(error, (NoSpace, NoSuchPart))
 
     def _fail(self, lane: Lane, error: HaliError) -> None:
         log.warning("pull.source_failed", model=self._name, source=lane.kind, error=str(error))

@@ -21,7 +21,7 @@ from hali.model.sources import PieceSource, mix
 from hali.model.units import PIECE, format_bytes, piece_count, piece_span
 from hali.runtime.log import get_logger
 from hali.store.journal import Journal
-from hali.store.models import METADATA
+from hali.store.models import METADATA, PARTIAL_METADATA
 
 log = get_logger(__name__)
 
@@ -29,7 +29,7 @@ T = TypeVar("T")
 JOURNAL = "journal"
 METAINFO = "meta.torrent"  # beside the journal: after a restart the swarm need not be asked for it again
 # Names of our own files beside a model's; a torrent that chose one of them would write into ours.
-RESERVED = {JOURNAL, f"{JOURNAL}.new", METAINFO, METADATA, "imported"}
+RESERVED = {JOURNAL, f"{JOURNAL}.new", METAINFO, METADATA, PARTIAL_METADATA, "imported"}
 RESERVE = 64 * 1024 * 1024  # left free for the database, logs and the rest of the machine
 
 
@@ -107,11 +107,12 @@ class IncomingFile:
         streaming: bool = True,
         torrent_piece: int = PIECE,
         writable: bool = True,
+        whole: bool = True,
     ) -> IncomingFile:
         """Go on with what is there or begin anew. NoSpace before the first byte if the disk cannot take the rest.
 
         `torrent_piece` is the piece length of the torrent it comes by; `writable=False` is for a file that is whole already and
-        only to be hashed.
+        only to be hashed, `whole=False` for one that will keep holes: room for all of it is not needed.
         """
         check_name(name)
 
@@ -128,7 +129,7 @@ class IncomingFile:
                     writable=writable,
                 )
                 if writable:
-                    incoming._make_room()
+                    incoming._make_room(whole)
                 incoming._restore()
             except OSError as exc:
                 raise io_error(exc, str(directory / name)) from exc
@@ -136,13 +137,14 @@ class IncomingFile:
 
         return await anyio.to_thread.run_sync(prepare)
 
-    def _make_room(self) -> None:
-        check_room(self.path, self.length - self.done_bytes)
+    def _make_room(self, whole: bool) -> None:
+        if whole:
+            check_room(self.path, self.length - self.done_bytes)
         os.ftruncate(self._fd, self.length)
 
     def _restore(self) -> None:
         if not self.journal.same_boot:
-            self._recheck()
+            self.recheck()
         self._take_over(self.journal.midstate if self.journal.same_boot else None)
         if not self.journal.pieces.keys() >= set(range(self.hasher.prefix)):
             # Pieces are hashed side by side: the state that has seen one may get on record just before that piece itself.
@@ -163,7 +165,7 @@ class IncomingFile:
         if midstate is not None:
             self.hasher.restore_midstate(midstate)
 
-    def _recheck(self) -> None:
+    def recheck(self) -> None:
         """After a power cut a page may be on record and not on disk: believe only what still hashes right."""
         for index in list(self.journal.pieces):
             self.rechecked += 1

@@ -15,6 +15,7 @@ from hali.model.sources import PieceSource, SourceKind
 from hali.model.units import BLOCK, PIECE, piece_count, piece_span
 from hali.share.division import Division, Speed
 from hali.share.incoming import IncomingFile
+from hali.share.part import Part
 from hali.share.piece_check import PieceCheck
 from hali.transfer.fetching import Fetch
 from hali.transfer.metainfo import Metainfo
@@ -31,8 +32,11 @@ class Disagreement(VerificationFailed):
 class Intake:
     """One file on its way in. Sources of HTTP `claim` and `deliver`; the swarm lane `join`s, and is the only writer meanwhile."""
 
-    def __init__(self, directory: Path, *, streaming: bool, sha256: str | None, size: int | None) -> None:
-        self.directory, self.streaming = directory, streaming
+    def __init__(
+        self, directory: Path, *, streaming: bool, sha256: str | None, size: int | None, part: Part | None = None
+    ) -> None:
+        self.directory, self.part = directory, part
+        self.streaming = streaming or part is not None  # of a part, only the hashes tell right from wrong
         self.sha256, self.size = sha256, size  # when pinned
         self.division = Division(())
         self.speed = Speed()
@@ -73,11 +77,16 @@ class Intake:
             tag=tag,
             streaming=self.streaming,
             torrent_piece=torrent_piece,
+            whole=self.part is None,
         )
         # The last life may have ended between a torrent's small pieces and the 16 MiB that they make up.
         for unit in self._incoming.unhashed:
             await self._incoming.adopt_piece(unit)
-        self.division = Division(self._incoming.missing)
+        missing = self._incoming.missing
+        if self.part is not None:
+            wanted = await self.part.look(self._incoming)
+            missing = [i for i in missing if i in wanted]
+        self.division = Division(missing)
         if not self.division.missing:
             self.complete.set()
         self._notify()
@@ -155,6 +164,7 @@ class Intake:
             self._writers -= 1
             self._notify()
         self.came += len(data)
+        await self._look_further(index)
         self._done(index)
 
     async def _give(self, fetch: Fetch, index: int, data: memoryview, kind: SourceKind) -> bool:
@@ -190,6 +200,8 @@ class Intake:
 
     def learn(self, metainfo: Metainfo) -> None:
         """What the torrent says; Disagreement, and nothing learnt, when pieces from the repository differ from it."""
+        if self.part is not None:
+            self.part.check(metainfo)
         hashes = metainfo.sha1_pieces if metainfo.piece_length == PIECE else b""
         known = self._incoming.journal.pieces if self._incoming is not None else {}
         for index, digests in known.items():
@@ -201,7 +213,10 @@ class Intake:
     def joined(self, fetch: Fetch) -> None:
         """`fetch` writes from now on."""
         self._fetch = fetch
-        fetch.leave_out(i for unit in self.division.claims.keys() - self.division.shared for i in self._pieces_in(unit))
+        units = self.division.claims.keys() - self.division.shared
+        if self.part is not None:
+            units |= set(range(piece_count(self.incoming.length))) - self.part.wanted
+        fetch.leave_out(i for unit in units for i in self._pieces_in(unit))
         self._notify()
 
     def left(self) -> None:
@@ -226,6 +241,7 @@ class Intake:
         self.came += piece_span(index, incoming.length, metainfo.piece_length)[1]
         for unit in incoming.pieces_around(index):
             if incoming.has(unit):
+                await self._look_further(unit)
                 self._done(unit)
         self._notify()
 
@@ -263,6 +279,21 @@ class Intake:
     def _notify(self) -> None:
         self._changed.set()
         self._changed = anyio.Event()
+
+    @property
+    def total(self) -> int:
+        """Bytes that are wanted, as far as known."""
+        length = self.incoming.length
+        return length if self.part is None else self.part.size(length)
+
+    async def _look_further(self, index: int) -> None:
+        """The last wanted piece is there, and not yet counted: perhaps it tells what else is wanted."""
+        if self.part is None or self.division.missing != {index}:
+            return
+        more = await self.part.look(self.incoming) - self.incoming.have
+        self.division.missing |= more
+        if self._fetch is not None:
+            self._fetch.take_back(i for unit in more for i in self._pieces_in(unit))
 
     def _done(self, index: int) -> None:
         if index not in self.division.missing:

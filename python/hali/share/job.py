@@ -26,6 +26,7 @@ class JobSpec(msgspec.Struct, frozen=True):
     quant: str | None = None
     link: bool = True  # `add`: reflink or hard link when possible, else copy
     allow_untrusted: bool = False  # `pull`: also what a registry trusts too little
+    layers: str | None = None  # `pull`: only these, as `0-15`
 
     @property
     def id(self) -> str:

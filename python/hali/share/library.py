@@ -381,9 +381,12 @@ def _ranges(indices: Sequence[int]) -> str:
 
 
 def _webseeds(file: str, origin: Origin) -> tuple[str, ...]:
-    if not (origin.repo and origin.revision):
-        return ()
-    return (f"{HUB}/{origin.repo}/resolve/{origin.revision}/{file}",)
+    return webseeds_of(file, origin.repo, origin.revision)
+
+
+def webseeds_of(file: str, repo: str | None, revision: str | None) -> tuple[str, ...]:
+    """The address of a file of the hub, for those who have no peer."""
+    return (f"{HUB}/{repo}/resolve/{revision}/{file}",) if repo and revision else ()
 
 
 def _as_infohashes(text: str) -> InfoHashes:

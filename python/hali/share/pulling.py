@@ -11,7 +11,7 @@ import anyio.from_thread
 import anyio.to_thread
 
 from hali.model.digests import FileDigests
-from hali.model.errors import HaliError, TransferFailed, VerificationFailed
+from hali.model.errors import HaliError, Refused, TransferFailed, VerificationFailed
 from hali.model.sources import SourceKind
 from hali.runtime.channels import Watch
 from hali.runtime.log import get_logger
@@ -19,10 +19,12 @@ from hali.share.download import Download, Rate
 from hali.share.intake import Disagreement, Intake
 from hali.share.job import Job, JobState, Progress
 from hali.share.library import Entry, Library, Origin
+from hali.share.part import Part
 from hali.share.range_lane import Counted, RangeLane
 from hali.share.resolve import Plan, Resolver
 from hali.share.swarm_lane import SwarmLane
 from hali.transfer.http import RangeSource
+from hali.transfer.metainfo import Metainfo
 from hali.transfer.session import TorrentSession
 
 log = get_logger(__name__)
@@ -76,6 +78,24 @@ class Puller:
             raise failure
         return await self._attempt(job, plan, "swarm")
 
+    async def pull_part(self, job: Job, plan: Plan, part: Part) -> tuple[Metainfo, int]:
+        """Fetch the pieces of `part`, each checked by the torrent's hashes, into the folder of `plan`; the torrent, and bytes that came."""
+        if plan.torrent is None:
+            raise Refused(
+                f"layers of {plan.name} need a node or torrent that has the whole file's hashes",
+                hint="pull the whole model, or ask where a hali node on this network or a .torrent of it has it",
+            )
+        intake = self._intake(plan, part)
+        download = Download(plan.name, intake, lambda rate: _report(job, plan.name, intake, rate))
+        try:
+            # The file is opened by the swarm, once it knows the torrent: no byte comes by HTTP before it can be checked.
+            self._add_sources(plan, intake, download, "all")
+            await download.run()
+            assert intake.metainfo is not None
+            return intake.metainfo, intake.came
+        finally:
+            intake.close()
+
     async def _attempt(self, job: Job, plan: Plan, sources: Sources) -> dict[str, Any]:
         intake = self._intake(plan)
         download = Download(plan.name, intake, lambda rate: _report(job, plan.name, intake, rate))
@@ -89,10 +109,10 @@ class Puller:
         finally:
             intake.close()
 
-    def _intake(self, plan: Plan) -> Intake:
+    def _intake(self, plan: Plan, part: Part | None = None) -> Intake:
         directory, ref = self._library.store.incoming(plan.key), plan.ref
         pinned = (ref.sha256, ref.size) if ref else (None, None)
-        return Intake(directory, streaming=self._streaming, sha256=pinned[0], size=pinned[1])
+        return Intake(directory, streaming=self._streaming, sha256=pinned[0], size=pinned[1], part=part)
 
     async def _forget_swarm(self, plan: Plan) -> bool:
         """Believe nothing that peers brought; False when that was nothing. What came from the repository is kept: it names the SHA-256."""
@@ -225,7 +245,7 @@ def _report(job: Job, name: str, intake: Intake, rate: Rate) -> None:
             "downloading",
             file.path.name,
             file.done_bytes,
-            file.length,
+            intake.total,
             rate.bytes_per_second,
             rate.peers,
             file.sources(),

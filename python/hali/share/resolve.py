@@ -113,10 +113,12 @@ class Resolver:
             found = [e for e in found if e.record.meta.model_id.rpartition(":")[2] == target.quant.lower()]
         return found[0] if len(found) == 1 else None
 
-    async def plan(self, target: Target, quant: str | None, *, allow_untrusted: bool = False) -> Plan:
-        """What to fetch for `target`; NotFound, AmbiguousName, TransferFailed, Refused, NoSpace (above the quota)."""
+    async def plan(
+        self, target: Target, quant: str | None, *, allow_untrusted: bool = False, whole: bool = True
+    ) -> Plan:
+        """What to fetch for `target`; NotFound, AmbiguousName, TransferFailed, Refused, NoSpace (above the quota; of a part later)."""
         plan = await self._plan(target, quant, allow_untrusted)
-        if self._admit is not None and plan.size is not None and self.stored_by(plan) is None:
+        if whole and self._admit is not None and plan.size is not None and self.stored_by(plan) is None:
             self._admit(plan.name, plan.size, plan.ref.sha256 if plan.ref else None)
         return plan
 
@@ -133,6 +135,16 @@ class Resolver:
                 return await self._plan_torrent(location)
             case RepoTarget():
                 return await self._plan_repo(target, target.quant or quant)
+
+    def admit_part(self, plan: Plan, size: int) -> None:
+        """NoSpace when `size` bytes of it would exceed the quota."""
+        if self._admit is not None:
+            self._admit(plan.name, size, None)
+
+    async def sha256_prefix(self, infohashes: InfoHashes) -> str | None:
+        """What nodes of the LAN that have this torrent say of its file; None when nobody does, or not all the same."""
+        found = {o.sha256_prefix for o in await self._neighbours.ask(infohashes.best) if o.sha256_prefix}
+        return found.pop() if len(found) == 1 else None
 
     def _harmless(self, link: magnet.Magnet) -> magnet.Magnet:
         """A link without what would make us ask this machine or the network behind it for things in a stranger's name."""
@@ -176,7 +188,8 @@ class Resolver:
         return plan
 
     async def _plan_name(self, name: str, allow_untrusted: bool) -> Plan:
-        offers = _merge(await self._neighbours.ask(name))
+        # Those who hold parts help, but nobody knows whether they have all of it together.
+        offers = [offer for offer in _merge(await self._neighbours.ask(name)) if offer.complete]
         if not offers and (listing := await self._directory.locate(name, allow_untrusted=allow_untrusted)) is not None:
             return await self._plan_listing(listing)
         if not offers and is_hex(name, 64):  # not the SHA-256 of anything here: then it can only be a v2 infohash
@@ -266,5 +279,6 @@ def _merge(offers: Sequence[Offer]) -> list[Offer]:
             by_file[offer.sha256_prefix] = offer
         elif known.infohashes == offer.infohashes:
             peers = tuple(dict.fromkeys(known.peers + offer.peers))
-            by_file[offer.sha256_prefix] = msgspec.structs.replace(known, peers=peers)
+            complete = known.complete or offer.complete
+            by_file[offer.sha256_prefix] = msgspec.structs.replace(known, peers=peers, complete=complete)
     return list(by_file.values())

@@ -27,6 +27,8 @@ log = get_logger(__name__)
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z\Z", re.ASCII)
 METADATA = "metadata.json"
 INCOMING = ".incoming"
+PARTIAL = ".partial"  # see store/partials.py
+PARTIAL_METADATA = "partial.json"
 MIN_HASH_PREFIX = 8  # hex digits; fewer would make short names look like hashes
 
 
@@ -173,6 +175,10 @@ class ModelStore:
         directory = self._inside(self.root / INCOMING / safe_name(key))
         directory.mkdir(parents=True, exist_ok=True)
         return directory
+
+    def partial(self, name: str) -> Path:
+        """The folder of a partial model, there or not."""
+        return self._inside(self.root / PARTIAL / safe_name(name))
 
     def _inside(self, directory: Path) -> Path:
         """`directory`, unless a symbolic link on its way leads out of the store; Refused."""

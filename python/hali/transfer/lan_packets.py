@@ -41,7 +41,7 @@ class LanModel(msgspec.Struct, frozen=True):
     """A model of ours that others may fetch."""
 
     model_id: str
-    sha256: str  # 64 hex digits
+    sha256: str  # 64 hex digits, or as many as are announced: the first 32
     infohashes: InfoHashes  # v2 is needed
     size: int
     complete: bool = True
@@ -131,7 +131,8 @@ def to_wire(models: Iterable[LanModel]) -> tuple[Model, ...]:
 
 def _to_wire(model: LanModel) -> Model:
     v1, v2 = model.infohashes.v1 or "", model.infohashes.v2 or ""
-    if not is_hex(model.sha256, 64) or not is_hex(v2, 64) or (v1 and not is_hex(v1, 40)):
+    is_sha256 = is_hex(model.sha256, 64) or is_hex(model.sha256, 2 * SHA_PREFIX)
+    if not is_sha256 or not is_hex(v2, 64) or (v1 and not is_hex(v1, 40)):
         raise ValueError(f"{model.model_id}: not announceable without SHA-256 and v2 infohash")
     name = model.model_id.encode()[:MAX_ID].decode(errors="ignore")
     flags = Flag.COMPLETE if model.complete else Flag.PARTIAL

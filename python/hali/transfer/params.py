@@ -23,6 +23,17 @@ def for_seed(metainfo: Metainfo, directory: Path, options: SessionOptions) -> lt
     return _finish(params, directory, options, _FLAGS.seed_mode | _FLAGS.upload_mode)
 
 
+def for_partial_seed(
+    metainfo: Metainfo, directory: Path, options: SessionOptions, have: Collection[int]
+) -> lt.add_torrent_params:
+    """Serve the pieces in `have` of an unfinished file, and ask for none. They were checked by their owner, so nothing is read now."""
+    params = _loaded(metainfo)
+    params.have_pieces = [i in have for i in range(metainfo.pieces)]
+    params.piece_priorities = [4 if i in have else 0 for i in range(metainfo.pieces)]  # 4 is the default, 0 not wanted
+    params.renamed_files = {0: metainfo.name}  # libtorrent shortens long names
+    return _finish(params, directory, options, _FLAGS.no_verify_files | _FLAGS.upload_mode)
+
+
 def for_fetch(
     source: Metainfo | Magnet, directory: Path, options: SessionOptions, *, have: Collection[int] = ()
 ) -> lt.add_torrent_params:

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import libtorrent as lt
 
 from hali.model.errors import NotFound, Refused, VerificationFailed
 from hali.model.ids import InfoHashes
 from hali.runtime.log import get_logger
-from hali.transfer import alerts
+from hali.transfer import alerts, params
 from hali.transfer.metainfo import Metainfo
+from hali.transfer.options import SessionOptions
 
 log = get_logger(__name__)
 
@@ -32,6 +34,10 @@ class Seed:
     def infohashes(self) -> InfoHashes:
         """Of the torrent."""
         return self.metainfo.infohashes
+
+    def params(self, options: SessionOptions) -> lt.add_torrent_params:
+        """What libtorrent is told."""
+        return params.for_seed(self.metainfo, self.directory, options)
 
     def on_alert(self, alert: alerts.Alert) -> None:
         """What libtorrent says of it."""

@@ -19,7 +19,7 @@ from hali.model.errors import Failed, NotRunning, Refused, VerificationFailed
 from hali.model.ids import InfoHashes
 from hali.runtime.channels import Bus
 from hali.runtime.log import get_logger
-from hali.transfer import alerts, params
+from hali.transfer import alerts
 from hali.transfer.barring import Rules, as_filter, ip_rules
 from hali.transfer.events import (
     FetchEvent,
@@ -45,6 +45,7 @@ from hali.transfer.listening import PORT_TRIES, free_port, port_in_use
 from hali.transfer.magnet import Magnet, Peer
 from hali.transfer.metainfo import Metainfo, parse
 from hali.transfer.options import ALERTS, ALERTS_WITH_BLOCKS, SessionOptions, rates, settings
+from hali.transfer.partial_seeding import PartialSeed
 from hali.transfer.pump import AlertPump
 from hali.transfer.rescue import Bars
 from hali.transfer.seeding import Seed, check_file
@@ -215,13 +216,22 @@ class TorrentSession:
         await self._add_seed(Seed(parsed, directory, self._damaged))
         return parsed.infohashes
 
+    async def seed_part(self, metainfo: bytes, directory: Path, have: Collection[int]) -> InfoHashes:
+        """Serve the pieces `have` of the unfinished file in `directory`, which its owner has checked; else as `seed`."""
+        parsed = await anyio.to_thread.run_sync(parse, metainfo)
+        await anyio.to_thread.run_sync(check_file, parsed, directory)
+        known = self._seed_of(parsed.infohashes)
+        if isinstance(known, PartialSeed):  # more pieces, perhaps
+            await self.remove(parsed.infohashes)
+        self._refuse_twice(parsed.infohashes)
+        await self._add_seed(PartialSeed(parsed, directory, self._damaged, have))
+        return parsed.infohashes
+
     async def _add_seed(self, seed: Seed) -> None:
         self._seeds.append(seed)
         try:
             with anyio.fail_after(CALL_S):
-                seed.handle = await self.add(
-                    params.for_seed(seed.metainfo, seed.directory, self.options), seed.on_alert
-                )
+                seed.handle = await self.add(seed.params(self.options), seed.on_alert)
                 seed.handle.resume()
                 await seed.ready.wait()
         except TimeoutError:

@@ -80,6 +80,24 @@ class GgufHeader(msgspec.Struct, frozen=True):
         return None if self.file_type is None else FILE_TYPES.get(self.file_type)
 
 
+class Tensor(msgspec.Struct, frozen=True):
+    """One entry of the table of tensors. `size` is 0 for a type that we do not know."""
+
+    name: str
+    elements: int
+    offset: int  # bytes from the beginning of the tensor data
+    size: int  # bytes
+
+
+class GgufLayout(msgspec.Struct, frozen=True):
+    """Where a file of `size` bytes keeps what: the header up to `data`, then the tensors, which all lie inside the file."""
+
+    header: GgufHeader
+    data: int
+    size: int
+    tensors: tuple[Tensor, ...]
+
+
 class _Cursor:
     """Reads forward through a window; every length is checked against the file and the budget before it is read."""
 
@@ -138,6 +156,11 @@ class _Cursor:
 
 def read_header(read: Read, size: int) -> GgufHeader:
     """The header of a file of `size` bytes, parts of which `read(offset, count)` gives; GgufError if it cannot be."""
+    return read_layout(read, size).header
+
+
+def read_layout(read: Read, size: int) -> GgufLayout:
+    """As `read_header`, with the place of every tensor."""
     cursor = _Cursor(read, size)
     if size < 24 or cursor.take(4) != MAGIC:
         raise GgufError("magic", "not a GGUF file")
@@ -147,8 +170,11 @@ def read_header(read: Read, size: int) -> GgufHeader:
     values = _read_values(cursor, keys)
     alignment = _alignment(values)
     infos = [_read_tensor(cursor, alignment) for _ in range(tensors)]
-    parameters = _check_tensors(infos, size, cursor.at, alignment)
-    return _header(values, version=version, tensors=tensors, parameters=parameters, header_size=cursor.at)
+    data = -(-cursor.at // alignment) * alignment
+    _check_tensors(infos, size, data)
+    parameters = sum(tensor.elements for tensor in infos)
+    header = _header(values, version=version, tensors=tensors, parameters=parameters, header_size=cursor.at)
+    return GgufLayout(header, data, size, tuple(infos))
 
 
 def read_header_file(path: Path) -> GgufHeader:
@@ -217,8 +243,7 @@ def _alignment(values: dict[str, Any]) -> int:
     return alignment
 
 
-def _read_tensor(cursor: _Cursor, alignment: int) -> tuple[str, int, int, int]:
-    """(name, elements, offset, bytes); bytes is 0 for a type that we do not know."""
+def _read_tensor(cursor: _Cursor, alignment: int) -> Tensor:
     name = cursor.text(MAX_NAME, "tensor name")
     dims = int(cursor.number("I"))
     if not 1 <= dims <= MAX_DIMS:
@@ -233,18 +258,16 @@ def _read_tensor(cursor: _Cursor, alignment: int) -> tuple[str, int, int, int]:
     block, width = TENSOR_TYPES.get(kind, (1, 0))
     if shape[0] % block:
         raise GgufError("shape", f"tensor {name!r} has rows of {shape[0]}, no multiple of {block}")
-    return name, elements, offset, elements // block * width
+    return Tensor(name, elements, offset, elements // block * width)
 
 
-def _check_tensors(infos: list[tuple[str, int, int, int]], size: int, end: int, alignment: int) -> int:
-    """Names differ and each tensor lies inside the file; returns the number of all elements."""
-    if len({name for name, *_ in infos}) != len(infos):
+def _check_tensors(infos: list[Tensor], size: int, data: int) -> None:
+    """Names differ and each tensor lies inside the file, whose tensor data begins at `data`."""
+    if len({tensor.name for tensor in infos}) != len(infos):
         raise GgufError("duplicate", "two tensors have the same name")
-    data = -(-end // alignment) * alignment
-    for name, _, offset, length in infos:
-        if data + offset + length > size:
-            raise GgufError("truncated", f"tensor {name!r} ends at {data + offset + length}, the file at {size}")
-    return sum(elements for _, elements, *_ in infos)
+    for tensor in infos:
+        if (end := data + tensor.offset + tensor.size) > size:
+            raise GgufError("truncated", f"tensor {tensor.name!r} ends at {end}, the file at {size}")
 
 
 def _header(values: dict[str, Any], *, version: int, tensors: int, parameters: int, header_size: int) -> GgufHeader:

@@ -130,6 +130,17 @@ async def test_only_pulls_that_ended_by_themselves_are_reported(
     database.close()
 
 
+@pytest.mark.parametrize("outcome", [{"infohash_v2": "3" * 64, "from_store": False}, VerificationFailed("x")])
+async def test_a_part_of_a_model_is_neither_published_nor_reported(
+    outcome: dict[str, Any] | HaliError, tmp_path: Path, model: Model
+) -> None:
+    part, database = local(tmp_path, telemetry="on", registry__publish="on")
+    part.finder._remember("listed", msgspec.structs.replace(LISTED, torrent=model.torrent))
+    await ended(part, database, JobSpec("pull", "Listed", layers="0-2"), outcome)
+    assert part.outbox.events() == []
+    database.close()
+
+
 async def test_a_failure_of_something_that_no_registry_listed_is_nobodys_business(tmp_path: Path) -> None:
     part, database = local(tmp_path, telemetry="on")
     await ended(part, database, JobSpec("pull", "unlisted"), VerificationFailed("x"))
