@@ -12,7 +12,7 @@ import pytest
 from hali.model.errors import HaliError, NotFound, ProtocolError, Refused, TransferFailed, UsageError
 from hali.transfer.http import RangeSource
 from hali.transfer.http_retry import HttpPolicy
-from hali.transfer.hub import Hub, choose
+from hali.transfer.hub import Hub, choose_model
 from tests.fakes.attacks import BAD_NAMES, bad_links
 from tests.fakes.canary import Canary
 from tests.fakes.hf_server import FakeHub
@@ -48,7 +48,7 @@ async def test_a_repository_is_listed_at_its_commit_models_first_smallest_first(
     listing = await Hub(fake.url).resolve("o/r-GGUF")
     assert listing.commit == fake.repos["o/r-GGUF"].sha
     assert [f.name for f in listing.files] == ["m-Q4_K_M.gguf", "m-Q8_0.gguf", "mmproj-m-f16.gguf", "README.md"]
-    best = choose(listing)
+    (best,) = choose_model(listing).files
     assert (best.size, best.sha256) == (2000, hashlib.sha256(FILES["m-Q4_K_M.gguf"]).hexdigest())
     assert listing.files[-1].sha256 is None
 
@@ -56,7 +56,7 @@ async def test_a_repository_is_listed_at_its_commit_models_first_smallest_first(
 async def test_a_resolved_file_can_be_fetched_and_has_the_promised_hash(fake: FakeHub) -> None:
     hub = Hub(fake.url, token=FakeHub.TOKEN)
     listing = await hub.resolve("o/gated")
-    best = choose(listing)
+    (best,) = choose_model(listing).files
     where = await hub.file_source(listing.repo, listing.commit, best.name)
     got = bytearray()
 
@@ -136,8 +136,8 @@ async def test_a_mirror_that_tells_no_sizes_is_asked_for_the_tree(
 ) -> None:
     fake.faults.no_blobs = True
     listing = await Hub(fake.url).resolve("o/r-GGUF")
-    assert choose(listing).size == 2000
-    assert choose(listing).sha256 == hashlib.sha256(FILES["m-Q4_K_M.gguf"]).hexdigest()
+    assert choose_model(listing).size == 2000
+    assert choose_model(listing).files[0].sha256 == hashlib.sha256(FILES["m-Q4_K_M.gguf"]).hexdigest()
 
 
 async def test_search_finds_repositories_with_gguf_files(fake: FakeHub) -> None:

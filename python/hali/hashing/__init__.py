@@ -16,7 +16,7 @@ from hali.hashing.files import (
     hash_file_async,
     sha1_pieces,
 )
-from hali.hashing.pieces import File, PieceHasher, StreamHasher, hash_piece
+from hali.hashing.pieces import File, PieceHasher, StreamHasher, hash_piece, padded_sha1, padded_sha1_of
 
 __all__ = [
     "File",
@@ -30,5 +30,7 @@ __all__ = [
     "hash_file",
     "hash_file_async",
     "hash_piece",
+    "padded_sha1",
+    "padded_sha1_of",
     "sha1_pieces",
 ]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from hali.hashing._extension import native
 from hali.hashing._native_errors import in_hali_words
 from hali.model.digests import FileDigests, PieceDigests
+from hali.model.units import PIECE, piece_count
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -130,3 +132,19 @@ def hash_piece(data: Buffer, index: int, length: int) -> PieceDigests:
     """Digests of piece `index` of a file of `length` bytes; `data` must be exactly that piece."""
     with in_hali_words():
         return PieceDigests(*native.hash_piece(data, index, length))
+
+
+def padded_sha1(data: Buffer) -> bytes:
+    """SHA-1 of the last piece of a file with zeros up to 16 MiB: what a v1 torrent has for it when another file follows (BEP 47)."""
+    piece = bytearray(PIECE)
+    view = memoryview(data)
+    piece[: view.nbytes] = view
+    return hash_piece(piece, 0, PIECE).sha1
+
+
+def padded_sha1_of(path: Path) -> bytes:
+    """`padded_sha1` of the last piece of a file. Reads up to 16 MiB; OSError."""
+    with path.open("rb") as file:
+        length = file.seek(0, os.SEEK_END)
+        file.seek((piece_count(length) - 1) * PIECE)
+        return padded_sha1(file.read())

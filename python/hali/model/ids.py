@@ -1,4 +1,4 @@
-"""Identity of models: the SHA-256 of the file. Everything else is a name for people."""
+"""Identity of models: the SHA-256 of the file, or of the list of the files. Everything else is a name for people."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def is_hex(text: str, digits: int) -> bool:
 
 
 class ModelRef(msgspec.Struct, frozen=True):
-    """One exact file: its SHA-256, where it comes from, its name and size in bytes."""
+    """One exact model: its SHA-256, where it comes from, the name of its (first) file and its size in bytes."""
 
     sha256: str
     file: str

@@ -61,6 +61,7 @@ class Fetch:
     ) -> None:
         self._host, self._source, self._directory = host, source, directory
         self._handle: lt.torrent_handle | None = None
+        self._map = source.map if isinstance(source, Metainfo) else None
         self._peers: dict[Peer, None] = dict.fromkeys(peers)
         self._done = set(have)
         self._left_out: set[int] = set()
@@ -201,8 +202,9 @@ class Fetch:
                 handle = self._handle
             if handle is None:
                 return False
+            whole = data + bytes(self._padding(index))
             with contextlib.suppress(RuntimeError):  # replaced just now: the new one is given it again
-                await anyio.to_thread.run_sync(handle.add_piece, index, data, lt.add_piece_flags_t.overwrite_existing)
+                await anyio.to_thread.run_sync(handle.add_piece, index, whole, lt.add_piece_flags_t.overwrite_existing)
             await answered.wait()
             if index in self._refused:
                 self._refused.discard(index)
@@ -324,8 +326,7 @@ class Fetch:
         if isinstance(source, Magnet) or len(self._done) < source.pieces or self._layers_deadline is not None:
             return
         self._layers_deadline = anyio.current_time() + LAYERS_TIMEOUT_S
-        lacks_layers = source.v2_root is not None and not source.v2_layer and source.pieces > 1
-        if lacks_layers and self._handle is not None:
+        if source.lacks_layers and self._handle is not None:
             self._handle.save_resume_data(lt.torrent_handle.save_info_dict)
         else:
             self._emit(Finished())
@@ -361,6 +362,11 @@ class Fetch:
         self._host.banned(host)
         self._emit(PeerBanned(host))
 
+    def _padding(self, index: int) -> int:
+        """Bytes of padding that libtorrent wants behind the file's bytes: only v1 counts them."""
+        source = self._source
+        return self._map.padding(index) if self._map and isinstance(source, Metainfo) and source.sha1_pieces else 0
+
     def _metadata(self, alert: alerts.MetadataArrived) -> None:
         if not isinstance(self._source, Magnet):
             return
@@ -372,7 +378,7 @@ class Fetch:
         if metainfo.is_single_file and alert.file != metainfo.name:
             self.fail(f"the torrent's file name {metainfo.name!r} is too long", "metadata")
             return
-        self._source = metainfo
+        self._source, self._map = metainfo, metainfo.map
         self._guard.begin(metainfo, self._have, anyio.current_time())
         self._emit(MetadataReceived(metainfo.raw))
 

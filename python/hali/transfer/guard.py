@@ -8,7 +8,8 @@ import anyio
 import anyio.to_thread
 import libtorrent as lt
 
-from hali.model.units import BLOCK, piece_count, piece_span
+from hali.model.piecemap import PieceMap
+from hali.model.units import BLOCK, piece_count
 from hali.runtime.log import get_logger
 from hali.transfer.evidence import Evidence
 from hali.transfer.host import Host, RunningFetch
@@ -40,6 +41,7 @@ class Guard:
         self.defence = Defence(self.evidence)
         self.window: Window | None = None  # before the metadata is known
         self._torrent: Metainfo | None = None
+        self._map: PieceMap | None = None
         self._handle: lt.torrent_handle | None = None
         self._counting = False
         self._bars = Bars()
@@ -51,7 +53,7 @@ class Guard:
 
     def begin(self, torrent: Metainfo, have: Collection[int], now: float) -> None:
         """The torrent is known; `have` is kept up to date by the owner."""
-        self._torrent = torrent
+        self._torrent, self._map = torrent, torrent.map
         self.window = Window(torrent.pieces, have)
         self.defence.begin(torrent.length, torrent.piece_length, now)
 
@@ -211,8 +213,8 @@ class Guard:
     # ---- pieces
 
     def _size(self, index: int) -> int:
-        torrent = self._torrent
-        return 0 if torrent is None else piece_span(index, torrent.length, torrent.piece_length)[1]
+        """Bytes of files in it; nobody sends the padding between files."""
+        return 0 if self._map is None else self._map.size(index)
 
     def _blocks(self, index: int) -> int:
         return piece_count(self._size(index), BLOCK)

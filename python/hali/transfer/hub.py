@@ -21,7 +21,7 @@ from hali.runtime.log import get_logger
 from hali.transfer.http_guard import origin
 from hali.transfer.http_retry import RETRYABLE_STATUS, HttpPolicy, retry_after, wait_before_retry
 from hali.transfer.hub_api import Query, ask
-from hali.transfer.hub_choice import HubName, choose, is_repo_name, parse_hub_name
+from hali.transfer.hub_choice import HubName, choose_model, is_repo_name, parse_hub_name
 from hali.transfer.hub_models import GgufModel, RepoFile, RepoListing, quant_of
 
 __all__ = [
@@ -32,7 +32,7 @@ __all__ = [
     "RepoFile",
     "RepoListing",
     "SearchHit",
-    "choose",
+    "choose_model",
     "parse_hub_name",
     "quant_of",
 ]

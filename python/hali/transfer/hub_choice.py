@@ -9,9 +9,9 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from hali.model.errors import AmbiguousName, NotFound, Refused, UsageError
+from hali.model.errors import AmbiguousName, NotFound, UsageError
 from hali.model.units import format_bytes
-from hali.transfer.hub_models import GgufModel, RepoFile, RepoListing, alone
+from hali.transfer.hub_models import GgufModel, RepoListing, alone
 
 DEFAULT_QUANT = "Q4_K_M"  # sharing.md: the usual balance of size and quality, and what nearly every repository has
 
@@ -64,17 +64,6 @@ def _from_url(text: str) -> HubName | None:
     if len(pieces) == 4 and pieces[2] == "tree":
         return HubName(repo, pieces[3])
     return HubName(repo) if len(pieces) == 2 else None
-
-
-def choose(listing: RepoListing, *, quant: str | None = None, file: str | None = None) -> RepoFile:
-    """The one file that is meant, see `choose_model`; Refused when the model has several."""
-    model = choose_model(listing, quant=quant, file=file)
-    if model.parts > 1:
-        raise Refused(
-            f"{listing.repo}: {model.files[0].base} is one part of {model.parts} (a GGUF split)",
-            hint="split models come in a later version; choose a quant that is one file",
-        )
-    return model.files[0]
 
 
 def choose_model(listing: RepoListing, *, quant: str | None = None, file: str | None = None) -> GgufModel:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from hali.model import splits
 from hali.model.names import ModelId, derive, name_all, words_of
 from hali.model.quants import take_quant
-
-_SPLIT = re.compile(r"-(\d{5})-of-(\d{5})\.gguf\Z", re.IGNORECASE | re.ASCII)
 
 # What llama.cpp's tools make by default first; a projector is small, so exactness counts more than size.
 _PROJECTORS = ("F16", "BF16", "Q8_0", "F32")
@@ -37,7 +35,7 @@ class RepoFile(msgspec.Struct, frozen=True):
     @property
     def is_projector(self) -> bool:
         """True for the vision (or audio) half of a multimodal model: no model of its own."""
-        return self.is_gguf and "mmproj" in self.base.lower()
+        return splits.is_projector(self.name)
 
     @property
     def is_model(self) -> bool:
@@ -49,8 +47,7 @@ class RepoFile(msgspec.Struct, frozen=True):
     @property
     def part(self) -> tuple[int, int] | None:
         """(2, 3) for `-00002-of-00003.gguf`; None for a whole file."""
-        found = _SPLIT.search(self.base)
-        return (int(found[1]), int(found[2])) if found else None
+        return splits.part_of(self.base)
 
     @property
     def quant(self) -> str | None:
@@ -106,7 +103,11 @@ class GgufModel(msgspec.Struct, frozen=True):
         first = next((n for n in range(1, self.parts + 1) if n not in have), None)
         if first is None or self.files[0].part is None:
             return None
-        return _SPLIT.sub(f"-{first:05}-of-{self.parts:05}.gguf", self.name)
+        return splits.part_names(self.name)[first - 1]
+
+    def with_projector(self) -> tuple[RepoFile, ...]:
+        """All that it takes to run it, images included: the parts and the usual one of its projectors."""
+        return self.files + self.mmproj[:1]
 
     def answers_to(self, quant: str) -> bool:
         """True when this is the quantization that a person means by `quant` (`q4_k_m`, `FP16`, `i1-Q4_K_M`)."""
@@ -116,8 +117,7 @@ class GgufModel(msgspec.Struct, frozen=True):
 
 def quant_of(name: str) -> str | None:
     """`a/Model-7B-UD-Q4_K_XL.gguf` → `UD-Q4_K_XL`; the last one in the file name, else in its folders, else None."""
-    stem = re.sub(r"\.gguf\Z", "", _SPLIT.sub("", name), flags=re.IGNORECASE)
-    folder, _, base = stem.rpartition("/")
+    folder, _, base = splits.stem(name).rpartition("/")
     found = take_quant(base)[0] or take_quant(folder)[0]
     return found.type.upper() if found else None
 
@@ -141,7 +141,7 @@ def _sets(files: Iterable[RepoFile]) -> list[tuple[RepoFile, ...]]:
     """Whole files by themselves, parts of one split together and in order. The folder is part of the name."""
     found: dict[str, list[RepoFile]] = defaultdict(list)
     for file in files:
-        found[_SPLIT.sub(r"-of-\2.gguf", file.name)].append(file)
+        found[splits.part_names(file.name)[0]].append(file)
     return [tuple(sorted(parts, key=lambda file: file.part or (1, 1))) for parts in found.values()]
 
 

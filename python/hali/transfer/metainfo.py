@@ -1,7 +1,8 @@
 """`.torrent` files: built from our own digests with no second read, and parsed with limits.
 
-Built torrents are hybrid (BEP 3 and BEP 52), single file, 16 MiB pieces, without trackers or dates: the same bytes under the
-same name give the same infohash on every machine. The rule has a name, `GENERATION`; another rule gets another name.
+Built torrents are hybrid (BEP 3 and BEP 52), 16 MiB pieces, without trackers or dates: the same bytes under the same name give
+the same infohash on every machine. The rule has a name, `GENERATION`; another rule gets another name. Those of several files are
+built by `bundle.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from hali.model.errors import ProtocolError, UsageError
 from hali.model.filenames import safe_name as safe_name
 from hali.model.filenames import unsafe
 from hali.model.ids import InfoHashes
+from hali.model.piecemap import PieceMap
 from hali.model.units import PIECE, piece_count
+from hali.transfer.torrent_files import TorrentFile, files_of, with_layer
 
 GENERATION = "hali/gen1"  # written as `created by`; it is outside the info dictionary, so it never changes an infohash
 MAX_BYTES = 10_000_000  # libtorrent's own limit for a .torrent; a 1 TB file in 16 MiB pieces needs 3.4 MB
@@ -26,15 +29,8 @@ MAX_DEPTH = 32  # an info dictionary needs 4 levels, deep folders some more; lib
 MAX_TOKENS = 500_000  # some 50,000 files; a torrent of one file needs 40
 
 
-class TorrentFile(msgspec.Struct, frozen=True):
-    """One file of a torrent: path components as the torrent writes them (not validated for multi-file torrents), length."""
-
-    path: tuple[str, ...]
-    length: int
-
-
 class Metainfo(msgspec.Struct, frozen=True):
-    """What a `.torrent` says. `raw` is the whole of it; `sha1_pieces` is empty for v2-only, `v2_root` None for v1-only."""
+    """What a `.torrent` says. `raw` is the whole of it; `sha1_pieces` is empty for v2-only, the files' roots are None for v1-only."""
 
     raw: bytes
     name: str
@@ -43,11 +39,31 @@ class Metainfo(msgspec.Struct, frozen=True):
     piece_length: int
     infohashes: InfoHashes
     sha1_pieces: bytes = b""  # 20 B per piece
-    v2_root: bytes | None = None  # of the only file
-    v2_layer: bytes = b""  # 32 B per piece; empty for one piece, or when the torrent came as a magnet and lacks it
     is_single_file: bool = True
+    is_aligned: bool = True  # every file begins a piece, which v1 torrents of several files do not promise
+    tail: int = 0  # bytes of padding behind the last file: others have it, ours have not
     webseeds: tuple[str, ...] = ()
     created_by: str | None = None
+
+    @property
+    def v2_root(self) -> bytes | None:
+        """Of the only file."""
+        return self.files[0].root if self.is_single_file else None
+
+    @property
+    def v2_layer(self) -> bytes:
+        """Of the only file."""
+        return self.files[0].layer if self.is_single_file else b""
+
+    @property
+    def lacks_layers(self) -> bool:
+        """Whether it is a v2 torrent whose piece layers are not known (yet): nobody can seed all of it so."""
+        return any(f.root is not None and not f.layer and f.length > self.piece_length for f in self.files)
+
+    @property
+    def map(self) -> PieceMap:
+        """Whose pieces are whose; right only for aligned files."""
+        return PieceMap([f.length for f in self.files], self.piece_length, tail=self.tail)
 
     @property
     def pieces(self) -> int:
@@ -62,7 +78,7 @@ class Metainfo(msgspec.Struct, frozen=True):
 
 def build(digests: FileDigests, name: str, *, webseeds: Sequence[str] = (), comment: str | None = None) -> bytes:
     """The hybrid torrent of one file, bencoded; UsageError for an empty file or a name no file can have."""
-    _check_digests(digests)
+    check_digests(digests)
     reason = unsafe(name)
     if reason:
         raise UsageError(f"cannot make a torrent of a file called {name[:80]!r}: {reason}")
@@ -90,7 +106,8 @@ def _info(digests: FileDigests, name: bytes) -> dict[bytes, Any]:
     }
 
 
-def _check_digests(digests: FileDigests) -> None:
+def check_digests(digests: FileDigests) -> None:
+    """UsageError for an empty file, ValueError for digests that do not belong together."""
     if digests.length <= 0:
         raise UsageError("cannot make a torrent of an empty file")
     pieces = piece_count(digests.length)
@@ -111,22 +128,21 @@ def parse(raw: bytes) -> Metainfo:
     info_raw, infohashes, piece_length = _by_libtorrent(raw)
     torrent, info = _decoded(raw), _decoded(info_raw)
     name = safe_name(_text(info.get(b"name"), "name"))
-    files, single = _files(info, name)
-    length = sum(f.length for f in files)
+    found = files_of(info, name, piece_length)
+    length = sum(f.length for f in found.files)
     if piece_count(length, piece_length) > MAX_PIECES:
         raise ProtocolError(f"torrent {name!r} has more than {MAX_PIECES} pieces")
-    root = _root(info, info[b"name"]) if single else None
     return Metainfo(
         raw=raw,
         name=name,
-        files=files,
+        files=tuple(with_layer(torrent, file) for file in found.files),
         length=length,
         piece_length=piece_length,
         infohashes=infohashes,
-        sha1_pieces=_sha1_pieces(info, files, piece_length, single),
-        v2_root=root,
-        v2_layer=_layer(torrent, root),
-        is_single_file=single,
+        sha1_pieces=_sha1_pieces(info, length if found.single else None, piece_length),
+        is_single_file=found.single,
+        is_aligned=found.aligned,
+        tail=found.tail,
         webseeds=_webseeds(torrent.get(b"url-list")),
         created_by=_created_by(torrent.get(b"created by")),
     )
@@ -201,62 +217,14 @@ def _text(value: object, what: str) -> str:
         raise ProtocolError(f"the {what} in the torrent is not UTF-8", code="unsafe_name") from None
 
 
-def _files(info: dict[bytes, Any], name: str) -> tuple[tuple[TorrentFile, ...], bool]:
-    """All files, and whether the torrent is just the one file that gives it its name."""
-    if isinstance(info.get(b"length"), int):
-        return (TorrentFile((name,), info[b"length"]),), True
-    if isinstance(info.get(b"files"), list):
-        listed = [f for f in info[b"files"] if b"p" not in f.get(b"attr", b"")]  # BEP 47: "p" is padding
-        return tuple(TorrentFile(_path(f.get(b"path")), _length(f.get(b"length"))) for f in listed), False
-    found = tuple(_walk(info.get(b"file tree"), ()))
-    return found, len(found) == 1 and found[0].path == (name,)
-
-
-def _walk(tree: object, above: tuple[str, ...]) -> list[TorrentFile]:
-    if not isinstance(tree, dict):
-        raise ProtocolError("torrent without files")
-    found = []
-    for key, below in tree.items():
-        if key == b"" and above:
-            found.append(TorrentFile(above, _length(below.get(b"length") if isinstance(below, dict) else None)))
-        else:
-            found += _walk(below, (*above, key.decode(errors="replace")))
-    return found
-
-
-def _path(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value or not all(isinstance(part, bytes) for part in value):
-        raise ProtocolError("torrent with a file without a path")
-    return tuple(part.decode(errors="replace") for part in value)
-
-
-def _length(value: object) -> int:
-    if not isinstance(value, int) or value < 0:
-        raise ProtocolError("torrent with a file of no or negative length")
-    return value
-
-
-def _sha1_pieces(info: dict[bytes, Any], files: Sequence[TorrentFile], piece_length: int, single: bool) -> bytes:
+def _sha1_pieces(info: dict[bytes, Any], length: int | None, piece_length: int) -> bytes:
+    """Of a single file of `length` bytes, or of several."""
     pieces = info.get(b"pieces", b"")
     if not isinstance(pieces, bytes):
         raise ProtocolError("torrent with broken piece hashes")
-    if single and pieces and len(pieces) != 20 * piece_count(files[0].length, piece_length):
+    if length is not None and pieces and len(pieces) != 20 * piece_count(length, piece_length):
         raise ProtocolError("torrent whose number of piece hashes does not fit its length")
     return pieces
-
-
-def _root(info: dict[bytes, Any], name: bytes) -> bytes | None:
-    try:
-        root = info[b"file tree"][name][b""][b"pieces root"]
-    except (KeyError, TypeError):
-        return None
-    return root if isinstance(root, bytes) and len(root) == 32 else None
-
-
-def _layer(torrent: dict[bytes, Any], root: bytes | None) -> bytes:
-    layers = torrent.get(b"piece layers")
-    found = layers.get(root, b"") if isinstance(layers, dict) and root is not None else b""
-    return found if isinstance(found, bytes) else b""
 
 
 def _webseeds(value: object) -> tuple[str, ...]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import libtorrent as lt
 
 from hali.model.errors import ProtocolError
+from hali.transfer.bundle import names_of
 from hali.transfer.magnet import Magnet
 from hali.transfer.metainfo import Metainfo
 from hali.transfer.options import SessionOptions
@@ -18,8 +20,9 @@ _COMMON: int = _FLAGS.paused | _FLAGS.update_subscribe | _FLAGS.duplicate_is_err
 
 
 def for_seed(metainfo: Metainfo, directory: Path, options: SessionOptions) -> lt.add_torrent_params:
-    """Seed a finished file: no read now, each piece hashed when first asked for. Upload mode: a model is never written to."""
+    """Seed finished files: no read now, each piece hashed when first asked for. Upload mode: a model is never written to."""
     params = _loaded(metainfo)
+    _side_by_side(params, metainfo)
     return _finish(params, directory, options, _FLAGS.seed_mode | _FLAGS.upload_mode)
 
 
@@ -46,7 +49,7 @@ def for_fetch(
     else:
         params = _loaded(source)
         params.have_pieces = [i in have for i in range(source.pieces)]
-        params.renamed_files = {0: source.name} if source.is_single_file else {}  # libtorrent shortens long names
+        _side_by_side(params, source)
     return _finish(params, directory, options, flags)
 
 
@@ -55,6 +58,16 @@ def _loaded(metainfo: Metainfo) -> lt.add_torrent_params:
         return lt.load_torrent_buffer(metainfo.raw)
     except RuntimeError as exc:
         raise ProtocolError(f"libtorrent does not take the torrent {metainfo.name!r}: {exc}") from None
+
+
+def _side_by_side(params: lt.add_torrent_params, metainfo: Metainfo) -> None:
+    """All files in the folder itself, under exactly their names: libtorrent shortens long ones, and makes a folder of several files."""
+    loaded: Any = params.ti
+    layout = loaded.layout()
+    there = [i for i in range(layout.num_files()) if not layout.file_flags(i) & layout.flag_pad_file]
+    if [layout.file_size(i) for i in there] != [file.length for file in metainfo.files]:
+        raise ProtocolError(f"libtorrent sees other files in {metainfo.name!r} than its metadata names")
+    params.renamed_files = dict(zip(there, names_of(metainfo), strict=True))
 
 
 def _of_magnet(magnet: Magnet) -> lt.add_torrent_params:

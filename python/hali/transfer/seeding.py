@@ -1,4 +1,4 @@
-"""One finished file being served."""
+"""One finished model being served."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 import anyio
 import libtorrent as lt
 
-from hali.model.errors import NotFound, Refused, VerificationFailed
+from hali.model.errors import NotFound, VerificationFailed
 from hali.model.ids import InfoHashes
 from hali.runtime.log import get_logger
 from hali.transfer import alerts, params
+from hali.transfer.bundle import names_of
 from hali.transfer.metainfo import Metainfo
 from hali.transfer.options import SessionOptions
 
@@ -64,14 +65,13 @@ class Seed:
         self.ready.set()
 
 
-def check_file(metainfo: Metainfo, directory: Path) -> None:
-    """Look whether the file is there, whole; NotFound, VerificationFailed, Refused for several files. Reads none of it."""
-    if not metainfo.is_single_file:
-        raise Refused(f"{metainfo.name} is a torrent of several files", hint="hali seeds torrents of one file")
-    path = directory / metainfo.name
-    try:
-        size = path.stat().st_size
-    except OSError as exc:
-        raise NotFound(f"cannot seed {path}: {exc.strerror}") from None
-    if size != metainfo.length:
-        raise VerificationFailed(f"cannot seed {path}: {size} bytes, the torrent says {metainfo.length}")
+def check_files(metainfo: Metainfo, directory: Path) -> None:
+    """Look whether all files are there, whole; NotFound, VerificationFailed, Refused (see `names_of`). Reads none of them."""
+    for name, file in zip(names_of(metainfo), metainfo.files, strict=True):
+        path = directory / name
+        try:
+            size = path.stat().st_size
+        except OSError as exc:
+            raise NotFound(f"cannot seed {path}: {exc.strerror}") from None
+        if size != file.length:
+            raise VerificationFailed(f"cannot seed {path}: {size} bytes, the torrent says {file.length}")

@@ -48,7 +48,7 @@ from hali.transfer.options import ALERTS, ALERTS_WITH_BLOCKS, SessionOptions, ra
 from hali.transfer.partial_seeding import PartialSeed
 from hali.transfer.pump import AlertPump
 from hali.transfer.rescue import Bars
-from hali.transfer.seeding import Seed, check_file
+from hali.transfer.seeding import Seed, check_files
 from hali.transfer.torrent_status import as_status
 
 __all__ = [
@@ -204,14 +204,14 @@ class TorrentSession:
         self._session.apply_settings(rates(upload, download))
 
     async def seed(self, metainfo: bytes, directory: Path) -> InfoHashes:
-        """Serve the finished file in `directory` without reading it; once more is fine. NotFound, VerificationFailed (its size)."""
+        """Serve the finished files in `directory` without reading them; once more is fine. NotFound, VerificationFailed (a size)."""
         parsed = await anyio.to_thread.run_sync(parse, metainfo)
         known = self._seed_of(parsed.infohashes)
         if known is not None and (known.directory != directory or known.damaged is not None):
             await self.remove(parsed.infohashes)
         elif known is not None:
             return parsed.infohashes
-        await anyio.to_thread.run_sync(check_file, parsed, directory)
+        await anyio.to_thread.run_sync(check_files, parsed, directory)
         self._refuse_twice(parsed.infohashes)
         await self._add_seed(Seed(parsed, directory, self._damaged))
         return parsed.infohashes
@@ -219,7 +219,7 @@ class TorrentSession:
     async def seed_part(self, metainfo: bytes, directory: Path, have: Collection[int]) -> InfoHashes:
         """Serve the pieces `have` of the unfinished file in `directory`, which its owner has checked; else as `seed`."""
         parsed = await anyio.to_thread.run_sync(parse, metainfo)
-        await anyio.to_thread.run_sync(check_file, parsed, directory)
+        await anyio.to_thread.run_sync(check_files, parsed, directory)
         known = self._seed_of(parsed.infohashes)
         if isinstance(known, PartialSeed):  # more pieces, perhaps
             await self.remove(parsed.infohashes)

@@ -55,6 +55,9 @@ def test_a_piece_layer_with_a_false_piece_or_count_does_not_agree(tmp_path: Path
         b"",
         layer[32:64] + layer[:32] + layer[64:],
     ):
-        assert not layers_agree(msgspec.structs.replace(torrent, v2_layer=forged))
+        file = msgspec.structs.replace(torrent.files[0], layer=forged)
+        assert not layers_agree(msgspec.structs.replace(torrent, files=(file,)))
     assert not layers_agree(msgspec.structs.replace(torrent, sha1_pieces=torrent.sha1_pieces[20:]))
-    assert not layers_agree(msgspec.structs.replace(torrent, v2_root=None))
+    assert not layers_agree(
+        msgspec.structs.replace(torrent, files=(msgspec.structs.replace(torrent.files[0], root=None),))
+    )

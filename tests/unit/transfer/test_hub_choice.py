@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from hali.model.errors import AmbiguousName, NotFound, Refused, UsageError
+from hali.model.errors import AmbiguousName, NotFound, UsageError
 from hali.model.filenames import is_safe_path
-from hali.transfer.hub import HubName, RepoFile, RepoListing, choose, parse_hub_name, quant_of
+from hali.transfer.hub import HubName, RepoFile, RepoListing, choose_model, parse_hub_name, quant_of
 
 
 def listing(*names: str) -> RepoListing:
@@ -64,70 +64,81 @@ def test_names_on_the_hub_are_taken_apart(text: str, found: HubName | None) -> N
 
 
 def test_the_default_is_q4_k_m() -> None:
-    assert choose(listing("m-Q8_0.gguf", "m-Q4_K_M.gguf", "m-Q2_K.gguf")).name == "m-Q4_K_M.gguf"
+    assert choose_model(listing("m-Q8_0.gguf", "m-Q4_K_M.gguf", "m-Q2_K.gguf")).name == "m-Q4_K_M.gguf"
 
 
 def test_the_only_model_needs_no_choice() -> None:
-    assert choose(listing("m-Q8_0.gguf", "mmproj-m-f16.gguf", "m.imatrix.gguf", "README.md")).name == "m-Q8_0.gguf"
+    assert (
+        choose_model(listing("m-Q8_0.gguf", "mmproj-m-f16.gguf", "m.imatrix.gguf", "README.md")).name == "m-Q8_0.gguf"
+    )
 
 
 def test_without_a_default_the_choices_are_listed_smallest_first() -> None:
     files = (RepoFile("b-Q8_0.gguf", 9, None), RepoFile("a-Q2_K.gguf", 5, None), RepoFile("c-Q6_K.gguf", 7, None))
     with pytest.raises(AmbiguousName) as caught:
-        choose(RepoListing("o/r", "c" * 40, files))
+        choose_model(RepoListing("o/r", "c" * 40, files))
     assert caught.value.choices == ["o/r/a-Q2_K.gguf", "o/r/c-Q6_K.gguf", "o/r/b-Q8_0.gguf"]
     assert caught.value.details["sizes"] == [5, 7, 9]
 
 
 def test_two_defaults_are_no_default() -> None:
     with pytest.raises(AmbiguousName):
-        choose(listing("a-Q4_K_M.gguf", "b-Q4_K_M.gguf"))
+        choose_model(listing("a-Q4_K_M.gguf", "b-Q4_K_M.gguf"))
 
 
 def test_a_quant_is_chosen_whatever_its_case() -> None:
-    assert choose(listing("m-Q8_0.gguf", "m-q6_k.gguf"), quant="Q6_k").name == "m-q6_k.gguf"
-    assert choose(listing("m-Q8_0.gguf", "m-F16.gguf"), quant="fp16").name == "m-F16.gguf"
+    assert choose_model(listing("m-Q8_0.gguf", "m-q6_k.gguf"), quant="Q6_k").name == "m-q6_k.gguf"
+    assert choose_model(listing("m-Q8_0.gguf", "m-F16.gguf"), quant="fp16").name == "m-F16.gguf"
 
 
 def test_ud_quants_are_others_than_plain_ones() -> None:
     both = listing("m-Q4_K_XL.gguf", "m-UD-Q4_K_XL.gguf")
-    assert choose(both, quant="UD-Q4_K_XL").name == "m-UD-Q4_K_XL.gguf"
-    assert choose(both, quant="Q4_K_XL").name == "m-Q4_K_XL.gguf"
+    assert choose_model(both, quant="UD-Q4_K_XL").name == "m-UD-Q4_K_XL.gguf"
+    assert choose_model(both, quant="Q4_K_XL").name == "m-Q4_K_XL.gguf"
 
 
 def test_a_missing_quant_says_what_there_is() -> None:
     with pytest.raises(NotFound) as caught:
-        choose(listing("m-Q8_0.gguf", "m-Q2_K.gguf"), quant="Q5_0")
+        choose_model(listing("m-Q8_0.gguf", "m-Q2_K.gguf"), quant="Q5_0")
     assert caught.value.hint == "there is: Q2_K, Q8_0"
 
 
 def test_a_file_is_chosen_by_path_or_bare_name() -> None:
     both = listing("x/m-Q8_0.gguf", "README.md")
-    assert choose(both, file="x/m-Q8_0.gguf").name == choose(both, file="m-Q8_0.gguf").name == "x/m-Q8_0.gguf"
-    assert choose(listing("m.gguf", "mmproj-f16.gguf"), file="mmproj-f16.gguf").name == "mmproj-f16.gguf"
+    assert (
+        choose_model(both, file="x/m-Q8_0.gguf").name == choose_model(both, file="m-Q8_0.gguf").name == "x/m-Q8_0.gguf"
+    )
+    assert choose_model(listing("m.gguf", "mmproj-f16.gguf"), file="mmproj-f16.gguf").name == "mmproj-f16.gguf"
 
 
 def test_a_bare_name_in_two_folders_is_ambiguous() -> None:
     with pytest.raises(AmbiguousName):
-        choose(listing("x/m.gguf", "y/m.gguf"), file="m.gguf")
+        choose_model(listing("x/m.gguf", "y/m.gguf"), file="m.gguf")
 
 
 @pytest.mark.parametrize("asked", [{"quant": "Q4_K_M"}, {"file": "m-Q4_K_M-00002-of-00002.gguf"}, {}])
-def test_splits_are_refused_by_name(asked: dict[str, str]) -> None:
-    with pytest.raises(Refused, match="split"):
-        choose(listing("m-Q4_K_M-00001-of-00002.gguf", "m-Q4_K_M-00002-of-00002.gguf"), **asked)
+def test_any_part_of_a_split_means_the_whole_split_in_order(asked: dict[str, str]) -> None:
+    names = ["m-Q4_K_M-00001-of-00002.gguf", "m-Q4_K_M-00002-of-00002.gguf"]
+    assert [file.name for file in choose_model(listing(*names[::-1]), **asked).files] == names
+
+
+def test_a_model_comes_with_the_usual_one_of_its_projectors_if_it_has_any() -> None:
+    model = choose_model(listing("m-Q4_K_M.gguf", "mmproj-m-BF16.gguf", "mmproj-m-F16.gguf"))
+    assert [file.name for file in model.with_projector()] == ["m-Q4_K_M.gguf", "mmproj-m-F16.gguf"]
+    plain = choose_model(listing("m-Q4_K_M.gguf"))
+    assert plain.with_projector() == plain.files
 
 
 def test_nothing_to_choose_from_is_not_found() -> None:
     with pytest.raises(NotFound, match="no GGUF"):
-        choose(listing("README.md", "mmproj.gguf"))
+        choose_model(listing("README.md", "mmproj.gguf"))
     with pytest.raises(NotFound):
-        choose(listing("m.gguf"), file="other.gguf")
+        choose_model(listing("m.gguf"), file="other.gguf")
 
 
 def test_file_and_quant_together_are_a_usage_error() -> None:
     with pytest.raises(UsageError):
-        choose(listing("m.gguf"), file="m.gguf", quant="Q8_0")
+        choose_model(listing("m.gguf"), file="m.gguf", quant="Q8_0")
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "a//b", "a/./b", "a\\b", "C:x", "a\nb", "", "a/..", "x" * 1025])
