@@ -33,7 +33,7 @@ REGISTRY = "tests/unit/registry"
 
 _LOOKED_UP = Row("hali.store.models.the_one", f"{ENTRY}::test_names_of_models_are_compared_and_never_opened")
 _WHAT = Row("hali.share.targets.parse_target", f"{ENTRY}::test_what_is_pulled_is_no_path_out_and_no_url_inside")
-_QUANT = Row("hali.transfer.hub_choice.choose", f"{ENTRY}::test_a_quant_is_compared_and_never_opened")
+_QUANT = Row("hali.transfer.hub_choice.choose_model", f"{ENTRY}::test_a_quant_is_compared_and_never_opened")
 _LAYERS = Row(
     "hali.model.layers.parse_layers",
     "tests/property/test_layer_ranges.py::test_what_is_no_range_of_layers_is_refused",
@@ -69,6 +69,7 @@ TABLE: dict[str, Row] = {
     "cli hali pull --quant": _QUANT,
     "cli hali pull --layers": _LAYERS,
     "cli hali add FILE": _ADDED,
+    "cli hali add --with-mmproj": _ADDED,
     "cli hali hash FILE": _OPERATOR,
     "cli hali info MODEL": _LOOKED_UP,
     "cli hali verify MODEL": _LOOKED_UP,
@@ -129,8 +130,10 @@ TABLE: dict[str, Row] = {
     "ipc unload model": _LOOKED_UP,
     "ipc add what": _ADDED,
     "ipc add link": _NO_NAME,
+    "ipc add beside": _ADDED,
     "ipc pull what": _WHAT,
     "ipc pull quant": _QUANT,
+    "ipc pull mmproj": _NO_NAME,
     "ipc choices what": _WHAT,
     "ipc choices always": _NO_NAME,
     "ipc search text": _WORDS,
@@ -212,7 +215,11 @@ TABLE: dict[str, Row] = {
     "decodes hali.share.board": Row("ours: our own database"),
     "decodes hali.store.journal": Row("ours: our own journal; a damaged one is begun anew"),
     "decodes hali.store.models": Row(
-        "hali.store.models._wrong_fields", f"{ENTRY}::test_metadata_names_no_file_outside_its_folder"
+        "hali.store.metadata.wrong_fields", f"{ENTRY}::test_metadata_names_no_file_outside_its_folder"
+    ),
+    "decodes hali.store.placing": Row(
+        "hali.store.metadata.wrong_fields",
+        "tests/unit/store/test_placing.py::test_a_note_that_leads_anywhere_else_moves_nothing",
     ),
     "decodes hali.store.partials": Row(
         "hali.store.partials._decode",
@@ -271,11 +278,12 @@ TABLE: dict[str, Row] = {
     "writes hali.share.importing": _STORE,
     "writes hali.share.incoming": _STORE,
     "writes hali.share.library": Row(
-        "hali.store.models._wrong_fields", f"{ENTRY}::test_metadata_names_no_file_outside_its_folder"
+        "hali.store.metadata.wrong_fields", f"{ENTRY}::test_metadata_names_no_file_outside_its_folder"
     ),
     "writes hali.share.swarm_lane": _STORE,
     "writes hali.store.journal": _STORE,
     "writes hali.store.models": _STORE,
+    "writes hali.store.placing": _STORE,
 }
 
 DECODERS = {

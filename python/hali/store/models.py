@@ -6,48 +6,33 @@ The folder tree is the only truth: a damaged metadata file harms that model only
 from __future__ import annotations
 
 import calendar
-import os
-import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from hali.config.files import fsync_directory, write_atomically
 from hali.model.errors import AmbiguousName, NotFound, Refused, StoreDamaged
-from hali.model.filenames import safe_name, unsafe
+from hali.model.filenames import safe_name
 from hali.model.ids import InfoHashes, ModelRef, is_hex
-from hali.model.names import ModelId, parse
+from hali.model.names import ModelId
+from hali.model.splits import is_projector
 from hali.runtime.log import get_logger
+from hali.store import placing
+from hali.store.metadata import METADATA as METADATA
+from hali.store.metadata import Metadata as Metadata
+from hali.store.metadata import StoredFile as StoredFile
+from hali.store.metadata import wrong_fields
 
 log = get_logger(__name__)
 
-_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z\Z", re.ASCII)
-METADATA = "metadata.json"
 INCOMING = ".incoming"
 PARTIAL = ".partial"  # see store/partials.py
 PARTIAL_METADATA = "partial.json"
 MIN_HASH_PREFIX = 8  # hex digits; fewer would make short names look like hashes
-
-
-class Metadata(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`metadata.json`. Field names are a public format; only additions are allowed."""
-
-    model_id: str
-    sha256: str
-    blake3: str
-    infohash_v1: str
-    infohash_v2: str
-    files: list[str]
-    size: int
-    downloaded_at: str  # RFC 3339, UTC
-    mtime_ns: int  # of the file when it was last verified: a difference means it must be verified again
-    hf_repo: str | None = None
-    hf_revision: str | None = None
-    sources: dict[str, int] = {}  # bytes by kind of source: import, lan, torrent, http
-    also_torrents: list[str] = []  # v1 (else v2) infohashes of foreign torrents of the same bytes that we seed too
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -58,7 +43,7 @@ class Record(msgspec.Struct, frozen=True):
 
     @property
     def path(self) -> Path:
-        """The model file."""
+        """The file that is opened to run the model."""
         return self.directory / self.meta.files[0]
 
     @property
@@ -73,19 +58,26 @@ class Record(msgspec.Struct, frozen=True):
 
     @property
     def has_other_names(self) -> bool:
-        """True when the file is linked elsewhere (an import, an export): its bytes stay while that name is there."""
-        try:
-            return self.path.stat().st_nlink > 1
-        except OSError:  # gone, and nothing of it stays
-            return False
+        """True when a file is linked elsewhere (an import, an export): its bytes stay while that name is there."""
+        return any(_has_other_names(self.directory / name) for name in self.meta.files)
 
     def changed_on_disk(self) -> bool:
-        """True if size or time of the file differ from when it was verified; NotFound if it is gone."""
+        """True if size or time of a file differ from when it was verified; NotFound if one is gone."""
+        return any(self._changed(file) for file in self.meta.each)
+
+    def _changed(self, file: StoredFile) -> bool:
         try:
-            found = self.path.stat()
+            found = (self.directory / file.name).stat()
         except FileNotFoundError:
-            raise NotFound(f"{self.meta.model_id}: its file is gone from {self.directory}") from None
-        return (found.st_size, found.st_mtime_ns) != (self.meta.size, self.meta.mtime_ns)
+            raise NotFound(f"{self.meta.model_id}: its file is gone from {self.directory}: {file.name}") from None
+        return (found.st_size, found.st_mtime_ns) != (file.size, file.mtime_ns)
+
+
+def _has_other_names(path: Path) -> bool:
+    try:
+        return path.stat().st_nlink > 1
+    except OSError:  # gone, and nothing of it stays
+        return False
 
 
 class ModelStore:
@@ -122,23 +114,47 @@ class ModelStore:
             meta = msgspec.json.decode(path.read_bytes(), type=Metadata)
         except (OSError, msgspec.MsgspecError, RecursionError) as exc:
             raise StoreDamaged(f"{path}: {exc}", hint="`hali add` the model file again") from None
-        if wrong := _wrong_fields(meta):
+        if wrong := wrong_fields(meta):
             raise StoreDamaged(f"{path}: {', '.join(wrong)} cannot be", hint="`hali add` the model file again")
         return Record(meta, path.parent)
 
     def place(self, source: Path, model_id: ModelId, meta: Metadata) -> Record:
-        """Move `source` into the store and write its metadata; the model is there whole or not at all.
+        """Move `source`, the first of `meta.files`, and the others beside it into the store; the model is there whole or not at all.
 
-        The same file again replaces its old record; another file of the same id gets a folder of its own.
+        The same model again replaces its old record; another one of the same id gets a folder of its own.
         """
         directory = self._inside(self._directory_for(model_id, meta))
         directory.mkdir(parents=True, exist_ok=True)
-        target = directory / meta.files[0]
-        if source != target:
-            os.replace(source, target)
+        return placing.place(source.parent, directory, meta.files, meta, partial(self._finish, directory, meta))
+
+    def _finish(self, directory: Path, meta: Metadata) -> Record:
+        """All files lie in `directory`: the metadata makes them a model."""
         fsync_directory(directory)
-        meta = msgspec.structs.replace(meta, mtime_ns=target.stat().st_mtime_ns)
+        meta = meta.verified_at([(directory / name).stat().st_mtime_ns for name in meta.files])
         return self.update(Record(meta, directory))
+
+    def recover(self) -> None:
+        """Finish what a crash interrupted between the files of a model. Only for the one process that writes, before all else."""
+        for folder in self.root.glob(f"{INCOMING}/[!.]*"):  # what has a dot is being deleted
+            if (found := placing.intended(folder, Metadata)) is None:
+                continue
+            try:
+                self._recover(folder, found)
+            except (Refused, OSError) as exc:  # it must not keep the others from being shared
+                log.warning("store.not_recovered", folder=str(folder), error=str(exc))
+
+    def _recover(self, folder: Path, found: placing.Intent[Metadata]) -> None:
+        directory, meta = self._inside((folder / found.directory).resolve()), found.meta
+        if wrong := wrong_fields(meta):
+            raise Refused(f"{', '.join(wrong)} cannot be")
+        if not placing.can_move(folder, directory, meta.files):
+            placing.forget(folder)
+            raise Refused("a file of the model is gone")
+        directory.mkdir(parents=True, exist_ok=True)
+        placing.move(folder, directory, meta.files)
+        self._finish(directory, meta)
+        log.info("store.recovered", model=meta.model_id, sha256=meta.sha256)
+        self.discard_incoming(folder.name)
 
     def _directory_for(self, model_id: ModelId, meta: Metadata) -> Path:
         plain = self.root / model_id.base / f"{model_id.size}-{model_id.variant}" / model_id.quant
@@ -194,25 +210,6 @@ class ModelStore:
         shutil.rmtree(self.root / INCOMING / key, ignore_errors=True)
 
 
-def _wrong_fields(meta: Metadata) -> list[str]:
-    """Fields that hali would not have written. They name files and folders, so nothing is believed that was not checked."""
-    checks = {
-        "model_id": parse(meta.model_id) is not None,
-        "sha256": is_hex(meta.sha256, 64),
-        "blake3": is_hex(meta.blake3, 64),
-        "infohash_v1": is_hex(meta.infohash_v1, 40),
-        "infohash_v2": is_hex(meta.infohash_v2, 64),
-        "also_torrents": all(is_hex(name, 40) or is_hex(name, 64) for name in meta.also_torrents),
-        "files": bool(meta.files) and not any(unsafe(name) or name == METADATA for name in meta.files),
-        "size": meta.size > 0,
-        "downloaded_at": _TIME.match(meta.downloaded_at) is not None,
-        "hf_repo": (meta.hf_repo or "").isprintable(),
-        "hf_revision": (meta.hf_revision or "").isprintable(),
-        "sources": all(kind.isprintable() for kind in meta.sources),
-    }
-    return [field for field, right in checks.items() if not right]
-
-
 def matching(records: Iterable[Record], name: str) -> list[Record]:
     """All models that `name` fits; an exact id or hash beats a partial one."""
     wanted, known = name.strip().lower(), list(records)
@@ -238,7 +235,8 @@ def the_one(records: Iterable[Record], name: str) -> Record:
 
 def _exact_names(record: Record) -> set[str]:
     meta = record.meta
-    return {meta.model_id, meta.sha256, meta.infohash_v1, meta.infohash_v2, meta.files[0].lower(), *meta.also_torrents}
+    files = {name.lower() for name in meta.files if name == meta.files[0] or not is_projector(name)}
+    return {meta.model_id, meta.sha256, meta.infohash_v1, meta.infohash_v2, *files, *meta.also_torrents}
 
 
 def _fits(wanted: str, record: Record) -> bool:
