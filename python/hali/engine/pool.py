@@ -18,6 +18,7 @@ from hali.engine.options import EngineOptions, EngineStats
 from hali.engine.process import EngineProcess
 from hali.model.errors import Cancelled, HaliError, NotFound, NotRunning, Overloaded
 from hali.model.generation import EngineInfo, GenerateRequest, GenerationEvent
+from hali.model.splits import parts_beside
 from hali.runtime.log import get_logger
 
 log = get_logger(__name__)
@@ -243,6 +244,6 @@ def _status(model_id: str, entry: _Entry) -> EngineStatus:
 
 def _size(path: Path) -> int:
     try:
-        return path.stat().st_size
+        return sum(part.stat().st_size for part in parts_beside(path))
     except OSError:
         return 0  # starting it will say what is wrong

@@ -20,6 +20,7 @@ from hali.engine.options import EngineOptions, EngineStats
 from hali.engine.reply import Reply
 from hali.model.errors import EngineCrashed, EngineUnavailable, HaliError, ModelLoadFailed, ProtocolError, UsageError
 from hali.model.generation import Done, EngineInfo, GenerateRequest, GenerationEvent
+from hali.model.splits import parts_beside
 from hali.runtime.log import get_logger
 from hali.wire.gguf import GgufError, read_header_file
 
@@ -88,11 +89,12 @@ class EngineProcess:
         if importlib.util.find_spec("llama_cpp") is None:
             raise EngineUnavailable("llama.cpp is not installed here", hint="pip install 'hali[inference]'")
         try:
-            await to_thread.run_sync(read_header_file, path)
+            for part in parts_beside(path):  # llama.cpp opens the others by itself
+                await to_thread.run_sync(read_header_file, part)
         except GgufError as error:
-            raise ModelLoadFailed(f"{path.name} is not a model that can be loaded: {error}") from error
+            raise ModelLoadFailed(f"{part.name} is not a model that can be loaded: {error}") from error
         except OSError as error:
-            raise ModelLoadFailed(f"{path.name} cannot be read: {error.strerror}") from error
+            raise ModelLoadFailed(f"{part.name} cannot be read: {error.strerror}") from error
 
     def _load_failure(self, path: Path) -> HaliError:
         if self._failure is not None:

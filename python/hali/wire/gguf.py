@@ -50,7 +50,7 @@ class GgufHeader(msgspec.Struct, frozen=True):
     tensor_count: int
     parameters: int  # elements of all tensors
     header_size: int  # bytes before the (aligned) tensor data
-    architecture: str
+    architecture: str  # empty in the later parts of a split
     name: str | None = None
     size_label: str | None = None
     basename: str | None = None
@@ -272,14 +272,14 @@ def _check_tensors(infos: list[Tensor], size: int, data: int) -> None:
 
 def _header(values: dict[str, Any], *, version: int, tensors: int, parameters: int, header_size: int) -> GgufHeader:
     architecture = _text(values, "general.architecture")
-    if not architecture:
+    if not architecture and not _count(values, "split.no"):  # only the first part of a split says what it is
         raise GgufError("architecture", "the header names no architecture")
     return GgufHeader(
         version=version,
         tensor_count=tensors,
         parameters=parameters,
         header_size=header_size,
-        architecture=architecture,
+        architecture=architecture or "",
         name=_text(values, "general.name"),
         size_label=_text(values, "general.size_label"),
         basename=_text(values, "general.basename"),

@@ -149,3 +149,10 @@ def test_a_header_beyond_the_budget_is_refused_without_reading_it() -> None:
 def test_bytes_that_are_no_text_do_not_stop_the_reader() -> None:
     header = parse(gguf([pair("general.architecture", 8, "x"), pair("general.name", 8, b"\xff\xfe")]))  # type: ignore[arg-type]
     assert header.name == "��"
+
+
+def test_the_later_parts_of_a_split_need_not_say_what_they_are_parts_of() -> None:
+    header = parse(gguf([pair("split.no", 2, 1), pair("split.count", 2, 3)]))
+    assert (header.architecture, header.split_count) == ("", 3)
+    with pytest.raises(GgufError, match="architecture"):
+        parse(gguf([pair("split.no", 2, 0), pair("split.count", 2, 3)]))
