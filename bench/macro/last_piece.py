@@ -27,6 +27,7 @@ from hali.share.acquire import AcquisitionManager
 from hali.share.base import Nobody
 from hali.share.board import JobBoard
 from hali.share.incoming import JOURNAL, METAINFO, IncomingFile
+from hali.share.incoming_model import Arrived
 from hali.share.job import Job, JobSpec
 from hali.share.library import Library, Origin
 from hali.share.pulling import Puller
@@ -197,7 +198,7 @@ class Download:
             file.flush()
             digests = await hash_file_async(path, on_piece=self._found_piece)
             await anyio.to_thread.run_sync(partial(os.fsync, file.fileno()))
-        entry = await self._library.adopt(path, digests, Origin(REPO, COMMIT, {"http": self.length}))
+        entry = await self._library.adopt([Arrived(path, digests)], Origin(REPO, COMMIT, {"http": self.length}))
         took = clock.took()
         self._record = entry.record
         self._torrent = (self._folder / "torrents" / f"{entry.record.meta.infohash_v1}.torrent").read_bytes()

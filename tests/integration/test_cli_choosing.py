@@ -116,8 +116,11 @@ def test_what_only_the_repository_says_is_in_the_name_of_the_stored_model(one: T
     assert one.ok("pull", "o/Folders-GGUF:Q6_K")["model_id"] == "m:7b:base:q6_k"
 
 
-def test_a_split_is_one_choice_and_is_refused_in_one_line(one: TestNode) -> None:
-    assert "one part of 2" in one.fails("pull", f"{CODER}:Q8_0", code=7)
+def test_a_split_is_one_choice_and_comes_whole(one: TestNode) -> None:
+    pulled = one.ok("pull", f"{CODER}:Q8_0")
+    assert pulled["files"] == [f"coder-Q8_0-0000{part}-of-00002.gguf" for part in (1, 2)]
+    listed = one.call("choices", what=CODER)["models"]
+    assert [model["here"] for model in listed if model["quant"] == "Q8_0"] == [True]
 
 
 def test_a_repository_that_is_here_needs_no_hub(one: TestNode, hub: FakeHub) -> None:

@@ -150,16 +150,16 @@ def test_one_more_torrent_of_a_stored_file_changes_nothing_but_is_no_error(
     until(lambda: b.state_of(added["sha256"]) == "seeding", "it is seeded")
 
 
-def test_a_torrent_of_several_files_is_refused_in_one_line_and_leaves_nothing(
+def test_a_torrent_whose_pieces_cross_its_files_is_refused_in_one_line_and_leaves_nothing(
     tmp_path: Path, nodes: tuple[TestNode, TestNode]
 ) -> None:
     _, b = nodes
     folder = tmp_path / "theirs" / "many"
     for number in range(3):
-        random_file(folder / f"{number}.bin", 1, seed=number)
+        random_file(folder / f"{number}.bin", 1.1, seed=number)
     raw = torrent_of(folder, 256 * KIB, V1)
     (tmp_path / "many.torrent").write_bytes(raw)
-    assert "several files" in b.fails("pull", str(tmp_path / "many.torrent"), code=7, told_before=True)
+    assert "cross the borders" in b.fails("pull", str(tmp_path / "many.torrent"), code=7, told_before=True)
     with plain_client.seeder(raw, folder.parent) as theirs:
-        assert "several files" in b.fails("pull", magnet_of(parse(raw), theirs.peer), code=7, told_before=True)
+        assert "cross the borders" in b.fails("pull", magnet_of(parse(raw), theirs.peer), code=7, told_before=True)
     assert not list((b.paths.models() / ".incoming").glob("*/many*"))

@@ -26,6 +26,7 @@ from hali.model.errors import ConfigError, NoSpace, Refused
 from hali.registry.address import parse_all
 from hali.runtime import log as logs
 from hali.share.acquire import AcquisitionManager
+from hali.share.incoming_model import Arrived
 from hali.share.job import Job, JobSpec
 from hali.share.library import Origin
 from hali.share.targets import MagnetTarget
@@ -324,7 +325,7 @@ async def hf_connections(home: Path) -> None:
 
     node = make_node(home, hf__connections="3", hf__endpoint="http://127.0.0.1:1")
     plan = Plan("k", "f.gguf", ref=ModelRef("ab" * 32, "f.gguf", 1, "o/r", "0" * 40), repo_path="f.gguf")
-    async with await node._open_source(plan, lambda _: None) as source:
+    async with await node._open_source(plan, *plan.wanted, lambda _: None) as source:
         assert source._policy.connections == 3
 
 
@@ -343,7 +344,7 @@ async def told_after_a_pull(home: Path, **flags: str) -> list[str]:
     """Kinds of the events that a node with these keys writes down when a pull has ended."""
     node = make_node(home, registry__url="http://127.0.0.1:1", **flags)
     digests = hash_file(random_file(home / "incoming" / "Tiny-1B-Q8_0.gguf", 0.1))
-    entry = await node.library.adopt(home / "incoming" / "Tiny-1B-Q8_0.gguf", digests, Origin())
+    entry = await node.library.adopt([Arrived(home / "incoming" / "Tiny-1B-Q8_0.gguf", digests)], Origin())
     job = Job(JobSpec("pull", "tiny"))
     job.finish({**node.library.describe(entry), "from_store": False})
     with node.database.transaction() as db:

@@ -18,15 +18,15 @@ from hali.daemon.catalog import LibraryCatalog
 from hali.model.errors import HaliError, NotFound, Refused, StoreDamaged, UsageError
 from hali.model.filenames import unsafe
 from hali.model.names import ModelId, derive, parse
-from hali.share.acquire import AcquisitionManager
-from hali.share.importing import NOTE, bring_in
+from hali.share.importing import NOTE, bring_in, examine
 from hali.share.incoming import JOURNAL, METAINFO, IncomingFile
 from hali.share.library import Library
 from hali.share.targets import RepoTarget, parse_target
 from hali.store.journal import Journal
 from hali.store.models import METADATA, Metadata, ModelStore, the_one
 from hali.transfer import magnet, metainfo
-from hali.transfer.hub_choice import RepoFile, RepoListing, choose
+from hali.transfer.hub_choice import choose_model
+from hali.transfer.hub_models import RepoFile, RepoListing
 from hali.wire import lan, lan_v1
 from tests.entry_points import TABLE, found, resolves
 from tests.fakes.attacks import BAD_NAMES, odd_links
@@ -135,9 +135,9 @@ def test_a_url_of_an_odd_form_is_not_taken_even_from_the_user(link: str) -> None
 def test_a_quant_is_compared_and_never_opened(name: str) -> None:
     listing = RepoListing("o/r", "a" * 40, (RepoFile(GOOD, 4, "ab" * 32),))
     with pytest.raises(NotFound):
-        choose(listing, quant=name or "x")
+        choose_model(listing, quant=name or "x")
     with pytest.raises(NotFound):
-        choose(listing, file=name)
+        choose_model(listing, file=name)
 
 
 @BAD
@@ -165,14 +165,14 @@ def _escaped(name: str) -> bytes:
 
 
 @BAD
-async def test_a_file_of_a_bad_name_is_not_imported(tmp_path: Path, name: str) -> None:
+def test_a_file_of_a_bad_name_is_not_imported(tmp_path: Path, name: str) -> None:
     if "/" in name or "\0" in name or len(name) > 255 or name in ("", ".", ".."):
         with pytest.raises(HaliError):
-            await AcquisitionManager._importable(Path(f"{tmp_path}/{name}".replace("\0", "")) / "gone")
+            examine(path := Path(f"{tmp_path}/{name}".replace("\0", "")) / "gone", path)
         return
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(UsageError):
-        await AcquisitionManager._importable(tmp_path / name)
+        examine(tmp_path / name, tmp_path / name)
 
 
 @pytest.mark.parametrize("name", [JOURNAL, "JOURNAL", f"{JOURNAL}.new", METAINFO, METADATA, NOTE])

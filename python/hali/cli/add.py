@@ -20,12 +20,23 @@ def add(
     ctx: typer.Context,
     file: Annotated[str, typer.Argument(metavar="FILE", help="A model file, usually GGUF.")],
     copy: Annotated[bool, typer.Option("--copy", help="Copy the file even where a link could be made.")] = False,
+    with_mmproj: Annotated[
+        str | None,
+        typer.Option("--with-mmproj", metavar="FILE", help="The vision projector that belongs to the model."),
+    ] = None,
 ) -> None:
     """Import a local model file (by reflink or hard link when it can) and share it.
+
+    Of a GGUF split (`-00001-of-00003`) any part means all of them, which have to be in one folder: they are one model.
 
     Starts the daemon when it does not run. With --json the same lines as `hali pull`.
     """
     out = current(ctx)
     with control.needed(out) as client:
         # `absolute`, not `resolve`: the name the user gave is the name the model gets.
-        run_job(out, client, "add", what=str(Path(file).expanduser().absolute()), link=not copy)
+        beside = _absolute(with_mmproj) if with_mmproj is not None else None
+        run_job(out, client, "add", what=_absolute(file), link=not copy, beside=beside)
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())

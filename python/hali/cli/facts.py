@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hali.model.units import format_bytes
@@ -27,6 +27,8 @@ def _text(name: str, value: Any) -> str:
         return _shares(value)
     if name == "gguf":
         return _header(value)
+    if name == "parts":
+        return _parts(value)
     if isinstance(value, bool):
         return "yes"
     return ", ".join(value) if isinstance(value, list) else str(value)
@@ -43,6 +45,13 @@ def _shares(sources: Mapping[str, int]) -> str:
     if len(sources) == 1 or not total:
         return ", ".join(f"{kind} {format_bytes(n)}" for kind, n in sources.items())
     return ", ".join(f"{kind} {format_bytes(n)} ({100 * n // total} %)" for kind, n in sources.items())
+
+
+def _parts(parts: Sequence[Mapping[str, Any]]) -> str:
+    """`M-00001-of-00002.gguf 4.1 GB (sha256 0123456789ab…), …`; of one file all of this is told already."""
+    if len(parts) == 1:
+        return ""
+    return ", ".join(f"{p['name']} {format_bytes(p['size'])} (sha256 {p['sha256'][:12]}…)" for p in parts)
 
 
 def _header(gguf: Mapping[str, Any]) -> str:

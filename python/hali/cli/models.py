@@ -69,7 +69,8 @@ def info(ctx: typer.Context, model: Model) -> None:
     `uploaded` (bytes to others), `ratio` (uploaded / size), `gguf`
     (`architecture`, `parameters`, `layers`, `context`, `embedding`, `quantization`, `license`, `chat_template`; null when it is
     none), `lan_nodes` and `peers` (who else has it, of those known now; null without a daemon), and where known `hf_repo`,
-    `hf_revision`, `sources` (bytes by kind of source), `also_torrents`. Of a partial model only: `model_id`, `infohash_v1`,
+    `hf_revision`, `sources` (bytes by kind of source), `also_torrents`, and of a model of several files `parts` (`name`, `size`,
+    `sha256`, `blake3` of each; the model's own are those of this list). Of a partial model only: `model_id`, `infohash_v1`,
     `infohash_v2`, `files`, `size` (of the whole), `layers`, `on_disk` (bytes), `downloaded_at`, `path`, `state`, `magnet`, `error`, and
     `sha256` of the whole as promised, perhaps its first 32 digits, or null.
     """
@@ -92,7 +93,7 @@ def verify(
 
     With --all every model is read, also after one was found damaged or gone, and the error at the end names all of those. With
     --json: `model_id`, `sha256`, `size`, `pieces`, `verified`, with --all one such object (or error) a line; the error of a damaged
-    model lists its wrong pieces in `error.details.pieces`, the last one all such models in `error.details.damaged`.
+    model lists its wrong files and their pieces in `error.details.files`, the last one all such models in `error.details.damaged`.
     """
     out = current(ctx)
     if every == (model is not None):

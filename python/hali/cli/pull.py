@@ -40,6 +40,14 @@ def pull(
         bool,
         typer.Option("--allow-untrusted", help="Take also what the registries trust too little (below 30 of 100)."),
     ] = False,
+    mmproj: Annotated[
+        bool | None,
+        typer.Option(
+            "--mmproj/--no-mmproj",
+            help="Take the model's vision projector too. Taken unless said otherwise, but not beside a file that is named exactly.",
+            show_default=False,
+        ),
+    ] = None,
     priority: Annotated[
         str | None,
         typer.Option(
@@ -64,6 +72,9 @@ def pull(
     Each piece is checked by the hashes of a torrent of the whole file, so a node or torrent that has these must be found. The same
     command without --layers fetches the rest.
 
+    A model of several files is one model: all parts of a GGUF split (`-00001-of-00003`), of which each name means all, and with a
+    multimodal model the usual one of its projectors (mmproj).
+
     Starts the daemon when it does not run. More pulls than `pull_concurrency` wait, see `hali queue`; during `hali pause` all do. Ctrl-C
     stops the pull and keeps what arrived; the same command goes on from there. When the connection to the daemon is lost, the daemon
     goes on by itself.
@@ -78,15 +89,17 @@ def pull(
         parse_layers(layers)
     urgency = known_priority(priority) if priority is not None else None
     with control.needed(out) as client:
-        _pull(out, client, what, quant, {"allow_untrusted": allow_untrusted, "priority": urgency, "layers": layers})
+        options = {"allow_untrusted": allow_untrusted, "priority": urgency, "layers": layers, "mmproj": mmproj}
+        _pull(out, client, what, quant, options)
 
 
 def _pull(out: Output, client: DaemonClient, what: str, quant: str | None, options: dict[str, Any]) -> None:
     name = of_repository(out, client, what, quant)
 
     def run(one: str) -> dict[str, Any]:
-        # Who has chosen a file of the list needs no quant any more.
-        return run_job(out, client, "pull", what=one, quant=quant if one == name else None, **options)
+        # Who has chosen a file of the list needs no quant any more, and named that file to have the whole model.
+        chosen = {"mmproj": True} if one != what and options["mmproj"] is None else {}
+        return run_job(out, client, "pull", what=one, quant=quant if one == name else None, **options | chosen)
 
     try:
         with_choice(out, name, run)

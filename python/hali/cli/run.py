@@ -76,8 +76,11 @@ def run(
 
 
 def _find(client: DaemonClient, name: str) -> str:
+    """The id of the model, or its SHA-256 when another one has that id too (a file alone, and with its projector)."""
     try:
-        return str(client.call("info", model=name)["model_id"])
+        found = client.call("info", model=name)
+        namesakes = [m for m in client.call("models")["models"] if m["model_id"] == found["model_id"]]
+        return str(found["model_id"] if len(namesakes) == 1 else found["sha256"])
     except NotFound as exc:
         hint = f"`hali list` shows what is here; `hali pull {name}` asks the LAN, `hali pull owner/repo` Hugging Face"
         raise NotFound(exc.message, hint=hint) from None

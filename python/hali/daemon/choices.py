@@ -41,8 +41,10 @@ class Choices:
         return {"stored": here} | shown(listing, await free_memory(), self._kv_tokens, self._holds)
 
     def _holds(self, model: GgufModel) -> bool:
-        entry = self._library.entry(model.files[0].sha256 or "")
-        return model.parts == 1 and entry is not None and entry.is_whole
+        wanted = {file.sha256 for file in model.files}
+        return any(
+            e.is_whole and wanted <= {part.sha256 for part in e.record.meta.each} for e in self._library.entries()
+        )
 
 
 def shown(listing: RepoListing, memory: Memory, kv_tokens: int, holds: Callable[[GgufModel], bool]) -> dict[str, Any]:

@@ -241,20 +241,21 @@ class Methods:
     # ---- jobs
 
     async def add(self, params: Params, emit: Emit) -> Mapping[str, Any]:
-        """Import a file, telling progress."""
-        spec = JobSpec("add", field(params, "what", str), link=field(params, "link", bool, True))
-        if not os.path.isabs(spec.what):
-            raise UsageError("`what` must be an absolute path")
+        """Import a model, telling progress: a file, or all parts of the split it is a part of; `beside` is its projector."""
+        what, beside = field(params, "what", str), field(params, "beside", str | None, None)
+        if not all(os.path.isabs(path) for path in (what, beside) if path is not None):
+            raise UsageError("`what` and `beside` must be absolute paths")
+        spec = JobSpec("add", what, link=field(params, "link", bool, True), beside=beside)
         return await watch(await self._node.board.submit(spec), emit)
 
     async def pull(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """Fetch a model, telling progress. The job goes on when the client goes away."""
         what, quant = field(params, "what", str), field(params, "quant", str | None, None)
-        layers = field(params, "layers", str | None, None)
+        layers, mmproj = field(params, "layers", str | None, None), field(params, "mmproj", bool | None, None)
         if layers is not None:
             parse_layers(layers)  # before a job is made of nonsense
         allow = field(params, "allow_untrusted", bool, False)
-        spec = JobSpec("pull", what, quant=quant, allow_untrusted=allow, layers=layers)
+        spec = JobSpec("pull", what, quant=quant, mmproj=mmproj, allow_untrusted=allow, layers=layers)
         priority = field(params, "priority", Priority | None, None)
         result = await watch(await self._node.board.submit(spec, priority), emit)
         return {**result, **listed_in(self._node, what)}

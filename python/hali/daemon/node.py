@@ -34,6 +34,7 @@ from hali.runtime.log import get_logger
 from hali.runtime.supervisor import Service, Spec, Supervisor
 from hali.share.acquire import AcquisitionManager
 from hali.share.board import JobBoard
+from hali.share.incoming_model import Wanted
 from hali.share.job import Job
 from hali.share.library import Library
 from hali.share.partials import Partials
@@ -89,6 +90,7 @@ class Node:
         self.api: Watch[ApiServer | None] = Watch(None)
         self._shared: tuple[Record, ...] = ()
         store = ModelStore(paths.models(self.settings.models_dir))
+        store.recover()
         self.library = Library(store, paths.torrents, self._announce, v1_twins=self.settings.torrent.v1_twins)
         self.library.scan()
         self.partials = Partials(PartialStore(store), self._tell_neighbours)
@@ -279,15 +281,15 @@ class Node:
             admit=self.space.admit,
         )
 
-    async def _open_source(self, plan: Plan, counted: Counted) -> RangeSource:
+    async def _open_source(self, plan: Plan, file: Wanted, counted: Counted) -> RangeSource:
         ref = plan.ref
         assert ref is not None and ref.repo is not None and ref.revision is not None
-        where = await self.hub().file_source(ref.repo, ref.revision, plan.repo_path)
+        where = await self.hub().file_source(ref.repo, ref.revision, file.path or file.name)
         return RangeSource(
             where.url,
             trusted=True,  # the configuration names the hub
-            size=ref.size,
-            sha256=ref.sha256,
+            size=file.length,
+            sha256=file.sha256,
             headers=where.headers,
             limiter=self.throttle.download,
             gate=self.regulator.gate,

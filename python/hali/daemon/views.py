@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from hali.model.errors import HaliError
+from hali.model.splits import parts_beside
 from hali.model.units import piece_count
 from hali.wire.gguf import read_header_file
 
@@ -31,12 +33,12 @@ def describe_model(library: Library, entry: Entry, use: Use) -> dict[str, Any]:
 def describe_header(entry: Entry) -> dict[str, Any] | None:
     """What the GGUF header says; None of a file that has none or cannot be read. Blocks, 80 ms for a large vocabulary."""
     try:
-        header = read_header_file(entry.record.path)
+        header, *rest = [read_header_file(part) for part in parts_beside(entry.record.path)]
     except (HaliError, OSError):  # any file can be shared; what is wrong with it is in the state
         return None
     return {
         "architecture": header.architecture,
-        "parameters": header.parameters,
+        "parameters": sum(part.parameters for part in (header, *rest)),
         "layers": header.block_count,
         "context": header.context_length,
         "embedding": header.embedding_length,
@@ -46,13 +48,13 @@ def describe_header(entry: Entry) -> dict[str, Any] | None:
     }
 
 
-def verified(entry: Entry, digests: FileDigests) -> dict[str, Any]:
-    """The answer of a verification that found nothing wrong."""
+def verified(entry: Entry, digests: Sequence[FileDigests]) -> dict[str, Any]:
+    """The answer of a verification that found nothing wrong; `digests` of all files."""
     return {
         "model_id": entry.record.meta.model_id,
-        "sha256": digests.sha256.hex(),
-        "size": digests.length,
-        "pieces": piece_count(digests.length),
+        "sha256": entry.record.meta.sha256,
+        "size": sum(each.length for each in digests),
+        "pieces": sum(piece_count(each.length) for each in digests),
         "verified": True,
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -19,17 +19,17 @@ from hali.model.errors import (
     Cancelled,
     Failed,
     HaliError,
-    NotFound,
-    ProtocolError,
     UsageError,
     VerificationFailed,
 )
 from hali.model.layers import Layers, parse_layers
+from hali.model.splits import in_order
 from hali.runtime.channels import Receiver, Watch
 from hali.runtime.log import get_logger
 from hali.share.board import JobBoard
-from hali.share.importing import bring_in
-from hali.share.incoming import IncomingFile, check_name, io_error
+from hali.share.importing import bring_in, examine, sources_of
+from hali.share.incoming import JOURNALS, io_error
+from hali.share.incoming_model import IncomingModel, Wanted
 from hali.share.job import Job, Progress
 from hali.share.library import Entry, Library, Origin
 from hali.share.part import Part
@@ -40,8 +40,8 @@ from hali.share.resolve import Plan, Resolver
 from hali.share.targets import parse_target
 from hali.transfer.events import SeedDamaged
 from hali.transfer.gate import Gate
-from hali.transfer.metainfo import safe_name
 from hali.transfer.session import TorrentSession
+from hali.wire.manifest import identity
 
 log = get_logger(__name__)
 
@@ -167,16 +167,17 @@ class AcquisitionManager:
 
     async def _pull(self, job: Job) -> dict[str, Any]:
         target = parse_target(job.spec.what)
-        stored = self._resolver.stored(target)
+        stored = self._resolver.stored(target, job.spec.mmproj)
         if stored is not None and await self._library.still_whole(stored):
             return self.describe(stored, from_store=True)
         if not self._gate.is_open:  # what is here already was answered above; all else waits for the end of a pause
             job.update(Progress("queued", job.spec.what))
             await self._gate.wait()
             job.update(Progress("resolving", job.spec.what))
-        layers = parse_layers(job.spec.layers) if job.spec.layers is not None else None
+        spec = job.spec
+        layers = parse_layers(spec.layers) if spec.layers is not None else None
         plan = await self._resolver.plan(
-            target, job.spec.quant, allow_untrusted=job.spec.allow_untrusted, whole=layers is None
+            target, spec.quant, allow_untrusted=spec.allow_untrusted, mmproj=spec.mmproj, whole=layers is None
         )
         async with self._one_at_a_time(plan):
             stored = self._resolver.stored_by(plan)
@@ -216,60 +217,59 @@ class AcquisitionManager:
     # ---- add
 
     async def _add(self, job: Job) -> dict[str, Any]:
-        source = Path(job.spec.what)
-        info = await self._importable(source)
+        model, beside = Path(job.spec.what), job.spec.beside
+        sources = sources_of(model, Path(beside) if beside is not None else None)
+        found = [(path, await anyio.to_thread.run_sync(examine, path, model)) for path in sources]
+        if len({path.name.casefold() for path in sources}) < len(sources):
+            raise UsageError(f"two files of one model cannot both be called {model.name}")
         key = f"add-{job.spec.id}"
         try:
             async with self._imports:
-                return await self._import(job, source, info, self._library.store.incoming(key))
+                return await self._import(job, found, self._library.store.incoming(key))
         except Cancelled:
             raise
         except (HaliError, OSError):
             await self._discard(key)  # nothing of a failed import is worth keeping: the file is still there
             raise
 
-    async def _import(self, job: Job, source: Path, info: os.stat_result, directory: Path) -> dict[str, Any]:
-        tag = f"{info.st_mtime_ns}:{info.st_ino}"
-        await anyio.to_thread.run_sync(partial(bring_in, source, directory / source.name, link=job.spec.link, tag=tag))
-        with await IncomingFile.open(directory, source.name, info.st_size, tag=tag, writable=False) as incoming:
-            update = partial(Progress, "hashing", source.name, total=info.st_size)
+    async def _import(
+        self, job: Job, sources: Sequence[tuple[Path, os.stat_result]], directory: Path
+    ) -> dict[str, Any]:
+        await self._bring_in(sources, directory, link=job.spec.link)
+        by_name = {path.name: Wanted(path.name, info.st_size) for path, info in sources}
+        wanted = [by_name[name] for name in in_order(by_name)]
+        tag = " ".join(_version(info) for _, info in sources)
+        with await IncomingModel.open(directory, wanted, tag=tag, writable=False) as incoming:
+            update = partial(Progress, "hashing", incoming.name, total=incoming.length)
             job.update(update(done=incoming.done_bytes))
-            digests = await incoming.finish(lambda done: anyio.from_thread.run_sync(job.update, update(done=done)))
-            known = self._library.entry(digests.sha256.hex())
+            arrived = await incoming.finish(lambda done: anyio.from_thread.run_sync(job.update, update(done=done)))
+            known = self._library.entry(identity([each.ref for each in arrived]))
             if known is not None and await self._library.still_whole(known):
                 await self._discard(directory.name)
                 return self.describe(known, from_store=True)
             last_byte = anyio.current_time()
             with anyio.CancelScope(shield=True):
-                entry = await self._library.adopt(incoming.path, digests, Origin(sources={"import": info.st_size}))
+                entry = await self._library.adopt(arrived, Origin(sources={"import": incoming.length}))
         await self._discard(directory.name)
-        job.update(Progress("seeding", entry.record.meta.model_id, info.st_size, info.st_size))
+        job.update(Progress("seeding", entry.record.meta.model_id, incoming.length, incoming.length))
         return self.describe(entry, from_store=False) | {"seeding_after_s": round(anyio.current_time() - last_byte, 4)}
+
+    @staticmethod
+    async def _bring_in(sources: Sequence[tuple[Path, os.stat_result]], directory: Path, *, link: bool) -> None:
+        for number, (path, info) in enumerate(sources):
+            note = directory / JOURNALS / f"{number}.imported" if len(sources) > 1 else None
+            bring = partial(bring_in, path, directory / path.name, link=link, tag=_version(info), note=note)
+            await anyio.to_thread.run_sync(bring)
 
     async def _discard(self, key: str) -> None:
         """In a thread: removing a huge file takes the file system a while."""
         await anyio.to_thread.run_sync(self._library.store.discard_incoming, key)
 
-    @staticmethod
-    async def _importable(source: Path) -> os.stat_result:
-        path = anyio.Path(source)
-        try:
-            info = await path.stat()
-        except FileNotFoundError:
-            raise NotFound(f"no file {source}") from None
-        except OSError as exc:
-            raise Failed(f"cannot read {source}: {exc.strerror}") from None
-        if not await path.is_file():
-            raise UsageError(f"{source} is not a file", hint="give the path of one model file")
-        if info.st_size == 0:
-            raise UsageError(f"{source} is empty")
-        check_name(source.name)
-        try:
-            safe_name(source.name)
-        except ProtocolError as exc:  # told before an hour of hashing, not after
-            raise UsageError(exc.message, hint="rename the file: this name cannot travel in a torrent") from None
-        return info
-
     def describe(self, entry: Entry, *, from_store: bool) -> dict[str, Any]:
         """A model as the result of a job, and as `info` shows it."""
         return self._library.describe(entry) | {"from_store": from_store}
+
+
+def _version(info: os.stat_result) -> str:
+    """This state of a file that is imported."""
+    return f"{info.st_mtime_ns}:{info.st_ino}"

@@ -6,21 +6,61 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 from pathlib import Path
 
-from hali.share.incoming import check_room
+from hali.model.errors import Failed, NotFound, ProtocolError, UsageError
+from hali.model.filenames import safe_name
+from hali.model.splits import part_of, parts_beside
+from hali.share.incoming import check_name, check_room
 from hali.store.cloning import clone
 
 NOTE = "imported"  # beside the target; a suffix to its name might be more than a file system allows
 CANNOT_LINK = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.EACCES)
 
 
-def bring_in(source: Path, target: Path, *, link: bool, tag: str) -> str:
+def sources_of(path: Path, beside: Path | None) -> list[Path]:
+    """The files of the model that `path` is (a part of): all parts of a split, and the projector `beside`. Looks at none of them."""
+    return [*parts_beside(path), *([beside] if beside is not None else [])]
+
+
+def examine(source: Path, model: Path) -> os.stat_result:
+    """A file of `model` that can be added; NotFound, Failed, UsageError, Refused. Blocks for a look at the folder."""
+    try:
+        info = source.stat()
+    except FileNotFoundError:
+        raise _missing(source, model) from None
+    except OSError as exc:
+        raise Failed(f"cannot read {source}: {exc.strerror}") from None
+    if not stat.S_ISREG(info.st_mode):
+        raise UsageError(f"{source} is not a file", hint="give the path of one model file")
+    if info.st_size == 0:
+        raise UsageError(f"{source} is empty")
+    check_name(source.name)
+    try:
+        safe_name(source.name)
+    except ProtocolError as exc:  # told before an hour of hashing, not after
+        raise UsageError(exc.message, hint="rename the file: this name cannot travel in a torrent") from None
+    return info
+
+
+def _missing(source: Path, model: Path) -> NotFound:
+    part = part_of(source.name)
+    if source == model or part is None:
+        return NotFound(f"no file {source}")
+    return NotFound(
+        f"{model.name} is one of {part[1]} parts, and {source.name} is not beside it in {source.parent}",
+        hint="all parts of a split model have to be in one folder",
+    )
+
+
+def bring_in(source: Path, target: Path, *, link: bool, tag: str, note: Path | None = None) -> str:
     """Make `target` hold the bytes of `source`: "reflink", "link", "copy", or "kept" when an earlier try had finished.
 
-    `tag` names this version of the source; a note of it beside the target tells a finished copy from a broken one.
+    `tag` names this version of the source; a note of it (beside the target) tells a finished copy from a broken one.
     """
-    note = target.with_name(NOTE)
+    note = note or target.with_name(NOTE)
+    note.parent.mkdir(exist_ok=True)
     if target.exists() and note.exists() and note.read_text() == tag:
         return "kept"
     with contextlib.suppress(FileNotFoundError):

@@ -22,14 +22,16 @@ from hali.model.units import PIECE, format_bytes, piece_count, piece_span
 from hali.runtime.log import get_logger
 from hali.store.journal import Journal
 from hali.store.models import METADATA, PARTIAL_METADATA
+from hali.store.placing import NOTE as PLACING
 
 log = get_logger(__name__)
 
 T = TypeVar("T")
 JOURNAL = "journal"
+JOURNALS = "journals"  # the folder of those of several files, by number
 METAINFO = "meta.torrent"  # beside the journal: after a restart the swarm need not be asked for it again
 # Names of our own files beside a model's; a torrent that chose one of them would write into ours.
-RESERVED = {JOURNAL, f"{JOURNAL}.new", METAINFO, METADATA, PARTIAL_METADATA, "imported"}
+RESERVED = {JOURNAL, f"{JOURNAL}.new", JOURNALS, METAINFO, METADATA, PARTIAL_METADATA, PLACING, "imported"}
 RESERVE = 64 * 1024 * 1024  # left free for the database, logs and the rest of the machine
 
 
@@ -52,17 +54,17 @@ def check_room(path: Path, missing: int) -> None:
         )
 
 
-def _drop_stale_journal(directory: Path, name: str, length: int) -> None:
+def _drop_stale_journal(journal: Path, file: Path, length: int) -> None:
     """Records without their bytes are lies: a crash just after the finished file was moved away leaves such a journal.
 
     The file has its full length before the first record is written, so any other length means that it is not that file.
     """
     try:
-        whole = (directory / name).lstat().st_size == length
+        whole = file.lstat().st_size == length
     except FileNotFoundError:
         whole = False
     if not whole:
-        (directory / JOURNAL).unlink(missing_ok=True)
+        journal.unlink(missing_ok=True)
 
 
 def io_error(exc: OSError, what: str) -> Failed | NoSpace:
@@ -108,6 +110,7 @@ class IncomingFile:
         torrent_piece: int = PIECE,
         writable: bool = True,
         whole: bool = True,
+        journal_name: str = JOURNAL,
     ) -> IncomingFile:
         """Go on with what is there or begin anew. NoSpace before the first byte if the disk cannot take the rest.
 
@@ -117,8 +120,10 @@ class IncomingFile:
         check_name(name)
 
         def prepare() -> IncomingFile:
-            _drop_stale_journal(directory, name, length)
-            journal = Journal.open(directory / JOURNAL, length, name=name, sha256=sha256, tag=tag)
+            path = directory / journal_name
+            path.parent.mkdir(exist_ok=True)
+            _drop_stale_journal(path, directory / name, length)
+            journal = Journal.open(path, length, name=name, sha256=sha256, tag=tag)
             try:
                 incoming = cls(
                     directory / name,

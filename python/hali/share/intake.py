@@ -1,9 +1,10 @@
-"""The unfinished file as its sources see it: what is missing, who brings what, and one writer for each piece."""
+"""The unfinished model as its sources see it: what is missing, who brings what, and one writer for each piece."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -11,16 +12,15 @@ import anyio.to_thread
 
 from hali.model.digests import PieceDigests
 from hali.model.errors import Refused, VerificationFailed
+from hali.model.piecemap import PieceMap
 from hali.model.sources import PieceSource, SourceKind
-from hali.model.units import BLOCK, PIECE, piece_count, piece_span
+from hali.model.units import BLOCK, PIECE, piece_count
 from hali.share.division import Division, Speed
-from hali.share.incoming import IncomingFile
+from hali.share.incoming_model import IncomingModel, Wanted
 from hali.share.part import Part
 from hali.share.piece_check import PieceCheck
 from hali.transfer.fetching import Fetch
 from hali.transfer.metainfo import Metainfo
-
-AcceptDigests = Callable[[PieceDigests], bool]
 
 
 class Disagreement(VerificationFailed):
@@ -30,21 +30,22 @@ class Disagreement(VerificationFailed):
 
 
 class Intake:
-    """One file on its way in. Sources of HTTP `claim` and `deliver`; the swarm lane `join`s, and is the only writer meanwhile."""
+    """One model on its way in. Sources of HTTP `claim` and `deliver`; the swarm lane `join`s, and is the only writer meanwhile."""
 
     def __init__(
-        self, directory: Path, *, streaming: bool, sha256: str | None, size: int | None, part: Part | None = None
+        self, directory: Path, *, streaming: bool, pinned: Sequence[Wanted] = (), part: Part | None = None
     ) -> None:
         self.directory, self.part = directory, part
         self.streaming = streaming or part is not None  # of a part, only the hashes tell right from wrong
-        self.sha256, self.size = sha256, size  # when pinned
+        self.pinned = tuple(pinned)  # the files, when the repository tells them with their SHA-256
         self.division = Division(())
         self.speed = Speed()
         self.metainfo: Metainfo | None = None  # of the torrent, once known
         self.lan_hosts: set[str] = set()
         self.came = 0  # bytes in this life
         self.complete = anyio.Event()
-        self._incoming: IncomingFile | None = None
+        self._incoming: IncomingModel | None = None
+        self._map = PieceMap(())  # of the torrent
         self._check: PieceCheck | None = None
         self._fetch: Fetch | None = None
         self._strangers: set[str] = set()  # peers that are not of the LAN
@@ -54,26 +55,24 @@ class Intake:
         self._joining = False
         self._changed = anyio.Event()
 
-    # ---- the file
+    # ---- the files
 
     @property
-    def incoming(self) -> IncomingFile:
-        """The file; only after `open`."""
+    def incoming(self) -> IncomingModel:
+        """The files; only after `open`."""
         assert self._incoming is not None
         return self._incoming
 
     @property
     def is_open(self) -> bool:
-        """Whether name and size are known, so that pieces can come."""
+        """Whether names and sizes are known, so that pieces can come."""
         return self._incoming is not None
 
-    async def open(self, name: str, *, length: int, tag: str | None = None, torrent_piece: int = PIECE) -> None:
+    async def open(self, files: Sequence[Wanted], *, tag: str | None = None, torrent_piece: int = PIECE) -> None:
         """Go on with what is there, or begin anew. Once only."""
-        self._incoming = await IncomingFile.open(
+        self._incoming = await IncomingModel.open(
             self.directory,
-            name,
-            length,
-            sha256=self.sha256,
+            files,
             tag=tag,
             streaming=self.streaming,
             torrent_piece=torrent_piece,
@@ -84,22 +83,15 @@ class Intake:
             await self._incoming.adopt_piece(unit)
         missing = self._incoming.missing
         if self.part is not None:
-            wanted = await self.part.look(self._incoming)
+            wanted = await self.part.look(self._incoming.only)
             missing = [i for i in missing if i in wanted]
         self.division = Division(missing)
         if not self.division.missing:
             self.complete.set()
         self._notify()
 
-    def forget_swarm(self) -> bool:
-        """Believe nothing that peers brought, and only then `close`; what HTTP brought stays. False when that is all there is."""
-        sources = self.incoming.journal.torrent_sources | self.incoming.journal.sources
-        doubtful = [i for i, source in sources.items() if source.kind is not SourceKind.HTTP]
-        self.incoming.forget(doubtful)
-        return bool(doubtful)
-
     def close(self) -> None:
-        """Release the file; what is done stays done."""
+        """Release the files; what is done stays done."""
         if self._incoming is not None:
             self._incoming.close()
 
@@ -108,8 +100,8 @@ class Intake:
     async def claim(self) -> int | None:
         """The next piece to fetch by HTTP, as soon as there is one; None when nothing is missing any more."""
         while self.division.missing:
-            partial = await self._fetch.partial() if self._fetch is not None else frozenset[int]()
-            units = {self._unit_of(i) for i in partial}
+            begun = await self._fetch.partial() if self._fetch is not None else frozenset[int]()
+            units = {self.incoming.piece_of(i) for i in begun}
             index = self.division.claim(anyio.current_time(), self.speed, units)
             if index is not None:
                 if self._fetch is not None and index not in self.division.shared:
@@ -144,15 +136,15 @@ class Intake:
                 await self._write(index, data, kind)
             elif fetch is None or not await self._give(fetch, index, data, kind):
                 if fetch is not None and fetch is self._fetch and not fetch.is_over:
-                    raise VerificationFailed(f"piece {index} of {self.incoming.path.name}: BitTorrent refuses it")
+                    raise VerificationFailed(f"piece {index} of {self.incoming.name}: BitTorrent refuses it")
                 await self.changed()
 
     async def _examine(self, index: int, data: memoryview, kind: SourceKind) -> None:
         check = self._check
         if check is None or not check.can_tell or await anyio.to_thread.run_sync(check.is_right, index, data):
             return
-        what = f"piece {index} of {self.incoming.path.name}"
-        if kind is SourceKind.HTTP and self.sha256 is not None:
+        what = f"piece {index} of {self.incoming.name}"
+        if kind is SourceKind.HTTP and self.pinned:
             raise Disagreement(f"{what} differs between the repository and the torrent that was offered for it")
         raise VerificationFailed(f"{what} from a web seed is not what the torrent promises", retryable=False)
 
@@ -169,7 +161,8 @@ class Intake:
 
     async def _give(self, fetch: Fetch, index: int, data: memoryview, kind: SourceKind) -> bool:
         """True when the pieces of the torrent that make up `index` are readable; the swarm lane then records them."""
-        size = self._torrent_piece
+        assert self.metainfo is not None
+        size = self.metainfo.piece_length
         for inner, at in zip(self._pieces_in(index), range(0, len(data), size), strict=True):
             self._given[inner] = kind
             if not await fetch.give(inner, bytes(data[at : at + size])):
@@ -202,20 +195,26 @@ class Intake:
         """What the torrent says; Disagreement, and nothing learnt, when pieces from the repository differ from it."""
         if self.part is not None:
             self.part.check(metainfo)
-        hashes = metainfo.sha1_pieces if metainfo.piece_length == PIECE else b""
-        known = self._incoming.journal.pieces if self._incoming is not None else {}
-        for index, digests in known.items():
-            if hashes and hashes[20 * index : 20 * index + 20] != digests.sha1:
-                raise Disagreement(f"the torrent offered for {self.incoming.path.name} is of another file")
+        self._map = metainfo.map
+        known = self._incoming.hashed() if self._incoming is not None and metainfo.piece_length == PIECE else ()
+        if not all(self._agrees(metainfo, index, digests) for index, digests in known):
+            raise Disagreement(f"the torrent offered for {self.incoming.name} is of another file")
         self.metainfo = metainfo
         self._check = PieceCheck(metainfo) if PieceCheck.fits(metainfo) else None
+
+    def _agrees(self, metainfo: Metainfo, index: int, digests: PieceDigests) -> bool:
+        """Whether piece `index` (16 MiB) can be the torrent's; not told of one with padding behind it, for which v1 hashes other bytes."""
+        hashes = metainfo.sha1_pieces
+        if not hashes or self._map.padding(index):
+            return True
+        return hashes[20 * index : 20 * index + 20] == digests.sha1
 
     def joined(self, fetch: Fetch) -> None:
         """`fetch` writes from now on."""
         self._fetch = fetch
         units = self.division.claims.keys() - self.division.shared
         if self.part is not None:
-            units |= set(range(piece_count(self.incoming.length))) - self.part.wanted
+            units |= set(range(self.incoming.map.count)) - self.part.wanted
         fetch.leave_out(i for unit in units for i in self._pieces_in(unit))
         self._notify()
 
@@ -232,13 +231,14 @@ class Intake:
             return
         source = self._source(index, senders)
         if not (self.streaming and metainfo.piece_length == PIECE):
-            incoming.journal.record_torrent_piece(index, source)
+            incoming.record_torrent_piece(index, source)
         if self.streaming and metainfo.piece_length == PIECE:
-            await incoming.adopt_piece(index, self._accept(index), source)
+            # libtorrent has checked the piece; nothing wrong gets on record if the file's bytes are not (yet) those.
+            await incoming.adopt_piece(index, partial(self._agrees, metainfo, index), source)
         elif self.streaming:
             for completed in incoming.completed_by(index):
                 await incoming.adopt_piece(completed)
-        self.came += piece_span(index, incoming.length, metainfo.piece_length)[1]
+        self.came += incoming.torrent_piece_size(index)
         for unit in incoming.pieces_around(index):
             if incoming.has(unit):
                 await self._look_further(unit)
@@ -250,17 +250,11 @@ class Intake:
         if (kind := self._given.pop(index, None)) is not None:
             return PieceSource(kind)
         self._strangers |= senders.keys() - self.lan_hosts
-        blocks = piece_count(piece_span(index, self.incoming.length, self._torrent_piece)[1], BLOCK)
+        blocks = piece_count(self.incoming.torrent_piece_size(index), BLOCK)
         if not senders:
             return PieceSource(SourceKind.SWARM, blocks if self.lan_hosts and not self._strangers else 0)
         lan = sum(count for host, count in senders.items() if host in self.lan_hosts)
         return PieceSource(SourceKind.SWARM, round(blocks * lan / sum(senders.values())))
-
-    def _accept(self, index: int) -> AcceptDigests:
-        """libtorrent has checked the piece; so that nothing wrong gets on record if the file's bytes are not (yet) those."""
-        assert self.metainfo is not None
-        hashes = self.metainfo.sha1_pieces
-        return lambda digests: not hashes or hashes[20 * index : 20 * index + 20] == digests.sha1
 
     # ---- both
 
@@ -290,7 +284,7 @@ class Intake:
         """The last wanted piece is there, and not yet counted: perhaps it tells what else is wanted."""
         if self.part is None or self.division.missing != {index}:
             return
-        more = await self.part.look(self.incoming) - self.incoming.have
+        more = await self.part.look(self.incoming.only) - self.incoming.have
         self.division.missing |= more
         if self._fetch is not None:
             self._fetch.take_back(i for unit in more for i in self._pieces_in(unit))
@@ -309,21 +303,16 @@ class Intake:
         """Pieces of the torrent that are on record."""
         if self._incoming is None or self.metainfo is None:
             return set()
-        canonical = self.metainfo.piece_length == PIECE
-        return self._incoming.have if canonical else set(self._incoming.journal.torrent_pieces)
+        return self._incoming.have if self._is_canonical else self._incoming.torrent_pieces
 
     def _has(self, index: int) -> bool:
         """Whether piece `index` of the torrent is on record."""
-        canonical = self._torrent_piece == PIECE
-        return self.incoming.has(index) if canonical else index in self.incoming.journal.torrent_pieces
+        return self.incoming.has(index) if self._is_canonical else self.incoming.has_torrent_piece(index)
 
     @property
-    def _torrent_piece(self) -> int:
-        return self.metainfo.piece_length if self.metainfo is not None else PIECE
-
-    def _unit_of(self, index: int) -> int:
-        return index * self._torrent_piece // PIECE
+    def _is_canonical(self) -> bool:
+        """Whether the torrent's pieces are ours."""
+        return self.metainfo is None or self.metainfo.piece_length == PIECE
 
     def _pieces_in(self, unit: int) -> range:
-        size, length = self._torrent_piece, self.incoming.length
-        return range(unit * (PIECE // size), min((unit + 1) * (PIECE // size), piece_count(length, size)))
+        return self.incoming.torrent_pieces_in(unit)

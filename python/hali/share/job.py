@@ -25,6 +25,8 @@ class JobSpec(msgspec.Struct, frozen=True):
     what: str  # `add`: an absolute path; `pull`: as typed
     quant: str | None = None
     link: bool = True  # `add`: reflink or hard link when possible, else copy
+    mmproj: bool | None = None  # `pull`: with the model's projector; None: unless a file was asked for by its name
+    beside: str | None = None  # `add`: an absolute path, of the projector that belongs to the model
     allow_untrusted: bool = False  # `pull`: also what a registry trusts too little
     layers: str | None = None  # `pull`: only these, as `0-15`
 

@@ -12,25 +12,29 @@ import anyio.to_thread
 import msgspec
 
 from hali.config.files import write_atomically
-from hali.hashing import PieceHasher, hash_file_async
+from hali.hashing import PieceHasher, StreamHasher, hash_file_async, padded_sha1_of
 from hali.model.digests import FileDigests, PieceDigests
 from hali.model.errors import HaliError, NotFound, Refused, VerificationFailed
 from hali.model.ids import InfoHashes
 from hali.model.names import UNKNOWN, ModelId, derive
-from hali.model.units import piece_count, piece_span
+from hali.model.splits import main_first
+from hali.model.units import piece_span
 from hali.runtime.log import get_logger
 from hali.share.base import Seeds
+from hali.share.incoming_model import Arrived
+from hali.share.torrents import torrent_name, torrent_of, webseeds_of
 from hali.share.twins import Twins
-from hali.store.models import Metadata, ModelStore, Record, matching, now_rfc3339, the_one
+from hali.share.verifying import judge
+from hali.store.models import Metadata, ModelStore, Record, StoredFile, matching, now_rfc3339, the_one
 from hali.transfer import magnet, metainfo
 from hali.wire import gguf
+from hali.wire.manifest import identity, manifest
 
 log = get_logger(__name__)
 
 T = TypeVar("T")
 # `unverified`: without a daemon, of a file that changed since it was verified; a daemon verifies it at once.
 ModelState = Literal["seeding", "hashing", "stored", "unverified", "damaged", "missing"]
-HUB = "https://huggingface.co"  # the web seed is part of the torrent's generation rule: never a mirror
 
 
 class Entry(msgspec.Struct):
@@ -56,7 +60,6 @@ class Origin(msgspec.Struct, frozen=True):
     revision: str | None = None
     sources: dict[str, int] = {}
     foreign: bytes | None = None  # metainfo of the torrent it was fetched by, when it is not the one hali builds
-    file: str | None = None  # path inside `repo`, whose folders may tell what the file's name does not
 
 
 class Library:
@@ -169,30 +172,23 @@ class Library:
             except (HaliError, OSError) as exc:  # ours is seeded; theirs is a courtesy
                 log.warning("library.foreign_not_seeded", torrent=foreign, error=str(exc))
 
-    async def adopt(self, path: Path, digests: FileDigests, origin: Origin) -> Entry:
-        """Take the finished and checked file at `path` into the store and seed it, reading nothing again."""
-        torrent = metainfo.build(digests, path.name, webseeds=_webseeds(path.name, origin))
-        parsed = metainfo.parse(torrent)
-        also = self._keep_foreign(origin.foreign, parsed.infohashes)
-        model_id = await anyio.to_thread.run_sync(partial(name_file, path, repo=origin.repo, inside=origin.file))
-        meta = Metadata(
-            model_id=str(model_id),
-            sha256=digests.sha256.hex(),
-            blake3=digests.blake3.hex(),
-            infohash_v1=parsed.infohashes.v1 or "",
-            infohash_v2=parsed.infohashes.v2 or "",
-            files=[path.name],
-            size=digests.length,
-            downloaded_at=now_rfc3339(),
-            mtime_ns=0,  # set when it is placed
-            hf_repo=origin.repo,
-            hf_revision=origin.revision,
-            sources=origin.sources,
-            also_torrents=also,
+    async def adopt(self, arrived: Sequence[Arrived], origin: Origin) -> Entry:
+        """Take the finished and checked files, all in one folder, into the store and seed them, reading nothing again."""
+        by_name = {file.path.name: file for file in arrived}
+        files = [by_name[name] for name in main_first(by_name)]
+        first = files[0]
+        named = partial(name_file, first.path, repo=origin.repo, inside=first.hf_path)
+        model_id = await anyio.to_thread.run_sync(named)
+        meta = msgspec.structs.replace(_metadata(files, origin), model_id=str(model_id))
+        torrent = torrent_of(files, webseeds_of(meta))
+        hashes = metainfo.parse(torrent).infohashes
+        also = self._keep_foreign(origin.foreign, hashes)
+        meta = msgspec.structs.replace(
+            meta, infohash_v1=hashes.v1 or "", infohash_v2=hashes.v2 or "", also_torrents=also
         )
         write_atomically(self._torrent_path(meta.infohash_v1), torrent)
         await self._make_way(meta)
-        record = await anyio.to_thread.run_sync(partial(self.store.place, path, model_id, meta))
+        record = await anyio.to_thread.run_sync(partial(self.store.place, first.path, model_id, meta))
         entry = Entry(record, "stored")
         self._entries[meta.sha256] = entry
         log.info("library.adopted", model=meta.model_id, sha256=meta.sha256, sources=origin.sources)
@@ -219,17 +215,17 @@ class Library:
         write_atomically(self._torrent_path(name), foreign)
         return [name]
 
-    async def verify(self, entry: Entry, on_progress: Callable[[int], None] | None = None) -> FileDigests:
-        """Read the whole file again. VerificationFailed names the wrong pieces, and the model is no longer seeded."""
+    async def verify(self, entry: Entry, on_progress: Callable[[int], None] | None = None) -> list[FileDigests]:
+        """Read all files again. VerificationFailed names the wrong pieces of each, and the model is no longer seeded."""
         record = entry.record
-        record.changed_on_disk()  # raises when the file is gone
+        record.changed_on_disk()  # raises when a file is gone
         before = entry.state
         entry.state, entry.progress = "hashing", 0.0
         torrent = self._torrent_path(record.meta.infohash_v1)
         known = await anyio.Path(torrent).read_bytes() if torrent.exists() else None
         try:
-            digests, hasher = await self._hash(entry, on_progress)
-            self._compare(record, digests, hasher, known)
+            digests = await self._hash(entry, on_progress)
+            judge(record, digests, known)
         except HaliError as exc:
             await self._give_up(entry, str(exc))
             raise
@@ -239,45 +235,30 @@ class Library:
         await self._verified(entry, digests, known)
         return digests
 
-    async def _hash(self, entry: Entry, on_progress: Callable[[int], None] | None) -> tuple[FileDigests, PieceHasher]:
-        record = entry.record
-        hasher = PieceHasher(record.path.stat().st_size)
-        done = 0
+    async def _hash(self, entry: Entry, on_progress: Callable[[int], None] | None) -> list[FileDigests]:
+        record, done = entry.record, 0
+        paths = [record.directory / name for name in record.meta.files]
+        hashers = [PieceHasher(path.stat().st_size) for path in paths]
+        total = sum(hasher.length for hasher in hashers)
 
-        def on_piece(index: int, _digests: PieceDigests, _midstate: bytes) -> None:
+        def on_piece(length: int, index: int, _digests: PieceDigests, _midstate: bytes) -> None:
             nonlocal done
-            done += piece_span(index, hasher.length)[1]
-            entry.progress = done / hasher.length
+            done += piece_span(index, length)[1]
+            entry.progress = done / total
             if on_progress is not None:
                 on_progress(done)
 
-        return await hash_file_async(record.path, on_piece=on_piece, known=hasher), hasher
+        return [
+            await hash_file_async(path, on_piece=partial(on_piece, hasher.length), known=hasher)
+            for path, hasher in zip(paths, hashers, strict=True)
+        ]
 
-    @staticmethod
-    def _compare(record: Record, digests: FileDigests, hasher: PieceHasher, torrent: bytes | None) -> None:
-        if digests.sha256.hex() == record.meta.sha256:
-            return
-        promised = metainfo.parse(torrent) if torrent is not None else None
-        wrong = wrong_pieces(digests, promised.sha1_pieces) if promised is not None else []
-        where = (
-            f", wrong {'piece' if len(wrong) == 1 else 'pieces'} {_ranges(wrong)} of {hasher.piece_count}"
-            if wrong
-            else ""
-        )
-        size = "" if digests.length == record.meta.size else f", {digests.length} bytes instead of {record.meta.size}"
-        raise VerificationFailed(
-            f"{record.meta.model_id} is damaged{where}{size}: {record.path}",
-            hint="pull or add it again",
-            details={"pieces": wrong, "sha256": digests.sha256.hex(), "expected_sha256": record.meta.sha256},
-        )
-
-    async def _verified(self, entry: Entry, digests: FileDigests, torrent: bytes | None) -> None:
+    async def _verified(self, entry: Entry, digests: Sequence[FileDigests], torrent: bytes | None) -> None:
         record = entry.record
         if torrent is None:
-            origin = Origin(record.meta.hf_repo, record.meta.hf_revision)
-            torrent = metainfo.build(digests, record.path.name, webseeds=_webseeds(record.path.name, origin))
+            torrent = await anyio.to_thread.run_sync(_rebuilt, record, digests)
             write_atomically(self._torrent_path(record.meta.infohash_v1), torrent)
-        self._note(entry, record.path.stat().st_mtime_ns)
+        self._note(entry, [(record.directory / name).stat().st_mtime_ns for name in record.meta.files])
         entry.state, entry.progress, entry.error = "stored", None, None
         log.info("library.verified", model=record.meta.model_id)
         await self._seed(entry, torrent)
@@ -294,15 +275,16 @@ class Library:
         """The file is not what it was: neither seeded nor served, also by later lives of the daemon, until it is verified."""
         log.error("library.damaged", model=entry.record.meta.model_id, reason=reason)
         entry.state, entry.progress, entry.error, entry.trusted = "damaged", None, reason, False
-        self._note(entry, 0)  # no file's time: the next start verifies it
+        self._note(entry, [0] * len(entry.record.meta.files))  # no file's time: the next start verifies it
         await self._stop_seeding(entry)
         self._changed()
 
-    def _note(self, entry: Entry, mtime_ns: int) -> None:
-        """Remember the file's time with the verdict on it. Where nothing can be written, the next start verifies again."""
-        if entry.record.meta.mtime_ns == mtime_ns:
+    def _note(self, entry: Entry, times: Sequence[int]) -> None:
+        """Remember the files' times with the verdict on them. Where nothing can be written, the next start verifies again."""
+        meta = entry.record.meta.verified_at(times)
+        if meta == entry.record.meta:
             return
-        entry.record = Record(msgspec.structs.replace(entry.record.meta, mtime_ns=mtime_ns), entry.record.directory)
+        entry.record = Record(meta, entry.record.directory)
         try:
             self.store.update(entry.record)
         except OSError as exc:
@@ -333,15 +315,16 @@ class Library:
     def magnet(self, record: Record) -> str:
         """The link that any BitTorrent client takes."""
         meta = record.meta
-        webseeds = _webseeds(meta.files[0], Origin(meta.hf_repo, meta.hf_revision))
-        return magnet.build(record.infohashes, meta.files[0], webseeds=webseeds)
+        return magnet.build(record.infohashes, torrent_name(meta.files), webseeds=webseeds_of(meta))
 
     def describe(self, entry: Entry) -> dict[str, Any]:
         """The public fields of a model."""
         fields: dict[str, Any] = msgspec.to_builtins(entry.record.meta)
         fields.pop("mtime_ns")
+        for part in fields.get("parts", ()):
+            part.pop("mtime_ns")
         found = {"path": str(entry.record.path), "state": entry.state, "magnet": self.magnet(entry.record)}
-        twin = self.twins.magnet(entry.record.meta.sha256, entry.record.path.name)
+        twin = self.twins.magnet(entry.record.meta.sha256, torrent_name(entry.record.meta.files))
         return fields | found | {"magnet_v1": twin, "error": entry.error}
 
     def _torrent_path(self, infohash: str) -> Path:
@@ -369,24 +352,40 @@ def name_file(path: Path, *, repo: str | None = None, inside: str | None = None)
     return derive(name, repo=repo, size_label=header.size_label, quant_hint=header.quantization)
 
 
-def wrong_pieces(digests: FileDigests, promised: bytes) -> list[int]:
-    """Indices of 16 MiB pieces whose SHA-1 differs from the torrent's, or that only one side has."""
-    count = max(piece_count(digests.length), len(promised) // 20)
-    return [i for i in range(count) if digests.sha1_pieces[20 * i : 20 * i + 20] != promised[20 * i : 20 * i + 20]]
+def _metadata(files: Sequence[Arrived], origin: Origin) -> Metadata:
+    """All that does not depend on the torrent and the model's name."""
+    parts = [_stored(file) for file in files]
+    listed = StreamHasher()
+    listed.update(manifest([part.ref for part in parts]))
+    plain = len(parts) == 1 and parts[0].hf_path is None  # then the parts would only repeat the rest
+    return Metadata(
+        model_id="",
+        sha256=identity([part.ref for part in parts]),
+        blake3=parts[0].blake3 if len(parts) == 1 else listed.finish().blake3.hex(),
+        infohash_v1="",
+        infohash_v2="",
+        files=[part.name for part in parts],
+        size=sum(part.size for part in parts),
+        downloaded_at=now_rfc3339(),
+        mtime_ns=0,  # set when it is placed
+        hf_repo=origin.repo,
+        hf_revision=origin.revision,
+        sources=origin.sources,
+        parts=[] if plain else parts,
+    )
 
 
-def _ranges(indices: Sequence[int]) -> str:
-    shown = ", ".join(str(i) for i in indices[:8])  # more would not fit a line
-    return f"{shown} and {len(indices) - 8} more" if len(indices) > 8 else shown
+def _stored(file: Arrived) -> StoredFile:
+    name, digests = file.path.name, file.digests
+    path = file.hf_path if file.hf_path != name else None
+    return StoredFile(name, digests.length, digests.sha256.hex(), digests.blake3.hex(), 0, path)
 
 
-def _webseeds(file: str, origin: Origin) -> tuple[str, ...]:
-    return webseeds_of(file, origin.repo, origin.revision)
-
-
-def webseeds_of(file: str, repo: str | None, revision: str | None) -> tuple[str, ...]:
-    """The address of a file of the hub, for those who have no peer."""
-    return (f"{HUB}/{repo}/resolve/{revision}/{file}",) if repo and revision else ()
+def _rebuilt(record: Record, digests: Sequence[FileDigests]) -> bytes:
+    """The torrent of a model whose `.torrent` is lost. Blocks for a piece of each file."""
+    paths = [record.directory / name for name in record.meta.files]
+    arrived = [Arrived(path, each, padded_sha1_of(path)) for path, each in zip(paths, digests, strict=True)]
+    return torrent_of(arrived, webseeds_of(record.meta))
 
 
 def _as_infohashes(text: str) -> InfoHashes:

@@ -35,6 +35,8 @@ class Part:
     @staticmethod
     def check(metainfo: Metainfo) -> None:
         """Refused for a torrent that is not hybrid with pieces of 16 MiB: its v1 hashes check pieces, its v2 infohash names the folder."""
+        if not metainfo.is_single_file:
+            raise Refused(f"{metainfo.name} is a model of several files: layers are pulled of models of one file")
         if metainfo.piece_length != PIECE or not metainfo.sha1_pieces or metainfo.infohashes.v2 is None:
             raise Refused(
                 f"{metainfo.name}: layers are pulled by torrents that hali makes (pieces of 16 MiB, v1 and v2)",

@@ -19,7 +19,8 @@ from hali.model.layers import Layers, format_layers, merged
 from hali.runtime.log import get_logger
 from hali.share.base import Seeds
 from hali.share.incoming import JOURNAL, METAINFO, IncomingFile
-from hali.share.library import name_file, webseeds_of
+from hali.share.library import name_file
+from hali.share.torrents import webseed_of
 from hali.store.journal import readdress
 from hali.store.models import now_rfc3339, the_one
 from hali.store.partials import PartialMeta, PartialRecord, PartialStore
@@ -68,7 +69,7 @@ class Partials:
     def describe(self, entry: PartialEntry) -> dict[str, Any]:
         """The public fields; null is unknown."""
         record, meta = entry.record, entry.record.meta
-        seeds = webseeds_of(meta.file, meta.hf_repo, meta.hf_revision)
+        seeds = webseed_of(meta.file, meta.hf_repo, meta.hf_revision)
         return {
             "model_id": meta.model_id,
             "sha256": meta.sha256,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import Any, Literal, TypeVar
 
@@ -10,22 +10,24 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 
-from hali.model.digests import FileDigests
 from hali.model.errors import HaliError, Refused, TransferFailed, VerificationFailed
 from hali.model.sources import SourceKind
 from hali.runtime.channels import Watch
 from hali.runtime.log import get_logger
 from hali.share.download import Download, Rate
+from hali.share.incoming_model import Arrived, Wanted
 from hali.share.intake import Disagreement, Intake
 from hali.share.job import Job, JobState, Progress
 from hali.share.library import Entry, Library, Origin
 from hali.share.part import Part
-from hali.share.range_lane import Counted, RangeLane
+from hali.share.range_lane import Counted, OpenRanges, RangeLane
 from hali.share.resolve import Plan, Resolver
 from hali.share.swarm_lane import SwarmLane
+from hali.transfer.bundle import address_of
 from hali.transfer.http import RangeSource
 from hali.transfer.metainfo import Metainfo
 from hali.transfer.session import TorrentSession
+from hali.wire.manifest import identity
 
 log = get_logger(__name__)
 
@@ -36,7 +38,7 @@ MAX_INTRODUCE_S = 30.0  # and while nobody is known the questions become rare; b
 MAX_WEB_SEEDS = 4  # of one torrent: each may have several connections
 
 Sources = Literal["all", "http", "swarm"]  # of a plan that are used in one attempt
-OpenSource = Callable[[Plan, Counted], Awaitable[RangeSource]]
+OpenSource = Callable[[Plan, Wanted, Counted], Awaitable[RangeSource]]
 OpenWebSeed = Callable[[str, int, Counted], Awaitable[RangeSource]]  # URL, size of the file
 
 
@@ -67,12 +69,16 @@ class Puller:
                 raise
             log.warning("pull.sources_disagree", model=plan.name, error=str(exc))
             failure = exc
+        wrong = _wrong_files(plan, failure)
         try:
-            if await self._forget_swarm(plan) or isinstance(failure, Disagreement):
+            if await self._forget(plan, wrong, only_swarm=True) or isinstance(failure, Disagreement):
                 return await self._attempt(job, plan, "http")
         except (VerificationFailed, TransferFailed) as exc:
             log.warning("pull.repository_wrong", model=plan.name, error=str(exc))
-        await self._discard(plan)
+        if len(wrong) == len(plan.wanted):
+            await self._discard(plan)
+        else:  # what is right of the others stays
+            await self._forget(plan, wrong, only_swarm=False)
         plan = await self._ask_lan(self._resolver.with_lan(plan)) or plan
         if plan.torrent is None:
             raise failure
@@ -80,6 +86,8 @@ class Puller:
 
     async def pull_part(self, job: Job, plan: Plan, part: Part) -> tuple[Metainfo, int]:
         """Fetch the pieces of `part`, each checked by the torrent's hashes, into the folder of `plan`; the torrent, and bytes that came."""
+        if plan.files:
+            raise Refused(f"{plan.name} is one of several files: layers are pulled of models of one file")
         if plan.torrent is None:
             raise Refused(
                 f"layers of {plan.name} need a node or torrent that has the whole file's hashes",
@@ -101,7 +109,7 @@ class Puller:
         download = Download(plan.name, intake, lambda rate: _report(job, plan.name, intake, rate))
         try:
             if plan.ref is not None:
-                await intake.open(plan.ref.file, length=plan.ref.size)
+                await intake.open(plan.wanted)
             if not intake.complete.is_set():
                 self._add_sources(plan, intake, download, sources)
                 await download.run()
@@ -110,17 +118,18 @@ class Puller:
             intake.close()
 
     def _intake(self, plan: Plan, part: Part | None = None) -> Intake:
-        directory, ref = self._library.store.incoming(plan.key), plan.ref
-        pinned = (ref.sha256, ref.size) if ref else (None, None)
-        return Intake(directory, streaming=self._streaming, sha256=pinned[0], size=pinned[1], part=part)
+        directory = self._library.store.incoming(plan.key)
+        return Intake(directory, streaming=self._streaming, pinned=plan.wanted, part=part)
 
-    async def _forget_swarm(self, plan: Plan) -> bool:
-        """Believe nothing that peers brought; False when that was nothing. What came from the repository is kept: it names the SHA-256."""
-        assert plan.ref is not None
+    async def _forget(self, plan: Plan, wrong: Collection[str], *, only_swarm: bool) -> bool:
+        """Believe nothing of these files, or nothing that peers brought of them; False when that was nothing.
+
+        What came from the repository is the last to go: it names the SHA-256.
+        """
         intake = self._intake(plan)
         try:
-            await intake.open(plan.ref.file, length=plan.ref.size)
-            return intake.forget_swarm()
+            await intake.open(plan.wanted)
+            return intake.incoming.forget(wrong, only_swarm=only_swarm)
         finally:
             intake.close()
 
@@ -145,14 +154,13 @@ class Puller:
         elif sources == "all":
             download.beside(partial(self._look_out, plan, intake, download))
 
-    def _lane(
-        self, intake: Intake, kind: SourceKind, opener: Callable[[Counted], Awaitable[RangeSource]], download: Download
-    ) -> RangeLane:
+    def _lane(self, intake: Intake, kind: SourceKind, opener: OpenRanges, download: Download) -> RangeLane:
         return RangeLane(intake, kind, opener, download.heard, connections=self._connections)
 
-    async def _open_seed(self, url: str, intake: Intake, counted: Counted) -> RangeSource:
+    async def _open_seed(self, url: str, intake: Intake, file: Wanted, counted: Counted) -> RangeSource:
         intake.check_web_seeds()
-        return await self._open_web_seed(url, intake.incoming.length, counted)
+        assert intake.metainfo is not None
+        return await self._open_web_seed(address_of(url, intake.metainfo, file.name), file.length, counted)
 
     def _swarm(self, plan: Plan, intake: Intake, *, shared: bool) -> SwarmLane:
         assert plan.torrent is not None
@@ -194,34 +202,47 @@ class Puller:
         last_byte = anyio.current_time()
         incoming, sources = intake.incoming, intake.incoming.sources()
         state: JobState = "downloading" if self._streaming else "hashing"
-        update = partial(Progress, state, incoming.path.name, total=incoming.length, sources=sources)
+        update = partial(Progress, state, incoming.name, total=incoming.length, sources=sources)
         job.update(update(done=incoming.done_bytes))
-        digests = await incoming.finish(lambda done: anyio.from_thread.run_sync(job.update, update(done=done)))
-        self._check(plan, digests, intake)
+        arrived = await incoming.finish(lambda done: anyio.from_thread.run_sync(job.update, update(done=done)))
+        self._check(plan, arrived, intake)
         # From here on it is a matter of milliseconds, and half of it would be worse.
         with anyio.CancelScope(shield=True):
-            entry = await self._library.adopt(incoming.path, digests, _origin(plan, intake, sources))
+            entry = await self._library.adopt(arrived, _origin(plan, intake, sources))
         await self._discard(plan)
         after = anyio.current_time() - last_byte
-        job.update(Progress("seeding", entry.record.meta.model_id, digests.length, digests.length, sources=sources))
+        job.update(Progress("seeding", entry.record.meta.model_id, incoming.length, incoming.length, sources=sources))
         return self._described(entry) | {"seeding_after_s": round(after, 4), "came": intake.came}
 
     def _described(self, entry: Entry) -> dict[str, Any]:
         return self._library.describe(entry) | {"from_store": False}
 
-    def _check(self, plan: Plan, digests: FileDigests, intake: Intake) -> None:
-        """The file must be the one that was promised; if not, what may be wrong of it is thrown away."""
-        expected = plan.ref.sha256 if plan.ref else plan.sha256_prefix
-        if expected is None or digests.sha256.hex().startswith(expected):
-            return
-        if plan.ref is None:  # else `pull` looks what of it may be right
+    def _check(self, plan: Plan, arrived: Sequence[Arrived], intake: Intake) -> None:
+        """The model must be the one that was promised, in each of its files; if not, what may be wrong of it is thrown away."""
+        refs = [each.ref for each in arrived]
+        pinned = {file.name: file.sha256 for file in plan.wanted}
+        wrong = [ref for ref in refs if ref.name in pinned and ref.sha256 != pinned[ref.name]]
+        if wrong:  # `pull` looks what of them may be right
+            expected = pinned[wrong[0].name]
+            raise _not_promised(wrong[0].name, wrong[0].sha256, expected, wrong=[ref.name for ref in wrong])
+        sha256 = identity(refs)
+        if plan.ref is None and plan.sha256_prefix is not None and not sha256.startswith(plan.sha256_prefix):
             intake.close()
             self._library.store.discard_incoming(plan.key)
-        raise VerificationFailed(
-            f"{plan.name}: what arrived has SHA-256 {digests.sha256.hex()}, promised was {expected}",
-            hint="the source serves another file; it was thrown away",
-            details={"sha256": digests.sha256.hex(), "expected_sha256": expected},
-        )
+            raise _not_promised(plan.name, sha256, plan.sha256_prefix)
+
+
+def _not_promised(name: str, sha256: str, expected: str | None, **details: Any) -> VerificationFailed:
+    return VerificationFailed(
+        f"{name}: what arrived has SHA-256 {sha256}, promised was {expected}",
+        hint="the source serves another file; it was thrown away",
+        details={"sha256": sha256, "expected_sha256": expected} | details,
+    )
+
+
+def _wrong_files(plan: Plan, failure: VerificationFailed) -> Collection[str]:
+    """The files that may be wrong: those that were found to be, else all."""
+    return failure.details.get("wrong") or [file.name for file in plan.wanted]
 
 
 def _origin(plan: Plan, intake: Intake, sources: dict[str, int]) -> Origin:
@@ -231,7 +252,6 @@ def _origin(plan: Plan, intake: Intake, sources: dict[str, int]) -> Origin:
         revision=ref.revision if ref else None,
         sources=sources,
         foreign=fetched_by.raw if fetched_by is not None else None,
-        file=plan.repo_path or None,
     )
 
 
@@ -239,15 +259,15 @@ def _report(job: Job, name: str, intake: Intake, rate: Rate) -> None:
     if not intake.is_open:
         job.update(Progress("connecting", name, peers=rate.peers))
         return
-    file = intake.incoming
+    model = intake.incoming
     job.update(
         Progress(
             "downloading",
-            file.path.name,
-            file.done_bytes,
+            model.name,
+            model.done_bytes,
             intake.total,
             rate.bytes_per_second,
             rate.peers,
-            file.sources(),
+            model.sources(),
         )
     )

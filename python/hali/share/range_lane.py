@@ -1,9 +1,11 @@
-"""A server of byte ranges as a source of one file: the repository itself, or an address that a torrent names."""
+"""A server of byte ranges as a source of one model: the repository itself, or an address that a torrent names."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from functools import partial
+from typing import Self
 
 import anyio
 
@@ -11,13 +13,37 @@ from hali.model.sources import SourceKind
 from hali.model.units import BLOCK, MIB, PIECE, piece_span
 from hali.runtime.groups import first_error
 from hali.share.division import AT_ONCE
+from hali.share.incoming_model import Wanted
 from hali.share.intake import Intake
 from hali.transfer.http import NoRanges, RangeSource
 
 MIN_PART = 2 * MIB  # below this a second connection costs more than it brings
 
 Counted = Callable[[int], None]  # is told of bytes as they come
-OpenRanges = Callable[[Counted], Awaitable[RangeSource]]
+OpenRanges = Callable[[Wanted, Counted], Awaitable[RangeSource]]
+
+
+class _Sources:
+    """An open source for each file, from the first piece that is wanted of it. An async context manager that closes them."""
+
+    def __init__(self, open_ranges: Callable[[Wanted], Awaitable[RangeSource]]) -> None:
+        self._open = open_ranges
+        self._opened: dict[str, RangeSource] = {}
+        self._opening = anyio.Lock()
+        self._stack = AsyncExitStack()
+
+    async def of(self, file: Wanted) -> RangeSource:
+        """The source of one file."""
+        async with self._opening:
+            if file.name not in self._opened:
+                self._opened[file.name] = await self._stack.enter_async_context(await self._open(file))
+            return self._opened[file.name]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
 
 
 class RangeLane:
@@ -34,29 +60,45 @@ class RangeLane:
         """Fetch what is missing until nothing is; raises the server's final error."""
         while not self._intake.is_open:  # of a magnet, name and size come from its swarm
             await self._intake.changed()
-        async with await self._open(self._count) as source:
+        async with _Sources(lambda file: self._open(file, self._count)) as sources:
             try:
-                await self._in_parallel(source)
+                await self._in_parallel(sources)
             except NoRanges:
-                await source.pieces(sorted(self._intake.division.missing), self._take)
+                await self._one_after_another(sources)
 
-    async def _in_parallel(self, source: RangeSource) -> None:
+    async def _one_after_another(self, sources: _Sources) -> None:
+        """Whole files as streams, of which only the missing pieces are taken."""
+        model = self._intake.incoming
+        for number, file in enumerate(model.wanted):
+            missing = [
+                model.map.locate(i)[1] for i in model.map.pieces_of(number) if i in self._intake.division.missing
+            ]
+            if missing:
+                await (await sources.of(file)).pieces(missing, partial(self._take_of, number))
+
+    async def _take_of(self, number: int, local: int, data: memoryview) -> None:
+        await self._take(self._intake.incoming.map.index(number, local), data)
+
+    async def _in_parallel(self, sources: _Sources) -> None:
         try:
             async with anyio.create_task_group() as group:
                 for _ in range(min(AT_ONCE, self._connections)):
-                    group.start_soon(self._worker, source)
+                    group.start_soon(self._worker, sources)
         except BaseExceptionGroup as errors:
             raise first_error(errors) from None
 
-    async def _worker(self, source: RangeSource) -> None:
+    async def _worker(self, sources: _Sources) -> None:
         buffer = bytearray()
         while (index := await self._intake.claim()) is not None:
             async with self._intake.working(index):
                 buffer = buffer or bytearray(min(PIECE, self._intake.incoming.length))
-                await self._take(index, await self._fetch(source, index, memoryview(buffer)))
+                await self._take(index, await self._fetch(sources, index, memoryview(buffer)))
 
-    async def _fetch(self, source: RangeSource, index: int, buffer: memoryview) -> memoryview:
-        offset, size = piece_span(index, self._intake.incoming.length)
+    async def _fetch(self, sources: _Sources, index: int, buffer: memoryview) -> memoryview:
+        model = self._intake.incoming
+        number, local = model.map.locate(index)
+        source = await sources.of(model.wanted[number])
+        offset, size = piece_span(local, model.map.lengths[number])
         part = self._part(size)
         async with anyio.create_task_group() as group:
             for at in range(0, size, part):

@@ -10,14 +10,18 @@ import msgspec
 
 from hali.model.errors import AmbiguousName, HaliError, NotFound, Refused, TransferFailed
 from hali.model.ids import InfoHashes, ModelRef, is_hex
+from hali.model.splits import in_order, is_projector
 from hali.runtime.log import get_logger
 from hali.share.base import Directory, Listing, Neighbours, NoDirectory, Offer
+from hali.share.incoming_model import Wanted
 from hali.share.library import Entry, Library
 from hali.share.targets import MagnetTarget, NameTarget, RepoTarget, Target, TorrentTarget
 from hali.transfer import magnet, metainfo
 from hali.transfer.http_guard import Reach, check_link, reach, reach_of_host
 from hali.transfer.hub import Hub
-from hali.transfer.hub_choice import choose
+from hali.transfer.hub_choice import choose_model
+from hali.transfer.hub_models import RepoFile, RepoListing
+from hali.wire.manifest import FileRef, identity
 
 log = get_logger(__name__)
 
@@ -27,7 +31,7 @@ Admit = Callable[[str, int, str | None], None]
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """How to get one file: a torrent, an HTTP source, or both; `key` names its folder while it is unfinished."""
+    """How to get one model: a torrent, an HTTP source, or both; `key` names its folder while it is unfinished."""
 
     key: str
     name: str
@@ -35,9 +39,17 @@ class Plan(msgspec.Struct, frozen=True):
     peers: tuple[tuple[str, int], ...] = ()
     on_lan: bool = False
     ref: ModelRef | None = None  # when Hugging Face told the SHA-256
-    repo_path: str = ""  # of `ref` inside its repository
+    repo_path: str = ""  # of `ref` inside its repository, when it is one file
+    files: tuple[Wanted, ...] = ()  # of `ref`, when it has several, in the order of their torrent
     sha256_prefix: str | None = None  # what the user asked for by hash, or a LAN announcement promised
     announced_size: int | None = None  # bytes, as a LAN announcement has it
+
+    @property
+    def wanted(self) -> tuple[Wanted, ...]:
+        """The files of `ref`; empty when only the torrent will tell."""
+        if self.ref is None or self.files:
+            return self.files
+        return (Wanted(self.ref.file, self.ref.size, self.ref.sha256, self.repo_path or None),)
 
     @property
     def identities(self) -> set[str]:
@@ -73,15 +85,15 @@ class Resolver:
         self._deepest_peer = Reach.LOOPBACK if loopback_peers else Reach.PRIVATE
         self._directory = directory or NoDirectory()
 
-    def stored(self, target: Target) -> Entry | None:
-        """The model of the store that `target` means, whole or not, if it is there; AmbiguousName."""
+    def stored(self, target: Target, mmproj: bool | None = None) -> Entry | None:
+        """The model of the store that `target` means, whole or not, if it is there (if asked for, with a projector); AmbiguousName."""
         match target:
             case NameTarget(name=name):
                 return self._library.find(name) if self._library.holds(name) else None
             case MagnetTarget(uri=uri):
                 return self._by_infohash(magnet.parse(uri).infohashes)
             case RepoTarget():
-                return self._by_repo(target)
+                return self._by_repo(target, bool(mmproj))
             case TorrentTarget():
                 return None
 
@@ -102,27 +114,39 @@ class Resolver:
                 return entry
         return None
 
-    def _by_repo(self, target: RepoTarget) -> Entry | None:
+    def _by_repo(self, target: RepoTarget, mmproj: bool) -> Entry | None:
         """Only an exact choice is answered without asking the hub: a file, or a quant of which there is one here."""
         found = [e for e in self._library.entries() if e.record.meta.hf_repo == target.repo]
         if target.revision is not None:
             found = [e for e in found if (e.record.meta.hf_revision or "").startswith(target.revision)]
         if target.file is not None:
-            found = [e for e in found if e.record.meta.files[0] == target.file.rpartition("/")[2]]
+            name = target.file.rpartition("/")[2]
+            found = [e for e in found if name in e.record.meta.files[: None if not is_projector(name) else 1]]
         elif target.quant is not None:
             found = [e for e in found if e.record.meta.model_id.rpartition(":")[2] == target.quant.lower()]
+        if mmproj:
+            found = [e for e in found if any(map(is_projector, e.record.meta.files))]
         return found[0] if len(found) == 1 else None
 
     async def plan(
-        self, target: Target, quant: str | None, *, allow_untrusted: bool = False, whole: bool = True
+        self,
+        target: Target,
+        quant: str | None,
+        *,
+        allow_untrusted: bool = False,
+        mmproj: bool | None = None,
+        whole: bool = True,
     ) -> Plan:
-        """What to fetch for `target`; NotFound, AmbiguousName, TransferFailed, Refused, NoSpace (above the quota; of a part later)."""
-        plan = await self._plan(target, quant, allow_untrusted)
+        """What to fetch for `target`; NotFound, AmbiguousName, TransferFailed, Refused, NoSpace (above the quota; of a part later).
+
+        `mmproj`: with the model's projector or without; None: with it, unless one file was asked for by its name, or a part of it.
+        """
+        plan = await self._plan(target, quant, allow_untrusted, mmproj if whole else False)
         if whole and self._admit is not None and plan.size is not None and self.stored_by(plan) is None:
             self._admit(plan.name, plan.size, plan.ref.sha256 if plan.ref else None)
         return plan
 
-    async def _plan(self, target: Target, quant: str | None, allow_untrusted: bool) -> Plan:
+    async def _plan(self, target: Target, quant: str | None, allow_untrusted: bool, mmproj: bool | None) -> Plan:
         match target:
             case NameTarget(name=name):
                 return await self._plan_name(name, allow_untrusted)
@@ -134,7 +158,7 @@ class Resolver:
             case TorrentTarget(location=location):
                 return await self._plan_torrent(location)
             case RepoTarget():
-                return await self._plan_repo(target, target.quant or quant)
+                return await self._plan_repo(target, target.quant or quant, mmproj)
 
     def admit_part(self, plan: Plan, size: int) -> None:
         """NoSpace when `size` bytes of it would exceed the quota."""
@@ -230,15 +254,11 @@ class Resolver:
         parsed = metainfo.parse(raw)
         return Plan(parsed.infohashes.best, parsed.name, parsed)
 
-    async def _plan_repo(self, target: RepoTarget, quant: str | None) -> Plan:
+    async def _plan_repo(self, target: RepoTarget, quant: str | None, mmproj: bool | None) -> Plan:
         listing = await self._hub.resolve(target.repo, target.revision)
-        chosen = choose(listing, quant=quant, file=target.file)
-        if chosen.sha256 is None:
-            raise TransferFailed(
-                f"{target.repo} does not publish a SHA-256 for {chosen.name}", hint="only LFS files can be pinned"
-            )
-        ref = ModelRef(chosen.sha256, chosen.base, chosen.size, target.repo, listing.commit)
-        return await self.with_lan(Plan(key=ref.sha256, name=chosen.base, ref=ref, repo_path=chosen.name))
+        model = choose_model(listing, quant=quant, file=target.file)
+        whole = target.file is None if mmproj is None else mmproj
+        return await self.with_lan(_pinned(listing, model.with_projector() if whole else model.files))
 
     async def with_lan(self, plan: Plan) -> Plan:
         """`plan`, of a known file, with the torrent and the nodes of the LAN that have this very file now."""
@@ -249,6 +269,20 @@ class Resolver:
             return plan
         torrent = magnet.Magnet(infohashes=offers[0].infohashes)
         return msgspec.structs.replace(plan, torrent=torrent, peers=offers[0].peers, on_lan=True)
+
+
+def _pinned(listing: RepoListing, files: Sequence[RepoFile]) -> Plan:
+    """The plan for these files of a repository, the first of which is opened to run the model; TransferFailed without a SHA-256."""
+    for file in files:
+        if file.sha256 is None:
+            raise TransferFailed(
+                f"{listing.repo} does not publish a SHA-256 for {file.name}", hint="only LFS files can be pinned"
+            )
+    sha256 = identity([FileRef(file.base, file.size, file.sha256 or "") for file in files])
+    ref = ModelRef(sha256, files[0].base, sum(file.size for file in files), listing.repo, listing.commit)
+    by_base = {file.base: Wanted(file.base, file.size, file.sha256, file.name) for file in files}
+    several = tuple(by_base[name] for name in in_order(by_base)) if len(files) > 1 else ()
+    return Plan(key=sha256, name=ref.file, ref=ref, repo_path=files[0].name, files=several)
 
 
 def _is_public(url: str) -> bool:

@@ -1,4 +1,4 @@
-"""BitTorrent peers as a source of one file, those of the LAN among them."""
+"""BitTorrent peers as a source of one model, those of the LAN among them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from hali.model.units import PIECE
 from hali.runtime.channels import Watch
 from hali.runtime.log import get_logger
 from hali.share.incoming import METAINFO, check_name
+from hali.share.incoming_model import Wanted
 from hali.share.intake import Intake
+from hali.transfer.bundle import names_of
 from hali.transfer.events import FetchFailed, Finished, MetadataReceived, PeerBanned, PieceDone, PieceFailed, Progress
 from hali.transfer.fetching import Fetch
 from hali.transfer.magnet import Magnet, Peer
@@ -152,23 +154,21 @@ class SwarmLane:
         metainfo = parse(raw)
         await self._prepare(metainfo)
         write_atomically(self._intake.directory / METAINFO, raw)
-        if self._shared:
+        if self._shared or not metainfo.is_single_file:  # libtorrent would put several files into a folder of theirs
             return False
         self._intake.joined(fetch)
         return True
 
     async def _prepare(self, metainfo: Metainfo) -> None:
-        """Check the torrent against what is wanted, before a file of its name is touched, and open that file."""
+        """Check the torrent against what is wanted, before files of its names are touched, and open those."""
         intake = self._intake
-        if not metainfo.is_single_file:
-            raise Refused(f"{metainfo.name} is a torrent of several files", hint="hali takes one model file at a time")
-        check_name(metainfo.name)
-        if intake.size is not None and metainfo.length != intake.size:
-            raise TransferFailed(
-                f"a node of the LAN offers {metainfo.length} bytes for {metainfo.name}, the file has {intake.size}",
-                retryable=False,
-                details={"tried": ["torrent"]},
-            )
+        files = [Wanted(name, file.length) for name, file in zip(names_of(metainfo), metainfo.files, strict=True)]
+        for file in files:
+            check_name(file.name)
+        if intake.pinned:
+            _compare(files, intake.pinned)
+            pins = zip(files, intake.pinned, strict=True)
+            files = [msgspec.structs.replace(file, sha256=pin.sha256, path=pin.path) for file, pin in pins]
         canonical = metainfo.piece_length == PIECE
         if intake.is_open and not canonical and intake.metainfo is None:
             raise Refused(f"the torrent offered for {metainfo.name} has pieces of {metainfo.piece_length} bytes")
@@ -176,8 +176,8 @@ class SwarmLane:
             intake.learn(metainfo)
         if not intake.is_open:
             # Our own torrents of a pinned file differ in nothing that matters here, so HTTP can go on where they stopped.
-            tag = None if canonical and intake.sha256 else metainfo.infohashes.best
-            await intake.open(metainfo.name, length=metainfo.length, tag=tag, torrent_piece=metainfo.piece_length)
+            tag = None if canonical and intake.pinned else metainfo.infohashes.best
+            await intake.open(files, tag=tag, torrent_piece=metainfo.piece_length)
 
     def _complete(self, raw: bytes | None) -> None:
         """The piece layers of a v2 torrent come with its pieces; seeding somebody else's needs them, the file itself does not."""
@@ -185,6 +185,22 @@ class SwarmLane:
             self._intake.metainfo = parse(raw) if raw is not None else self._intake.metainfo
         except ProtocolError as exc:
             log.warning("fetch.layers_missing", torrent=self._intake.directory.name, error=str(exc))
+
+
+def _compare(offered: Sequence[Wanted], pinned: Sequence[Wanted]) -> None:
+    """TransferFailed unless the torrent's files can be the repository's: where there is one, its name does not matter."""
+    if [file.length for file in offered] != [file.length for file in pinned]:
+        have, want = (sum(file.length for file in files) for files in (offered, pinned))
+        why = (
+            f"offers {have} bytes for {pinned[0].name}, the file has {want}"
+            if len(pinned) == 1
+            else "offers other files"
+        )
+    elif len(pinned) > 1 and [file.name for file in offered] != [file.name for file in pinned]:
+        why = "has the files under other names"
+    else:
+        return
+    raise TransferFailed(f"a node of the LAN {why}", retryable=False, details={"tried": ["torrent"]})
 
 
 class SessionEnded(TransferFailed):

@@ -10,6 +10,7 @@ import pytest
 from hali.model.units import KIB, MIB, PIECE
 from hali.share.piece_check import PieceCheck
 from hali.transfer.metainfo import of_info, parse
+from tests.fakes.bundles import torrent_by_libtorrent, write
 from tests.fakes.torrents import info_of, make
 
 KINDS = {"v1": lt.create_torrent.v1_only, "hybrid": 0, "v2": lt.create_torrent.v2_only}
@@ -40,3 +41,20 @@ def test_a_v2_torrent_without_its_layers_cannot_tell(tmp_path: Path) -> None:
 
 def test_pieces_that_do_not_divide_16_mib_do_not_fit(tmp_path: Path) -> None:
     assert not PieceCheck.fits(make(tmp_path, 100_000, 2 * PIECE).metainfo)
+
+
+@pytest.mark.parametrize("flags", [lt.create_torrent.canonical_files_no_tail_padding, 0, lt.create_torrent.v2_only])
+@pytest.mark.parametrize("piece", [MIB, PIECE])
+def test_the_last_unit_of_each_file_is_judged_without_the_padding_behind_it(
+    tmp_path: Path, flags: int, piece: int
+) -> None:
+    folder = write(tmp_path / "m", {"a": PIECE + 5, "b": 3 * MIB, "c": 20_000})
+    metainfo = parse(bytes(lt.bencode(torrent_by_libtorrent(folder, piece, flags))))
+    check = PieceCheck(metainfo)
+    assert PieceCheck.fits(metainfo) and check.can_tell
+    data = [(folder / name).read_bytes() for name in "abc"]
+    units = [data[0][:PIECE], data[0][PIECE:], data[1], data[2]]
+    for index, unit in enumerate(units):
+        assert check.is_right(index, unit)
+        assert not check.is_right(index, bytes([unit[0] ^ 1]) + unit[1:])
+        assert not any(check.is_right(other, unit) for other in range(5) if other != index)
