@@ -268,7 +268,7 @@ ATTACKS: dict[str, Claim] = {
             "entry: metadata_names_no_file_outside_its_folder",
             "entry: a_symbolic_link_leads_nothing_out_of_the_store",
             "hub: names_that_cannot_be_files_everywhere_are_left_out",
-            "torrents: a_torrent_of_several_files_is_refused_in_one_line_and_leaves_nothing",
+            "torrents: a_torrent_whose_pieces_cross_its_files_is_refused_in_one_line_and_leaves_nothing",
             "incoming: a_symlink_planted_as_the_target_is_not_followed",
         ),
     ),
