@@ -1,4 +1,4 @@
-"""The official openai client against the real server, router and engine with SmolLM2 (issue 2, Shows 6 and 8)."""
+"""The official openai client against the real server, router and engine with SmolLM2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Alone and at temperature 0, the engine's text is llama-cpp-python's own, byte for byte (issue 2, Show 6)."""
+"""Alone and at temperature 0, the engine's text is llama-cpp-python's own, byte for byte."""
 
 from __future__ import annotations
 

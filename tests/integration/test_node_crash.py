@@ -1,4 +1,4 @@
-"""Show 5 with real daemons: after `kill -9` the work goes on by itself; nothing finished is fetched or hashed again."""
+"""With real daemons: after `kill -9` the work goes on by itself; nothing finished is fetched or hashed again."""
 
 from __future__ import annotations
 

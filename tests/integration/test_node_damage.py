@@ -1,4 +1,4 @@
-"""Show 4 with real daemons: what is not what it was is named by its piece, and neither seeded nor served."""
+"""With real daemons: what is not what it was is named by its piece, and neither seeded nor served."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Show 7 with real daemons: nothing without the token, clear errors, a daemon that lives on; addresses that lie; two homes side by side."""
+"""With real daemons: nothing without the token, clear errors, a daemon that lives on; addresses that lie; two homes side by side."""
 
 from __future__ import annotations
 

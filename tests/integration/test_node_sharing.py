@@ -1,4 +1,4 @@
-"""Show 2 with real daemons: add, hear, pull, verify, answer from the store; names, duplicates and words for what cannot be."""
+"""With real daemons: add, hear, pull, verify, answer from the store; names, duplicates and words for what cannot be."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Show 3 with real daemons: any BitTorrent client takes what hali seeds, and hali takes what any client seeds."""
+"""With real daemons: any BitTorrent client takes what hali seeds, and hali takes what any client seeds."""
 
 from __future__ import annotations
 
