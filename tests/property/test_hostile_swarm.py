@@ -13,6 +13,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hali.model.piecemap import PieceMap
 from hali.model.units import BLOCK, MIB
 from hali.transfer.guard import Guard
 from hali.transfer.rescue import WASTE, Bars
@@ -28,6 +29,7 @@ class Torrent:
 
     def __init__(self, pieces: int, piece_length: int) -> None:
         self.pieces, self.piece_length, self.length = pieces, piece_length, pieces * piece_length - BLOCK
+        self.map = PieceMap([self.length], piece_length)
 
 
 class Swarm:
