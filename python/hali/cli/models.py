@@ -65,8 +65,8 @@ def info(ctx: typer.Context, model: Model) -> None:
     """Everything known about one model.
 
     With --json: `model_id`, `sha256`, `blake3`, `infohash_v1`, `infohash_v2`, `files`, `size` (bytes), `downloaded_at`, `path`, `state`,
-    `magnet`, `magnet_v1` (for clients that cannot read hybrid torrents), `error`, `pinned`, `last_used` (seconds since 1970),
-    `uploaded` (bytes to others), `ratio` (uploaded / size), `gguf`
+    `magnet`, `magnet_v1` (for clients that cannot read hybrid torrents; null without a daemon), `error`,
+    `pinned`, `last_used` (seconds since 1970), `uploaded` (bytes to others), `ratio` (uploaded / size), `gguf`
     (`architecture`, `parameters`, `layers`, `context`, `embedding`, `quantization`, `license`, `chat_template`; null when it is
     none), `lan_nodes` and `peers` (who else has it, of those known now; null without a daemon), and where known `hf_repo`,
     `hf_revision`, `sources` (bytes by kind of source), `also_torrents`, and of a model of several files `parts` (`name`, `size`,
