@@ -21,6 +21,7 @@ LOCAL = {
     "allow_multiple_connections_per_ip": True,
     # Peers are dialled by uTP first, and hali speaks TCP only: libtorrent's fallback would take 5 s of every test.
     "enable_outgoing_utp": False,
+    "min_reconnect_time": 1,  # who is dialled before it knows the torrent is dialled again soon
 }
 
 
@@ -58,6 +59,12 @@ class PlainSeeder:
     def dial(self, host: str, port: int) -> None:
         """Connect to a peer, as after hearing of it by LSD or PEX."""
         self._handle.connect_peer((host, port))
+
+    def meets(self, host: str, port: int) -> bool:
+        """Dial a peer; True once somebody is connected. For `until`: the peer may not know the torrent yet."""
+        if self.is_alone():
+            self.dial(host, port)
+        return not self.is_alone()
 
     def leave(self) -> None:
         """Be gone for everybody."""

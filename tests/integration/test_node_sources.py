@@ -39,7 +39,8 @@ class Sources(NamedTuple):
         """`hali pull` from the repository; the stranger dials in."""
         pulling = self.b.start_hali("pull", REPO, "--json")
         until(lambda: self.b.events("incoming.opened"), "the pull has begun")
-        self.stranger.dial("127.0.0.1", self.b.status()["torrent_port"])
+        port = self.b.status()["torrent_port"]
+        until(lambda: self.stranger.meets("127.0.0.1", port), "the stranger is connected")
         return pulling
 
     def mix(self) -> dict[str, int]:
