@@ -27,9 +27,10 @@ from hali.share.acquire import AcquisitionManager
 from hali.share.base import Nobody
 from hali.share.board import JobBoard
 from hali.share.incoming import JOURNAL, METAINFO, IncomingFile
-from hali.share.incoming_model import Arrived
+from hali.share.incoming_model import Arrived, Wanted
 from hali.share.job import Job, JobSpec
 from hali.share.library import Library, Origin
+from hali.share.partials import Partials
 from hali.share.pulling import Puller
 from hali.share.queue import WaitingRoom
 from hali.share.range_lane import Counted
@@ -37,6 +38,7 @@ from hali.share.resolve import Plan, Resolver
 from hali.store.database import Database
 from hali.store.journal import Journal
 from hali.store.models import ModelStore, Record
+from hali.store.partials import PartialStore
 from hali.transfer import magnet
 from hali.transfer.gate import Gate
 from hali.transfer.hub_models import RepoFile, RepoListing
@@ -102,13 +104,14 @@ class Download:
             puller=puller,
             room=self._room,
             gate=Gate(),
+            partials=Partials(PartialStore(self._library.store)),
         )
 
     async def resolve(self, repo: str, _revision: str | None) -> RepoListing:
         """The hub's part: one file, and its SHA-256 is known before."""
         return RepoListing(repo, COMMIT, (RepoFile(NAME, self.length, self._known.meta.sha256),))
 
-    async def _open_source(self, _plan: Plan, _counted: Counted) -> Any:
+    async def _open_source(self, _plan: Plan, _file: Wanted, _counted: Counted) -> Any:
         return self._source
 
     @staticmethod
