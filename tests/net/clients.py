@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,7 +40,7 @@ class Client(Protocol):
         """What runs."""
 
 
-class Program:
+class Program(ABC):
     """A client that does one job and is told it by its arguments."""
 
     def __init__(self, host: Host, home: Path) -> None:
@@ -48,9 +49,9 @@ class Program:
         self._seeds = False
         home.mkdir(parents=True)
 
+    @abstractmethod
     def command(self, what: str, folder: Path, complete: bool) -> list[str]:
         """What to run."""
-        raise NotImplementedError
 
     def add(self, what: str | Path, folder: Path, *, complete: bool = False) -> None:
         """Begin the one job."""
@@ -113,7 +114,7 @@ class BareLibtorrent(Program):
         return super().is_complete() and (not self._seeds or bool(self._log.read_text()))
 
 
-class Served:
+class Served(ABC):
     """A client that runs as a daemon and is told its jobs over HTTP on its host's loopback."""
 
     PORT = 0
@@ -132,9 +133,9 @@ class Served:
             )
         until(self._answers, f"{type(self).__name__} answers")
 
+    @abstractmethod
     def command(self) -> list[str]:
         """What to run."""
-        raise NotImplementedError
 
     def _answers(self) -> bool:
         assert self._process.poll() is None, (self._home / "log").read_text()

@@ -15,10 +15,11 @@ from hali._version import __version__
 from hali.api.base import ApiDeps
 from hali.api.chat import chat_completions
 from hali.api.gate import Gate
-from hali.api.problems import json_response, problem, status_of
+from hali.api.problems import json_response, problem
 from hali.model.errors import HaliError, NotFound, UsageError
 from hali.pipeline.base import ServedModel
 from hali.runtime.log import get_logger
+from hali.wire.http import status_of
 
 log = get_logger(__name__)
 

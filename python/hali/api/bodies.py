@@ -9,6 +9,7 @@ import msgspec
 from starlette.requests import Request
 
 from hali.model.errors import UsageError
+from hali.wire.http import read_body
 
 T = TypeVar("T")
 
@@ -21,23 +22,8 @@ async def read_json(request: Request, kind: type[T], limit: int) -> T:
 
     `UsageError` that names the field, 413 above `limit` bytes. Time limits are the connection's (http.py).
     """
-    return decode(await _read(request, limit), kind)
-
-
-async def _read(request: Request, limit: int) -> bytes:
     declared = request.headers.get("content-length", "0")
-    if declared.isdigit() and int(declared) > limit:
-        raise _too_large(limit)
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise _too_large(limit)
-    return bytes(body)
-
-
-def _too_large(limit: int) -> UsageError:
-    return UsageError(f"the body is larger than {limit} bytes", code="body_too_large")
+    return decode(await read_body(declared, request.stream(), limit), kind)
 
 
 def decode(body: bytes, kind: type[T]) -> T:

@@ -7,50 +7,17 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from hali.model.errors import (
-    EngineUnavailable,
-    HaliError,
-    NotFound,
-    Overloaded,
-    Refused,
-    UsageError,
-)
+from hali.model.errors import HaliError
+from hali.wire.http import SAFE_HEADERS, status_of
 
-# Sent with every answer, whoever makes it. No CORS header is ever among them: other origins get nothing (security.md,
-# promise 4).
-SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"x-frame-options", b"DENY"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-    (b"cache-control", b"no-store"),
-)
+SECURITY_HEADERS = tuple((name.encode(), value.encode()) for name, value in SAFE_HEADERS.items())  # as ASGI has them
 
 _TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-_STATUS_OF_CODE = {"body_too_large": 413, "media_type": 415, "invalid_api_key": 401, "rate_limit": 429, "method": 405}
 _OPENAI_CODES = {
     "not_found": "model_not_found",
     "context_length": "context_length_exceeded",
     "rate_limit": "rate_limit_exceeded",
 }
-_STATUS_OF_KIND: tuple[tuple[type[HaliError], int], ...] = (
-    (NotFound, 404),
-    (UsageError, 400),
-    (Refused, 403),
-    (Overloaded, 503),
-    (EngineUnavailable, 503),
-)
-
-
-def status_of(error: HaliError) -> int:
-    """By code, then by kind; what else may work later is 503, the rest 500."""
-    if error.code in _STATUS_OF_CODE:
-        return _STATUS_OF_CODE[error.code]
-    for kind, status in _STATUS_OF_KIND:
-        if isinstance(error, kind):
-            return status
-    return 503 if error.retryable else 500
 
 
 def body_of(error: HaliError) -> dict[str, Any]:

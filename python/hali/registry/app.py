@@ -18,10 +18,11 @@ from starlette.routing import Route
 from hali._version import __version__
 from hali.model.errors import HaliError, NotFound, UsageError
 from hali.registry import reading, writing
-from hali.registry.answers import HEADERS, answer, problem
+from hali.registry.answers import answer, problem
 from hali.registry.bounds import Bounds, Gate
 from hali.registry.storage import Storage
 from hali.runtime.log import get_logger
+from hali.wire.http import SAFE_HEADERS
 
 log = get_logger(__name__)
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -106,7 +107,7 @@ async def _metrics(request: Request) -> Response:
     deps: Deps = request.app.state.deps
     for kind, count in (await reading.counts(request)).items():
         deps.rows.labels(kind).set(count)
-    return Response(generate_latest(deps.metrics), headers={**HEADERS, "content-type": CONTENT_TYPE_LATEST})
+    return Response(generate_latest(deps.metrics), headers={**SAFE_HEADERS, "content-type": CONTENT_TYPE_LATEST})
 
 
 async def _hali_problem(_: Request, error: Exception) -> Response:

@@ -12,11 +12,12 @@ from hali._version import __version__
 from hali.model.errors import NotFound, UsageError
 from hali.model.ids import is_hex
 from hali.registry import lookups, trust
-from hali.registry.answers import HEADERS, answer
+from hali.registry.answers import answer
 from hali.registry.documents import Manifest
 from hali.registry.lookups import Entry
 from hali.registry.storage import Cursor
 from hali.registry.writing import stored
+from hali.wire.http import SAFE_HEADERS
 
 MAX_QUERY = 200  # characters
 MAX_TERMS = 8
@@ -125,7 +126,7 @@ def _model(db: Cursor, name: str, wanted: str | None, now: int) -> dict[str, Any
 async def has_torrent(request: Request) -> Response:
     """200 when the .torrent is here, 404 when not; no body."""
     found = await _torrent(request)
-    return Response(b"", 404 if found is None else 200, HEADERS)
+    return Response(b"", 404 if found is None else 200, SAFE_HEADERS)
 
 
 async def torrent(request: Request) -> Response:
@@ -133,7 +134,7 @@ async def torrent(request: Request) -> Response:
     found = await _torrent(request)
     if found is None:
         raise NotFound("no such torrent is kept here", code="not_listed")
-    return Response(found, 200, HEADERS, media_type="application/x-bittorrent")
+    return Response(found, 200, SAFE_HEADERS, media_type="application/x-bittorrent")
 
 
 async def _torrent(request: Request) -> bytes | None:

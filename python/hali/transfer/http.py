@@ -10,8 +10,9 @@ from typing import TypeVar
 import anyio
 import httpx
 
-from hali.model.errors import HaliError, TransferFailed
+from hali.model.errors import TransferFailed
 from hali.model.units import PIECE, piece_count, piece_span
+from hali.runtime.groups import first_error
 from hali.runtime.log import get_logger
 from hali.transfer.gate import Gate
 from hali.transfer.http_body import Attempt, Body
@@ -168,7 +169,7 @@ class RangeSource:
                 for _ in range(count):
                     group.start_soon(self._worker, queue, begun, sink)
         except BaseExceptionGroup as errors:
-            raise _first(errors) from None
+            raise first_error(errors) from None
 
     async def _worker(self, queue: Iterator[int], begun: set[int], sink: Sink) -> None:
         buffer: bytearray | None = None
@@ -275,16 +276,3 @@ class RangeSource:
         if self.size is None:
             raise TransferFailed(f"{redacted(self.url)}: size not known before open()", retryable=False)
         return self.size
-
-
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The most telling leaf of a group: a `HaliError` if there is one."""
-    leaves: list[BaseException] = []
-    pending: list[BaseException] = [errors]
-    while pending:
-        error = pending.pop(0)
-        if isinstance(error, BaseExceptionGroup):
-            pending.extend(error.exceptions)
-        else:
-            leaves.append(error)
-    return next((leaf for leaf in leaves if isinstance(leaf, HaliError)), leaves[0])
