@@ -8,7 +8,8 @@ from hali.share.job import Job
 from hali.share.library import Entry
 from hali.share.space import Busy
 
-_UNDECIDED = ("queued", "resolving", "connecting")  # states of a job that may still choose any file
+# States of a job that may still choose any file; a pause hides which of them it is.
+_UNDECIDED = ("queued", "paused", "resolving", "connecting")
 
 
 def what_is_busy(
@@ -16,7 +17,8 @@ def what_is_busy(
 ) -> Busy:
     """`engines` are the names of loaded models (`id@sha256…`), `sending` the SHA-256 of those that others fetch."""
     loaded = tuple(name.partition("@")[2] for name in engines)
-    files = frozenset(job.progress.name for job in jobs if job.progress.state not in _UNDECIDED)
+    shown = [job.progress for job in jobs]
+    files = frozenset(each.name for each in shown if each.state == "paused" or each.state not in _UNDECIDED)
     models = {}
     for entry in entries:
         meta = entry.record.meta
@@ -26,4 +28,4 @@ def what_is_busy(
             models[meta.sha256] = "being sent"
         elif files & set(meta.files):
             models[meta.sha256] = "being fetched"
-    return Busy(models, files, any(job.progress.state in _UNDECIDED for job in jobs))
+    return Busy(models, files, any(each.state in _UNDECIDED for each in shown))

@@ -39,7 +39,17 @@ def free_ram(meminfo: Path, cgroup: Path) -> int | None:
     except (OSError, ValueError, KeyError, IndexError):
         return None  # not Linux
     limit, used = _number(cgroup / "memory.max"), _number(cgroup / "memory.current")
-    return available if limit is None or used is None else min(available, max(0, limit - used))
+    if limit is None or used is None:
+        return available
+    return min(available, max(0, limit - used + _cached(cgroup / "memory.stat")))
+
+
+def _cached(stat: Path) -> int:
+    """Bytes of files in memory that the kernel gives up first; 0 when unknown."""
+    try:
+        return int(dict(line.split() for line in stat.read_text().splitlines())["inactive_file"])
+    except (OSError, ValueError, KeyError):
+        return 0
 
 
 def _number(path: Path) -> int | None:

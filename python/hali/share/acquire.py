@@ -20,7 +20,6 @@ from hali.model.errors import (
     Failed,
     HaliError,
     UsageError,
-    VerificationFailed,
 )
 from hali.model.layers import Layers, parse_layers
 from hali.model.splits import in_order
@@ -30,6 +29,7 @@ from hali.share.board import JobBoard
 from hali.share.importing import bring_in, examine, sources_of
 from hali.share.incoming import JOURNALS, io_error
 from hali.share.incoming_model import IncomingModel, Wanted
+from hali.share.intake import Disagreement
 from hali.share.job import Job, Progress
 from hali.share.library import Entry, Library, Origin
 from hali.share.part import Part
@@ -108,11 +108,6 @@ class AcquisitionManager:
         """The session that follows `session`; None while there is none."""
         return await self._torrents.until(lambda now: now is not session)
 
-    async def _session(self) -> TorrentSession:
-        session = await self._torrents.until(lambda s: s is not None)
-        assert session is not None
-        return session
-
     async def _work(self, job: Job) -> None:
         while (earlier := self._running.get(job.spec.id)) is not None:
             await earlier.wait()
@@ -169,7 +164,7 @@ class AcquisitionManager:
         target = parse_target(job.spec.what)
         stored = self._resolver.stored(target, job.spec.mmproj)
         if stored is not None and await self._library.still_whole(stored):
-            return self.describe(stored, from_store=True)
+            return self._describe(stored, from_store=True)
         if not self._gate.is_open:  # what is here already was answered above; all else waits for the end of a pause
             job.update(Progress("queued", job.spec.what))
             await self._gate.wait()
@@ -182,7 +177,7 @@ class AcquisitionManager:
         async with self._one_at_a_time(plan):
             stored = self._resolver.stored_by(plan)
             if stored is not None and await self._library.still_whole(stored):
-                return self.describe(stored, from_store=True)
+                return self._describe(stored, from_store=True)
             progress = Progress("connecting", plan.name, total=plan.ref.size if plan.ref else None)
             queued = partial(job.update, msgspec.structs.replace(progress, state="queued"))
             async with self._room.place(job.spec.id, job.priority, job.number, queued):
@@ -196,8 +191,8 @@ class AcquisitionManager:
         part = Part(layers, partial(self._resolver.admit_part, plan))
         try:
             torrent, came = await self._puller.pull_part(job, plan, part)
-        except VerificationFailed:  # repository and torrent differ, and no SHA-256 of a whole can tell who is right
-            await self._discard(plan.key)
+        except Disagreement:  # repository and torrent differ, and no SHA-256 of a whole can tell who is right
+            await self._library.discard(plan.key)
             raise
         sha256 = promised_sha256(plan) or await self._resolver.sha256_prefix(torrent.infohashes)
         with anyio.CancelScope(shield=True):
@@ -229,7 +224,7 @@ class AcquisitionManager:
         except Cancelled:
             raise
         except (HaliError, OSError):
-            await self._discard(key)  # nothing of a failed import is worth keeping: the file is still there
+            await self._library.discard(key)  # nothing of a failed import is worth keeping: the file is still there
             raise
 
     async def _import(
@@ -245,14 +240,14 @@ class AcquisitionManager:
             arrived = await incoming.finish(lambda done: anyio.from_thread.run_sync(job.update, update(done=done)))
             known = self._library.entry(identity([each.ref for each in arrived]))
             if known is not None and await self._library.still_whole(known):
-                await self._discard(directory.name)
-                return self.describe(known, from_store=True)
+                await self._library.discard(directory.name)
+                return self._describe(known, from_store=True)
             last_byte = anyio.current_time()
             with anyio.CancelScope(shield=True):
                 entry = await self._library.adopt(arrived, Origin(sources={"import": incoming.length}))
-        await self._discard(directory.name)
+        await self._library.discard(directory.name)
         job.update(Progress("seeding", entry.record.meta.model_id, incoming.length, incoming.length))
-        return self.describe(entry, from_store=False) | {"seeding_after_s": round(anyio.current_time() - last_byte, 4)}
+        return self._describe(entry, from_store=False) | {"seeding_after_s": round(anyio.current_time() - last_byte, 4)}
 
     @staticmethod
     async def _bring_in(sources: Sequence[tuple[Path, os.stat_result]], directory: Path, *, link: bool) -> None:
@@ -261,12 +256,8 @@ class AcquisitionManager:
             bring = partial(bring_in, path, directory / path.name, link=link, tag=_version(info), note=note)
             await anyio.to_thread.run_sync(bring)
 
-    async def _discard(self, key: str) -> None:
-        """In a thread: removing a huge file takes the file system a while."""
-        await anyio.to_thread.run_sync(self._library.store.discard_incoming, key)
-
-    def describe(self, entry: Entry, *, from_store: bool) -> dict[str, Any]:
-        """A model as the result of a job, and as `info` shows it."""
+    def _describe(self, entry: Entry, *, from_store: bool) -> dict[str, Any]:
+        """A model as the result of a job."""
         return self._library.describe(entry) | {"from_store": from_store}
 
 

@@ -11,7 +11,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from hali.model.errors import HaliError, NotFound, UsageError
+from hali.model.errors import Cancelled, HaliError, NotFound, UsageError
 from hali.runtime.channels import Sender
 from hali.share.job import Job, JobSpec
 from hali.share.queue import Priority, WaitingRoom
@@ -39,23 +39,26 @@ class JobBoard:
 
         A `priority` that is given holds for the one under way too.
         """
-        known = self._jobs.get(spec.id)
-        if known is not None and known.scope.cancel_called:
+        while (known := self._jobs.get(spec.id)) is not None and not known.is_over:
+            if not known.scope.cancel_called:
+                if priority is not None:
+                    await self.prioritise(known, priority)
+                return known
             await known.ended()  # asked for again right after Ctrl-C: a new job goes on where that one stops
-        elif known is not None and not known.is_over:
-            if priority is not None:
-                await self.prioritise(known, priority)
-            return known
         job = self._jobs[spec.id] = self._new(spec, priority or "normal")
         self._forget_old()
         # In a thread: an acknowledged write waits for the disk. Before the work begins: a job that ends at once forgets its row.
         text = msgspec.json.encode(spec).decode()
-        await anyio.to_thread.run_sync(self._database.add_job, spec.id, spec.kind, text, job.priority)
+        try:
+            await anyio.to_thread.run_sync(self._database.add_job, spec.id, spec.kind, text, job.priority)
+        except BaseException as exc:  # nobody works on it: who asks again must not wait for it
+            job.fail(exc if isinstance(exc, HaliError) else Cancelled(f"{spec.what}: cancelled"))
+            raise
         try:
             self._queue.offer(job)
         except HaliError as exc:
-            await self.forget(job)
             job.fail(exc)
+            await self.forget(job)
         return job
 
     def _new(self, spec: JobSpec, priority: Priority) -> Job:
@@ -77,10 +80,13 @@ class JobBoard:
         """Jobs that an earlier run of the daemon, or of the manager, left behind."""
         found = []
         for job_id, text, priority in self._database.jobs():
-            job = self._jobs.get(job_id)
+            spec = msgspec.json.decode(text, type=JobSpec)
+            if spec.id != job_id:  # of a hali that made ids in another way: it could never be forgotten
+                self._database.add_job(spec.id, spec.kind, text, priority)  # first: a crash between must not lose it
+                self._database.remove_job(job_id)
+            job = self._jobs.get(spec.id)
             if job is None or job.is_over:
-                spec = msgspec.json.decode(text, type=JobSpec)
-                job = self._jobs[job_id] = self._new(spec, msgspec.convert(priority, Priority))
+                job = self._jobs[spec.id] = self._new(spec, msgspec.convert(priority, Priority))
             job.scope = anyio.CancelScope()  # the manager that entered the old one is gone
             found.append(job)
         return found

@@ -108,6 +108,7 @@ class Download:
                     return
             await anyio.sleep(RETRY_S)
             self._failures.pop(lane, None)
+            self._ended[lane] = anyio.Event()
 
     def _is_final(self, error: HaliError) -> bool:
         """Whether no other source can help. Of a part, no SHA-256 of the whole will tell who of two that disagree is right."""
@@ -169,8 +170,5 @@ def _all_failed(name: str, errors: Sequence[HaliError]) -> HaliError:
     disagreement = next((e for e in errors if isinstance(e, Disagreement)), None)
     if disagreement is not None:
         return disagreement
-    *first, last = errors
-    told = "; then ".join(e.message for e in errors)
-    return TransferFailed(
-        f"{name}: {told}", hint=last.hint, details={"tried": [e.message for e in first] + [last.message]}
-    )
+    tried = [error.message for error in errors]
+    return TransferFailed(f"{name}: {'; then '.join(tried)}", hint=errors[-1].hint, details={"tried": tried})

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
@@ -123,21 +124,25 @@ class IncomingFile:
             path = directory / journal_name
             path.parent.mkdir(exist_ok=True)
             _drop_stale_journal(path, directory / name, length)
-            journal = Journal.open(path, length, name=name, sha256=sha256, tag=tag)
-            try:
-                incoming = cls(
-                    directory / name,
-                    length,
-                    journal,
-                    streaming=streaming,
-                    torrent_piece=torrent_piece,
-                    writable=writable,
-                )
-                if writable:
-                    incoming._make_room(whole)
-                incoming._restore()
-            except OSError as exc:
-                raise io_error(exc, str(directory / name)) from exc
+            with ExitStack() as undo:  # a file that cannot be opened leaves nothing open
+                journal = Journal.open(path, length, name=name, sha256=sha256, tag=tag)
+                undo.callback(journal.close)
+                try:
+                    incoming = cls(
+                        directory / name,
+                        length,
+                        journal,
+                        streaming=streaming,
+                        torrent_piece=torrent_piece,
+                        writable=writable,
+                    )
+                    undo.callback(incoming.close)
+                    if writable:
+                        incoming._make_room(whole)
+                    incoming._restore()
+                except OSError as exc:
+                    raise io_error(exc, str(directory / name)) from exc
+                undo.pop_all()
             return incoming
 
         return await anyio.to_thread.run_sync(prepare)

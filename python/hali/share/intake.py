@@ -230,13 +230,12 @@ class Intake:
         if self._has(index):
             return
         source = self._source(index, senders)
-        if not (self.streaming and metainfo.piece_length == PIECE):
-            incoming.record_torrent_piece(index, source)
         if self.streaming and metainfo.piece_length == PIECE:
             # libtorrent has checked the piece; nothing wrong gets on record if the file's bytes are not (yet) those.
             await incoming.adopt_piece(index, partial(self._agrees, metainfo, index), source)
-        elif self.streaming:
-            for completed in incoming.completed_by(index):
+        else:
+            incoming.record_torrent_piece(index, source)
+            for completed in incoming.completed_by(index) if self.streaming else ():
                 await incoming.adopt_piece(completed)
         self.came += incoming.torrent_piece_size(index)
         for unit in incoming.pieces_around(index):

@@ -18,8 +18,11 @@ JobState = Literal["queued", "paused", "resolving", "connecting", "downloading",
 MOVING: frozenset[JobState] = frozenset(("queued", "connecting", "downloading"))  # what a pause stops
 
 
-class JobSpec(msgspec.Struct, frozen=True):
-    """What was asked; kept in the database until it is done, so that a daemon that dies goes on with it."""
+class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What was asked; kept in the database until it is done, so that a daemon that dies goes on with it.
+
+    Defaults are left out of it and of the id, so that fields of later versions change no id.
+    """
 
     kind: JobKind
     what: str  # `add`: an absolute path; `pull`: as typed

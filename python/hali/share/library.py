@@ -93,6 +93,19 @@ class Library:
         """The model of that file hash."""
         return self._entries.get(sha256)
 
+    async def discard(self, key: str) -> None:
+        """Nothing of the unfinished download `key` is wanted. In a thread: removing a huge file takes the file system a while."""
+        await anyio.to_thread.run_sync(self.store.discard_incoming, key)
+
+    def of_torrent(self, infohashes: InfoHashes) -> Entry | None:
+        """The model that a torrent is of: ours, somebody else's that is seeded too, or the v1 twin."""
+        wanted = {infohashes.v1, infohashes.v2} - {None}
+        for entry in self._entries.values():
+            meta = entry.record.meta
+            if wanted & {*meta.torrents, self.twins.infohash(meta.sha256)}:
+                return entry
+        return None
+
     def find(self, name: str) -> Entry:
         """The one model called `name`; NotFound, AmbiguousName."""
         return self._entries[the_one(self._records(), name).meta.sha256]
@@ -229,8 +242,9 @@ class Library:
         except HaliError as exc:
             await self._give_up(entry, str(exc))
             raise
-        except BaseException:  # cancelled: nothing was learnt
-            entry.state, entry.progress = before, None
+        except BaseException:  # cancelled: nothing was learnt; of two at a time the first gives the state back
+            if before != "hashing":
+                entry.state, entry.progress = before, None
             raise
         await self._verified(entry, digests, known)
         return digests
@@ -266,10 +280,8 @@ class Library:
 
     async def damaged(self, infohashes: InfoHashes, reason: str) -> None:
         """The torrent session found the file of a seed changed: it is neither seeded nor served until it is verified."""
-        for entry in self.entries():
-            meta = entry.record.meta
-            if {infohashes.v1, infohashes.v2} & {meta.infohash_v1, meta.infohash_v2, *meta.also_torrents}:
-                await self._give_up(entry, reason)
+        if (entry := self.of_torrent(infohashes)) is not None:
+            await self._give_up(entry, reason)
 
     async def _give_up(self, entry: Entry, reason: str) -> None:
         """The file is not what it was: neither seeded nor served, also by later lives of the daemon, until it is verified."""

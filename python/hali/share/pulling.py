@@ -18,7 +18,7 @@ from hali.share.download import Download, Rate
 from hali.share.incoming_model import Arrived, Wanted
 from hali.share.intake import Disagreement, Intake
 from hali.share.job import Job, JobState, Progress
-from hali.share.library import Entry, Library, Origin
+from hali.share.library import Library, Origin
 from hali.share.part import Part
 from hali.share.range_lane import Counted, OpenRanges, RangeLane
 from hali.share.resolve import Plan, Resolver
@@ -76,7 +76,7 @@ class Puller:
         except (VerificationFailed, TransferFailed) as exc:
             log.warning("pull.repository_wrong", model=plan.name, error=str(exc))
         if len(wrong) == len(plan.wanted):
-            await self._discard(plan)
+            await self._library.discard(plan.key)
         else:  # what is right of the others stays
             await self._forget(plan, wrong, only_swarm=False)
         plan = await self._ask_lan(self._resolver.with_lan(plan)) or plan
@@ -132,10 +132,6 @@ class Puller:
             return intake.incoming.forget(wrong, only_swarm=only_swarm)
         finally:
             intake.close()
-
-    async def _discard(self, plan: Plan) -> None:
-        """In a thread: removing a huge file takes the file system a while."""
-        await anyio.to_thread.run_sync(self._library.store.discard_incoming, plan.key)
 
     # ---- sources
 
@@ -205,19 +201,17 @@ class Puller:
         update = partial(Progress, state, incoming.name, total=incoming.length, sources=sources)
         job.update(update(done=incoming.done_bytes))
         arrived = await incoming.finish(lambda done: anyio.from_thread.run_sync(job.update, update(done=done)))
-        self._check(plan, arrived, intake)
+        await self._check(plan, arrived, intake)
         # From here on it is a matter of milliseconds, and half of it would be worse.
         with anyio.CancelScope(shield=True):
             entry = await self._library.adopt(arrived, _origin(plan, intake, sources))
-        await self._discard(plan)
+        await self._library.discard(plan.key)
         after = anyio.current_time() - last_byte
         job.update(Progress("seeding", entry.record.meta.model_id, incoming.length, incoming.length, sources=sources))
-        return self._described(entry) | {"seeding_after_s": round(after, 4), "came": intake.came}
+        told = {"from_store": False, "seeding_after_s": round(after, 4), "came": intake.came}
+        return self._library.describe(entry) | told
 
-    def _described(self, entry: Entry) -> dict[str, Any]:
-        return self._library.describe(entry) | {"from_store": False}
-
-    def _check(self, plan: Plan, arrived: Sequence[Arrived], intake: Intake) -> None:
+    async def _check(self, plan: Plan, arrived: Sequence[Arrived], intake: Intake) -> None:
         """The model must be the one that was promised, in each of its files; if not, what may be wrong of it is thrown away."""
         refs = [each.ref for each in arrived]
         pinned = {file.name: file.sha256 for file in plan.wanted}
@@ -228,7 +222,7 @@ class Puller:
         sha256 = identity(refs)
         if plan.ref is None and plan.sha256_prefix is not None and not sha256.startswith(plan.sha256_prefix):
             intake.close()
-            self._library.store.discard_incoming(plan.key)
+            await self._library.discard(plan.key)
             raise _not_promised(plan.name, sha256, plan.sha256_prefix)
 
 

@@ -91,7 +91,7 @@ class Resolver:
             case NameTarget(name=name):
                 return self._library.find(name) if self._library.holds(name) else None
             case MagnetTarget(uri=uri):
-                return self._by_infohash(magnet.parse(uri).infohashes)
+                return self._library.of_torrent(magnet.parse(uri).infohashes)
             case RepoTarget():
                 return self._by_repo(target, bool(mmproj))
             case TorrentTarget():
@@ -101,16 +101,8 @@ class Resolver:
         """The model that `plan` would fetch, if it has come meanwhile; a damaged one is fetched again."""
         for entry in self._library.entries():
             meta = entry.record.meta
-            names = {meta.sha256[:32], meta.infohash_v1, meta.infohash_v2, *meta.also_torrents}
+            names = {meta.sha256[:32], *meta.torrents}
             if names & plan.identities and entry.is_whole:
-                return entry
-        return None
-
-    def _by_infohash(self, wanted: InfoHashes) -> Entry | None:
-        for entry in self._library.entries():
-            meta = entry.record.meta
-            have = {meta.infohash_v1, meta.infohash_v2, *meta.also_torrents}
-            if wanted.v1 in have or wanted.v2 in have:
                 return entry
         return None
 

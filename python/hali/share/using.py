@@ -96,11 +96,8 @@ class UsageRecorder:
         return torrent.uploaded - before if torrent.uploaded >= before else torrent.uploaded
 
     def _model_of(self, infohashes: InfoHashes) -> str | None:
-        for entry in self._library.entries():
-            meta = entry.record.meta
-            if {infohashes.v1, infohashes.v2} & {meta.infohash_v1, meta.infohash_v2, *meta.also_torrents}:
-                return meta.sha256
-        return None
+        entry = self._library.of_torrent(infohashes)
+        return entry.record.meta.sha256 if entry is not None else None
 
     async def _write(self) -> None:
         try:

@@ -62,6 +62,9 @@ class Database:
             # FULL: an acknowledged write survives power loss (security.md, promise 2).
             self._db.execute("PRAGMA synchronous=FULL")
             self._migrate()
+        except sqlite3.OperationalError as exc:  # a full disk, no permission: the data is as good as before
+            kind = NoSpace if "full" in str(exc) else Failed
+            raise kind(f"database {path}: {exc}", hint="mend that, then start again; nothing is lost") from None
         except sqlite3.DatabaseError as exc:
             raise StoreDamaged(
                 f"database {path}: {exc}", hint=f"move it away to start anew: mv {path} {path}.bad"

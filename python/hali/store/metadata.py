@@ -35,7 +35,7 @@ class StoredFile(msgspec.Struct, frozen=True, omit_defaults=True):
 class Metadata(msgspec.Struct, frozen=True, omit_defaults=True):
     """`metadata.json`. Field names are a public format; only additions are allowed.
 
-    Of a model of several files `sha256` and `blake3` are those of their list (`model.ids.manifest`).
+    Of a model of several files `sha256` and `blake3` are those of their list (`wire.manifest.manifest`).
     """
 
     model_id: str
@@ -49,11 +49,16 @@ class Metadata(msgspec.Struct, frozen=True, omit_defaults=True):
     mtime_ns: int  # of the file when it was last verified: a difference means it must be verified again
     hf_repo: str | None = None
     hf_revision: str | None = None
-    sources: dict[str, int] = {}  # bytes by kind of source: import, lan, torrent, http
+    sources: dict[str, int] = {}  # bytes by kind of source: import, http, webseed, lan, torrent
     also_torrents: list[str] = []  # v1 (else v2) infohashes of foreign torrents of the same bytes that we seed too
     parts: list[
         StoredFile
     ] = []  # in the order of `files`; left out where there is one, and the fields above say it all
+
+    @property
+    def torrents(self) -> set[str]:
+        """Infohashes of every torrent of it that is on record."""
+        return {self.infohash_v1, self.infohash_v2, *self.also_torrents}
 
     @property
     def each(self) -> list[StoredFile]:

@@ -30,6 +30,11 @@ def test_the_limit_of_a_container_counts_when_it_is_nearer(limit: str, free: int
     assert free_ram(*machine(tmp_path, max=limit, current="1000\n")) == free
 
 
+def test_files_that_a_container_has_read_are_given_up_first(tmp_path: Path) -> None:
+    stat = "anon 100\ninactive_file 800\nactive_file 50\n"
+    assert free_ram(*machine(tmp_path, max="3000\n", current="2900\n", stat=stat)) == 900
+
+
 @pytest.mark.parametrize("text", ["", "MemAvailable:\n", "MemAvailable: many kB\n", "no colon\n"])
 def test_a_machine_that_does_not_say_is_unknown_not_zero(text: str, tmp_path: Path) -> None:
     assert free_ram(*machine(tmp_path, meminfo=text)) is None

@@ -151,8 +151,10 @@ async def test_a_journal_whose_file_is_gone_or_short_is_not_believed(tmp_path: P
 async def test_too_little_space_is_told_before_the_first_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=LENGTH))
+    before = set(os.listdir("/proc/self/fd"))
     with pytest.raises(NoSpace, match="needs"):
         await opened(tmp_path)
+    assert set(os.listdir("/proc/self/fd")) <= before  # a daemon that tries for days leaves nothing open
 
 
 async def test_a_full_disk_on_the_way_is_a_clear_error_and_keeps_what_is_there(

@@ -120,6 +120,10 @@ async def test_what_engines_jobs_and_peers_use_is_busy(nest: Nest) -> None:
     busy = what_is_busy(nest.library.entries(), [f"a:7b:base:q4_0@{'a' * 12}"], {"b" * 64}, [job])
     assert busy.models == {"a" * 64: "in memory", "b" * 64: "being sent", "c" * 64: "being fetched"}
     assert (busy.files, busy.any_download) == (frozenset({"C-7B.Q4_0.gguf"}), False)
+    waiting = Job(JobSpec("pull", "x"), paused=True)  # what it will fetch nobody knows
+    assert what_is_busy(nest.library.entries(), [], (), [waiting]).any_download
+    job.pause(True)
+    assert "c" * 64 in what_is_busy(nest.library.entries(), [], (), [job]).models
 
 
 class Torrent:

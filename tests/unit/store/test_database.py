@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hali.model.errors import ConfigError, StoreDamaged
+from hali.model.errors import ConfigError, Failed, StoreDamaged
 from hali.store.database import MIGRATIONS, Database
 
 
@@ -24,6 +24,12 @@ def test_jobs_and_facts_are_there_after_a_reopen(tmp_path: Path) -> None:
     assert (again.get_state("port"), again.get_state("other")) == ("2", None)
     assert again.jobs() == [("a", "{}", "normal")]
     again.close()
+
+
+def test_a_database_that_cannot_be_opened_is_not_called_damaged(tmp_path: Path) -> None:
+    with pytest.raises(Failed, match="unable to open") as caught:
+        Database(tmp_path / "no such folder" / "d")
+    assert not isinstance(caught.value, StoreDamaged)
 
 
 def test_a_failed_transaction_changes_nothing(tmp_path: Path) -> None:

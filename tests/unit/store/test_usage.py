@@ -22,6 +22,15 @@ def database(tmp_path: Path) -> Iterator[Database]:
     made.close()
 
 
+def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
+    folder = tmp_path / "100%41 #1?"
+    folder.mkdir()
+    made = Database(folder / "d")
+    Usage(made).pin(A, True)
+    made.close()
+    assert read_usage(folder / "d")[A].pinned
+
+
 def test_use_is_there_after_a_restart_once_it_was_written(database: Database, tmp_path: Path) -> None:
     usage = Usage(database, clock=lambda: 100.0)
     usage.used(A)

@@ -1,0 +1,63 @@
+"""Jobs that are remembered, and those that could not be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from hali.model.errors import NoSpace
+from hali.runtime.channels import Receiver, Sender, mailbox
+from hali.share.board import JobBoard
+from hali.share.job import Job, JobSpec
+from hali.share.queue import WaitingRoom
+from hali.store.database import Database
+
+pytestmark = [pytest.mark.anyio, pytest.mark.blocking_ok]
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    made = Database(tmp_path / "hali.db")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def board(database: Database) -> Iterator[JobBoard]:
+    ends: tuple[Sender[Job], Receiver[Job]] = mailbox("jobs", 8)
+    yield JobBoard(database, ends[0], WaitingRoom(4))
+    for end in ends:
+        end.close()
+
+
+async def test_a_job_of_a_hali_that_made_other_ids_is_done_once(database: Database, board: JobBoard) -> None:
+    spec = JobSpec("pull", "smollm2")
+    database.add_job("an old id", "pull", msgspec.json.encode(spec).decode())
+    (job,) = board.unfinished()
+    assert job.spec == spec
+    await board.forget(job)
+    assert database.jobs() == []
+
+
+def test_fields_that_later_versions_add_change_no_id() -> None:
+    assert msgspec.json.decode(msgspec.json.encode(JobSpec("pull", "x"))) == {"kind": "pull", "what": "x"}
+
+
+async def test_a_job_that_could_not_be_written_down_does_not_stand_in_the_way_of_the_next_try(
+    database: Database, board: JobBoard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = JobSpec("pull", "smollm2")
+
+    def full(*_: object) -> None:
+        raise NoSpace("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "add_job", full)
+        with pytest.raises(NoSpace):
+            await board.submit(spec)
+    again: Job = await board.submit(spec)
+    assert not again.is_over and board.active() == [again]
+    assert [row[0] for row in database.jobs()] == [spec.id]
