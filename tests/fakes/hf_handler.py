@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests.fakes.corrupt_peer import INVERTED
 from tests.fakes.hf_state import Repo, Request
 
 if TYPE_CHECKING:
@@ -296,6 +297,8 @@ class _Handler(BaseHTTPRequestHandler):
         return allowed
 
     def _flipped(self, data: bytes, offset: int) -> bytes:
+        if self.hub.faults.garble:
+            return data.translate(INVERTED)
         flip = self.hub.faults.flip_at
         if flip is None or not offset <= flip < offset + len(data):
             return data

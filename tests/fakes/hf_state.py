@@ -35,6 +35,7 @@ class Faults:
     too_long: int = 0  # so many bytes more than asked for, chunked
     shifted_range: bool = False  # Content-Range names another place than asked for
     flip_at: int | None = None  # one bit of this byte of the file is wrong
+    garble: bool = False  # every byte of the file is wrong
     stall_after: int | None = None  # silence after so many body bytes
     stall_times: int | None = None
     no_ranges: bool = False

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import blake3
 import libtorrent as lt
@@ -79,3 +80,11 @@ def info_of(raw: bytes) -> Any:
     """The info dictionary of a torrent."""
     torrent: Any = lt.bdecode(raw)
     return torrent[b"info"]
+
+
+def magnet_of(torrent: Metainfo, *peers: str) -> str:
+    """As other clients write it."""
+    hashes = torrent.infohashes
+    topics = [f"xt=urn:btih:{hashes.v1}"] if hashes.v1 else []
+    topics += [f"xt=urn:btmh:1220{hashes.v2}"] if hashes.v2 else []
+    return "magnet:?" + "&".join([*topics, f"dn={quote(torrent.name)}", *(f"x.pe={peer}" for peer in peers)])

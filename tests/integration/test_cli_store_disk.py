@@ -79,7 +79,6 @@ def test_what_others_fetched_is_counted_over_restarts(tmp_path: Path) -> None:
     with node(tmp_path / "a") as a, node(tmp_path / "b") as b:
         magnet = a.add(file)["magnet"]
         port = a.status()["torrent_port"]
-        b.set(torrent_loopback_peers="on")
         b.pull(f"{magnet}&x.pe=127.0.0.1:{port}")
         a.stop()
         found = a.ok("info", "shared:7b")
@@ -90,7 +89,7 @@ def test_what_others_fetched_is_counted_over_restarts(tmp_path: Path) -> None:
 
 def test_the_unfinished_download_of_a_pull_under_way_is_not_pruned(tmp_path: Path) -> None:
     file = random_file(tmp_path / "Slow-7B.Q4_0.gguf", 40)
-    with node(tmp_path / "a", max_upload_mbps="8") as a, node(tmp_path / "b", torrent_loopback_peers="on") as b:
+    with node(tmp_path / "a", max_upload_mbps="8") as a, node(tmp_path / "b") as b:
         magnet = a.add(file)["magnet"]
         port = a.status()["torrent_port"]
         b.start()

@@ -352,7 +352,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def test_a_pause_stops_in_the_middle_of_a_piece_with_no_connection_left_and_goes_on_there(hub: FakeHub) -> None:
-    hub.faults.rate = 400_000  # per connection: all six pieces are under way for more than half a second
+    hub.faults.rate = 100_000  # per connection: all six pieces are under way for more than two seconds
     gate, sink, came = Gate(), Sink(), 0
 
     def progress(count: int) -> None:

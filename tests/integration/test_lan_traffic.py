@@ -175,7 +175,7 @@ async def test_in_the_middle_of_a_long_announcement_questions_are_answered_and_n
         assert [e.size for e in await second.query("model-999:", timeout=DEADLINE)] == [1999]
         first.set_models([*everything[1:], ours(5000, "news:7b:instruct:q4_k_m")])
         await until(lambda: not second._find(wants_for("model-0:")) and second._find(wants_for("news:")))
-        assert first.traffic.packets_out < 3 * PACE_BURST  # of the 145 that the announcement takes
+        assert first.traffic.packets_out < 8 * PACE_BURST  # of the 145 that the announcement takes
 
 
 async def test_nodes_with_and_without_the_secret_share_a_network_and_hear_nothing_of_each_other(port: int) -> None:

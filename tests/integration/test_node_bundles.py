@@ -99,7 +99,7 @@ def test_a_split_with_its_projector_goes_from_the_hub_over_the_lan_to_a_node_tha
 def test_a_pull_killed_in_the_middle_fetches_and_hashes_no_finished_piece_of_any_file_again(
     parts: list[Path], tmp_path: Path
 ) -> None:
-    with hub_with(parts, rate=RATE // 4) as hub, node(tmp_path / "b", hf_endpoint=hub.url, lan_enabled="off") as b:
+    with hub_with(parts, rate=RATE // 16) as hub, node(tmp_path / "b", hf_endpoint=hub.url, lan_enabled="off") as b:
         b.start()
         with b.client() as client:
             next(e for kind, e in client.stream("pull", what=REPO) if kind == "event" and e["state"] == "downloading")
@@ -137,7 +137,7 @@ def size_of(parts: list[Path], file: int, piece: int) -> int:
 
 def test_the_repository_and_a_node_of_the_lan_bring_one_model_together(parts: list[Path], tmp_path: Path) -> None:
     with (
-        hub_with(parts, rate=RATE // 4) as hub,
+        hub_with(parts, rate=RATE // 32) as hub,  # of each of eight connections: as fast as the node
         node(tmp_path / "a", max_upload_mbps=str(RATE // 4 * 8 // 1_000_000)) as a,
         node(tmp_path / "b", hf_endpoint=hub.url) as b,
     ):

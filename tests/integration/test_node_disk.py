@@ -92,10 +92,10 @@ def test_a_disk_that_gets_full_on_the_way_keeps_what_came_and_goes_on_later(
     with (
         FakeHub() as hub,
         node(tmp_path / "a", models_dir=str(disk), hf_endpoint=hub.url, hf_connections="1") as a,
-        node(tmp_path / "b", max_upload_mbps="480") as b,
+        node(tmp_path / "b", max_upload_mbps="160") as b,
     ):
         hub.add(REPO, {NAME: file})
-        hub.faults.rate = 60_000_000
+        hub.faults.rate = 20_000_000
         a.start()
         what = REPO
         if way == "torrent":

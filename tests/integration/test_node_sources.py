@@ -59,7 +59,7 @@ def three(file: Path, tmp_path: Path, hub_file: Path | None = None, **settings: 
         plain_client.seeder(torrent, file.parent, rate=RATE, address="127.0.0.77") as stranger,
     ):
         hub.add(REPO, {NAME: hub_file or file})
-        hub.faults.rate = RATE
+        hub.faults.rate = RATE // 8  # each connection; eight are open
         b.start()
         b.hears(a.add(file)["model_id"])
         yield Sources(hub, a, stranger, b)

@@ -7,14 +7,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote
 
 import libtorrent as lt
 import pytest
 
 from hali.transfer.metainfo import Metainfo, parse
 from tests.fakes import plain_client
-from tests.fakes.torrents import torrent_of
+from tests.fakes.torrents import magnet_of, torrent_of
 from tests.nodes import TestNode, node, pair, random_file, sha256_of, until
 
 KIB = 1024
@@ -73,14 +72,6 @@ def foreign(folder: Path, kind: str, seed: int, piece: int = 256 * KIB, mib: flo
     """A file and somebody else's torrent of it."""
     file = random_file(folder / f"Foreign-{kind}-{seed % 100}-3B-Q4_0.gguf", mib, seed=OWN_SEED + seed)
     return file, parse(torrent_of(file, piece, KINDS[kind]))
-
-
-def magnet_of(torrent: Metainfo, *peers: str) -> str:
-    """As other clients write it."""
-    hashes = torrent.infohashes
-    topics = [f"xt=urn:btih:{hashes.v1}"] if hashes.v1 else []
-    topics += [f"xt=urn:btmh:1220{hashes.v2}"] if hashes.v2 else []
-    return "magnet:?" + "&".join([*topics, f"dn={quote(torrent.name)}", *(f"x.pe={peer}" for peer in peers)])
 
 
 def assert_shared_under_both(each: TestNode, file: Path, theirs: Metainfo, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hali.model.errors import HaliError
 from tests.fakes.hf_server import FakeHub
 from tests.nodes import TestNode, node, pair, random_file, sha256_of, until
 
-SLOW = 1_000_000  # bytes per second and connection: a pull of some MiB that lasts while a test looks at it
+SLOW = 200_000  # bytes per second and connection: half a minute for 6 MiB; every test lifts it at its end
 NAMES = ("One-1B-Q8_0.gguf", "Two-1B-Q8_0.gguf", "Three-1B-Q8_0.gguf", "Four-1B-Q8_0.gguf")
 
 
@@ -123,13 +123,14 @@ def test_a_paused_node_serves_nothing_and_offers_nothing_on_the_lan(tmp_path: Pa
 def test_a_timed_pause_ends_by_itself(tmp_path: Path) -> None:
     with from_the_hub(tmp_path) as (hub, a):
         hub.faults.rate = None
+        a.ok("pause")  # so that the pull is asked for in it, however long that takes
+        submit(a, "o/One")
         found = a.ok("pause", "2s")
         assert found["paused_until"] is not None
-        submit(a, "o/One")
         a.idle()
         assert a.state_of(sha256_of(tmp_path / NAMES[0])) == "seeding"
         assert a.status()["paused"] is False
-        assert len(a.events("transfers.allowed")) == 2
+        assert len(a.events("transfers.allowed")) == 3  # both pauses, and the end
 
 
 def test_the_schedule_pauses_from_the_start_and_a_person_may_overrule_it(tmp_path: Path) -> None:
@@ -194,7 +195,7 @@ def test_what_is_not_in_the_queue_is_told(tmp_path: Path) -> None:
 def test_a_running_pull_is_not_disturbed_by_changes_of_caps_schedule_and_places(tmp_path: Path) -> None:
     with from_the_hub(tmp_path, names=NAMES[:2]) as (hub, a):
         hub.faults.rate = None
-        assert a.ok("config", "set", "max_download_mbps", "8")["applied"] is True  # 1 MB/s: six seconds for 6 MiB
+        assert a.ok("config", "set", "max_download_mbps", "2")["applied"] is True  # 250 kB/s: 25 seconds for 6 MiB
         pid = a.pid()
         pulling = a.start_hali("pull", "o/One", "--json")
         downloading(a, hub)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from tests.fakes.torrents import LOCAL, Sample, events_of, make
 
 pytestmark = pytest.mark.anyio
 
-SLOW = 2 * MIB  # bytes per second: the file of 8 MiB is under way for seconds
+SLOW = MIB // 2  # bytes per second: the file of 8 MiB is under way for seconds
 DEADLINE = 30.0
 
 
@@ -32,12 +32,6 @@ async def gated(gate: Gate) -> AsyncIterator[TorrentSession]:
         await group.start(lambda task_status: session.run(task_status=task_status))
         yield session
         group.cancel_scope.cancel()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    with anyio.fail_after(DEADLINE):
-        while not condition():
-            await anyio.sleep(0.02)
 
 
 async def received(session: TorrentSession) -> int:
@@ -62,8 +56,9 @@ async def test_in_a_pause_nothing_trickles_and_afterwards_the_fetch_goes_on(
         # A pause must not use up the patience of the side that pauses; libtorrent connects again within a second or two.
         patience, look = (3.0, 1.2) if who == "leecher" else (60.0, 0.3)
         async with leecher.fetch(sample.metainfo, tmp_path, peers=peers, patience_s=patience) as fetch:
-            while not 0 < await received(leecher) < sample.metainfo.length:
-                await anyio.sleep(0.02)
+            with anyio.fail_after(DEADLINE):
+                while not await received(leecher):
+                    await anyio.sleep(0.02)
             gates[who].shut()
             await no_peers(leecher)
             await no_peers(seeder)
@@ -72,7 +67,10 @@ async def test_in_a_pause_nothing_trickles_and_afterwards_the_fetch_goes_on(
             for _ in range(3):
                 await anyio.sleep(look)
                 fetch.add_peers(peers)
-                assert (await received(leecher), (await leecher.totals()).peers) == (before, 0)
+                assert await received(leecher) == before
+                # Who fetches may knock at the door of a paused seed now and then.
+                assert who == "seeder" or (await leecher.totals()).peers == 0
+            fetch.be_patient(True)  # only the pause is on trial: what follows may take a slow machine long
             gates[who].open()
             leecher.set_rates(upload=0, download=0)
             with anyio.fail_after(DEADLINE):
@@ -105,6 +103,7 @@ async def test_a_fetch_that_begins_in_a_pause_waits_for_its_end(tmp_path: Path, 
             for _ in range(3):
                 await anyio.sleep(0.6)
                 assert await received(leecher) == 0
+            fetch.be_patient(True)  # as above
             gate.open()
             with anyio.fail_after(DEADLINE):
                 assert (await events_of(fetch))[-1] == Finished()

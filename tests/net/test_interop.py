@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote
 
 import libtorrent as lt
 import pytest
 
-from hali.transfer.metainfo import Metainfo, parse
+from hali.transfer.metainfo import parse
 from hali.transfer.v1_twin import v1_twin
-from tests.fakes.torrents import torrent_of
+from tests.fakes.torrents import magnet_of, torrent_of
 from tests.net.clients import KINDS, client, reads_hybrid
 from tests.net.lab import Lab, LabNode, lab
 from tests.nodes import random_file, sha256_of, until
@@ -79,14 +78,6 @@ def test_a_node_pulls_it_from_a_foreign_client_alone_by_hali_s_magnet(
         b = lan.node(f"b-{kind}")
         assert b.ok("pull", link)["sha256"] == SHA256
         b.stop()
-
-
-def magnet_of(torrent: Metainfo) -> str:
-    """As other clients write it."""
-    hashes = torrent.infohashes
-    topics = [f"xt=urn:btih:{hashes.v1}"] if hashes.v1 else []
-    topics += [f"xt=urn:btmh:1220{hashes.v2}"] if hashes.v2 else []
-    return "magnet:?" + "&".join([*topics, f"dn={quote(torrent.name)}"])
 
 
 THEIRS = [
