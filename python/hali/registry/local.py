@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,14 +65,13 @@ class LocalRegistry:
         """Write down what shall be told of it. Nothing here may cost the job: what cannot be told is logged."""
         if not self.servers or (job.result or {}).get("from_store") or job.spec.layers is not None:
             return  # a part proves nothing of the model, neither to publish nor to report
-        try:
-            if job.result is not None and self._settings.registry.publish:
-                # Not from the library, which belongs to the event loop: this runs in a thread.
-                self._publish(db, msgspec.convert({**job.result, "mtime_ns": 0}, Metadata))
-            if self._settings.telemetry and job.spec.kind == "pull":
+        if job.result is not None and self._settings.registry.publish and len(job.result["files"]) == 1:
+            # Not from the library, which belongs to the event loop: this runs in a thread.
+            with _logged(job):
+                self._publish(db, _metadata_of(job.result))
+        if self._settings.telemetry and job.spec.kind == "pull":
+            with _logged(job):
                 self._report(db, job)
-        except HaliError as exc:
-            log.warning("registry.not_told", job=job.spec.what, error=exc.message)
 
     def _report(self, db: sqlite3.Connection, job: Job) -> None:
         if job.result is not None:
@@ -179,3 +179,18 @@ class LocalRegistry:
         with self._database.transaction() as db:
             signed = self.publisher.ingest(db, record.meta.infohash_v2, torrent)
         return msgspec.json.encode({"signed": msgspec.Raw(signed), "torrent": torrent, "head": block})
+
+
+@contextmanager
+def _logged(job: Job) -> Iterator[None]:
+    """What cannot be told of this job is a warning in the log, and hinders nothing after it."""
+    try:
+        yield
+    except (HaliError, msgspec.ValidationError) as exc:
+        log.warning("registry.not_told", job=job.spec.what, error=str(exc))
+
+
+def _metadata_of(result: dict[str, Any]) -> Metadata:
+    """What `Library.describe` told, as metadata again; the times, which it leaves out, are nobody's business elsewhere."""
+    parts = [{**part, "mtime_ns": 0} for part in result.get("parts", ())]
+    return msgspec.convert({**result, "mtime_ns": 0, "parts": parts}, Metadata)

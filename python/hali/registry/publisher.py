@@ -50,8 +50,8 @@ class Publisher:
         if len(meta.files) != 1:
             raise UsageError(f"{meta.model_id} has {len(meta.files)} files; only models of one file can be published")
         pinned = meta.hf_repo is not None and is_hex(meta.hf_revision or "", 40)
-        return self._seal(
-            Manifest(
+        try:
+            document = Manifest(
                 **self._signed(db),
                 model_id=meta.model_id,
                 files=[FileEntry(name=meta.files[0], size=meta.size, sha256=meta.sha256, blake3=meta.blake3)],
@@ -60,7 +60,9 @@ class Publisher:
                 hf_repo=meta.hf_repo if pinned else None,
                 hf_revision=meta.hf_revision if pinned else None,
             )
-        )
+        except ValueError as exc:  # a name that the store takes and a registry does not
+            raise UsageError(f"{meta.model_id} cannot be published: {exc}") from None
+        return self._seal(document)
 
     def ingest(self, db: sqlite3.Connection, infohash_v2: str, torrent: bytes) -> bytes:
         """The signature that goes with a .torrent."""

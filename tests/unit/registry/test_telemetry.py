@@ -155,3 +155,37 @@ async def test_without_telemetry_nothing_is_even_written_down(tmp_path: Path) ->
     )
     assert part.outbox.events() == []
     database.close()
+
+
+FILE = {"name": "a-00001-of-00002.gguf", "size": 1, "sha256": "4" * 64, "blake3": "5" * 64}
+TWO = [FILE, FILE | {"name": "a-00002-of-00002.gguf"}]
+
+
+def described(model: Model, parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """The result of a pull of these files."""
+    hashes = {"sha256": "4" * 64, "blake3": "5" * 64, "infohash_v1": model.hashes.v1, "infohash_v2": model.infohash}
+    about = {"model_id": "a:1m:base:q8_0", "size": len(parts), "downloaded_at": "2026-01-01T00:00:00Z"}
+    return {**hashes, **about, "files": [each["name"] for each in parts], "parts": parts, "from_store": False}
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [([FILE | {"hf_path": "in/a/folder/a.gguf"}], ["publish", "report"]), (TWO, ["report"])],
+)
+async def test_a_model_of_several_files_is_reported_and_one_of_a_subfolder_published_too(
+    parts: list[dict[str, Any]], told: list[str], tmp_path: Path, model: Model
+) -> None:
+    part, database = local(tmp_path, telemetry="on", registry__publish="on")
+    await ended(part, database, JobSpec("pull", "a"), described(model, parts))
+    assert [event.kind for event in part.outbox.events()] == told
+    database.close()
+
+
+@pytest.mark.parametrize("strange", [{"hf_repo": "no repository", "hf_revision": "6" * 40}, {"model_id": None}])
+async def test_what_cannot_be_published_is_reported_all_the_same(
+    strange: dict[str, Any], tmp_path: Path, model: Model
+) -> None:
+    part, database = local(tmp_path, telemetry="on", registry__publish="on")
+    await ended(part, database, JobSpec("pull", "a"), {**described(model, [FILE]), **strange})
+    assert [event.kind for event in part.outbox.events()] == ["report"]
+    database.close()
