@@ -121,6 +121,7 @@ def test_a_part_whose_bytes_changed_is_read_again_and_serves_what_is_right_until
     b.start()
     until(lambda: held(b) == {0, 2}, "only the right pieces are served")
     b.hears(MODEL)
+    assert "in part only (layers 0-2)" in b.fails("run", MODEL, "hello", code=7)
     info = b.ok("info", MODEL)
     assert (info["state"], "1 of its pieces" in info["error"]) == ("damaged", True)
     mended = layers_of(b, MODEL, "0-2")

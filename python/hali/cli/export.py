@@ -14,7 +14,7 @@ import typer
 from hali.cli.apps import new_app
 from hali.cli.choosing import with_choice
 from hali.cli.output import Output, current
-from hali.cli.store import ask
+from hali.cli.store import ask, whole
 from hali.export.folder import Folder, expanded
 from hali.export.model import Export, StoredModel, projector_of
 from hali.model.errors import ExitCode, HaliError, UsageError
@@ -111,7 +111,7 @@ def _as_stored(found: dict[str, Any]) -> StoredModel:
 
 
 def _find(out: Output, name: str) -> StoredModel:
-    return _as_stored(with_choice(out, name, lambda one: ask("info", model=one)))
+    return _as_stored(with_choice(out, name, lambda one: whole(ask("info", model=one))))
 
 
 def _run(out: Output, model: str | None, models: list[StoredModel], one: One) -> None:

@@ -11,7 +11,7 @@ from hali.cli import models
 from hali.cli.apps import new_app
 from hali.cli.choosing import with_choice
 from hali.cli.output import current
-from hali.cli.store import ask
+from hali.cli.store import ask, whole
 from hali.config import load as config
 from hali.config.paths import from_environment
 from hali.config.schema import HandoffSettings
@@ -40,7 +40,7 @@ def handoff(
     settings = config.load(from_environment().config).settings.handoff
     if client not in CLIENTS:
         raise UsageError(f"unknown client {client!r}", hint="qbittorrent and transmission can take a model over")
-    found = with_choice(out, model, lambda name: ask("info", model=name))
+    found = with_choice(out, model, lambda name: whole(ask("info", model=name)))
     path, torrent = Path(found["path"]), from_environment().torrents / f"{found['infohash_v1']}.torrent"
     if not torrent.exists():
         raise NotFound(f"{found['model_id']} has no torrent yet", hint="`hali verify` makes it")

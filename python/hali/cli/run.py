@@ -15,6 +15,7 @@ from hali.cli.chat import ChatClient, Reply
 from hali.cli.choosing import with_choice
 from hali.cli.output import Output, current
 from hali.cli.prompting import no_echo, read_prompt
+from hali.cli.store import whole
 from hali.cli.wrapping import Wrapper
 from hali.config.paths import from_environment
 from hali.daemon.client import DaemonClient
@@ -78,7 +79,7 @@ def run(
 def _find(client: DaemonClient, name: str) -> str:
     """The id of the model, or its SHA-256 when another one has that id too (a file alone, and with its projector)."""
     try:
-        found = client.call("info", model=name)
+        found = whole(client.call("info", model=name))
         namesakes = [m for m in client.call("models")["models"] if m["model_id"] == found["model_id"]]
         return str(found["model_id"] if len(namesakes) == 1 else found["sha256"])
     except NotFound as exc:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hali.cli import control
-from hali.model.errors import NotRunning
+from hali.model.errors import NotRunning, Refused
 
 
 def ask(method: str, on_progress: Callable[[dict[str, Any]], None] | None = None, **params: Any) -> dict[str, Any]:
@@ -25,3 +25,13 @@ def ask(method: str, on_progress: Callable[[dict[str, Any]], None] | None = None
             if on_progress is not None:
                 on_progress(value)
     raise AssertionError("an answer ends with its result")
+
+
+def whole(found: dict[str, Any]) -> dict[str, Any]:
+    """`found` by `info`, unless it is a partial model: Refused, for whoever would take the file's holes for the model."""
+    if "layers" in found:
+        raise Refused(
+            f"{found['model_id']} is here in part only (layers {found['layers']})",
+            hint="`hali pull` it without --layers first",
+        )
+    return found

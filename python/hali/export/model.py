@@ -47,11 +47,20 @@ class Export(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
 
 
+# Why a file in this state is no whole model, where it does not say so itself.
+_WHY = {
+    "damaged": "its file changed since it was verified",
+    "missing": "its file is gone",
+    "unverified": "its file changed since it was verified",
+    "partial": "some of its layers are not here",
+}
+
+
 def header_of(model: StoredModel) -> GgufHeader:
     """Of a whole, verified model of one file; Refused for anything else."""
-    if model.state in ("damaged", "missing", "unverified"):
+    if model.state in _WHY:
         raise Refused(
-            f"{model.model_id} is {model.state}: {model.error or 'its file changed since it was verified'}",
+            f"{model.model_id} is {model.state}: {model.error or _WHY[model.state]}",
             hint="`hali verify` reads it again, `hali pull` fetches it again",
         )
     if model.state == "hashing":

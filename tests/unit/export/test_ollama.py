@@ -121,6 +121,7 @@ def test_ollamas_own_model_of_that_name_is_left_alone(tmp_path: Path) -> None:
     [
         ({"state": "damaged"}, "damaged"),
         ({"state": "unverified"}, "unverified"),
+        ({"state": "partial"}, "partial: some of its layers"),
         ({"state": "hashing"}, "being verified"),
         ({"files": ["a-00001-of-00002.gguf", "a-00002-of-00002.gguf"]}, "2 files"),
     ],
