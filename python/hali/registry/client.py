@@ -117,7 +117,8 @@ class RegistryClient:
         status, where = response.status_code, redacted(self.url)
         code, message = _said(body)
         text = f"{where}: {message or f'HTTP {status}'}"
-        if status in RETRYABLE_STATUS or status >= 500:
+        # A status without a code is not the registry's own: a redirect, or the refusal of a proxy before it.
+        if status in RETRYABLE_STATUS or status >= 500 or not (code or status == 404):
             return RegistryUnavailable(text, details={"status": status, "retry_after_s": retry_after(response.headers)})
         kind = {404: NotFound, 400: UsageError}.get(status, Refused)
         return kind(text, code=code or "registry")
