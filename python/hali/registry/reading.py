@@ -47,7 +47,7 @@ def _query(request: Request) -> Query:
     text, limit, sort = params.get("q", ""), params.get("limit", "20"), params.get("sort", "trust")
     if len(text) > MAX_QUERY or not text.isprintable():
         raise UsageError(f"q has at most {MAX_QUERY} printable characters", code="invalid_query")
-    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:4]) <= MAX_RESULTS):
+    if not (limit.isascii() and limit.isdigit() and len(limit) <= 3 and 1 <= int(limit) <= MAX_RESULTS):
         raise UsageError(f"limit is 1 to {MAX_RESULTS}", code="invalid_query")
     if sort not in SORTS:
         raise UsageError(f"sort is one of {', '.join(SORTS)}", code="invalid_query")

@@ -248,7 +248,9 @@ async def test_search_sorts_limits_and_refuses_nonsense(
     assert len(await served.search("", limit="1")) == 1
     assert len(await served.search("q4_k")) == 2
     assert await served.search("q4%k") == await served.search("tiny_1m") == await served.search("!") == []
-    for params in ({"limit": "0"}, {"limit": "101"}, {"limit": "x"}, {"sort": "size"}, {"q": "x" * 201}, {"q": "\n"}):
+    for limit in ("0", "101", "x", "000199999", "1" * 5000):  # Python makes no number of more than 4300 digits
+        assert (await served.get("/search", 400, limit=limit))["error"]["code"] == "invalid_query"
+    for params in ({"sort": "size"}, {"q": "x" * 201}, {"q": "\n"}):
         assert (await served.get("/search", 400, **params))["error"]["code"] == "invalid_query"
     for path in ("/model/x", "/torrent/x", "/publisher/x", "/model/" + "g" * 64):
         assert (await served.get(path, 400))["error"]["code"] == "invalid_name"
