@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from hali.cli.output import Output
-from hali.model.errors import AmbiguousName, Cancelled
+from hali.model.errors import AmbiguousName, Cancelled, UsageError
 from hali.model.units import format_bytes
 
 T = TypeVar("T")
+ASK_NOT = "--yes goes ahead without asking"
 
 # The store and the LAN show models as `id (sha256 0123456789ab…)`; the hash is the part that fits one file only.
 _SHA256 = re.compile(r"\(sha256 ([0-9a-f]{8,64})")
@@ -64,6 +65,17 @@ def name_of(choice: str) -> str:
 def confirm(question: str) -> bool:
     """Ask for yes or no; anything but yes is no."""
     return ask(f"{question} [y/N] ").lower() in ("y", "yes")
+
+
+def agreed(out: Output, question: str, yes: bool, *, about: Iterable[str] = (), hint: str = ASK_NOT) -> bool:
+    """`yes`, or the answer of who is there, who is shown `about` first; UsageError when nobody is."""
+    if yes:
+        return True
+    if not out.interactive:
+        raise UsageError("nobody is there to be asked", hint=hint)
+    for line in about:
+        out.note(line)
+    return confirm(question)
 
 
 def ask(question: str) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from hali.cli.apps import new_app
-from hali.cli.choosing import confirm, with_choice
+from hali.cli.choosing import ASK_NOT, agreed, with_choice
 from hali.cli.facts import moment
 from hali.cli.output import Output, current
 from hali.cli.store import ask
@@ -76,15 +76,9 @@ def _is_something(planned: dict[str, Any]) -> bool:
 
 
 def _ask_first(out: Output, planned: dict[str, Any], yes: bool) -> None:
-    if yes:
-        return
-    if not out.interactive:
-        raise UsageError(
-            "nobody is there to be asked", hint="--yes deletes without asking, --dry-run only says what would go"
-        )
-    for line in _lines(planned):
-        out.note(line)
-    if not confirm(f"Delete these ({format_bytes(planned['freed'])} free again)?"):
+    question = f"Delete these ({format_bytes(planned['freed'])} free again)?"
+    hint = f"{ASK_NOT}, --dry-run only says what would go"
+    if not agreed(out, question, yes, about=_lines(planned), hint=hint):
         raise Cancelled("nothing was deleted")
 
 

@@ -9,7 +9,7 @@ import typer
 
 from hali.cli import control
 from hali.cli.apps import new_app
-from hali.cli.choosing import confirm
+from hali.cli.choosing import agreed
 from hali.cli.output import current
 from hali.config.paths import from_environment
 from hali.model.errors import Cancelled, UsageError
@@ -108,7 +108,7 @@ def rotate(ctx: typer.Context, yes: Yes = False) -> None:
     With --json: `old`, `publisher` (the new key).
     """
     out = current(ctx)
-    if out.interactive and not yes and not confirm("Change the publisher's key?"):
+    if not agreed(out, "Change the publisher's key?", yes):
         raise Cancelled("the key is unchanged")
     with control.needed(out) as client:
         done = client.call("registry_rotate")
@@ -126,7 +126,7 @@ def revoke(
     With --json: `revoked`, `publisher` (the new key).
     """
     out = current(ctx)
-    if out.interactive and not yes and not confirm("Revoke the publisher's key? Its reputation is lost."):
+    if not agreed(out, "Revoke the publisher's key? Its reputation is lost.", yes):
         raise Cancelled("the key is unchanged")
     with control.needed(out) as client:
         done = client.call("registry_revoke", reason=reason)

@@ -6,9 +6,9 @@ import io
 
 import pytest
 
-from hali.cli.choosing import confirm, name_of, with_choice
+from hali.cli.choosing import agreed, confirm, name_of, with_choice
 from hali.cli.output import Output
-from hali.model.errors import AmbiguousName, Cancelled
+from hali.model.errors import AmbiguousName, Cancelled, UsageError
 
 CHOICES = ["smollm2:135m:instruct:q4_1 (sha256 b179c9523d0e…, a.gguf)", "owner/repo/b.gguf"]
 
@@ -64,3 +64,21 @@ def test_the_hash_is_taken_out_of_a_choice_that_names_one() -> None:
 def test_only_yes_confirms(typed: str, meant: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(typed))
     assert confirm("Delete it?") is meant
+
+
+def test_who_is_there_is_shown_what_it_is_about_and_asked_unless_yes_was_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert agreed(at_a_terminal(monkeypatch, "y\n"), "Sure?", False, about=["all of it"])
+    assert capsys.readouterr().err == "all of it\nSure? [y/N] "
+    assert not agreed(at_a_terminal(monkeypatch, "\n"), "Sure?", False)
+    assert agreed(at_a_terminal(monkeypatch, "n\n"), "Sure?", True)
+
+
+def test_nothing_is_done_unasked_when_nobody_is_there_unless_yes_was_said() -> None:
+    out = Output()
+    out.interactive = False
+    assert agreed(out, "Sure?", True)
+    with pytest.raises(UsageError) as caught:
+        agreed(out, "Sure?", False)
+    assert caught.value.hint == "--yes goes ahead without asking"
