@@ -52,10 +52,10 @@ def _at(given: list[str], current: str) -> Iterator[Candidate]:
     from hali.cli import apps  # imports Typer, which the names of the commands need not wait for
 
     found, rest = apps.find(importlib.import_module(COMMANDS[given[0]][0]).app, given[0]), given[1:]
-    if found.children and not rest:
-        yield from [(name, summary(child.about)) for name, child in found.children.items()]
-        return
-    if found.children:
+    while found.children:
+        if not rest:
+            yield from [(name, summary(child.about)) for name, child in found.children.items()]
+            return
         if rest[0] not in found.children:
             return
         found, rest = found.children[rest[0]], rest[1:]
@@ -91,7 +91,7 @@ def _options(params: Iterable[Param], current: str) -> Iterator[Candidate]:
 def _values(metavar: str, current: str, given: Sequence[str]) -> Iterable[Candidate]:
     if metavar == "MODEL":
         return [found for found in _models(current) if found[0] not in given]
-    if metavar in ("FILE", "FOLDER", "WHAT"):
+    if metavar in ("FILE", "FOLDER", "DIR", "PATH", "WHAT"):
         return [(FILES, "")]
     if metavar == "KEY":
         from hali.config.schema import KEYS
