@@ -10,7 +10,7 @@ from hali.cli import control
 from hali.cli.apps import new_app
 from hali.cli.choosing import with_choice
 from hali.cli.output import Output, current
-from hali.model.errors import Refused, UsageError
+from hali.model.errors import ExitCode, Refused, UsageError
 
 app = new_app()
 profile = new_app("What your publisher's key tells about you. Only a display name is needed; all of it is public.")
@@ -41,7 +41,9 @@ def publish(
         reason = f": {row['error']}" if row["error"] else ""
         out.line(f"  {row['state']:<9} {row['url']}{reason}")
     refused = [row["url"] for row in done["registries"] if row["state"] == "refused"]
-    if refused and not out.as_json:
+    if refused and out.as_json:  # the one object says who refused and why
+        raise typer.Exit(ExitCode.REFUSED)
+    if refused:
         raise Refused(f"{', '.join(refused)} refused the model")
 
 

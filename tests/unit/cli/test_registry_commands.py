@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,6 +64,34 @@ def test_what_cannot_be_done_gets_one_line_and_its_exit_code(
 ) -> None:
     found, out, err = run(capsys, *args)
     assert (found, out, len(err.splitlines())) == (code, "", 1), err
+
+
+class Answers:
+    """A daemon with one answer."""
+
+    def __init__(self, answer: dict[str, Any]) -> None:
+        self._answer = answer
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        return self._answer
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+@pytest.mark.parametrize(("state", "code"), [("refused", 7), ("queued", 0)])
+def test_a_registry_that_refuses_ends_publish_with_exit_code_7_also_for_programs(
+    flags: tuple[str, ...],
+    state: str,
+    code: int,
+    home: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    row = {"url": "https://r.example", "state": state, "error": "no such publisher"}
+    answer = {"model_id": "a:1m:base:q8_0", "infohash_v2": "0" * 64, "publisher": "1" * 64, "registries": [row]}
+    monkeypatch.setattr("hali.cli.control.needed", lambda out: nullcontext(Answers(answer)))
+    found, out, err = run(capsys, *flags, "publish", "a")
+    assert (found, bool(err)) == (code, code != 0 and not flags)
+    assert not flags or json.loads(out) == answer
 
 
 def test_a_file_that_is_no_database_is_told_with_what_to_do(
