@@ -107,12 +107,17 @@ def trusted_keys(pin: str, keys: bytes) -> Trusted:
 
 
 def check_index(index: bytes, keys: Trusted, seen: Seen | None) -> Index:
-    """The index, if the last key signed it and it is not older than one seen before; VerificationFailed (`wrong_key`, `rollback`)."""
+    """The index, if the last key signed it and neither it nor the keys are older than those seen before.
+
+    VerificationFailed (`wrong_key`, `rollback`).
+    """
     found = unseal(index, Index)
     if found.publisher != keys.last:
         raise VerificationFailed(
             f"the index is signed by {found.publisher[:16]}…, not by the pinned key {keys.last[:16]}…", code="wrong_key"
         )
+    if seen is not None and seen.key not in (keys.last, *keys.closed):
+        raise VerificationFailed(f"a change of the key to {seen.key[:16]}…, seen before, is missing", code="rollback")
     if seen is not None and found.sequence < seen.sequence:
         raise VerificationFailed(
             f"the index is older (sequence {found.sequence}) than one seen before ({seen.sequence})", code="rollback"

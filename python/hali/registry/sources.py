@@ -99,7 +99,7 @@ class FolderSource:
 
     async def _index(self) -> tuple[Index, Trusted]:
         seen = await anyio.to_thread.run_sync(self._seen)
-        keys = folders.trusted_keys(seen.key if seen else self._pin, await self._read(folders.KEYS, folders.MAX_KEYS))
+        keys = folders.trusted_keys(self._pin, await self._read(folders.KEYS, folders.MAX_KEYS))
         index = folders.check_index(await self._read(folders.INDEX, folders.MAX_INDEX), keys, seen)
         if seen is None or (seen.key, seen.sequence) != (keys.last, index.sequence):
             await anyio.to_thread.run_sync(self._remember, Seen(keys.last, index.sequence))
