@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 import anyio
-import msgspec
 
 from hali.model.errors import AmbiguousName, HaliError, NotFound, ProtocolError, Refused, TransferFailed
 from hali.model.ids import is_hex
@@ -24,13 +23,6 @@ T = TypeVar("T")
 LOOK_S = 5.0  # for one registry to answer; an ordinary one takes milliseconds, and a person waits
 RESULTS = 100  # of one search, as many as a server gives
 REMEMBERED = 256  # listings, for what is told of a pull when it has ended
-
-
-class Hit(msgspec.Struct, frozen=True):
-    """A candidate and the registry that named it."""
-
-    registry: str
-    candidate: Candidate
 
 
 class RegistryFinder:
@@ -88,22 +80,19 @@ class RegistryFinder:
         return max(found.values(), key=lambda listing: _points(listing.trust), default=None)
 
     async def _by_words(self, name: str, allow_untrusted: bool) -> Listing | None:
-        hits = [hit for hit in await self._candidates(name, untrusted=True) if fits(name, hit.candidate)]
-        trusted = [hit for hit in hits if _score(hit.candidate) >= trust.VISIBLE]
+        answers = await self._ask(lambda source: source.candidates(name, RESULTS, untrusted=True))
+        found = [candidate for rows in answers.values() for candidate in rows if fits(name, candidate)]
+        trusted = [candidate for candidate in found if _score(candidate) >= trust.VISIBLE]
         if trusted and not allow_untrusted:
-            hits = trusted
-        files = {hit.candidate.sha256: hit for hit in sorted(hits, key=lambda hit: _score(hit.candidate))}
+            found = trusted
+        files = {candidate.sha256: candidate for candidate in sorted(found, key=_score)}
         if len(files) > 1:
             raise AmbiguousName(
                 f"{name!r} fits {len(files)} models in the registries",
-                choices=[_choice(hit) for hit in files.values()],
+                choices=[_choice(candidate) for candidate in files.values()],
                 hint="give more of the id or the SHA-256",
             )
         return await self._by_hash(next(iter(files))) if files else None
-
-    async def _candidates(self, text: str, *, untrusted: bool) -> list[Hit]:
-        found = await self._ask(lambda source: source.candidates(text, RESULTS, untrusted=untrusted))
-        return [Hit(url, candidate) for url, rows in found.items() for candidate in rows]
 
     async def _ask(self, question: Callable[[Source], Awaitable[T]], *, or_fail: bool = False) -> dict[str, T]:
         """The answers by registry. When nobody has one, but somebody's was forged or forbidden, that is the error.
@@ -148,6 +137,6 @@ def _newness(candidate: Candidate) -> int:
     return candidate.published_at or 0
 
 
-def _choice(hit: Hit) -> str:
+def _choice(candidate: Candidate) -> str:
     # The whole hash: registries find nothing by a part of it.
-    return f"{hit.candidate.model_id} (sha256 {hit.candidate.sha256}, trust {_score(hit.candidate):.0f})"
+    return f"{candidate.model_id} (sha256 {candidate.sha256}, trust {_score(candidate):.0f})"
