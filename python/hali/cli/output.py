@@ -42,7 +42,7 @@ class Output:
 
     def warn(self, text: str) -> None:
         """What whoever reads the result should know, on standard error also beside JSON."""
-        print(f"hali: {' '.join(text.split())}", file=sys.stderr, flush=True)
+        print(_printable(f"hali: {' '.join(text.split())}"), file=sys.stderr, flush=True)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, first: int = 0) -> None:
         """Columns padded with spaces: readable, and cut and awk work on it. The first is `first` wide where there is room."""

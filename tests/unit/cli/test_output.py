@@ -77,8 +77,11 @@ def test_a_table_without_rows_is_its_header() -> None:
     assert table(("A", "B"), [], room=80) == ["A  B"]
 
 
-def test_no_escape_sequence_of_a_stranger_gets_out_with_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_escape_sequence_of_a_stranger_gets_out_with_an_error_or_a_warning(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     evil = "a\x1b[2J\u202e\x9b"
     Output().error(AmbiguousName(evil, choices=[evil], hint=evil))
+    Output().warn(evil)
     shown = capsys.readouterr().err
-    assert all(line.isprintable() for line in shown.splitlines()) and shown.count(r"a\x1b[2J\u202e\x9b") == 3
+    assert all(line.isprintable() for line in shown.splitlines()) and shown.count(r"a\x1b[2J\u202e\x9b") == 4
