@@ -27,6 +27,7 @@ from hali.daemon.views import (
     describe_header,
     describe_job,
     describe_model,
+    describe_traffic,
     freed_by,
     verified,
 )
@@ -106,7 +107,7 @@ class Methods:
             "seeding": [self._seeding(entry, peers) for entry in node.library.entries()]
             + [seeding_part(node.partials, entry, peers) for entry in node.partials.entries()],
             "lan": self._lan_rows(),
-            "lan_traffic": self._lan_traffic(),
+            "lan_traffic": describe_traffic(node.lan.value),
             "jobs": [describe_job(job) for job in node.board.active()],
             "services": [msgspec.to_builtins(status) for status in node.supervisor.statuses()],
         }
@@ -148,11 +149,6 @@ class Methods:
             }
             for e in lan.entries()
         ]
-
-    def _lan_traffic(self) -> dict[str, Any] | None:
-        """Packets, drops by reason and what is remembered; None while no LAN service runs."""
-        lan = self._node.lan.value
-        return None if lan is None else msgspec.to_builtins(lan.traffic)
 
     async def stats(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """Rates and totals of this session."""

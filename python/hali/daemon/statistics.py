@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from hali.daemon.views import describe_allowance, describe_job
+from hali.daemon.views import describe_allowance, describe_job, describe_traffic
 from hali.model.units import format_duration
 from hali.share.library import Entry
 from hali.transfer.events import TorrentStatus, Totals
@@ -26,7 +26,6 @@ async def statistics(node: Node, uptime: float) -> dict[str, Any]:
     return {
         "uptime": format_duration(uptime),
         **describe_allowance(node.regulator.now.value),
-        **describe_allowance(node.regulator.now.value),
         # Every download is a job; of those that come by HTTP the torrent session knows nothing.
         "down_rate": max(totals.down_rate, sum(job["rate"] or 0 for job in jobs)),
         "up_rate": totals.up_rate,
@@ -35,7 +34,7 @@ async def statistics(node: Node, uptime: float) -> dict[str, Any]:
         "peers": totals.peers,
         "models": [_model(node, entry, by_hash) for entry in node.library.entries()],
         "jobs": jobs,
-        "lan_traffic": msgspec.to_builtins(node.lan.value.traffic) if node.lan.value is not None else None,
+        "lan_traffic": describe_traffic(node.lan.value),
         "inference": msgspec.to_builtins(node.router.stats()),
     }
 

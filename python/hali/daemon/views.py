@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from hali.model.errors import HaliError
 from hali.model.splits import parts_beside
 from hali.model.units import piece_count
@@ -17,6 +19,7 @@ if TYPE_CHECKING:  # `hali list` without a daemon uses this module: it shall loa
     from hali.share.job import Job
     from hali.share.library import Entry, Library
     from hali.store.usage import Use
+    from hali.transfer.lan import LanAnnouncer
     from hali.transfer.regulator import Allowance
 
 
@@ -74,6 +77,12 @@ def describe_allowance(allowance: Allowance) -> dict[str, Any]:
         "download_cap_mbps": allowance.caps.download_mbps,
         "upload_cap_mbps": allowance.caps.upload_mbps,
     }
+
+
+def describe_traffic(lan: LanAnnouncer | None) -> dict[str, Any] | None:
+    """Packets of the LAN service, drops by reason and what is remembered; None while it does not run."""
+    found: dict[str, Any] | None = None if lan is None else msgspec.to_builtins(lan.traffic)
+    return found
 
 
 def describe_job(job: Job, position: int | None = None) -> dict[str, Any]:
