@@ -10,10 +10,11 @@ import typer
 from hali.cli.apps import new_app
 from hali.cli.output import current
 from hali.config import load as config
-from hali.config.paths import from_environment
+from hali.config.paths import Paths, from_environment
 
 app = new_app("Telemetry: reports to the configured registries of how pulls ended. Off unless you switch it on.")
 KEY = "telemetry"
+REPORT = "/report"  # where a registry takes them
 
 
 @app.command()
@@ -25,20 +26,20 @@ def status(ctx: typer.Context) -> None:
     """
     out, paths = current(ctx), from_environment()
     settings = config.load(paths.config).settings
-    reports = _previews(settings.registry.url)
-    found = {"telemetry": settings.telemetry, "request": "POST /report", "reports": reports}
+    reports = _previews(paths, settings.registry.url)
+    found = {"telemetry": settings.telemetry, "request": f"POST {REPORT}", "reports": reports}
     if out.as_json:
         out.json(found)
         return
     out.line(f"telemetry is {'on' if settings.telemetry else 'off'}")
     for report in reports:
-        out.line(f"\nwhen a pull has ended, POST {report['registry']}/report")
+        out.line(f"\nwhen a pull has ended, POST {report['registry']}{REPORT}")
         out.line(json.dumps(report["body"], indent=2))
     if not reports:
         out.line("No registry server is configured, so nothing is sent.")
 
 
-def _previews(urls: tuple[str, ...]) -> list[dict[str, Any]]:
+def _previews(paths: Paths, urls: tuple[str, ...]) -> list[dict[str, Any]]:
     from hali.config.identity import load_or_create
     from hali.registry.address import parse_all
     from hali.registry.telemetry import preview
@@ -46,7 +47,6 @@ def _previews(urls: tuple[str, ...]) -> list[dict[str, Any]]:
     servers = [address.url for address in parse_all(urls) if address.pin is None]
     if not servers:
         return []
-    paths = from_environment()
     paths.create()
     identity = load_or_create(paths.identity)
     return [{"registry": url, "body": preview(identity, url)} for url in servers]

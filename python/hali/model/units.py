@@ -11,7 +11,8 @@ GIB = 1024 * MIB
 BLOCK = 16 * KIB  # BEP 52: the leaf of a v2 merkle tree, and the unit peers request
 MEGABIT = 125_000  # bytes; rates of lines and caps are sold and set in 10^6 bits per second
 
-LONGEST = 366 * 86_400  # seconds; who means longer than a year means for ever
+DAY_S = 86_400
+LONGEST = 366 * DAY_S  # seconds; who means longer than a year means for ever
 
 PIECE = 16 * MIB  # always: the same file has the same infohash on every machine (sharing.md, Torrents)
 
@@ -48,7 +49,7 @@ def parse_duration(text: str) -> float:
     """`90s`, `45m`, `2h`, `1h30m`, `1d` → seconds, more than 0; ValueError."""
     match = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text.strip().lower())
     parts = [int(part or 0) for part in match.groups()] if match else []
-    seconds = sum(part * unit for part, unit in zip(parts, (86_400, 3600, 60, 1), strict=False))
+    seconds = sum(part * unit for part, unit in zip(parts, (DAY_S, 3600, 60, 1), strict=False))
     if not 0 < seconds <= LONGEST:
         raise ValueError(f"{text!r} is no duration (90s, 45m, 2h, 1h30m, 1d)")
     return float(seconds)

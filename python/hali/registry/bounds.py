@@ -10,11 +10,10 @@ from contextlib import contextmanager
 import msgspec
 
 from hali.model.errors import Overloaded
-from hali.model.units import MIB
+from hali.model.units import DAY_S, MIB
 from hali.registry.limits import Limiter, Rate
 from hali.transfer.metainfo import MAX_BYTES
 
-DAY_S = 86_400.0
 BUSY_S = 5.0  # an ingest takes well under a second
 
 

@@ -12,6 +12,7 @@ import anyio.abc
 import anyio.to_thread
 
 from hali.model.errors import HaliError, NotFound, ProtocolError, Refused, UsageError
+from hali.model.units import DAY_S
 from hali.registry.client import RegistryClient
 from hali.registry.outbox import Event, Outbox
 from hali.runtime.log import get_logger
@@ -20,7 +21,7 @@ from hali.transfer.http_retry import HttpPolicy, wait_before_retry
 log = get_logger(__name__)
 
 # Doubling from a second (a registry that restarts) to half an hour (one that is gone), and at most a day when it asks for that.
-PATIENCE = HttpPolicy(backoff_first=1.0, backoff_cap=1800.0, retry_after_cap=86_400.0)
+PATIENCE = HttpPolicy(backoff_first=1.0, backoff_cap=1800.0, retry_after_cap=DAY_S)
 MAX_ANSWERED = 20  # tries that the registry answered with an error of its own: it will not learn to like this one
 BUSY = (429, 503)
 # What the registry says when it has the document, or one that came later: a reply was lost, and the retry found it done.

@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 
+from hali.model.units import DAY_S
 from hali.registry.documents import Manifest
 from hali.registry.head import Head
 from hali.registry.storage import Cursor
 from hali.registry.trust import Inputs
 
-DAY = 86_400
 MAX_CHAIN = 64  # rotations of one publisher
 
 
@@ -141,7 +141,7 @@ def inputs(db: Cursor, found: Entry, now: int, memory: dict[str, tuple[int, int,
 
 
 def _days(seconds: int) -> float:
-    return round(max(0, seconds) / DAY, 2)
+    return round(max(0, seconds) / DAY_S, 2)
 
 
 def _record(db: Cursor, key: str) -> tuple[int, int, int]:

@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 import msgspec
 
+from hali.model.units import DAY_S
 from hali.store.database import Database
 
 Kind = Literal["publish", "ingest", "profile", "rotate", "revoke", "report"]
 MAX_ROWS = 10_000  # of one registry; a node that cannot reach it for weeks forgets the oldest reports first
-MAX_AGE_S = 30 * 86_400.0  # nobody wants to hear of a month-old download
+MAX_AGE_S = 30.0 * DAY_S  # nobody wants to hear of a month-old download
 REFUSED_KEPT = 100  # what a registry refused, shown by `hali registry status`
 _FIELDS = "id, registry, kind, subject, body, created_at, not_before, attempts, state, error"
 

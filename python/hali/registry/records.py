@@ -5,13 +5,14 @@ from __future__ import annotations
 import msgspec
 
 from hali.model.errors import NotFound, Refused, UsageError, VerificationFailed
+from hali.model.units import DAY_S
 from hali.registry.documents import Closing, Ingest, Manifest, Profile, Report, Rotation, Signed
 from hali.registry.head import Head
-from hali.registry.lookups import DAY, MAX_CHAIN, entries, family, manifest_of, stored_torrent
+from hali.registry.lookups import MAX_CHAIN, entries, family, manifest_of, stored_torrent
 from hali.registry.storage import Cursor
 from hali.registry.validity import Checks, check
 
-MAX_SKEW = DAY  # a signer's clock may be ahead by time zones and neglect, not by more
+MAX_SKEW = DAY_S  # a signer's clock may be ahead by time zones and neglect, not by more
 MAX_ENTRIES = 100_000  # of one key: a mirror of the whole hub, and a bound for the rest
 
 
@@ -142,7 +143,7 @@ def _succeed(db: Cursor, document: Rotation, now: int) -> None:
 
 def report(db: Cursor, document: Report, now: int) -> None:
     """Take one reporter's latest word on one torrent; NotFound for a torrent that is not listed: nothing is kept of it."""
-    if document.day > now // DAY + 1:
+    if document.day > now // DAY_S + 1:
         raise UsageError("the report's day is in the future", code="clock", hint="set the clock")
     if db.one("SELECT 1 FROM entry WHERE infohash = ?", document.infohash_v2) is None:
         raise NotFound("no such torrent is listed here", code="not_listed")

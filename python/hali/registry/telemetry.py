@@ -15,12 +15,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from hali.config.identity import Identity
+from hali.model.units import DAY_S
 from hali.registry.documents import Report
 from hali.registry.signing import seal
 from hali.transfer.http_guard import origin
 
-REQUEST = "POST /report"
-DAY_S = 86_400
 MEANING = {
     "infohash_v2": "infohash of the model's torrent",
     "outcome": "ok or failed",
