@@ -19,7 +19,7 @@ from hali.model.errors import UsageError
 from hali.model.ids import is_hex
 from hali.registry.documents import Closing, FileEntry, Ingest, Manifest, Profile, Revocation, Rotation
 from hali.registry.signing import seal, unseal
-from hali.store.database import Database
+from hali.store.database import Database, read_state, write_state
 from hali.store.models import Metadata
 
 SEQUENCE = "publisher.sequence"
@@ -75,7 +75,7 @@ class Publisher:
             document = msgspec.convert({"type": "profile", **self._signed(db), **fields}, Profile)
         except msgspec.ValidationError as exc:
             raise UsageError(f"the profile cannot be signed: {exc}") from None
-        _remember(db, PROFILE, msgspec.json.encode(fields).decode())
+        write_state(db, PROFILE, msgspec.json.encode(fields).decode())
         return self._seal(document)
 
     def profile(self) -> dict[str, str]:
@@ -94,10 +94,9 @@ class Publisher:
 
     def _signed(self, db: sqlite3.Connection) -> dict[str, Any]:
         """The common fields. The sequence is at least the clock, so that a lost database does not begin below what was used."""
-        row = db.execute("SELECT value FROM state WHERE key = ?", (SEQUENCE,)).fetchone()
         now = int(time.time())
-        sequence = max(now, int(row[0]) + 1 if row else 1)
-        _remember(db, SEQUENCE, str(sequence))
+        sequence = max(now, int(read_state(db, SEQUENCE) or 0) + 1)
+        write_state(db, SEQUENCE, str(sequence))
         return {"publisher": self.key, "sequence": sequence, "time": now}
 
     def _seal(self, document: Any) -> bytes:
@@ -128,9 +127,8 @@ class Publisher:
 
     @staticmethod
     def _keep_closing(db: sqlite3.Connection, envelope: bytes) -> None:
-        row = db.execute("SELECT value FROM state WHERE key = ?", (CLOSINGS,)).fetchone()
-        known = msgspec.json.decode(row[0], type=list[str]) if row else []
-        _remember(db, CLOSINGS, msgspec.json.encode([*known, envelope.decode()]).decode())
+        known = msgspec.json.decode(read_state(db, CLOSINGS) or "[]", type=list[str])
+        write_state(db, CLOSINGS, msgspec.json.encode([*known, envelope.decode()]).decode())
 
     def finish_change(self) -> None:
         """Use the new key from now on."""
@@ -159,7 +157,3 @@ def closing_of(envelope: bytes) -> Closing:
         return unseal(envelope, Rotation)
     except UsageError:
         return unseal(envelope, Revocation)
-
-
-def _remember(db: sqlite3.Connection, key: str, value: str) -> None:
-    db.execute("INSERT INTO state VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value))

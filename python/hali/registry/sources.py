@@ -19,7 +19,7 @@ from hali.registry.publisher import closing_of
 from hali.registry.signing import unseal
 from hali.registry.validity import matching_torrent
 from hali.share.base import Listing
-from hali.store.database import Database
+from hali.store.database import Database, read_state, write_state
 from hali.transfer.http_document import fetch_document
 from hali.transfer.http_guard import redacted
 from hali.transfer.metainfo import MAX_BYTES
@@ -116,12 +116,9 @@ class FolderSource:
     def _remember(self, now: Seen) -> None:
         """Never back: another question may have seen a newer index meanwhile."""
         with self._database.transaction() as db:
-            row = db.execute("SELECT value FROM state WHERE key = ?", (self._state,)).fetchone()
-            if row is None or msgspec.json.decode(row[0], type=Seen).sequence < now.sequence:
-                db.execute(
-                    "INSERT INTO state VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                    (self._state, msgspec.json.encode(now).decode()),
-                )
+            text = read_state(db, self._state)
+            if text is None or msgspec.json.decode(text, type=Seen).sequence < now.sequence:
+                write_state(db, self._state, msgspec.json.encode(now).decode())
 
     async def _read(self, name: str, limit: int) -> bytes:
         root = self._address.folder

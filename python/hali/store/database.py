@@ -108,15 +108,12 @@ class Database:
     def get_state(self, key: str) -> str | None:
         """A remembered fact, or None."""
         with self._lock:
-            row = self._db.execute("SELECT value FROM state WHERE key = ?", (key,)).fetchone()
-        return None if row is None else str(row[0])
+            return read_state(self._db, key)
 
     def set_state(self, key: str, value: str) -> None:
         """Remember a fact."""
         with self.transaction() as db:
-            db.execute(
-                "INSERT INTO state VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value)
-            )
+            write_state(db, key, value)
 
     def add_job(self, job_id: str, kind: str, spec: str, priority: str = "normal") -> None:
         """Remember work, so that a daemon that dies goes on with it; the same id twice is one job."""
@@ -149,3 +146,14 @@ class Database:
         with self._lock:
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._db.close()
+
+
+def read_state(db: sqlite3.Connection, key: str) -> str | None:
+    """A remembered fact, or None; within the caller's transaction."""
+    row = db.execute("SELECT value FROM state WHERE key = ?", (key,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def write_state(db: sqlite3.Connection, key: str, value: str) -> None:
+    """Remember a fact; within the caller's transaction."""
+    db.execute("INSERT INTO state VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value))
