@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 # Command → (module, help). The module has a Typer `app` (a group, or one command). In the order of `hali --help`.
 COMMANDS = {
     "search": ("hali.cli.search", "Find models on Hugging Face and in the registries."),
-    "pull": ("hali.cli.pull", "Get a model: by name on the LAN, from Hugging Face, by magnet, .torrent or infohash."),
+    "pull": (
+        "hali.cli.pull",
+        "Get a model: by name on the LAN or in the registries, from Hugging Face, by magnet, .torrent or infohash.",
+    ),
     "queue": ("hali.cli.queue", "Pulls under way and waiting: look, move, cancel."),
     "pause": ("hali.cli.pause", "Stop all transfers, seeds too, for a while or until `hali resume`."),
     "resume": ("hali.cli.pause", "Let transfers go on."),

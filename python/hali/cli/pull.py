@@ -65,8 +65,9 @@ def pull(
     """Get a model and share it: verified, resumable, from the LAN, BitTorrent or Hugging Face.
 
     Of a repository without a choice a terminal gets a list, smallest first, with what fits this machine; anything else gets Q4_K_M,
-    which is said on standard error, or exit code 2 and the list. A name that is neither here nor on the LAN is searched for on
-    Hugging Face: a terminal may choose, anything else gets exit code 2 and what was found.
+    which is said on standard error, or exit code 2 and the list. A name that is neither here nor on the LAN, and that no
+    registry lists, is searched for on Hugging Face and in the registries: a terminal may choose, anything else gets exit code 2 and
+    what was found.
 
     With --layers a part of the model is fetched, kept as a partial model (`hali list`) and shared: others get these pieces from here.
     Each piece is checked by the hashes of a torrent of the whole file, so a node or torrent that has these must be found. The same
