@@ -21,6 +21,7 @@ VALUES: Any = st.recursive(
     max_leaves=20,
 )
 KEYS = [b"name", b"length", b"piece length", b"pieces", b"files", b"file tree", b"meta version", b"private"]
+LEAVES = [b"", b"length", b"pieces root", b"attr", b"a.gguf", b"\xff"]  # of a file tree
 
 
 def check_parse(raw: bytes) -> None:
@@ -61,6 +62,30 @@ def test_a_good_torrent_with_one_wrong_value_parses_or_is_refused(
     check_parse(bytes(lt.bencode(torrent)))
     torrent[b"info"][key] = value
     check_parse(bytes(lt.bencode(torrent)))
+
+
+@given(
+    st.sampled_from([b"attr", b"length", b"path", b"path.utf-8", b"symlink path", b"sha1", None]),
+    VALUES | st.sampled_from([b"p", b"lx"]),
+    st.booleans(),
+)
+def test_a_torrent_of_several_files_of_which_one_has_a_wrong_value_parses_or_is_refused(
+    key: bytes | None, value: Any, hybrid: bool
+) -> None:
+    listed: list[Any] = [{b"length": 5, b"path": [name]} for name in (b"a.gguf", b"b.gguf")]
+    listed[0] = {**listed[0], key: value} if key is not None else value
+    info = {b"files": listed, b"name": b"models", b"piece length": 16384, b"pieces": bytes(20)}
+    if hybrid:
+        tree = {b"a.gguf": {b"": {b"length": 5, b"pieces root": bytes(32)}}}
+        info |= {b"meta version": 2, b"file tree": tree, b"files": listed[:1]}
+    check_parse(metainfo.of_info(bytes(lt.bencode(info))))
+
+
+@given(st.recursive(VALUES, lambda inner: st.dictionaries(st.sampled_from(LEAVES), inner, max_size=3), max_leaves=6))
+def test_any_file_tree_parses_or_is_refused(tree: Any) -> None:
+    info = {b"file tree": tree, b"meta version": 2, b"name": b"models", b"piece length": 16384}
+    check_parse(metainfo.of_info(bytes(lt.bencode(info))))
+    check_parse(metainfo.of_info(bytes(lt.bencode(info | {b"length": -5, b"pieces": bytes(20)}))))
 
 
 @given(st.text(min_size=1, max_size=90))

@@ -47,7 +47,8 @@ def _listed(files: list[Any], piece_length: int) -> Files:
     found, at, aligned, tail = [], 0, True, 0
     for file in files:
         length = _length(file.get(b"length"))
-        is_padding = b"p" in file.get(b"attr", b"")
+        attributes = file.get(b"attr")
+        is_padding = isinstance(attributes, bytes) and b"p" in attributes
         if not is_padding:
             aligned = aligned and (at % piece_length == 0 or length == 0)
             found.append(TorrentFile(_path(file.get(b"path")), length))

@@ -210,6 +210,16 @@ def test_broken_torrents_are_one_clear_error(raw: bytes) -> None:
         parse(raw)
 
 
+@pytest.mark.parametrize("attributes", [5, [b"p"], {b"p": 1}])
+def test_attributes_of_a_wrong_type_make_no_file_padding(attributes: Any) -> None:
+    file = {b"attr": attributes, b"length": 5, b"path": [b"a.gguf"]}
+    info = {b"files": [file], b"name": b"models", b"piece length": 16384, b"pieces": bytes(20)}
+
+    parsed = parse(metainfo.of_info(bytes(lt.bencode(info))))
+
+    assert [(f.path, f.length) for f in parsed.files] == [(("a.gguf",), 5)]
+
+
 def test_deep_nesting_is_refused_before_anything_recurses() -> None:
     with pytest.raises(ProtocolError, match="deeper"):
         parse(b"d4:info" + b"l" * 1_000_000)
