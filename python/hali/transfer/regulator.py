@@ -127,9 +127,11 @@ class Regulator:
         if order is None or order.until is None:
             return order
         left = min(order.until - self._wall(), order.until - order.given)
+        if left <= 0:
+            return None
         if order.timed:
             self._deadline = self._monotonic() + left
-        return order if left > 0 else None
+        return order
 
     # ---- what holds
 
