@@ -112,8 +112,7 @@ class Fetch:
         try:
             await self._add()
         except BaseException:
-            self._host.hold(self, False)
-            self._host.leave(self)
+            self._leave()
             raise
         self._check_complete()
         return self
@@ -124,9 +123,12 @@ class Fetch:
         with anyio.CancelScope(shield=True):
             async with self._changing:
                 await self._retire()
-            self._guard.close()
-            self._host.hold(self, False)
-            self._host.leave(self)
+            self._leave()
+
+    def _leave(self) -> None:
+        self._guard.close()
+        self._host.hold(self, False)
+        self._host.leave(self)
 
     async def _add(self) -> None:
         wanted = params.for_fetch(self._source, self._directory, self._host.options, have=self._done)
@@ -387,7 +389,7 @@ class Fetch:
         self._last_gain = anyio.current_time()
         if self._handle is not None:
             self._handle.unset_flags(lt.torrent_flags.upload_mode)
-        self._host.hold(self, False)
+        self._host.hold(self, bool(self._left_out))
         self._check_complete()
 
     def _take(self, snapshot: alerts.Snapshot) -> None:

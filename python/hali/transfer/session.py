@@ -321,14 +321,14 @@ class TorrentSession:
         self._adding += 1
         try:
             handle = await anyio.to_thread.run_sync(self._session.add_torrent, wanted)
+            self._listeners[handle] = listener
         except RuntimeError as exc:
             raise Failed(f"libtorrent refuses the torrent: {exc}") from None
         finally:
             self._adding -= 1
             unclaimed, self._unclaimed = self._unclaimed, []
-        self._listeners[handle] = listener
-        for each, alert in unclaimed:
-            self._to_torrent(each, alert)
+            for each, alert in unclaimed:  # also after a failure: of another torrent that is being added
+                self._to_torrent(each, alert)
         return handle
 
     async def drop(self, handle: lt.torrent_handle) -> None:
@@ -347,6 +347,7 @@ class TorrentSession:
     def enter(self, fetch: RunningFetch) -> None:
         """Tick `fetch` from now on."""
         self._fetches.add(fetch)
+        self._bar()
         if not self._moves:
             fetch.pause()
         self._fetching.set()
@@ -355,12 +356,13 @@ class TorrentSession:
     def leave(self, fetch: RunningFetch) -> None:
         """`fetch` is over."""
         self._fetches.discard(fetch)
+        self._bar()
         if not self._fetches:
             self._fetching = anyio.Event()
         self.events.publish(TorrentRemoved(fetch.infohashes, fetch.name))
 
     def hold(self, fetch: RunningFetch, on: bool) -> None:
-        """Do not close connections between two that only upload while any fetch waits for its owner to look at metadata."""
+        """Keep connections to those who only upload while any fetch asks for nothing now: metadata to be looked at, pieces left out."""
         before = bool(self._holding)
         if on:
             self._holding.add(fetch)
@@ -383,8 +385,12 @@ class TorrentSession:
         if self._lt is None:
             return
         self._lt.apply_settings({"alert_mask": ALERTS_WITH_BLOCKS if self._bars else ALERTS})
+        self._bar()
+
+    def _bar(self) -> None:
+        """Bring the filter to what holds now: it depends on the bars, and on whether one fetch runs alone."""
         rules = ip_rules(self._bars.values(), alone=len(self._fetches) == 1)
-        if rules != self._rules:
+        if self._lt is not None and rules != self._rules:
             self._rules = rules
             self._lt.set_ip_filter(as_filter(rules))
 

@@ -1,0 +1,126 @@
+"""What the session tells libtorrent on behalf of several fetches; libtorrent itself is replaced by a record of what it was told."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import anyio
+import libtorrent as lt
+import pytest
+
+from hali.model.errors import Failed
+from hali.model.ids import InfoHashes
+from hali.transfer import alerts
+from hali.transfer.fetching import Fetch
+from hali.transfer.magnet import Magnet
+from hali.transfer.options import ALERTS, ALERTS_WITH_BLOCKS
+from hali.transfer.rescue import Bars
+from hali.transfer.session import TorrentSession
+from tests.fakes.torrents import LOCAL
+
+pytestmark = pytest.mark.anyio
+
+ASIDE = "10.0.0.1"
+
+
+class Told:
+    """In place of a libtorrent session. It takes the torrent called `slow` once that event is set, and refuses any other."""
+
+    def __init__(self) -> None:
+        self.settings: dict[str, Any] = {}
+        self.filter = lt.ip_filter()
+        self.slow = threading.Event()
+
+    def apply_settings(self, changes: dict[str, Any]) -> None:
+        self.settings |= changes
+
+    def set_ip_filter(self, wanted: lt.ip_filter) -> None:
+        self.filter = wanted
+
+    def bars(self, host: str) -> bool:
+        return bool(self.filter.access(host))
+
+    def add_torrent(self, wanted: lt.add_torrent_params) -> str:
+        if wanted.name != "slow":
+            raise RuntimeError("no such torrent")
+        assert self.slow.wait(30)
+        return "slow"
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+@pytest.fixture
+def session(told: Any) -> TorrentSession:
+    made = TorrentSession(LOCAL)
+    made._lt = told
+    return made
+
+
+def fetch(session: TorrentSession, folder: Path, digit: str = "1", *hosts: str) -> Fetch:
+    return session.fetch(Magnet(InfoHashes(digit * 40)), folder, peers=[(host, 6881) for host in hosts])
+
+
+async def test_who_is_put_aside_is_let_in_while_a_second_fetch_runs(
+    told: Told, session: TorrentSession, tmp_path: Path
+) -> None:
+    one, other = fetch(session, tmp_path), fetch(session, tmp_path, "2")
+    session.enter(one)
+    session.blame(one, Bars(aside=frozenset({ASIDE})))
+    assert told.bars(ASIDE)
+
+    session.enter(other)
+    assert not told.bars(ASIDE)
+
+    session.leave(other)
+    assert told.bars(ASIDE)
+
+
+async def test_a_fetch_that_cannot_start_leaves_no_bars_and_no_block_alerts_behind(
+    told: Told, session: TorrentSession, tmp_path: Path
+) -> None:
+    refused = fetch(session, tmp_path, "1", "10.0.0.2", "10.0.0.3")
+    session.blame(refused, Bars(guilty=frozenset({ASIDE})))
+    assert told.bars(ASIDE) and told.settings["alert_mask"] == ALERTS_WITH_BLOCKS
+
+    with pytest.raises(Failed):
+        await refused.__aenter__()
+
+    assert not told.bars(ASIDE)
+    assert told.settings["alert_mask"] == ALERTS
+
+
+async def test_a_torrent_that_cannot_be_added_takes_no_alert_from_one_that_is_just_being_added(
+    told: Told, session: TorrentSession
+) -> None:
+    wanted, refused, heard = lt.add_torrent_params(), lt.add_torrent_params(), list[alerts.Alert]()
+    wanted.name = "slow"
+    handle: Any = "slow"
+    early = alerts.StateChanged("seeding")
+    async with anyio.create_task_group() as group:
+        group.start_soon(session.add, wanted, heard.append)
+        await anyio.wait_all_tasks_blocked()
+        session._to_torrent(handle, early)
+        with pytest.raises(Failed):
+            await session.add(refused, heard.append)
+        told.slow.set()
+
+    assert heard == [early]
+
+
+async def test_pieces_left_out_before_the_metadata_came_keep_the_connections_after_it(
+    told: Told, session: TorrentSession, tmp_path: Path
+) -> None:
+    running = fetch(session, tmp_path)
+    session.hold(running, True)
+    running.leave_out([0])
+
+    running._begin()
+    assert told.settings["close_redundant_connections"] is False
+
+    running.take_back([0])
+    assert told.settings["close_redundant_connections"] is True
