@@ -19,6 +19,7 @@ from hali.model.ids import InfoHashes
 from hali.model.units import GIB, KIB, MIB, PIECE, piece_count
 from hali.transfer.magnet import Magnet
 from hali.transfer.metainfo import build, of_info, parse
+from hali.transfer.seeding import Seed
 from hali.transfer.session import (
     Fetch,
     FetchFailed,
@@ -289,6 +290,30 @@ async def test_a_missing_or_short_file_is_not_seeded(tmp_path: Path, sample: Sam
     with pytest.raises(VerificationFailed):
         await pair[0].seed(sample.metainfo.raw, sample.path.parent)
     assert await pair[0].status() == []
+
+
+async def test_what_could_not_be_seeded_does_not_pass_for_seeded(sample: Sample) -> None:
+    stopped = TorrentSession(LOCAL)
+
+    for _ in range(2):
+        with pytest.raises(NotRunning):
+            await stopped.seed(sample.metainfo.raw, sample.path.parent)
+
+
+@pytest.mark.parametrize("part", [False, True])
+async def test_a_cancelled_seed_can_be_added_again(
+    sample: Sample, pair: Pair, part: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeder, _ = pair
+    raw, folder = sample.metainfo.raw, sample.path.parent
+    with anyio.CancelScope() as scope, monkeypatch.context() as patched:
+        patched.setattr(Seed, "on_alert", lambda self, alert: scope.cancel())  # before it is ready
+        await (seeder.seed_part(raw, folder, [0]) if part else seeder.seed(raw, folder))
+
+    assert scope.cancelled_caught
+    assert await seeder.status() == []
+    await (seeder.seed_part(raw, folder, [0]) if part else seeder.seed(raw, folder))
+    assert [s.infohashes for s in await seeder.status()] == [sample.metainfo.infohashes]
 
 
 async def test_a_seed_whose_file_changed_serves_nothing_wrong_and_says_so(

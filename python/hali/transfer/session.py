@@ -230,17 +230,23 @@ class TorrentSession:
     async def _add_seed(self, seed: Seed) -> None:
         self._seeds.append(seed)
         try:
+            await self._start_seed(seed)
+        except BaseException:  # cancelled, too: what nobody serves must not pass for seeded
+            with anyio.CancelScope(shield=True):
+                await self.remove(seed.infohashes)
+            raise
+        self.events.publish(TorrentAdded(seed.infohashes, seed.metainfo.name, seeding=True))
+
+    async def _start_seed(self, seed: Seed) -> None:
+        try:
             with anyio.fail_after(CALL_S):
                 seed.handle = await self.add(seed.params(self.options), seed.on_alert)
                 seed.handle.resume()
                 await seed.ready.wait()
         except TimeoutError:
-            await self.remove(seed.infohashes)
             raise Failed(f"libtorrent did not take {seed.metainfo.name} in {CALL_S:.0f} s") from None
         if seed.damaged is not None:
-            await self.remove(seed.infohashes)
             raise VerificationFailed(f"cannot seed {seed.metainfo.name}: {seed.damaged}")
-        self.events.publish(TorrentAdded(seed.infohashes, seed.metainfo.name, seeding=True))
 
     def fetch(
         self,
