@@ -26,9 +26,8 @@ class PieceDone(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """A snapshot, twice a second at most; bytes include what is not yet checked."""
+    """A snapshot, twice a second at most."""
 
-    bytes_done: int
     rate: float  # bytes of payload per second
     peers: int
 

@@ -399,7 +399,7 @@ class Fetch:
         for index in snapshot.have or ():
             self._piece_finished(index)
         self._order(snapshot)
-        self._emit(Progress(snapshot.done, float(snapshot.down_rate), snapshot.peers))
+        self._emit(Progress(float(snapshot.down_rate), snapshot.peers))
 
     def _order(self, snapshot: alerts.Snapshot) -> None:
         """In order while every peer has everything: no piece is rare then, and the file's SHA-256 follows the bytes as they come."""

@@ -103,11 +103,6 @@ class RangeSource:
         """Bytes of the file; when it was not given, `open` learns it."""
         return self._expected.size
 
-    @property
-    def retries(self) -> int:
-        """Attempts that failed so far, useful ones that broke off included."""
-        return self._patience.failed
-
     async def open(self) -> Location:
         """Resolves the URL and checks size and tag, retrying passing trouble. Raises a `HaliError`."""
         failures = 0

@@ -126,8 +126,3 @@ def _spelt(host: str) -> str | None:
         return socket.inet_ntoa(socket.inet_aton(host))
     except (OSError, UnicodeError):
         return None
-
-
-def is_public(address: str) -> bool:
-    """True for an address reachable from anywhere."""
-    return reach(address) is Reach.PUBLIC

@@ -19,7 +19,6 @@ class Patience:
     """Shared by all connections of a source, so that one Retry-After holds for all of them."""
 
     def __init__(self, name: str, policy: HttpPolicy) -> None:
-        self.failed = 0
         self._name, self._policy = name, policy
         self._not_before = float("-inf")  # monotonic
         self._tried: deque[str] = deque(maxlen=TRIED_KEPT)
@@ -30,7 +29,6 @@ class Patience:
 
     async def pause(self, what: str, failures: int, after: float | None) -> None:
         """Notes a failed attempt, the `failures`-th in a row, and waits; TransferFailed when patience is used up."""
-        self.failed += 1
         self._tried.append(what)
         log.debug("http.retry", what=what, failures=failures)
         if failures >= self._policy.attempts:

@@ -34,12 +34,6 @@ class Magnet(msgspec.Struct, frozen=True):
     peers: tuple[Peer, ...] = ()
 
 
-class TorrentLocation(msgspec.Struct, frozen=True):
-    """A `.torrent` to be read first: a path or an http(s) URL."""
-
-    location: str
-
-
 def build(
     infohashes: InfoHashes, name: str | None = None, *, webseeds: Sequence[str] = (), peers: Sequence[Peer] = ()
 ) -> str:
@@ -128,17 +122,3 @@ def _peer(text: str) -> Peer | None:
     ):
         return None
     return str(address), int(port)
-
-
-def parse_source(text: str) -> Magnet | TorrentLocation:
-    """A magnet, a bare infohash (v1 as 40 hex or 32 base32 digits, v2 as 64 hex), or where a `.torrent` lies; else UsageError."""
-    text = text.strip()
-    if text.lower().startswith("magnet:"):
-        return parse(text)
-    if is_hex(text.lower(), 64):
-        return Magnet(InfoHashes(v2=text.lower()))
-    if is_hex(text.lower(), 40) or _BASE32.match(text):
-        return Magnet(InfoHashes(v1=_v1(text)))
-    if text.lower().startswith(("http://", "https://")) or text.lower().endswith(".torrent"):
-        return TorrentLocation(text)
-    raise UsageError(f"not a magnet link, infohash or .torrent: {text[:80]!r}")

@@ -43,7 +43,6 @@ class Metainfo(msgspec.Struct, frozen=True):
     is_aligned: bool = True  # every file begins a piece, which v1 torrents of several files do not promise
     tail: int = 0  # bytes of padding behind the last file: others have it, ours have not
     webseeds: tuple[str, ...] = ()
-    created_by: str | None = None
 
     @property
     def v2_root(self) -> bytes | None:
@@ -76,7 +75,7 @@ class Metainfo(msgspec.Struct, frozen=True):
 # ---- build
 
 
-def build(digests: FileDigests, name: str, *, webseeds: Sequence[str] = (), comment: str | None = None) -> bytes:
+def build(digests: FileDigests, name: str, *, webseeds: Sequence[str] = ()) -> bytes:
     """The hybrid torrent of one file, bencoded; UsageError for an empty file or a name no file can have."""
     check_digests(digests)
     reason = unsafe(name)
@@ -90,8 +89,6 @@ def build(digests: FileDigests, name: str, *, webseeds: Sequence[str] = (), comm
     }
     if webseeds:
         torrent[b"url-list"] = [url.encode() for url in webseeds]
-    if comment is not None:
-        torrent[b"comment"] = comment.encode()
     return bytes(lt.bencode(torrent))
 
 
@@ -144,7 +141,6 @@ def parse(raw: bytes) -> Metainfo:
         is_aligned=found.aligned,
         tail=found.tail,
         webseeds=_webseeds(torrent.get(b"url-list")),
-        created_by=_created_by(torrent.get(b"created by")),
     )
 
 
@@ -232,7 +228,3 @@ def _webseeds(value: object) -> tuple[str, ...]:
     if not isinstance(listed, list):
         return ()
     return tuple(url.decode(errors="replace") for url in listed if isinstance(url, bytes))
-
-
-def _created_by(value: object) -> str | None:
-    return value.decode(errors="replace") if isinstance(value, bytes) else None

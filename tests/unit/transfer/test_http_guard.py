@@ -6,7 +6,7 @@ import pytest
 
 from hali.model.errors import Refused, UsageError
 from hali.transfer.http_dial import Dialer
-from hali.transfer.http_guard import Reach, check_link, is_public, origin, reach, redacted
+from hali.transfer.http_guard import Reach, check_link, origin, reach, redacted
 
 
 @pytest.mark.parametrize(
@@ -29,12 +29,12 @@ def test_the_default_port_is_part_of_the_origin() -> None:
     ],
 )  # fmt: skip
 def test_addresses_inside_the_network_are_not_public(address: str) -> None:
-    assert not is_public(address)
+    assert reach(address) is not Reach.PUBLIC
 
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8"])
 def test_addresses_of_the_internet_are_public(address: str) -> None:
-    assert is_public(address)
+    assert reach(address) is Reach.PUBLIC
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1/x", "http://localhost/x", "http://[::1]/x", "http://localhost./x"])

@@ -10,7 +10,7 @@ import pytest
 from hali.model.errors import UsageError
 from hali.model.ids import InfoHashes
 from hali.transfer import magnet
-from hali.transfer.magnet import Magnet, TorrentLocation, build, parse, parse_source
+from hali.transfer.magnet import Magnet, build, parse
 
 V1 = "0123456789abcdef0123456789abcdef01234567"
 V2 = "ab" * 32
@@ -106,23 +106,3 @@ def test_hints_are_limited_in_number() -> None:
 def test_a_link_needs_an_infohash() -> None:
     with pytest.raises(UsageError):
         build(InfoHashes(), "x")
-
-
-@pytest.mark.parametrize(
-    ("text", "meaning"),
-    [
-        (f" magnet:?xt=urn:btih:{V1} ", Magnet(InfoHashes(V1))),
-        (V1.upper(), Magnet(InfoHashes(V1))),
-        (V2, Magnet(InfoHashes(v2=V2))),
-        (base64.b32encode(bytes.fromhex(V1)).decode(), Magnet(InfoHashes(V1))),
-        ("folder/x.torrent", TorrentLocation("folder/x.torrent")),
-        ("https://h/x?id=1", TorrentLocation("https://h/x?id=1")),
-    ],
-)
-def test_sources_are_told_apart_by_their_form(text: str, meaning: object) -> None:
-    assert parse_source(text) == meaning
-
-
-def test_anything_else_is_no_source() -> None:
-    with pytest.raises(UsageError):
-        parse_source("llama 3")

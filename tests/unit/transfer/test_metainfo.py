@@ -85,9 +85,9 @@ def test_the_same_digests_and_name_give_the_same_bytes() -> None:
     assert build(digests_of(), "a.gguf") == build(digests_of(), "a.gguf")
 
 
-def test_web_seeds_and_comment_do_not_change_the_infohash() -> None:
+def test_web_seeds_do_not_change_the_infohash() -> None:
     plain = parse(build(digests_of(), "a.gguf"))
-    decorated = parse(build(digests_of(), "a.gguf", webseeds=["https://example.org/a.gguf"], comment="c"))
+    decorated = parse(build(digests_of(), "a.gguf", webseeds=["https://example.org/a.gguf"]))
 
     assert decorated.infohashes == plain.infohashes
     assert decorated.webseeds == ("https://example.org/a.gguf",)
@@ -112,7 +112,6 @@ def test_parse_gives_back_what_was_built() -> None:
         digests.v2_layer,
     )
     assert parsed.is_single_file
-    assert parsed.created_by == GENERATION
 
 
 def test_an_empty_file_has_no_torrent() -> None:
