@@ -167,7 +167,8 @@ def read_layout(read: Read, size: int) -> GgufLayout:
     version = _version(cursor)
     tensors = cursor.length(MAX_TENSORS, "tensor count")
     keys = cursor.length(MAX_KEYS, "key count")
-    values = _read_values(cursor, keys)
+    values: dict[str, Any] = {}
+    _read_values(cursor, keys, values)
     alignment = _alignment(values)
     infos = [_read_tensor(cursor, alignment) for _ in range(tensors)]
     data = -(-cursor.at // alignment) * alignment
@@ -198,15 +199,13 @@ def _version(cursor: _Cursor) -> int:
     return version
 
 
-def _read_values(cursor: _Cursor, count: int) -> dict[str, Any]:
-    """All keys; scalars and strings with their value, arrays as None."""
-    values: dict[str, Any] = {}
+def _read_values(cursor: _Cursor, count: int, values: dict[str, Any]) -> None:
+    """Fill `values` with all keys, as far as the bytes reach; scalars and strings with their value, arrays as None."""
     for _ in range(count):
         key = cursor.text(MAX_KEY, "key length")
         if key in values:
             raise GgufError("duplicate", f"key {key[:60]!r} is there twice")
         values[key] = _read_value(cursor, int(cursor.number("I")), key)
-    return values
 
 
 def _read_value(cursor: _Cursor, kind: int, key: str) -> Any:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import msgspec
 
 from hali.wire.ggml import FILE_TYPES
-from hali.wire.gguf import MAGIC, MAX_KEY, MAX_KEYS, MAX_TENSORS, GgufError, _Cursor, _read_value, _version
+from hali.wire.gguf import MAGIC, MAX_KEYS, MAX_TENSORS, GgufError, _count, _Cursor, _read_values, _text, _version
 
 
 class GgufHead(msgspec.Struct, frozen=True):
@@ -51,29 +52,15 @@ def read_head(data: bytes, size: int) -> GgufHead:
         keys = cursor.length(MAX_KEYS, "key count")
     except _Ends:
         raise GgufError("truncated", "too few bytes to tell") from None
-    return _head(_values_at_hand(cursor, keys), version, tensors)
-
-
-def _values_at_hand(cursor: _Cursor, count: int) -> dict[str, Any]:
-    """The keys up to where the bytes end."""
     values: dict[str, Any] = {}
-    try:
-        for _ in range(count):
-            key = cursor.text(MAX_KEY, "key length")
-            if key in values:
-                raise GgufError("duplicate", f"key {key[:60]!r} is there twice")
-            values[key] = _read_value(cursor, int(cursor.number("I")), key)
-    except _Ends:
-        pass  # as announced: the rest of the header lies beyond
-    return values
+    with contextlib.suppress(_Ends):  # the rest of the header lies beyond
+        _read_values(cursor, keys, values)
+    return _head(values, version, tensors)
 
 
 def _head(values: dict[str, Any], version: int, tensors: int) -> GgufHead:
-    architecture, label = values.get("general.architecture"), values.get("general.size_label")
-    if not isinstance(architecture, str) or not architecture:
+    architecture = _text(values, "general.architecture")
+    if not architecture:
         raise GgufError("architecture", "the beginning of the header names no architecture")
-    kind = values.get("general.file_type")
-    is_kind = isinstance(kind, int) and not isinstance(kind, bool) and kind >= 0
-    return GgufHead(
-        version, tensors, architecture, label if isinstance(label, str) else None, kind if is_kind else None
-    )
+    size_label, file_type = _text(values, "general.size_label"), _count(values, "general.file_type")
+    return GgufHead(version, tensors, architecture, size_label, file_type)
