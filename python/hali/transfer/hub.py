@@ -190,8 +190,15 @@ _import_lock = threading.Lock()
 
 def _outcome(what: str, work: Callable[[], T]) -> T | _Again:
     """Runs `work`; maps what huggingface_hub raises."""
-    with _import_lock:  # its lazy attributes are not safe to load from several threads at once
-        from huggingface_hub import HfApi, errors, get_session  # noqa: F401
+    with _import_lock:  # all that is used of it: its lazy attributes are not safe to load from several threads at once
+        from huggingface_hub import (  # noqa: F401
+            constants,
+            errors,
+            get_session,
+            hf_hub_url,
+            hf_raise_for_status,
+            utils,
+        )
     network = errors.HfHubHTTPError.__mro__[1]  # HTTPError of httpx in huggingface_hub 1, of httpx2 in 2
     try:
         return work()
