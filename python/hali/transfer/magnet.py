@@ -11,8 +11,8 @@ from urllib.parse import parse_qsl, quote
 import msgspec
 
 from hali.model.errors import HaliError, UsageError
+from hali.model.filenames import safe_name
 from hali.model.ids import InfoHashes, is_hex
-from hali.transfer.metainfo import safe_name
 
 MAX_LENGTH = 8192  # as long as what people may type (share.targets); real magnets stay below 2 kB
 MAX_PARAMETERS = 128  # room for a hundred trackers, which we ignore

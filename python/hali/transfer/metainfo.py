@@ -15,11 +15,11 @@ import msgspec
 
 from hali.model.digests import FileDigests
 from hali.model.errors import ProtocolError, UsageError
-from hali.model.filenames import safe_name as safe_name
-from hali.model.filenames import unsafe
+from hali.model.filenames import safe_name, unsafe
 from hali.model.ids import InfoHashes
 from hali.model.piecemap import PieceMap
 from hali.model.units import PIECE, piece_count
+from hali.transfer.alerts import infohashes_of
 from hali.transfer.torrent_files import TorrentFile, files_of, with_layer
 
 GENERATION = "hali/gen1"  # written as `created by`; it is outside the info dictionary, so it never changes an infohash
@@ -153,10 +153,7 @@ def _by_libtorrent(raw: bytes) -> tuple[bytes, InfoHashes, int]:
     """libtorrent's reading is the one that counts on the wire; it also refuses what contradicts itself."""
     try:
         info: Any = lt.load_torrent_buffer(raw).ti
-        hashes = info.info_hashes()
-        v1 = str(hashes.v1) if hashes.has_v1() else None
-        v2 = str(hashes.v2) if hashes.has_v2() else None
-        return bytes(info.info_section()), InfoHashes(v1, v2), int(info.piece_length())
+        return bytes(info.info_section()), infohashes_of(info.info_hashes()), int(info.piece_length())
     except (RuntimeError, ValueError, TypeError, AttributeError, UnicodeDecodeError, OverflowError) as exc:
         raise ProtocolError(f"not a usable torrent: {exc}") from None
 
