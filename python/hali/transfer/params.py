@@ -33,7 +33,7 @@ def for_partial_seed(
     params = _loaded(metainfo)
     params.have_pieces = [i in have for i in range(metainfo.pieces)]
     params.piece_priorities = [4 if i in have else 0 for i in range(metainfo.pieces)]  # 4 is the default, 0 not wanted
-    params.renamed_files = {0: metainfo.name}  # libtorrent shortens long names
+    _side_by_side(params, metainfo)
     return _finish(params, directory, options, _FLAGS.no_verify_files | _FLAGS.upload_mode)
 
 

@@ -14,6 +14,7 @@ from hali.transfer import options, params
 from hali.transfer.magnet import Magnet
 from hali.transfer.metainfo import Metainfo, build, parse
 from hali.transfer.options import SessionOptions
+from tests.fakes.bundles import torrent_by_hali, write
 
 WEB_SEEDS = ["https://h/model", "http://169.254.169.254/latest", "ftp://h/x", "HTTPS://H/y"]
 FLAGS = lt.torrent_flags
@@ -49,6 +50,14 @@ def test_a_seed_is_never_written_to_and_has_no_web_seeds(metainfo: Metainfo, tmp
 
 def test_a_file_keeps_its_name_even_where_libtorrent_would_shorten_it(metainfo: Metainfo, tmp_path: Path) -> None:
     assert params.for_fetch(metainfo, tmp_path, SessionOptions()).renamed_files == {0: metainfo.name}
+
+
+def test_the_files_of_a_part_keep_their_names_side_by_side(tmp_path: Path) -> None:
+    several = parse(torrent_by_hali(write(tmp_path / "Model", {"a.gguf": 5, "b.gguf": 6})))
+
+    wanted = params.for_partial_seed(several, tmp_path, SessionOptions(), {0})
+
+    assert sorted(wanted.renamed_files.values()) == ["a.gguf", "b.gguf"]
 
 
 def test_a_magnet_asks_for_no_pieces_before_its_metadata_was_seen(tmp_path: Path) -> None:
