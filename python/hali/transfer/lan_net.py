@@ -56,7 +56,7 @@ def _sent_to(ancillary: list[tuple[int, int, bytes]]) -> str:
 
 
 class LanSockets:
-    """All sockets of one daemon. What cannot be opened is left out and named in `missing`."""
+    """All sockets of one daemon. What cannot be opened is left out, and named in `missing` unless the kernel lacks the family."""
 
     def __init__(self, port: int, group4: str = GROUP4, group6: str = GROUP6) -> None:
         self._port, self._group4, self._group6 = port, group4, group6
@@ -171,10 +171,9 @@ class LanSockets:
                 sock.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)  # only the group we joined
 
     def _note_missing(self, name: str, error: OSError) -> None:
-        if name not in self.missing:
+        if error.errno != errno.EAFNOSUPPORT and name not in self.missing:
             self.missing.append(name)
-            level = log.debug if error.errno == errno.EAFNOSUPPORT else log.warning
-            level("lan.no_socket", socket=name, error=str(error))
+            log.warning("lan.no_socket", socket=name, error=str(error))
 
     def _join(self, sock: socket.socket | None, interface: Interface, version: str) -> None:
         if sock is None or (interface.index, version) in self._joined:

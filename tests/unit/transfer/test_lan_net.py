@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from ipaddress import ip_network
 
 import pytest
@@ -31,6 +33,25 @@ def test_an_interface_that_is_gone_fails_no_send() -> None:
     finally:
         sockets.close()
     assert not sockets.unicast(b"x", "127.0.0.1", 9)
+
+
+@pytest.mark.parametrize(("number", "missing"), [(errno.EAFNOSUPPORT, []), (errno.EMFILE, ["IPv6 port of our own"])])
+def test_a_kernel_without_ipv6_lacks_no_socket_but_one_that_refuses_does(
+    monkeypatch: pytest.MonkeyPatch, number: int, missing: list[str]
+) -> None:
+    real = socket.socket
+
+    def opened(family: int, kind: int) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(number, "no IPv6")
+        return real(family, kind)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "socket", opened)
+        sockets = LanSockets(4269)
+    own = len(sockets.own)
+    sockets.close()
+    assert (own, sockets.missing) == (1, missing)
 
 
 class NoFile:
