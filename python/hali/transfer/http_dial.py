@@ -87,7 +87,10 @@ def http_client(policy: HttpPolicy, dialer: Dialer) -> httpx.AsyncClient:
 
 
 def behind_proxy() -> bool:
-    """True where the environment names a proxy: names are then looked up and dialled by it."""
+    """True where the environment names a proxy: names are then looked up and dialled by it.
+
+    A limit: what NO_PROXY excepts is dialled by httpx itself, so only the look before guards it, not against DNS rebinding.
+    """
     return any(scheme in getproxies() for scheme in ("http", "https", "all"))
 
 

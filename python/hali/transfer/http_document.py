@@ -1,4 +1,4 @@
-"""Small documents by URL: a .torrent that the user named, at most a few megabytes, whole and in memory."""
+"""Small documents by URL (a .torrent, a registry's lists), whole and in memory."""
 
 from __future__ import annotations
 

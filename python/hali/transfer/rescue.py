@@ -51,7 +51,7 @@ class Holder(msgspec.Struct, frozen=True):
 
 
 class Defence:
-    """The decisions for one fetch. `waste` bounds what may come in vain."""
+    """The decisions for one fetch. `WASTE` bounds what may come in vain."""
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
