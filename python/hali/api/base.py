@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 
 from hali.api.replies import OpenReplies
-from hali.model.generation import GenerateRequest, GenerationEvent
+from hali.model.generation import Answer, GenerateRequest, GenerationEvent, Query
 from hali.pipeline.base import Catalog, ServedModel
 from hali.pipeline.router import RouterStats
 
@@ -29,6 +29,11 @@ class Router(Protocol):
         weight: float = 1.0,
     ) -> AsyncGenerator[GenerationEvent, None]:
         """Chunks, then `Done`, or a `HaliError`; closing the generator cancels."""
+
+    async def ask(
+        self, model: str | ServedModel, query: Query, *, key: str | None = None, weight: float = 1.0
+    ) -> Answer:
+        """The answer to a query that generates nothing, or a `HaliError`."""
 
     def stats(self) -> RouterStats:
         """What it does now."""

@@ -75,7 +75,7 @@ async def completion(events: AsyncGenerator[GenerationEvent, None], frame: Frame
         async for item in events:
             if isinstance(item, Chunk):
                 texts.append(item.text)
-            else:
+            elif isinstance(item, Done):
                 message = {"role": "assistant", "content": "".join(texts), "refusal": None}
                 choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason(item)}
                 return {**frame.object("chat.completion", [choice]), "usage": usage_of(item.usage)}
@@ -106,5 +106,5 @@ async def completion_events(
                 if include_usage:
                     yield event({**frame.object("chat.completion.chunk", []), "usage": usage_of(item.usage)})
                 yield DONE
-            elif item.text:
+            elif isinstance(item, Chunk) and item.text:
                 yield chunk({"content": item.text})

@@ -9,7 +9,7 @@ import anyio
 import anyio.abc
 
 from hali.model.errors import Overloaded
-from hali.model.generation import GenerateRequest, GenerationEvent
+from hali.model.generation import Answer, GenerateRequest, GenerationEvent, Query
 from hali.pipeline.base import ServedModel
 from hali.pipeline.router import InferenceRouter, RouterStats
 from hali.runtime.channels import Watch
@@ -53,6 +53,12 @@ class PresentRouter:
         if isinstance(model, ServedModel):
             self._on_use(model.sha256)
         return self._router().generate(model, request, **options)
+
+    async def ask(self, model: str | ServedModel, query: Query, **options: Any) -> Answer:
+        """As `InferenceRouter.ask`; Overloaded while there is no router."""
+        if isinstance(model, ServedModel):
+            self._on_use(model.sha256)
+        return await self._router().ask(model, query, **options)
 
     def stats(self) -> RouterStats:
         """As `InferenceRouter.stats`."""

@@ -200,22 +200,22 @@ class Model:
                 return buffer.value.decode("utf-8", "replace") if needed >= 0 else ""
             size = needed + 1
 
-    def tokenize(self, text: str, *, add_special: bool) -> list[int]:
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
         """Token ids; special tokens spelled in the text count, as llama-cpp-python has it for chats and prompts."""
         data = text.encode("utf-8", "replace")
         room = len(data) + 8  # no tokenizer makes more tokens than bytes, plus BOS and EOS
         tokens = (low.llama_token * room)()
-        count = low.llama_tokenize(self.vocab, data, len(data), tokens, room, add_special, True)
+        count = low.llama_tokenize(self.vocab, data, len(data), tokens, room, add_special, parse_special)
         if count < 0:
             raise UsageError(f"a prompt of {len(data)} bytes cannot be tokenized", code="tokenize")
         return list(tokens[:count])
 
-    def piece(self, token: int) -> bytes:
-        """The bytes a sampled token stands for; special tokens stand for none."""
+    def piece(self, token: int, *, special: bool = False) -> bytes:
+        """The bytes a sampled token stands for; special tokens stand for none unless `special`."""
         size = 64
         while True:
             buffer = ctypes.create_string_buffer(size)
-            count = low.llama_token_to_piece(self.vocab, token, buffer, size, 0, False)
+            count = low.llama_token_to_piece(self.vocab, token, buffer, size, 0, special)
             if count >= 0:
                 return buffer.raw[:count]
             size = -count

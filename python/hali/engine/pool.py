@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +17,7 @@ import msgspec
 from hali.engine.options import EngineOptions, EngineStats
 from hali.engine.process import EngineProcess
 from hali.model.errors import Cancelled, HaliError, NotFound, NotRunning, Overloaded
-from hali.model.generation import EngineInfo, GenerateRequest, GenerationEvent
+from hali.model.generation import Answer, EngineInfo, GenerateRequest, GenerationEvent, Query
 from hali.model.splits import parts_beside
 from hali.runtime.log import get_logger
 
@@ -64,6 +64,16 @@ class _Entry:
     def usable(self) -> bool:
         """Loading, or alive and meant to stay so."""
         return not self.stopping and (not self.settled.is_set() or (self.error is None and self.engine.alive))
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Somebody would miss it while the block runs."""
+        self.active += 1
+        try:
+            yield
+        finally:
+            self.active -= 1
+            self.used = time.monotonic()
 
     @property
     def idle(self) -> bool:
@@ -112,14 +122,16 @@ class EnginePool:
     ) -> AsyncGenerator[GenerationEvent]:
         """Like EngineProcess.generate, with the engine started first if it does not run."""
         entry = await self._ready(model_id, path, options)
-        entry.active += 1
-        try:
+        with entry.in_use():
             async with aclosing(entry.engine.generate(request)) as events:
                 async for event in events:
                     yield event
-        finally:
-            entry.active -= 1
-            entry.used = time.monotonic()
+
+    async def ask(self, model_id: str, path: Path, query: Query) -> Answer:
+        """Like EngineProcess.ask, with the engine started first if it does not run."""
+        entry = await self._ready(model_id, path, None)
+        with entry.in_use():
+            return await entry.engine.ask(query)
 
     async def load(self, model_id: str, path: Path, options: EngineOptions | None = None) -> EngineInfo:
         """Start the engine if it does not run; what it says about itself."""
@@ -160,12 +172,8 @@ class EnginePool:
             entry = self._entries[model_id] = _Entry(path, self._launch(model_id))
             # In the pool's own task: who asked first may give up while others still wait.
             self._tasks.start_soon(self._start, model_id, entry, options or self._options, name=f"engine {model_id}")
-        entry.active += 1
-        try:
+        with entry.in_use():
             await entry.settled.wait()  # EngineOptions.start_timeout_s bounds it
-        finally:
-            entry.active -= 1
-            entry.used = time.monotonic()
         if entry.error is not None:
             raise entry.error
         return entry

@@ -6,8 +6,10 @@ import importlib.util
 import math
 import secrets
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 import msgspec
@@ -19,12 +21,13 @@ from hali.engine.child import Child, Link, spawn
 from hali.engine.options import EngineOptions, EngineStats
 from hali.engine.reply import Reply
 from hali.model.errors import EngineCrashed, EngineUnavailable, HaliError, ModelLoadFailed, ProtocolError, UsageError
-from hali.model.generation import Done, EngineInfo, GenerateRequest, GenerationEvent
+from hali.model.generation import Answer, Done, EngineInfo, GenerateRequest, GenerationEvent, Query
 from hali.model.splits import parts_beside
 from hali.runtime.log import get_logger
 from hali.wire.gguf import GgufError, read_header_file
 
 log = get_logger(__name__)
+T = TypeVar("T", bound=GenerationEvent | Answer)
 
 STOP_S = 10.0  # running replies are cancelled within one batch; then llama.cpp frees its memory
 KILL_S = 5.0  # from SIGKILL to the exit; longer only in uninterruptible disk sleep
@@ -41,7 +44,7 @@ class EngineProcess:
         self.progress = 0.0  # of loading, 0 to 1
         self._child: Child | None = None
         self._link: Link | None = None
-        self._replies: dict[bytes, Reply] = {}
+        self._replies: dict[bytes, Reply[GenerationEvent] | Reply[Answer]] = {}
         self._spoke = anyio.Event()  # ready, failed or dead
         self._gone = anyio.Event()
         self._failure: HaliError | None = None
@@ -134,26 +137,39 @@ class EngineProcess:
 
         EngineCrashed if the process dies or falls silent; UsageError and Overloaded are the worker's own answers.
         """
-        if not self.alive:
-            raise self._crash()
-        ident, reply = secrets.token_bytes(16), Reply()
-        frame = protocol.pack_request(ident, request)
-        if not self._replies:
-            self._heard = time.monotonic()  # an idle worker has nothing to say
-        self._replies[ident] = reply
-        try:
-            self._send(frame)
+        reply: Reply[GenerationEvent] = Reply()
+        with self._session(request, reply):
             while True:
                 event = await self._next(reply)
                 yield event
                 if isinstance(event, Done):
                     return
+
+    async def ask(self, query: Query) -> Answer:
+        """The answer to `query`; errors as of `generate`."""
+        reply: Reply[Answer] = Reply()
+        with self._session(query, reply):
+            return await self._next(reply)
+
+    @contextmanager
+    def _session(self, request: GenerateRequest | Query, reply: Reply[T]) -> Iterator[None]:
+        """Send `request` and let `reply` hear what comes of it; a reply that is not over at the end is cancelled."""
+        if not self.alive:
+            raise self._crash()
+        ident = secrets.token_bytes(16)
+        frame = protocol.pack_request(ident, request)
+        if not self._replies:
+            self._heard = time.monotonic()  # an idle worker has nothing to say
+        self._replies[ident] = reply  # type: ignore[assignment]  # each kind of request gets its own kind of frames
+        try:
+            self._send(frame)
+            yield
         finally:
             del self._replies[ident]
             if not reply.over:
                 self._send(protocol.pack_cancel(ident))
 
-    async def _next(self, reply: Reply) -> GenerationEvent:
+    async def _next(self, reply: Reply[T]) -> T:
         while True:
             with anyio.move_on_after(self._heard + SILENCE_S - time.monotonic()):
                 return await reply.next()
@@ -181,15 +197,17 @@ class EngineProcess:
             self._spoke.set()
         elif frame.kind == frames.TOKEN:
             self._deliver(frame.session, protocol.unpack_event(frame))
+        elif frame.kind == frames.RESULT:
+            self._deliver(frame.session, protocol.unpack_answer(frame))
         elif frame.kind == frames.ERROR:
             self._deliver(frame.session, protocol.unpack_error(frame))
         else:
             raise ProtocolError(f"unexpected frame of kind {frames.KIND_NAMES[frame.kind]}")
 
-    def _deliver(self, session: bytes, what: GenerationEvent | HaliError) -> None:
+    def _deliver(self, session: bytes, what: GenerationEvent | Answer | HaliError) -> None:
         reply = self._replies.get(session)
         if reply is not None:  # else it was cancelled, and this was on its way
-            reply.put(what)
+            reply.put(what)  # type: ignore[arg-type]
 
     def _on_ack(self, ack: protocol.Ack) -> None:
         if isinstance(ack, protocol.Progress):

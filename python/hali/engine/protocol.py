@@ -1,6 +1,6 @@
 """The words between daemon and worker: MessagePack inside HLF1 frames on a Unix socket pair.
 
-forward (a request), cancel and release go to the worker; token, error and ack come back. Each message is the frame's
+forward (a request or a query), cancel and release go to the worker; token, result, error and ack come back. Each message is the frame's
 `RAW` payload, so a long prompt needs no limit of its own but `MAX_MESSAGE`. Session zero means the process itself.
 """
 
@@ -13,7 +13,19 @@ import msgspec
 from hali._native import frames
 from hali.engine.options import EngineStats
 from hali.model.errors import HaliError, ProtocolError, from_wire
-from hali.model.generation import Chunk, Done, EngineInfo, GenerateRequest, GenerationEvent
+from hali.model.generation import (
+    Answer,
+    Detokenize,
+    Done,
+    Embed,
+    EngineInfo,
+    GenerateRequest,
+    GenerationEvent,
+    Query,
+    Render,
+    Rerank,
+    Tokenize,
+)
 
 PROCESS = bytes(16)
 MAX_MESSAGE = 16 * 1024 * 1024  # a prompt of 4 M tokens; beyond any context, small against the model in memory
@@ -50,10 +62,12 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
 
 
 Ack = Progress | Ready | Report
+Order = GenerateRequest | Tokenize | Detokenize | Render | Embed | Rerank
 
 _encoder = msgspec.msgpack.Encoder()
-_request = msgspec.msgpack.Decoder(GenerateRequest)
-_event: msgspec.msgpack.Decoder[Chunk | Done] = msgspec.msgpack.Decoder(Chunk | Done)
+_order: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
+_event: msgspec.msgpack.Decoder[GenerationEvent] = msgspec.msgpack.Decoder(GenerationEvent)
+_answer: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
 _ack: msgspec.msgpack.Decoder[Progress | Ready | Report] = msgspec.msgpack.Decoder(Progress | Ready | Report)
 _stop = msgspec.msgpack.Decoder(Stop)
 _wire_error = msgspec.msgpack.Decoder(dict[str, object])
@@ -72,8 +86,8 @@ def _unpack(frame: Frame, decoder: msgspec.msgpack.Decoder[T]) -> T:
         raise ProtocolError(f"engine message of kind {frames.KIND_NAMES[frame.kind]} cannot be read: {error}") from None
 
 
-def pack_request(session: bytes, request: GenerateRequest) -> bytearray:
-    """A request that opens `session`; ProtocolError if it is larger than a message may be."""
+def pack_request(session: bytes, request: GenerateRequest | Query) -> bytearray:
+    """A request or a query that opens `session`; ProtocolError if it is larger than a message may be."""
     frame = _pack(frames.FORWARD, session, request)
     if len(frame) > MAX_MESSAGE:
         raise ProtocolError(f"request of {len(frame)} bytes, at most {MAX_MESSAGE}", code="too_large")
@@ -84,6 +98,11 @@ def pack_event(session: bytes, step: int, event: GenerationEvent) -> bytearray:
     """One event of a reply; `Done` carries the final flag."""
     final = frames.FLAG_FINAL if isinstance(event, Done) else 0
     return _pack(frames.TOKEN, session, event, step=step, flags=final)
+
+
+def pack_answer(session: bytes, answer: Answer) -> bytearray:
+    """What a query gets, and the end of its session."""
+    return _pack(frames.RESULT, session, answer, flags=frames.FLAG_FINAL)
 
 
 def pack_error(session: bytes, error: HaliError) -> bytearray:
@@ -107,14 +126,19 @@ def pack_stop(drain: bool) -> bytearray:
     return _pack(frames.RELEASE, PROCESS, Stop(drain))
 
 
-def unpack_request(frame: Frame) -> GenerateRequest:
-    """ProtocolError if the payload is not a request."""
-    return _unpack(frame, _request)
+def unpack_request(frame: Frame) -> Order:
+    """ProtocolError if the payload is neither a request nor a query."""
+    return _unpack(frame, _order)
 
 
 def unpack_event(frame: Frame) -> GenerationEvent:
     """ProtocolError if the payload is not an event."""
     return _unpack(frame, _event)
+
+
+def unpack_answer(frame: Frame) -> Answer:
+    """ProtocolError if the payload is not an answer."""
+    return _unpack(frame, _answer)
 
 
 def unpack_error(frame: Frame) -> HaliError:

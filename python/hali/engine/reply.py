@@ -1,31 +1,34 @@
-"""The events of one generation on their way from the socket to whoever iterates."""
+"""The events of one generation, or the answer to one query, on their way from the socket to whoever waits."""
 
 from __future__ import annotations
 
 from collections import deque
+from typing import Generic, TypeVar
 
 import anyio
 
 from hali.model.errors import HaliError
-from hali.model.generation import Done, GenerationEvent
+from hali.model.generation import Answer, Done, GenerationEvent
+
+T = TypeVar("T", bound=GenerationEvent | Answer)
 
 
-class Reply:
+class Reply(Generic[T]):
     """A queue for one reader. It needs no limit: a reply has at most as many events as its context has tokens."""
 
     def __init__(self) -> None:
-        self._items: deque[GenerationEvent | HaliError] = deque()
+        self._items: deque[T | HaliError] = deque()
         self._came = anyio.Event()
         self.over = False  # its last event or an error has come
 
-    def put(self, item: GenerationEvent | HaliError) -> None:
+    def put(self, item: T | HaliError) -> None:
         """Add an event, or the error that ends the reply; what comes after the end is dropped."""
         if not self.over:
             self._items.append(item)
-            self.over = isinstance(item, Done | HaliError)
+            self.over = isinstance(item, Done | HaliError | Answer)
             self._came.set()
 
-    async def next(self) -> GenerationEvent:
+    async def next(self) -> T:
         """The next event; raises the error when it is its turn."""
         while not self._items:
             await self._came.wait()

@@ -22,7 +22,7 @@ from hali.engine import protocol
 from hali.engine.confine import confine
 from hali.engine.options import EngineOptions
 from hali.model.errors import EngineUnavailable, HaliError, ProtocolError
-from hali.model.generation import Done, EngineInfo, GenerationEvent
+from hali.model.generation import Done, EngineInfo, GenerateRequest, GenerationEvent, Query
 
 READ = 256 * 1024
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
@@ -80,6 +80,7 @@ class Worker:
         from hali.engine import backend
         from hali.engine.chat import Prompter
         from hali.engine.loop import Loop
+        from hali.engine.queries import Answerer
 
         began = time.monotonic()
         self._wire, self._inbox = wire, inbox
@@ -89,6 +90,7 @@ class Worker:
         self._model = backend.Model(path, options, log, self._progress)
         prompter = Prompter(self._model)
         self._loop = Loop(self._model, prompter, options.n_seq_max, self._emit, self._fail)
+        self._answerer = Answerer(self._model, prompter)
         inbox.on_cancel = self._loop.interrupt
         self._stop: protocol.Stop | None = None
         self._load = self._loop.load
@@ -164,11 +166,20 @@ class Worker:
 
     def _open(self, frame: protocol.Frame) -> None:
         try:
-            request = protocol.unpack_request(frame)
+            order = protocol.unpack_request(frame)
         except ProtocolError as error:
             self._fail(frame.session, error)
             return
-        self._loop.open(frame.session, request)
+        if isinstance(order, GenerateRequest):
+            self._loop.open(frame.session, order)
+        else:
+            self._answer(frame.session, order)
+
+    def _answer(self, session: bytes, query: Query) -> None:
+        try:
+            self._wire.put(protocol.pack_answer(session, self._answerer.answer(query)))
+        except HaliError as error:
+            self._fail(session, error)
 
     def _report(self, *, force: bool) -> None:
         now = time.monotonic()

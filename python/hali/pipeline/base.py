@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from hali.model.generation import GenerateRequest, GenerationEvent
+from hali.model.generation import Answer, GenerateRequest, GenerationEvent, Query
 
 
 class ServedModel(msgspec.Struct, frozen=True):
@@ -47,3 +47,6 @@ class Engines(Protocol):
         process ends meanwhile, `EngineUnavailable` or `ModelLoadFailed` when it cannot start, `UsageError` or
         `EngineFailed` for this request alone.
         """
+
+    async def ask(self, model_id: str, path: Path, query: Query) -> Answer:
+        """The answer to a query that generates nothing, from the same engine; raises the same."""

@@ -9,7 +9,7 @@ import anyio.abc
 import msgspec
 
 from hali.model.errors import EngineCrashed, EngineFailed, HaliError, Overloaded
-from hali.model.generation import Done, GenerateRequest, GenerationEvent
+from hali.model.generation import Answer, Done, Embed, GenerateRequest, GenerationEvent, Query, Rerank
 from hali.pipeline.admission import Admission
 from hali.pipeline.base import Catalog, Engines, ServedModel
 from hali.pipeline.plan import Stage, plan_local
@@ -134,6 +134,19 @@ class InferenceRouter:
             session.events.close()
         if not session.done:
             raise session.error or Overloaded("hali is stopping", details={"retry_after_s": 1})
+
+    async def ask(
+        self, model: str | ServedModel, query: Query, *, key: str | None = None, weight: float = 1.0
+    ) -> Answer:
+        """The answer to a query. One that computes (`Embed`, `Rerank`) takes its turn like a generation."""
+        served = self._catalog.find(model) if isinstance(model, str) else model
+        if not isinstance(query, Embed | Rerank):
+            return await self._engines.ask(served.engine_name, served.path, query)
+        turn_by = anyio.current_time() + self.limits.queue_wait_s
+        async with self._admission.permit(served.sha256, key=key or "", weight=weight, deadline=turn_by):
+            with _Limit(anyio.current_time() + self.limits.first_event_s, "the engine did not answer in time"):
+                answer = await self._engines.ask(served.engine_name, served.path, query)
+        return answer
 
     async def _serve(self, session: _Session) -> None:
         """Run one session to its end and count how it ended; raises nothing but cancellation of the whole router."""

@@ -1,0 +1,40 @@
+"""Questions to a loaded model that generate nothing. Worker only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hali.engine.backend import Model
+from hali.engine.chat import Prompter
+from hali.model.errors import UsageError
+from hali.model.generation import Answer, Detokenize, Query, Render, Text, Tokenize, Tokens
+
+
+class Answerer:
+    """Answers at once, between two batches."""
+
+    def __init__(self, model: Model, prompter: Prompter) -> None:
+        self._model, self._prompter = model, prompter
+
+    def answer(self, query: Query) -> Answer:
+        """UsageError for what this model cannot answer."""
+        if isinstance(query, Tokenize):
+            return self._tokens(
+                self._model.tokenize(query.text, add_special=query.add_special, parse_special=query.parse_special)
+            )
+        if isinstance(query, Render):
+            return self._tokens(self._prompter.prompt(query.request).tokens)
+        if isinstance(query, Detokenize):
+            return Text(b"".join(self._spelled(query.tokens)).decode("utf-8", "replace"))
+        raise UsageError("this model cannot embed or rerank", code="unsupported")
+
+    def _tokens(self, tokens: Sequence[int]) -> Tokens:
+        pieces = self._spelled(tokens)
+        return Tokens(tuple(tokens), b"".join(pieces).decode("utf-8", "replace"), pieces)
+
+    def _spelled(self, tokens: Sequence[int]) -> tuple[bytes, ...]:
+        """The bytes of each token, special ones as they are spelled."""
+        for token in tokens:
+            if not 0 <= token < self._model.n_vocab:
+                raise UsageError(f"there is no token {token}; this model has {self._model.n_vocab}", code="token")
+        return tuple(self._model.piece(token, special=True) for token in tokens)
