@@ -163,6 +163,7 @@ TABLE: dict[str, Row] = {
     "ipc cancel kind": Row("ours: compared with the jobs under way"),
     # ---- the HTTP API
     "route GET /": _NO_NAME,
+    "route GET /openapi.json": _NO_NAME,
     "route GET /health": _NO_NAME,
     "route GET /health/ready": _NO_NAME,
     "route GET /v1/models": _NO_NAME,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from starlette.applications import Starlette
@@ -9,13 +10,15 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from hali._version import __version__
+from hali.api import chat
 from hali.api.base import ApiDeps
-from hali.api.chat import chat_completions
 from hali.api.gate import Gate
+from hali.api.openapi import PATH as openapi_path
+from hali.api.openapi import as_text
 from hali.api.problems import json_response, problem
+from hali.api.routes import Endpoint
 from hali.model.errors import HaliError, NotFound, UsageError
 from hali.pipeline.base import ServedModel
 from hali.runtime.log import get_logger
@@ -26,16 +29,8 @@ log = get_logger(__name__)
 
 def build_app(deps: ApiDeps) -> Starlette:
     """The whole HTTP API. Whether a key is needed is in `deps`; `ApiServer` sets it by the address it binds."""
-    routes = [
-        Route("/", index, methods=["GET"]),
-        Route("/health", health, methods=["GET"]),
-        Route("/health/ready", ready, methods=["GET"]),
-        Route("/v1/models", list_models, methods=["GET"]),
-        Route("/v1/models/{name:path}", show_model, methods=["GET"]),  # names may hold slashes: owner/repo
-        Route("/v1/chat/completions", chat_completions, methods=["POST"]),
-    ]
     handlers: dict[Any, Any] = {HTTPException: _http_problem, HaliError: _hali_problem}
-    app = Starlette(routes=routes, middleware=[Middleware(Gate, deps=deps)], exception_handlers=handlers)
+    app = Starlette(routes=ROUTES, middleware=[Middleware(Gate, deps=deps)], exception_handlers=handlers)
     app.router.redirect_slashes = False  # a redirect is built from Host; a wrong path is a 404
     app.state.deps = deps
     return app
@@ -43,8 +38,18 @@ def build_app(deps: ApiDeps) -> Starlette:
 
 async def index(request: Request) -> Response:
     """What this is and what it answers."""
-    endpoints = [f"{m} {r.path}" for r in request.app.routes for m in sorted(r.methods - {"HEAD"})]
+    endpoints = [f"{method} {route.path}" for route in request.app.routes for method in route.declared]
     return json_response({"name": "hali", "version": __version__, "endpoints": endpoints})
+
+
+@cache
+def _document() -> bytes:
+    return as_text(ROUTES).encode()
+
+
+async def openapi(_: Request) -> Response:
+    """The description of all this for programs."""
+    return Response(_document(), media_type="application/json")
 
 
 async def health(_: Request) -> Response:
@@ -95,3 +100,15 @@ async def _http_problem(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         return problem(NotFound("there is no such endpoint", hint="GET / lists them", code="no_endpoint"))
     return problem(UsageError(str(error.detail), code="request"))
+
+
+ROUTES: tuple[Endpoint, ...] = (
+    Endpoint("/", index, summary="What this is and what it answers"),
+    Endpoint(openapi_path, openapi, summary="This document"),
+    Endpoint("/health", health, summary="The process answers"),
+    Endpoint("/health/ready", ready, summary="Whether a request for tokens would be taken now"),
+    Endpoint("/v1/models", list_models, summary="All models that can answer", tag="openai"),
+    # names may hold slashes: owner/repo
+    Endpoint("/v1/models/{name:path}", show_model, summary="One model, by any of its names", tag="openai"),
+    *chat.ROUTES,
+)

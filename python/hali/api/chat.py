@@ -14,6 +14,7 @@ from hali.api.openai_chat import ChatRequest, generate_request
 from hali.api.openai_reply import Frame, completion, completion_events
 from hali.api.problems import json_response
 from hali.api.replies import while_connected
+from hali.api.routes import SSE, Endpoint
 from hali.api.streams import EventStream
 
 
@@ -36,3 +37,16 @@ async def chat_completions(request: Request) -> Response:
 
     await while_connected(request.receive, deps.replies, work)
     return json_response(reply)
+
+
+ROUTES = (
+    Endpoint(
+        "/v1/chat/completions",
+        chat_completions,
+        methods=("POST",),
+        summary="The model's turn in a chat",
+        tag="openai",
+        request=ChatRequest,
+        stream=SSE,
+    ),
+)

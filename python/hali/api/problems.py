@@ -20,6 +20,21 @@ _OPENAI_CODES = {
 }
 
 
+class ErrorDetail(msgspec.Struct, frozen=True):
+    """What failed, on which field, and the name of the failure for programs."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """How OpenAI's API tells an error."""
+
+    error: ErrorDetail
+
+
 def body_of(error: HaliError) -> dict[str, Any]:
     """The JSON body, also the data of an error event in a stream."""
     status = status_of(error)

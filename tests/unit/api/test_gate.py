@@ -16,6 +16,7 @@ JSON = {"content-type": "application/json"}
 # Every route of the application, with a request that it would answer. `test_every_route_has_a_row` keeps this complete.
 ROUTES: dict[tuple[str, str], str] = {
     ("GET", "/"): "/",
+    ("GET", "/openapi.json"): "/openapi.json",
     ("GET", "/health"): "/health",
     ("GET", "/health/ready"): "/health/ready",
     ("GET", "/v1/models"): "/v1/models",
