@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from starlette.applications import Starlette
@@ -15,6 +16,8 @@ from hali._version import __version__
 from hali.api.base import ApiDeps
 from hali.api.chat import chat_completions
 from hali.api.gate import Gate
+from hali.api.metered import MeteredRouter
+from hali.api.metrics import ROUTES as METRICS
 from hali.api.problems import json_response, problem
 from hali.model.errors import HaliError, NotFound, UsageError
 from hali.pipeline.base import ServedModel
@@ -26,6 +29,7 @@ log = get_logger(__name__)
 
 def build_app(deps: ApiDeps) -> Starlette:
     """The whole HTTP API. Whether a key is needed is in `deps`; `ApiServer` sets it by the address it binds."""
+    deps = dataclasses.replace(deps, router=MeteredRouter(deps.router, deps.metrics))
     routes = [
         Route("/", index, methods=["GET"]),
         Route("/health", health, methods=["GET"]),
@@ -33,9 +37,10 @@ def build_app(deps: ApiDeps) -> Starlette:
         Route("/v1/models", list_models, methods=["GET"]),
         Route("/v1/models/{name:path}", show_model, methods=["GET"]),  # names may hold slashes: owner/repo
         Route("/v1/chat/completions", chat_completions, methods=["POST"]),
+        *METRICS,
     ]
     handlers: dict[Any, Any] = {HTTPException: _http_problem, HaliError: _hali_problem}
-    app = Starlette(routes=routes, middleware=[Middleware(Gate, deps=deps)], exception_handlers=handlers)
+    app = Starlette(routes=routes, middleware=[Middleware(Gate, deps=deps, routes=routes)], exception_handlers=handlers)
     app.router.redirect_slashes = False  # a redirect is built from Host; a wrong path is a 404
     app.state.deps = deps
     return app
