@@ -35,8 +35,7 @@ class Bucket:
 
     def level(self, now: float) -> float:
         """What could be taken now; negative is a debt."""
-        self._level = min(self.capacity, self._level + max(0.0, now - self._at) * self._rate)
-        self._at = max(self._at, now)
+        self._level, self._at = min(self.capacity, self._level + (now - self._at) * self._rate), now
         return self._level
 
     def wait_s(self, amount: float, now: float) -> float:
@@ -46,7 +45,7 @@ class Bucket:
 
     def take(self, amount: float, now: float) -> None:
         """Take it, whether it is there or not; a negative amount gives back."""
-        self._level = min(self.capacity, self.level(now) - amount)
+        self._level = self.level(now) - amount
 
     def full_in_s(self, now: float) -> float:
         """Seconds until it is full again."""

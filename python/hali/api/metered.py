@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import anyio
@@ -22,11 +22,10 @@ from hali.model.generation import (
     Query,
     Rerank,
     Scores,
-    Usage,
 )
 from hali.pipeline.base import ServedModel
 from hali.pipeline.router import RouterStats
-from hali.runtime.trace import Trace, tracing
+from hali.runtime.trace import tracing
 
 BYTES_PER_TOKEN = 4  # of English text; only reserved, settled by the engine's own count
 USUAL_REPLY = 256  # tokens reserved where the client names no limit: a typical answer of a chat
@@ -35,8 +34,8 @@ USUAL_REPLY = 256  # tokens reserved where the client names no limit: a typical 
 class MeteredRouter:
     """`Router`; raises `Overloaded` (429) when the key's tokens are used up."""
 
-    def __init__(self, inner: Router, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
-        self._inner, self._metrics, self._clock = inner, metrics, clock
+    def __init__(self, inner: Router, metrics: Metrics) -> None:
+        self._inner, self._metrics = inner, metrics
 
     def stats(self) -> RouterStats:
         """As the inner one."""
@@ -53,10 +52,9 @@ class MeteredRouter:
     ) -> AsyncGenerator[GenerationEvent, None]:
         """As the inner one. What a reply used is settled also when its reader leaves midway."""
         exchange = current()
-        bill, generation = self._reserve(exchange, expected(request)), Generation()
-        if exchange is not None:
-            exchange.generations.append(generation)
-            deadline = exchange.deadline if deadline is None else deadline
+        bill, generation = self._begin(exchange, expected(request))
+        if exchange is not None and deadline is None:
+            deadline = exchange.deadline
         try:
             events = self._inner.generate(model, request, key=key, deadline=deadline, weight=weight)
             async with aclosing(events):
@@ -73,7 +71,7 @@ class MeteredRouter:
             generation.trace.when_over(lambda: self._settle(exchange, bill, generation))
 
     def _settle(self, exchange: Exchange | None, bill: Bill, generation: Generation) -> None:
-        bill.settle(generation.total_tokens(), self._clock())
+        bill.settle(generation.total_tokens(), time.monotonic())
         self._metrics.generated(generation, None if exchange is None else exchange.began)
 
     async def ask(
@@ -82,24 +80,27 @@ class MeteredRouter:
         """As the inner one; what computes (`Embed`, `Rerank`) is charged with its prompt."""
         if not isinstance(query, Embed | Rerank):
             return await self._inner.ask(model, query, key=key, weight=weight)
-        trace: Trace[Usage] = Trace()
         guess, used = expected(query), 0
-        bill = self._reserve(current(), guess)
+        bill, generation = self._begin(current(), guess)
         try:
-            with tracing(trace):
+            with tracing(generation.trace):
                 answer = await self._inner.ask(model, query, key=key, weight=weight)
             used = answer.prompt_tokens if isinstance(answer, Embeddings | Scores) else guess
             return answer
         except anyio.get_cancelled_exc_class():
-            used = guess if trace.reached else 0  # whoever leaves meanwhile pays for what was to be computed
+            used = guess if generation.trace.reached else 0  # whoever leaves meanwhile pays for what was to be computed
             raise
         finally:
-            bill.settle(used, self._clock())
+            bill.settle(used, time.monotonic())
             self._metrics.computed(used)
 
-    def _reserve(self, exchange: Exchange | None, tokens: int) -> Bill:
-        budget = exchange.budget if exchange is not None else None
-        return (budget or Budget(Limits())).reserve(tokens, self._clock())
+    def _begin(self, exchange: Exchange | None, tokens: int) -> tuple[Bill, Generation]:
+        generation = Generation()
+        if exchange is None or exchange.budget is None:
+            return Budget(Limits()).reserve(tokens, time.monotonic()), generation
+        bill = exchange.budget.reserve(tokens, time.monotonic())
+        exchange.generations.append(generation)
+        return bill, generation
 
 
 def expected(request: GenerateRequest | Embed | Rerank) -> int:
