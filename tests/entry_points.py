@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import hali
-from hali.api import build_app
+from hali.api import ApiDeps, build_app
 from hali.cli import apps
 from hali.cli.main import COMMANDS
 
@@ -53,6 +53,8 @@ _PART = Row(
     "tests/unit/store/test_partials.py::test_a_symbolic_link_leads_no_part_out_of_the_store",
 )
 
+_KEY = Row("hali.daemon.keys.KeyMethods", "tests/unit/daemon/test_keys.py::test_what_cannot_be_is_refused")
+_SCOPE = Row("ours: compared with the scopes there are")
 _JOB = Row("ours: compared with the jobs under way")
 _PROFILE = Row(
     "hali.registry.documents.Profile", f"{REGISTRY}/test_registry_app.py::test_profiles_are_replaced_by_newer_ones_only"
@@ -113,6 +115,10 @@ TABLE: dict[str, Row] = {
     "cli hali stop MODEL": _LOOKED_UP,
     "cli hali demo FILE": _OPERATOR,
     "cli hali demo --prompt": Row("ours: text for the model"),
+    "cli hali keys create NAME": _KEY,
+    "cli hali keys create --scope": _SCOPE,
+    "cli hali keys create --expires": Row("ours: a duration"),
+    "cli hali keys revoke NAME": Row("ours: compared with the keys there are"),
     "cli hali config get KEY": Row("ours: compared with the keys of the schema"),
     "cli hali config set KEY": Row("ours: compared with the keys of the schema"),
     "cli hali config set VALUE": Row("ours: the operator's own setting, checked by the schema"),
@@ -152,6 +158,15 @@ TABLE: dict[str, Row] = {
     "ipc prune": _NO_NAME,
     "ipc pin model": _LOOKED_UP,
     "ipc pin pinned": _NO_NAME,
+    "ipc keys": _NO_NAME,
+    "ipc keys_create name": _KEY,
+    "ipc keys_create scopes": _SCOPE,
+    "ipc keys_create weight": _NO_NAME,
+    "ipc keys_create rpm": _NO_NAME,
+    "ipc keys_create tpm": _NO_NAME,
+    "ipc keys_create tpd": _NO_NAME,
+    "ipc keys_create expires_s": _NO_NAME,
+    "ipc keys_revoke name": Row("ours: compared with the keys there are"),
     "ipc publish model": _LOOKED_UP,
     "ipc profile": _NO_NAME,
     "ipc profile_set fields": _PROFILE,
@@ -166,6 +181,7 @@ TABLE: dict[str, Row] = {
     "route GET /openapi.json": _NO_NAME,
     "route GET /health": _NO_NAME,
     "route GET /health/ready": _NO_NAME,
+    "route GET /metrics": _NO_NAME,
     "route GET /v1/models": _NO_NAME,
     "route GET /v1/models/{name:path}": _SERVED,
     "route POST /v1/chat/completions": _SERVED,
@@ -314,7 +330,7 @@ def found() -> set[str]:
 
 
 def _routes() -> Iterator[str]:
-    app = build_app(None)  # type: ignore[arg-type]  # nothing is asked of it
+    app = build_app(ApiDeps(catalog=None, router=None))  # type: ignore[arg-type]  # nothing is asked of them
     for route in app.routes:
         for method in sorted(getattr(route, "methods", {"WS"}) - {"HEAD"}):
             yield f"route {method} {route.path}"  # type: ignore[attr-defined]
@@ -322,7 +338,7 @@ def _routes() -> Iterator[str]:
 
 def _ipc() -> Iterator[str]:
     """Methods with the parameters they read by `field(params, NAME, …)`."""
-    for module in ("methods", "registry"):
+    for module in ("methods", "registry", "keys"):
         yield from _ipc_of(ast.parse((SOURCE / "daemon" / f"{module}.py").read_text()))
 
 

@@ -20,9 +20,9 @@ from hali.config.load import load
 from hali.config.paths import Paths
 from hali.config.schema import KEYS, Settings
 from hali.daemon.main import _api_keys
-from hali.daemon.node import Node, caps_of, engine_options, lan_options, torrent_options
+from hali.daemon.node import Node, caps_of, engine_options, lan_options, router_limits, torrent_options
 from hali.hashing import hash_file
-from hali.model.errors import ConfigError, NoSpace, Refused
+from hali.model.errors import ConfigError, NoSpace, Overloaded, Refused
 from hali.registry.address import parse_all
 from hali.runtime import log as logs
 from hali.share.acquire import AcquisitionManager
@@ -279,6 +279,38 @@ async def require_key(home: Path) -> None:
 
     await serve(home, free, daemon_port="0")
     await serve(home, locked, daemon_port="0", api__require_key="on")
+
+
+@effect("api.queue")
+async def api_queue(home: Path) -> None:
+    # What the router does with these: tests/unit/pipeline/test_router.py.
+    assert router_limits(settings(api__queue="5")).queued == 5
+
+
+@effect("api.queue_per_key")
+async def api_queue_per_key(home: Path) -> None:
+    assert router_limits(settings(api__queue_per_key="6")).queued_per_key == 6
+
+
+@effect("api.queue_wait_s")
+async def api_queue_wait(home: Path) -> None:
+    assert router_limits(settings(api__queue_wait_s="1.5")).queue_wait_s == 1.5
+
+
+@effect("api.requests_per_minute")
+async def api_requests_per_minute(home: Path) -> None:
+    shared = make_node(home, api__requests_per_minute="1").key_ring.budget(None)
+    shared.request(0.0)
+    with pytest.raises(Overloaded, match="1 requests a minute"):
+        shared.request(0.0)
+
+
+@effect("api.tokens_per_minute")
+async def api_tokens_per_minute(home: Path) -> None:
+    shared = make_node(home, api__tokens_per_minute="100").key_ring.budget(None)
+    shared.reserve(100, 0.0)
+    with pytest.raises(Overloaded, match="100 tokens a minute"):
+        shared.reserve(1, 0.0)
 
 
 @effect("lan.enabled")

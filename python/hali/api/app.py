@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cache
 from typing import Any
 
@@ -15,6 +16,8 @@ from hali._version import __version__
 from hali.api import chat
 from hali.api.base import ApiDeps
 from hali.api.gate import Gate
+from hali.api.metered import MeteredRouter
+from hali.api.metrics import ROUTES as METRICS
 from hali.api.openapi import PATH as openapi_path
 from hali.api.openapi import as_text
 from hali.api.problems import json_response, problem
@@ -29,8 +32,10 @@ log = get_logger(__name__)
 
 def build_app(deps: ApiDeps) -> Starlette:
     """The whole HTTP API. Whether a key is needed is in `deps`; `ApiServer` sets it by the address it binds."""
+    deps = dataclasses.replace(deps, router=MeteredRouter(deps.router, deps.metrics))
     handlers: dict[Any, Any] = {HTTPException: _http_problem, HaliError: _hali_problem}
-    app = Starlette(routes=ROUTES, middleware=[Middleware(Gate, deps=deps)], exception_handlers=handlers)
+    gate = Middleware(Gate, deps=deps, routes=ROUTES)
+    app = Starlette(routes=ROUTES, middleware=[gate], exception_handlers=handlers)
     app.router.redirect_slashes = False  # a redirect is built from Host; a wrong path is a 404
     app.state.deps = deps
     return app
@@ -111,4 +116,5 @@ ROUTES: tuple[Endpoint, ...] = (
     # names may hold slashes: owner/repo
     Endpoint("/v1/models/{name:path}", show_model, summary="One model, by any of its names", tag="openai"),
     *chat.ROUTES,
+    *METRICS,
 )

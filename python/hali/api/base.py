@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
 
+from hali.api.keys import ApiKey, KeyRing
+from hali.api.metrics import Measure, Metrics
 from hali.api.replies import OpenReplies
 from hali.model.generation import Answer, GenerateRequest, GenerationEvent, Query
 from hali.pipeline.base import Catalog, ServedModel
 from hali.pipeline.router import RouterStats
+
+__all__ = ["ApiDeps", "ApiKey", "ApiLimits", "Router"]
 
 MIB = 1024 * 1024
 
@@ -39,17 +43,6 @@ class Router(Protocol):
         """What it does now."""
 
 
-class ApiKey(msgspec.Struct, frozen=True):
-    """A secret, who owns it, and the owner's weight in the queue."""
-
-    owner: str
-    secret: str
-    weight: float = 1.0
-
-    def __repr__(self) -> str:
-        return f"ApiKey(owner={self.owner!r})"  # the secret must not reach a log by way of a repr
-
-
 class ApiLimits(msgspec.Struct, frozen=True):
     """Bounds on what a client may cost; times in seconds."""
 
@@ -66,15 +59,24 @@ class ApiLimits(msgspec.Struct, frozen=True):
     drain_s: float = 10.0  # for open replies to end at shutdown (architecture.md)
 
 
+async def _nothing_measured() -> Sequence[Measure]:
+    return ()
+
+
 @dataclass(frozen=True)
 class ApiDeps:
     """Everything `build_app` needs."""
 
     catalog: Catalog
     router: Router
-    keys: tuple[ApiKey, ...] = ()
+    keys: tuple[ApiKey, ...] = ()  # those that are there from the start, the owner's
+    ring: KeyRing = field(default_factory=KeyRing)  # all that are valid now
     require_key: bool = False  # `ApiServer` sets it for every address but loopback
     names: tuple[str, ...] = ()  # further Host names, `name` or `name:port`
     limits: ApiLimits = field(default_factory=ApiLimits)
     not_ready: Callable[[], str | None] = lambda: None  # why the daemon cannot answer requests now, or None
     replies: OpenReplies = field(default_factory=OpenReplies)
+    metrics: Metrics = field(default_factory=Metrics)
+    measures: Callable[[], Awaitable[Sequence[Measure]]] = (
+        _nothing_measured  # what /metrics tells of the rest of the daemon
+    )

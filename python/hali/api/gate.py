@@ -5,17 +5,21 @@ It stands outside of routing, so that answers to wrong paths and methods pass it
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import time
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
+import anyio
 from starlette.requests import ClientDisconnect
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hali.api import scopes
 from hali.api.base import ApiDeps, ApiKey
+from hali.api.keys import digest_of
 from hali.api.origins import RawHeaders, authorities, foreign, values
 from hali.api.problems import SECURITY_HEADERS, problem
+from hali.api.timing import Exchange, exchanging
 from hali.model.errors import Failed, HaliError, Overloaded, Refused, UsageError
 from hali.runtime.log import get_logger
 
@@ -23,18 +27,27 @@ log = get_logger(__name__)
 
 KEY = "hali_key"  # scope["state"]: the ApiKey of this request, or None
 RESERVED = "hali_reserved"  # scope["state"]: this connection sits in a slot kept for control routes
-CONTROL = frozenset({"/", "/health", "/health/ready", "/v1/models"})  # cheap, and what one asks when hali seems stuck
+DEADLINE = b"x-hali-deadline-ms"  # by when the whole reply must be there, counted from now; else it is given up
+CONTROL = frozenset(
+    {"/", "/health", "/health/ready", "/metrics", "/v1/models"}
+)  # cheap, and what one asks when hali seems stuck
+TIMING = (
+    b"x-hali-timing"  # asks for the comment at the end of a stream; unasked, clients that know no comments might choke
+)
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 
 class Gate:
     """ASGI middleware. Decides by `scope["path"]` and raw headers, not by a URL rebuilt from Host (CVE-2026-48710)."""
 
-    def __init__(self, app: ASGIApp, deps: ApiDeps) -> None:
+    def __init__(self, app: ASGIApp, deps: ApiDeps, routes: Sequence[BaseRoute]) -> None:
         self._app = app
+        self._routes = routes
         self._names = deps.names
         self._require_key = deps.require_key
-        self._keys = [(_digest(key.secret.encode()), key) for key in deps.keys]
+        self._ring, self._metrics = deps.ring, deps.metrics
+        for key in deps.keys:
+            self._ring.put(digest_of(key.secret.encode()), key)
         self._authorities = lru_cache(maxsize=64)(lambda address, port: authorities(address, port, self._names))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,9 +55,15 @@ class Gate:
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
             return
-        door, began = _Door(send), time.monotonic()
+        exchange = Exchange(scope["method"], route_of(self._routes, scope))
+        door = _Door(send, exchange)
+        with exchanging(exchange):
+            await self._pass(scope, receive, door, exchange)
+
+    async def _pass(self, scope: Scope, receive: Receive, door: _Door, exchange: Exchange) -> None:
         try:
-            self._check(scope)
+            self._check(scope, exchange)
+            exchange.gate_s = time.monotonic() - exchange.began
             await self._app(scope, receive, door.send)
         except ClientDisconnect:
             log.debug("api.client_left", path=repr(scope["path"]))
@@ -55,9 +74,14 @@ class Gate:
             log.error("api.broken", exc=bug, path=repr(scope["path"]))
             await self._answer(door, Failed("internal error", code="internal"), scope, receive)
         finally:
-            seconds = round(time.monotonic() - began, 3)
+            seconds = time.monotonic() - exchange.began
+            self._metrics.answered(exchange, door.status if door.finished else None, seconds)
             log.debug(
-                "api.request", method=scope["method"], path=repr(scope["path"]), status=door.status, seconds=seconds
+                "api.request",
+                method=scope["method"],
+                path=repr(scope["path"]),
+                status=door.status,
+                seconds=round(seconds, 3),
             )
 
     async def _answer(self, door: _Door, error: HaliError, scope: Scope, receive: Receive) -> None:
@@ -65,18 +89,31 @@ class Gate:
             raise error  # uvicorn cuts the connection: the client sees a broken reply, not a short one
         await problem(error)(scope, receive, door.send)
 
-    def _check(self, scope: Scope) -> None:
+    def _check(self, scope: Scope, exchange: Exchange) -> None:
         headers: RawHeaders = scope["headers"]
         address, port = scope.get("server") or ("", None)
         reason = foreign(headers, self._authorities(address, port or 0))
         if reason is not None:
             raise Refused(reason, code="origin")
         state = scope.setdefault("state", {})
-        state[KEY] = self._identify(headers)
+        state[KEY] = exchange.key = self._identify(headers)
         if state.get(RESERVED) and scope["path"] not in CONTROL:
             raise Overloaded("too many connections", details={"retry_after_s": 1})
         if scope["method"] in _WITH_BODY:
             _must_be_json(headers)
+        self._allow(exchange, headers)
+        exchange.comment = bool(values(headers, TIMING))
+
+    def _allow(self, exchange: Exchange, headers: RawHeaders) -> None:
+        """Scope and budget; the last of all checks, so that only what reaches a route is counted."""
+        if exchange.route is None:
+            return
+        if exchange.key is not None:
+            scopes.check(exchange.key.scopes, exchange.method, exchange.route)
+        if scopes.needed(exchange.method, exchange.route) == scopes.INFERENCE:
+            exchange.budget = self._ring.budget(exchange.key)
+            exchange.budget.request(time.monotonic())
+            exchange.deadline = _deadline(headers)
 
     def _identify(self, headers: RawHeaders) -> ApiKey | None:
         """The key of the request, None if it is not one of ours; `Refused` where one is required.
@@ -85,27 +122,20 @@ class Gate:
         """
         sent = values(headers, b"authorization")
         scheme, _, secret = sent[0].partition(b" ") if len(sent) == 1 else (b"", b"", b"")
-        known = self._known(secret.strip()) if scheme.lower() == b"bearer" else None
+        known = self._ring.find(secret.strip()) if scheme.lower() == b"bearer" else None
         if known is None and self._require_key:
             text = "a valid API key is required: Authorization: Bearer <key>"
             raise Refused(text, hint="`hali config path` names the folder that holds it", code="invalid_api_key")
         return known
 
-    def _known(self, secret: bytes) -> ApiKey | None:
-        """Compares digests of equal length, all of them, so that the time tells nothing about any key."""
-        digest, found = _digest(secret), None
-        for expected, key in self._keys:
-            if hmac.compare_digest(digest, expected):
-                found = key
-        return found
-
 
 class _Door:
-    """`send` that adds the security headers and knows whether the answer has begun."""
+    """`send` that adds the headers of every answer and knows how far it has come."""
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    def __init__(self, send: Send, exchange: Exchange) -> None:
+        self._send, self._exchange = send, exchange
         self.status: int | None = None  # None until the answer has begun
+        self.finished = False  # all of it was sent
 
     @property
     def started(self) -> bool:
@@ -118,8 +148,16 @@ class _Door:
             self.status = message["status"]
             present = {name.lower() for name, _ in message.get("headers", ())}
             added = [header for header in SECURITY_HEADERS if header[0] not in present]
-            message = {**message, "headers": [*message.get("headers", ()), *added]}
+            message = {**message, "headers": [*message.get("headers", ()), *added, *self._measured()]}
         await self._send(message)
+        if message["type"] == "http.response.body":
+            self.finished = not message.get("more_body", False)
+
+    def _measured(self) -> Iterator[tuple[bytes, bytes]]:
+        yield b"server-timing", self._exchange.server_timing().encode()
+        if self._exchange.budget is not None:
+            for name, value in self._exchange.budget.headers(time.monotonic()):
+                yield name.encode(), value.encode()
 
 
 def _must_be_json(headers: RawHeaders) -> None:
@@ -135,5 +173,22 @@ def _must_be_json(headers: RawHeaders) -> None:
         raise UsageError("compressed bodies are not accepted", code="media_type")
 
 
-def _digest(secret: bytes) -> bytes:
-    return hashlib.sha256(secret).digest()
+def _deadline(headers: RawHeaders) -> float | None:
+    sent = values(headers, DEADLINE)
+    if not sent:
+        return None
+    if len(sent) > 1 or not sent[0].isdigit() or len(sent[0]) > 9:  # 11 days
+        raise UsageError(f"{DEADLINE.decode()}: whole milliseconds, at most nine digits", code="invalid_value")
+    return anyio.current_time() + int(sent[0]) / 1000
+
+
+def route_of(routes: Sequence[BaseRoute], scope: Scope) -> str | None:
+    """The template of the route that this request goes to, or that knows its path and not its method; None for other paths."""
+    partly = None
+    for route in routes:
+        match, _ = route.matches(scope)
+        if match is Match.FULL:
+            return str(getattr(route, "path", ""))
+        if match is Match.PARTIAL and partly is None:
+            partly = str(getattr(route, "path", ""))
+    return partly

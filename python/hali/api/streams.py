@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from hali.api.problems import body_of, problem
 from hali.api.replies import OpenReplies, while_connected
+from hali.api.timing import last_comment
 from hali.model.errors import HaliError
 from hali.runtime.log import get_logger
 
@@ -44,6 +45,7 @@ class EventStream(Response):
         self.background = None
         self._events, self._replies = events, replies
         self._failed, self._refuse = failed, refuse
+        self._comments = media_type == SSE
         # x-accel-buffering: a reverse proxy must not collect the tokens.
         self.init_headers({"content-type": media_type, "x-accel-buffering": "no"})
 
@@ -66,6 +68,8 @@ class EventStream(Response):
                 await self._refuse(error)(scope, receive, send)
                 return
             await writer.write(self._failed(error))
+        if self._comments and (comment := last_comment()):
+            await writer.write(comment)
         await writer.end()
 
 

@@ -40,6 +40,7 @@ COMMANDS = {
     "daemon": ("hali.cli.daemon", "Start, stop and look at the daemon."),
     "stats": ("hali.cli.stats", "Transfer rates, totals, models and peers."),
     "logs": ("hali.cli.logs", "The daemon's log."),
+    "keys": ("hali.cli.keys", "Keys of the HTTP API: who may ask, for what, and how much."),
     "publish": ("hali.cli.publish", "Sign a model's names and hashes and hand them to the registries."),
     "profile": ("hali.cli.publish", "What your publisher's key tells about you."),
     "registry": ("hali.cli.registry", "Run a registry, write one as a folder, change the publisher's key."),

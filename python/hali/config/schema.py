@@ -127,6 +127,36 @@ class ApiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     require_key: Annotated[
         bool, _doc("Ask for an API key on loopback too. On any other address one is always needed.")
     ] = False
+    queue: Annotated[
+        int,
+        _doc(
+            "Requests that may wait for a turn with one model; who comes later gets 503 and when to come back.",
+            "requests",
+            ge=1,
+            le=100_000,
+        ),
+    ] = 128  # 16 rounds of the usual 8 slots: beyond that an answer would come too late to be wanted
+    queue_per_key: Annotated[
+        int,
+        _doc("… of one key, so that nobody fills the queue alone; then 429.", "requests", ge=1, le=100_000),
+    ] = 64
+    queue_wait_s: Annotated[
+        float, _doc("How long a request waits for its turn, then 503.", "s", ge=0.001, le=86_400)
+    ] = 300.0  # below the 600 s after which the OpenAI clients give up
+    requests_per_minute: Annotated[
+        int,
+        _doc(
+            "Requests a minute of each key made by `hali keys create` without --rpm, and of all who need no key together; "
+            "0 = no limit.",
+            "requests/min",
+            ge=0,
+            le=10**9,
+        ),
+    ] = 0
+    tokens_per_minute: Annotated[
+        int,
+        _doc("The same for tokens, of prompts and replies; 0 = no limit.", "tokens/min", ge=0, le=10**9),
+    ] = 0
 
 
 class HandoffSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

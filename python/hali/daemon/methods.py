@@ -15,6 +15,7 @@ from msgspec import Meta
 from hali.daemon.catalog import served
 from hali.daemon.choices import Choices
 from hali.daemon.ipc import Emit, Handler, Params, field
+from hali.daemon.keys import KeyMethods
 from hali.daemon.node import Node, kv_tokens
 from hali.daemon.parts import part_called, removed_part, seeding_part
 from hali.daemon.pruning import prune
@@ -77,7 +78,11 @@ class Methods:
             "ps": self.ps,
             "unload": self.unload,
             "stop": self.stop,
-        } | RegistryMethods(self._node).table()
+        } | self._others()
+
+    def _others(self) -> dict[str, Handler]:
+        """Those of modules of their own."""
+        return RegistryMethods(self._node).table() | KeyMethods(self._node.api_keys, self._node.key_ring).table()
 
     async def ping(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """Who answers."""

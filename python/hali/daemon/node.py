@@ -13,6 +13,9 @@ import msgspec
 
 from hali.api.base import ApiDeps, ApiKey
 from hali.api.binding import Bind
+from hali.api.budget import Limits
+from hali.api.keys import KeyRing
+from hali.api.metrics import Metrics
 from hali.api.server import ApiServer
 from hali.config.identity import Identity
 from hali.config.load import Loaded, Source, load
@@ -21,6 +24,8 @@ from hali.config.schedule import Schedule
 from hali.config.schema import KEYS, Settings, value_of
 from hali.daemon.busy import what_is_busy
 from hali.daemon.catalog import LibraryCatalog
+from hali.daemon.keys import fill
+from hali.daemon.measures import measures
 from hali.daemon.neighbours import LanNeighbours, lan_model, lan_part
 from hali.daemon.published import PresentRouter, Published
 from hali.daemon.searching import HubSearch
@@ -45,6 +50,7 @@ from hali.share.resolve import Plan, Resolver
 from hali.share.search import Search
 from hali.share.space import Busy, Space
 from hali.share.using import UsageRecorder
+from hali.store.api_keys import KeyStore
 from hali.store.database import Database
 from hali.store.models import ModelStore, Record
 from hali.store.partials import PartialStore
@@ -124,6 +130,9 @@ class Node:
         hub = HubSearch(Hub(self.settings.hf.endpoint, policy=HttpPolicy(attempts=2)))
         self.search = Search([hub, *([self.registry.finder] if self.settings.registry.url else [])])
         self._keys = tuple(keys)
+        self.api_keys, self.key_ring = KeyStore(database), KeyRing(default_limits(self.settings))
+        fill(self.key_ring, self.api_keys.all())
+        self._metrics = Metrics()  # counts on when the server is restarted
         self.supervisor = Supervisor(self._specs())
 
     @property
@@ -204,7 +213,7 @@ class Node:
         return self._recorder
 
     def _inference_router(self) -> Service:
-        limits = RouterLimits(running=self.settings.engine.slots)
+        limits = router_limits(self.settings)
         return Published(lambda: InferenceRouter(self.catalog, self.engines, limits), self.routers)
 
     def _api_server(self) -> Service:
@@ -212,7 +221,15 @@ class Node:
 
     def _api_service(self) -> ApiServer:
         settings = self.settings
-        deps = ApiDeps(catalog=self.catalog, router=self.router, keys=self._keys, require_key=settings.api.require_key)
+        deps = ApiDeps(
+            catalog=self.catalog,
+            router=self.router,
+            keys=self._keys,
+            ring=self.key_ring,
+            require_key=settings.api.require_key,
+            metrics=self._metrics,
+            measures=lambda: measures(self),
+        )
         # The default port gives way to the next free one; a port somebody chose does not.
         default = Settings().daemon_port
         port = None if settings.daemon_port == default else settings.daemon_port
@@ -357,6 +374,21 @@ def engine_options(settings: Settings) -> EngineOptions:
     engine = settings.engine
     return EngineOptions(
         n_ctx=engine.n_ctx, n_seq_max=engine.slots, threads=engine.threads, gpu_layers=engine.gpu_layers
+    )
+
+
+def router_limits(settings: Settings) -> RouterLimits:
+    """The router's own bounds from the keys `engine.slots` and `api.queue*`."""
+    api = settings.api
+    return RouterLimits(
+        running=settings.engine.slots, queued=api.queue, queued_per_key=api.queue_per_key, queue_wait_s=api.queue_wait_s
+    )
+
+
+def default_limits(settings: Settings) -> Limits:
+    """Of keys that have none of their own, and of all who need no key together."""
+    return Limits(
+        requests_per_minute=settings.api.requests_per_minute, tokens_per_minute=settings.api.tokens_per_minute
     )
 
 

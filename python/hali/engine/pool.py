@@ -20,6 +20,7 @@ from hali.model.errors import Cancelled, HaliError, NotFound, NotRunning, Overlo
 from hali.model.generation import Answer, EngineInfo, GenerateRequest, GenerationEvent, Query
 from hali.model.splits import parts_beside
 from hali.runtime.log import get_logger
+from hali.runtime.trace import stage
 
 log = get_logger(__name__)
 
@@ -172,7 +173,7 @@ class EnginePool:
             entry = self._entries[model_id] = _Entry(path, self._launch(model_id))
             # In the pool's own task: who asked first may give up while others still wait.
             self._tasks.start_soon(self._start, model_id, entry, options or self._options, name=f"engine {model_id}")
-        with entry.in_use():
+        with entry.in_use(), stage("load"):
             await entry.settled.wait()  # EngineOptions.start_timeout_s bounds it
         if entry.error is not None:
             raise entry.error

@@ -21,9 +21,10 @@ from hali.engine.child import Child, Link, spawn
 from hali.engine.options import EngineOptions, EngineStats
 from hali.engine.reply import Reply
 from hali.model.errors import EngineCrashed, EngineUnavailable, HaliError, ModelLoadFailed, ProtocolError, UsageError
-from hali.model.generation import Answer, Done, EngineInfo, GenerateRequest, GenerationEvent, Query
+from hali.model.generation import Answer, Done, EngineInfo, GenerateRequest, GenerationEvent, Query, Usage
 from hali.model.splits import parts_beside
 from hali.runtime.log import get_logger
+from hali.runtime.trace import Trace, traced
 from hali.wire.gguf import GgufError, read_header_file
 
 log = get_logger(__name__)
@@ -45,6 +46,9 @@ class EngineProcess:
         self._child: Child | None = None
         self._link: Link | None = None
         self._replies: dict[bytes, Reply[GenerationEvent] | Reply[Answer]] = {}
+        self._traces: dict[
+            bytes, Trace[object]
+        ] = {}  # of sessions whose end the worker has not told yet, awaited or not
         self._spoke = anyio.Event()  # ready, failed or dead
         self._gone = anyio.Event()
         self._failure: HaliError | None = None
@@ -161,6 +165,7 @@ class EngineProcess:
         if not self._replies:
             self._heard = time.monotonic()  # an idle worker has nothing to say
         self._replies[ident] = reply  # type: ignore[assignment]  # each kind of request gets its own kind of frames
+        self._trace(ident)
         try:
             self._send(frame)
             yield
@@ -204,7 +209,18 @@ class EngineProcess:
         else:
             raise ProtocolError(f"unexpected frame of kind {frames.KIND_NAMES[frame.kind]}")
 
+    def _trace(self, ident: bytes) -> None:
+        if (trace := traced()) is not None:
+            self._traces[ident] = trace
+            trace.engine_began()
+
+    def _traced_end(self, ident: bytes, used: Usage | None) -> None:
+        if (trace := self._traces.pop(ident, None)) is not None:
+            trace.engine_ended(used)
+
     def _deliver(self, session: bytes, what: GenerationEvent | Answer | HaliError) -> None:
+        if isinstance(what, Done | HaliError | Answer):
+            self._traced_end(session, what.usage if isinstance(what, Done) else None)
         reply = self._replies.get(session)
         if reply is not None:  # else it was cancelled, and this was on its way
             reply.put(what)  # type: ignore[arg-type]
@@ -224,6 +240,8 @@ class EngineProcess:
         self._spoke.set()
         for reply in self._replies.values():
             reply.put(self._crash())
+        for ident in [*self._traces]:
+            self._traced_end(ident, None)
         if self.info is not None and not self._stopping:
             log.warning("engine.crashed", model=self.model_id, **self._evidence())
 

@@ -13,6 +13,7 @@ import anyio
 
 from hali.model.errors import Overloaded
 from hali.pipeline.fair import FairQueue
+from hali.runtime.trace import stage
 
 MEMORY = 0.8  # weight of the past in the mean service time: about the last ten requests count
 MAX_RETRY_AFTER_S = 60  # a client told to wait longer would rather ask somebody else
@@ -73,7 +74,8 @@ class Admission:
         `Overloaded` (with retry_after_s) when there is no room or no turn before `deadline`.
         """
         lane = self._lanes.setdefault(name, _Lane(*self._sizes))
-        await self._enter(lane, key, weight, deadline)
+        with stage("queue"):
+            await self._enter(lane, key, weight, deadline)
         began = anyio.current_time()
         try:
             yield

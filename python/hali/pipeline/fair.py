@@ -26,7 +26,7 @@ class FairQueue(Generic[T]):
     def __init__(self, *, capacity: int, per_key: int) -> None:
         self._capacity = capacity
         self._per_key = per_key
-        self._heap: list[tuple[float, int, str, T]] = []
+        self._heap: list[tuple[float, int, str, T, float]] = []  # start, number, key, item, length
         self._numbers = itertools.count()  # ties: first come, first served
         self._now = 0.0  # virtual time: the start of the item taken last
         self._last_end: dict[str, float] = {}
@@ -51,25 +51,33 @@ class FairQueue(Generic[T]):
         start = max(self._now, self._last_end.get(key, 0.0))
         self._last_end[key] = start + 1.0 / weight
         self._waiting[key] += 1
-        heapq.heappush(self._heap, (start, next(self._numbers), key, item))
+        heapq.heappush(self._heap, (start, next(self._numbers), key, item, 1.0 / weight))
 
     def pop(self) -> T | None:
         """The item whose turn it is, or None."""
         if not self._heap:
             return None
-        self._now, _, key, item = heapq.heappop(self._heap)
+        self._now, _, key, item, _ = heapq.heappop(self._heap)
         self._left(key)
         return item
 
     def remove(self, item: T) -> bool:
         """Take `item` out of the middle (its client left); False if it is not here."""
-        for index, (_, _, key, queued) in enumerate(self._heap):
+        for index, (start, _, key, queued, length) in enumerate(self._heap):
             if queued is item:
                 del self._heap[index]
+                self._close_up(key, start, length)
                 heapq.heapify(self._heap)
                 self._left(key)
                 return True
         return False
+
+    def _close_up(self, key: str, start: float, length: float) -> None:
+        """What the key has behind a removed item moves up: a turn that was not taken is not paid for."""
+        self._last_end[key] -= length
+        for index, (at, number, owner, item, own) in enumerate(self._heap):
+            if owner == key and at > start:
+                self._heap[index] = (at - length, number, owner, item, own)
 
     def drain(self) -> list[T]:
         """Take everything out."""

@@ -48,6 +48,19 @@ MIGRATIONS = (
         pinned INTEGER NOT NULL DEFAULT 0
     ) STRICT;
     """,
+    """
+    CREATE TABLE api_key (
+        name TEXT PRIMARY KEY,
+        digest BLOB NOT NULL UNIQUE,
+        scopes TEXT NOT NULL,
+        weight REAL NOT NULL,
+        rpm INTEGER,
+        tpm INTEGER,
+        tpd INTEGER,
+        created_at REAL NOT NULL,
+        expires_at REAL
+    ) STRICT;
+    """,
 )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import httpx
 import pytest
 
@@ -65,6 +67,35 @@ class ScriptedRouter:
 
     def stats(self) -> RouterStats:
         return RouterStats(self.accepting, self.running, 0, 0, 0, 0, 0)
+
+
+async def leave(deps: ApiDeps, router: ScriptedRouter, body: dict[str, object]) -> None:
+    """POST a chat as `ann`, straight by ASGI, and go away while the generation is under way."""
+    gone, messages = anyio.Event(), [{"type": "http.request", "body": json.dumps(body).encode()}]
+
+    async def receive() -> dict[str, object]:
+        if messages:
+            return messages.pop()
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: object) -> None:
+        pass
+
+    headers = [
+        (b"host", b"127.0.0.1:47433"),
+        (b"content-type", b"application/json"),
+        (b"authorization", b"Bearer sk-ann"),
+    ]
+    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "query_string": b"", "headers": headers}
+    scope |= {"server": ("127.0.0.1", 47433), "asgi": {"version": "3.0"}, "http_version": "1.1"}
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            group.start_soon(build_app(deps), scope, receive, send)
+            while not router.running:
+                await anyio.lowlevel.checkpoint()
+            await anyio.wait_all_tasks_blocked()
+            gone.set()
 
 
 @pytest.fixture

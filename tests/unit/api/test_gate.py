@@ -19,6 +19,7 @@ ROUTES: dict[tuple[str, str], str] = {
     ("GET", "/openapi.json"): "/openapi.json",
     ("GET", "/health"): "/health",
     ("GET", "/health/ready"): "/health/ready",
+    ("GET", "/metrics"): "/metrics",
     ("GET", "/v1/models"): "/v1/models",
     ("GET", "/v1/models/{name:path}"): "/v1/models/acme/tiny",
     ("POST", "/v1/chat/completions"): "/v1/chat/completions",

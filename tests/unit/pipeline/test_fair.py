@@ -49,6 +49,21 @@ def test_weights_divide_the_turns():
     assert turns["heavy"] == pytest.approx(150, abs=2)
 
 
+def test_who_takes_requests_back_does_not_wait_for_them():
+    """Or a client that gave up and asks again would stand behind all that it gave up."""
+    queue = _queue()
+    for n in range(10):
+        queue.push("impatient", ("impatient", n))
+    for n in (4, 0, 9, 1, 2, 3, 5, 6):
+        assert queue.remove(("impatient", n)) is False  # equal is not the same
+    items = [entry[3] for entry in queue._heap]
+    for item in items[:8]:
+        assert queue.remove(item)
+    for n in range(4):
+        queue.push("patient", ("patient", n))
+    assert [key for key, _ in _pop_all(queue)] == ["impatient", "patient", "impatient", "patient", "patient", "patient"]
+
+
 def test_a_key_cannot_take_more_than_its_share_of_the_places():
     queue = _queue(per_key=2)
     queue.push("a", object())

@@ -12,6 +12,7 @@ import pytest
 from hali.model.errors import EngineCrashed, EngineFailed, HaliError, ModelLoadFailed, NotFound, Overloaded, UsageError
 from hali.model.generation import Chunk, GenerateRequest
 from hali.pipeline.router import InferenceRouter, RouterLimits
+from hali.wire.http import status_of
 
 ASK = GenerateRequest(prompt="hi")
 
@@ -175,6 +176,39 @@ async def test_one_key_cannot_keep_another_out(catalog, engines):
                 await until(lambda n=n: router.stats().running + router.stats().queued == n + 1)
             hold.set()
         assert "modest" in order[:3]
+
+
+async def test_under_load_keys_get_turns_by_their_weight(catalog, engines):
+    """Two keys that always have requests waiting, with weights 1 and 3."""
+    weights, order, keep = {"light": 1.0, "heavy": 3.0}, [], 16
+    async with running(InferenceRouter(catalog, engines, RouterLimits(running=2))) as router:
+
+        async def client(key: str) -> None:
+            while len(order) < 200:
+                await text_of(router, key=key, weight=weights[key])
+                order.append(key)
+
+        async with anyio.create_task_group() as group:
+            for key in weights:
+                for _ in range(keep):
+                    group.start_soon(client, key)
+    turns = order[keep:200]  # the first come before the queue is full
+    assert turns.count("heavy") / turns.count("light") == pytest.approx(3, rel=0.1)
+
+
+async def test_a_key_whose_share_of_the_queue_is_full_gets_429_and_a_full_queue_503(catalog, engines):
+    engines.default = [anyio.Event()]
+    limits = RouterLimits(running=1, queued=3, queued_per_key=2)
+    async with running(InferenceRouter(catalog, engines, limits)) as router, anyio.create_task_group() as group:
+        for n, key in enumerate(["ann", "ann", "ann", "bob"]):
+            group.start_soon(lambda key=key: text_of(router, key=key))
+            await until(lambda n=n: router.stats().running + router.stats().queued == n + 1)
+        for key, code in (("ann", "rate_limit"), ("bob", "overloaded"), ("eve", "overloaded")):
+            with pytest.raises(Overloaded) as refused:
+                await text_of(router, key=key)
+            assert (refused.value.code, status_of(refused.value)) == (code, 429 if key == "ann" else 503)
+            assert refused.value.details["retry_after_s"] >= 1
+        group.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("limit", ["deadline", "queue_wait_s"])

@@ -1,0 +1,139 @@
+"""Counters and histograms of the API, and GET /metrics. No label ever holds what a client sent, only words and templates of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import msgspec
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from starlette.requests import Request
+from starlette.responses import Response
+
+from hali.api.routes import Endpoint
+from hali.api.timing import Exchange, Generation
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+CLIENT_LEFT = "499"  # nginx's number for a client that closed before the answer was whole; no server sends it
+# Seconds. From a cached prompt on a small model to a long prompt on a slow CPU.
+WAITS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+PACES = (0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1, 2.5)  # one token: 500 a second to 0.4 a second
+_DIALECTS = (("/api/", "ollama"), ("/v1/messages", "anthropic"), ("/v1/", "openai"))
+
+
+class Measure(msgspec.Struct, frozen=True):
+    """A number that is read when it is asked for; `value` by values of `label`, or one with the label None."""
+
+    name: str
+    about: str
+    value: Mapping[str | None, float]
+    label: str | None = None
+    kind: Literal["gauge", "counter"] = "gauge"
+
+
+class Metrics:
+    """All that is counted since the daemon began. Not per process: a test may have several."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        self._requests = Counter(
+            "hali_requests",
+            "HTTP requests that ended. Status 499: the client left before the answer was whole.",
+            ("dialect", "method", "route", "status"),
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "hali_request_seconds",
+            "From a request to the end of its answer.",
+            ("route",),
+            buckets=WAITS,
+            registry=registry,
+        )
+        self._tokens = Counter(
+            "hali_tokens",
+            "Tokens: of prompts, of those found in the KV cache, of replies.",
+            ("kind",),
+            registry=registry,
+        )
+        self._generations = Counter("hali_generations", "Generations that ended.", ("outcome",), registry=registry)
+        self._queue = Histogram(
+            "hali_queue_seconds", "Waiting for a turn to compute.", buckets=WAITS, registry=registry
+        )
+        self._load = Histogram("hali_load_seconds", "Waiting for a model to load.", buckets=WAITS, registry=registry)
+        self._first = Histogram(
+            "hali_time_to_first_token_seconds", "From the request to the first event.", buckets=WAITS, registry=registry
+        )
+        self._pace = Histogram(
+            "hali_time_per_output_token_seconds", "Mean between tokens of one reply.", buckets=PACES, registry=registry
+        )
+
+    def answered(self, exchange: Exchange, status: int | None, seconds: float) -> None:
+        """Count a request; `status` None where the client left before the whole answer was sent."""
+        route = exchange.route or "none"
+        method = exchange.method if exchange.method in METHODS else "other"
+        code = CLIENT_LEFT if status is None else str(status)
+        self._requests.labels(dialect_of(route), method, route, code).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def generated(self, generation: Generation, since: float | None) -> None:
+        """Count a generation that ended, and what it used."""
+        outcome = "finished" if generation.done else "failed" if generation.failed else "cancelled"
+        self._generations.labels(outcome).inc()
+        used = generation.used
+        self.computed(used.prompt_tokens if used else 0)
+        self._tokens.labels("cached").inc(used.cached_tokens if used else 0)
+        self._tokens.labels("completion").inc(used.completion_tokens if used else generation.tokens)
+        stages = generation.trace.seconds
+        if "queue" in stages:
+            self._queue.observe(generation.queue_s())
+        if "load" in stages:
+            self._load.observe(stages["load"])
+        if (first := None if since is None else generation.first_token_s(since)) is not None:
+            self._first.observe(first)
+        if (pace := generation.per_token_s()) is not None:
+            self._pace.observe(pace)
+
+    def computed(self, prompt_tokens: int) -> None:
+        """Count tokens of a prompt."""
+        self._tokens.labels("prompt").inc(prompt_tokens)
+
+    def text(self, measures: Iterable[Measure]) -> bytes:
+        """Everything in Prometheus' text format, `measures` too."""
+        return generate_latest(_Joined([*self._registry.collect(), *map(_family, measures)]))
+
+
+class _Joined(Collector):
+    """Families that are there already, as `generate_latest` wants them."""
+
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Metric]:
+        """All of them."""
+        return self._families
+
+
+def _family(measure: Measure) -> Metric:
+    kind = CounterMetricFamily if measure.kind == "counter" else GaugeMetricFamily
+    family = kind(measure.name, measure.about, labels=(measure.label,) if measure.label else ())
+    for label, value in measure.value.items():
+        family.add_metric([label] if label is not None else [], value)
+    return family
+
+
+def dialect_of(route: str) -> str:
+    """Whose words a route speaks."""
+    return next((dialect for prefix, dialect in _DIALECTS if route.startswith(prefix)), "hali")
+
+
+async def metrics(request: Request) -> Response:
+    """GET /metrics."""
+    deps = request.app.state.deps
+    text = deps.metrics.text(await deps.measures())
+    return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+ROUTES = (Endpoint("/metrics", metrics, summary="What is counted, as Prometheus reads it"),)

@@ -1,0 +1,42 @@
+"""Which scope each route needs. One table: a route without a row is a failing test, and only a key with all scopes opens it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+from hali.model.errors import Refused
+
+Scope = Literal["inference", "models", "manage", "metrics"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+ALL: frozenset[Scope] = frozenset(SCOPES)
+OPEN: frozenset[Scope] = frozenset()  # any valid key; where none is required, anybody
+
+INFERENCE: frozenset[Scope] = frozenset({"inference"})  # computes with a model
+MODELS: frozenset[Scope] = frozenset({"models"})  # reads what models there are
+MANAGE: frozenset[Scope] = frozenset({"manage"})  # fetches, deletes, loads
+METRICS: frozenset[Scope] = frozenset({"metrics"})
+
+NEEDED: Mapping[tuple[str, str], frozenset[Scope]] = {
+    ("GET", "/"): OPEN,
+    ("GET", "/health"): OPEN,
+    ("GET", "/health/ready"): OPEN,
+    ("GET", "/metrics"): METRICS,
+    ("GET", "/v1/models"): MODELS,
+    ("GET", "/v1/models/{name:path}"): MODELS,
+    ("POST", "/v1/chat/completions"): INFERENCE,
+}
+
+
+def needed(method: str, path: str) -> frozenset[Scope]:
+    """The scopes a key must have for route `path` (its template); all of them where the table has no row."""
+    return NEEDED.get(("GET" if method == "HEAD" else method, path), ALL)
+
+
+def check(held: frozenset[Scope], method: str, path: str) -> None:
+    """`Refused` (403) when `held` does not open the route."""
+    missing = needed(method, path) - held
+    if missing:
+        names = ", ".join(sorted(missing))
+        hint = f"`hali keys create NAME {' '.join(f'--scope {name}' for name in sorted(missing))}` makes one that may"
+        raise Refused(f"this key has no scope {names}", hint=hint, code="insufficient_scope")

@@ -1,0 +1,225 @@
+"""Attacks from a browser: every route × method × what a page of another site can send. Nothing may reach a route, nothing may be told.
+
+Routes are taken from the application, so that a new one is covered by being there. With a defence taken away the matrix must
+find the hole: a test of each.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import pytest
+from starlette.applications import Starlette
+from starlette.types import Receive, Scope, Send
+
+from hali.api import ApiDeps, build_app, gate
+
+OWN = "127.0.0.1:47433"
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY")
+JSON, FORM = "application/json", "application/x-www-form-urlencoded"
+Headers = tuple[tuple[str, str], ...]
+
+# What DNS rebinding makes of Host: the name the page was loaded from; and spellings that a lax comparison would take for ours.
+HOSTS = (
+    "evil.example",
+    "evil.example:47433",
+    "rebind.127.0.0.1.nip.example:47433",
+    "localhost.evil.example:47433",
+    "127.0.0.1.evil.example:47433",
+    "localtest.me:47433",
+    "127.0.0.1",
+    "127.0.0.1:47434",
+    "0.0.0.0:47433",
+    "127.1:47433",
+    "2130706433:47433",
+    "0x7f000001:47433",
+    "[::ffff:127.0.0.1]:47433",
+    "evil@127.0.0.1:47433",
+    "127.0.0.1:47433@evil.example",
+    "192.168.1.1:47433",
+    "printer.local:47433",
+    "",
+)
+ORIGINS = (
+    "http://evil.example",
+    "https://evil.example:47433",
+    "null",  # a sandboxed frame, a data: page, a file
+    "",
+    "http://127.0.0.1",
+    "http://127.0.0.1:3000",  # another program's page on this machine
+    "http://localhost",
+    "http://localhost:47434",
+    "http://127.0.0.1:47433.evil.example",
+    "http://127.0.0.1:47433@evil.example",
+    "file://",
+    "chrome-extension://abcdefghijklmnop",
+    "moz-extension://00000000-0000-0000-0000-000000000000",
+    "app://evil",
+)
+REFERERS = ("http://evil.example/", "http://evil.example/127.0.0.1:47433", "http://127.0.0.1:3000/", "http://[evil")
+SITES = ("cross-site", "same-site")
+DESTINATIONS = (
+    ("no-cors", "image"),
+    ("no-cors", "script"),
+    ("cors", "empty"),
+    ("navigate", "document"),
+    ("navigate", "iframe"),
+)
+ATTACKS: dict[str, tuple[Headers, ...]] = {
+    "forged Host": tuple((("host", host),) for host in HOSTS),
+    "foreign Origin": tuple((("host", OWN), ("origin", origin)) for origin in ORIGINS),
+    "preflight": tuple(
+        (
+            ("host", OWN),
+            ("origin", origin),
+            ("access-control-request-method", method),
+            ("access-control-request-headers", "authorization,content-type,x-api-key"),
+            ("access-control-request-private-network", "true"),
+        )
+        for origin in ("http://evil.example", "null")
+        for method in ("POST", "DELETE")
+    ),
+    "foreign Referer": tuple((("host", OWN), ("referer", referer)) for referer in REFERERS),
+    "fetch metadata": tuple(
+        (("host", OWN), ("sec-fetch-site", site), ("sec-fetch-mode", mode), ("sec-fetch-dest", destination))
+        for site in SITES
+        for mode, destination in DESTINATIONS
+    ),
+    "two Hosts": ((("host", OWN), ("host", OWN)), (("host", "evil.example"), ("host", OWN))),
+    "mixed Origins": ((("host", OWN), ("origin", f"http://{OWN}"), ("origin", "http://evil.example")),),
+}
+# A form is sent without asking first, by old browsers without any of the headers above: the type of the body must give it away.
+TYPES = (
+    FORM,
+    "multipart/form-data; boundary=x",
+    "text/plain",
+    "text/plain; application/json",
+    "",
+    f"{JSON}, text/plain",
+)
+FORMS: tuple[Headers, ...] = (
+    *((("host", OWN), ("content-type", kind)) for kind in TYPES),
+    (("host", OWN),),
+    (("host", OWN), ("content-type", JSON), ("content-type", FORM)),
+)
+WITH_BODY = ("POST", "PUT", "PATCH")
+
+
+class Answer(NamedTuple):
+    """What came of one request: its status and headers, and how many routes it reached."""
+
+    status: int
+    headers: Mapping[str, str]
+    reached: int
+
+
+class Target:
+    """The application of `deps`, with a counter in the place of what its routes do."""
+
+    def __init__(self, deps: ApiDeps) -> None:
+        self.app: Starlette = build_app(deps)
+        self.reached = 0
+        self.app.router.routes[:] = map(copy.copy, self.app.routes)  # modules share theirs between applications
+        for route in self.app.routes:
+            route.app = self._counted  # type: ignore[attr-defined]
+
+    async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.reached += 1
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"reached"})
+
+    def paths(self) -> list[str]:
+        """One path for each route, and two that are none."""
+        templates = [route.path for route in self.app.routes]  # type: ignore[attr-defined]
+        return [re.sub(r"\{[^}]*\}", "acme/tiny", path) for path in templates] + ["/nosuch", "/v1/../v1/models"]
+
+    async def ask(self, method: str, path: str, headers: Headers) -> Answer:
+        """One request, by ASGI."""
+        sent: list[dict[str, object]] = []
+        before = self.reached
+
+        async def receive() -> dict[str, object]:
+            return {"type": "http.request", "body": b"{}", "more_body": False}
+
+        async def send(message: dict[str, object]) -> None:
+            sent.append(message)
+
+        raw = [(name.encode(), value.encode()) for name, value in headers]
+        scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b""}
+        scope |= {"headers": raw, "server": ("127.0.0.1", 47433), "client": ("127.0.0.1", 5), "scheme": "http"}
+        await self.app({**scope, "asgi": {"version": "3.0"}, "http_version": "1.1"}, receive, send)  # type: ignore[arg-type]
+        told = {name.decode(): value.decode() for name, value in sent[0]["headers"]}  # type: ignore[attr-defined]
+        return Answer(int(str(sent[0]["status"])), told, self.reached - before)
+
+
+def attacks(kind: str) -> Iterator[tuple[str, Headers]]:
+    """(method, headers) of one kind of attack; with and without the type that a body of ours has."""
+    if kind == "form":
+        yield from ((method, headers) for method in WITH_BODY for headers in FORMS)
+        return
+    for method in METHODS:
+        for headers in ATTACKS[kind]:
+            yield method, headers
+            yield method, (*headers, ("content-type", JSON))
+
+
+async def holes(target: Target, kind: str) -> list[str]:
+    """Every attack of this kind that was not refused, or was told more than an error without CORS."""
+    found, refusals = [], (415, 403, 404, 405) if kind == "form" else (403,)
+    for path in target.paths():
+        for method, headers in attacks(kind):
+            answer = await target.ask(method, path, headers)
+            cors = [name for name in answer.headers if name.lower().startswith("access-control")]
+            if answer.reached or answer.status not in refusals or cors:
+                found.append(f"{method} {path} {headers}: {answer.status} {cors}")
+    return found
+
+
+KINDS = (*ATTACKS, "form")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_no_attack_reaches_any_route(deps: ApiDeps, kind: str) -> None:
+    assert await holes(Target(deps), kind) == []
+
+
+def test_the_matrix_is_as_large_as_it_claims(deps: ApiDeps) -> None:
+    each = sum(1 for kind in KINDS for _ in attacks(kind))
+    assert each > 900 and sum(map(len, ATTACKS.values())) + len(FORMS) > 55
+    assert len(Target(deps).paths()) == len(build_app(deps).routes) + 2
+
+
+async def test_what_is_our_own_does_reach_every_route(deps: ApiDeps) -> None:
+    """Or the matrix would prove nothing."""
+    target = Target(deps)
+    for route, path in zip(target.app.routes, target.paths(), strict=False):
+        for method in route.methods:  # type: ignore[attr-defined]
+            headers = (
+                ("host", OWN),
+                ("origin", f"http://{OWN}"),
+                ("sec-fetch-site", "same-origin"),
+                ("content-type", JSON),
+            )
+            answer = await target.ask(method, path, headers)
+            assert (answer.status, answer.reached) == (200, 1), (method, path)
+
+
+DEFENCES = {**dict.fromkeys(ATTACKS, ("foreign", lambda *_: None)), "form": ("_must_be_json", lambda _: None)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_without_the_defence_the_matrix_finds_a_hole_in_every_route(
+    deps: ApiDeps, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, nothing = DEFENCES[kind]
+    monkeypatch.setattr(gate, name, nothing)
+    target = Target(deps)
+    found = await holes(target, kind)
+    with_body = {m for route in target.app.routes for m in route.methods & set(WITH_BODY)}  # type: ignore[attr-defined]
+    for route, path in zip(target.app.routes, target.paths(), strict=False):
+        methods = route.methods & (with_body if kind == "form" else set(METHODS))  # type: ignore[attr-defined]
+        for method in methods:
+            assert any(hole.startswith(f"{method} {path} ") for hole in found), f"{kind}: {method} {path}"
