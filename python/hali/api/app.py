@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hali._version import __version__
-from hali.api import chat
+from hali.api import chat, completions, embeddings
 from hali.api.base import ApiDeps
 from hali.api.gate import Gate
 from hali.api.openapi import PATH as openapi_path
@@ -111,4 +111,6 @@ ROUTES: tuple[Endpoint, ...] = (
     # names may hold slashes: owner/repo
     Endpoint("/v1/models/{name:path}", show_model, summary="One model, by any of its names", tag="openai"),
     *chat.ROUTES,
+    *completions.ROUTES,
+    *embeddings.ROUTES,
 )
