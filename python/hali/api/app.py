@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hali._version import __version__
-from hali.api import chat, completions, embeddings
+from hali.api import chat, completions, embeddings, responses
 from hali.api.base import ApiDeps
 from hali.api.gate import Gate
 from hali.api.openapi import PATH as openapi_path
@@ -113,4 +113,5 @@ ROUTES: tuple[Endpoint, ...] = (
     *chat.ROUTES,
     *completions.ROUTES,
     *embeddings.ROUTES,
+    *responses.ROUTES,
 )

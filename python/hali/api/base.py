@@ -9,6 +9,8 @@ from typing import Protocol
 import msgspec
 
 from hali.api.replies import OpenReplies
+from hali.api.response_jobs import Background
+from hali.api.response_store import ResponseStore
 from hali.model.generation import Answer, GenerateRequest, GenerationEvent, Query
 from hali.pipeline.base import Catalog, ServedModel
 from hali.pipeline.router import RouterStats
@@ -78,3 +80,5 @@ class ApiDeps:
     limits: ApiLimits = field(default_factory=ApiLimits)
     not_ready: Callable[[], str | None] = lambda: None  # why the daemon cannot answer requests now, or None
     replies: OpenReplies = field(default_factory=OpenReplies)
+    responses: ResponseStore = field(default_factory=ResponseStore)
+    background: Background = field(default_factory=Background)

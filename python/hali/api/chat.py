@@ -7,10 +7,9 @@ from starlette.responses import Response
 
 from hali.api.base import ApiDeps
 from hali.api.bodies import read_json
-from hali.api.openai_answers import answer
+from hali.api.openai_answers import answer, generations
 from hali.api.openai_chat import ChatRequest, generate_requests
 from hali.api.openai_chat_reply import ChatShape
-from hali.api.openai_replies import generations
 from hali.api.openai_reply import Frame
 from hali.api.routes import SSE, Endpoint
 from hali.api.streams import EventStream

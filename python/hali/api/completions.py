@@ -7,10 +7,9 @@ from starlette.responses import Response
 
 from hali.api.base import ApiDeps
 from hali.api.bodies import read_json
-from hali.api.openai_answers import answer
+from hali.api.openai_answers import answer, generations, share_of
 from hali.api.openai_completion import CompletionRequest, Prompt, asked_prompts, completion_requests, tries_of
 from hali.api.openai_completion_reply import CompletionShape
-from hali.api.openai_replies import generations, share_of
 from hali.api.openai_reply import Frame
 from hali.api.routes import SSE, Endpoint
 from hali.api.streams import EventStream

@@ -10,9 +10,8 @@ from starlette.responses import Response
 
 from hali.api.base import ApiDeps
 from hali.api.bodies import read_json
-from hali.api.openai_answers import answer
+from hali.api.openai_answers import answer, share_of
 from hali.api.openai_embedding import EmbeddingList, EmbeddingRequest, embed_query, embedding_list
-from hali.api.openai_replies import share_of
 from hali.api.routes import Endpoint
 from hali.model.errors import EngineFailed
 from hali.model.generation import Embeddings

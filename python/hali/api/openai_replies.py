@@ -7,31 +7,14 @@ from contextlib import aclosing
 
 import anyio
 from anyio.streams.memory import MemoryObjectSendStream
-from starlette.requests import Request
 
-from hali.api.base import ApiDeps, ApiKey
-from hali.api.gate import KEY
 from hali.model.errors import Cancelled
-from hali.model.generation import Chunk, Done, GenerateRequest, GenerationEvent, TokenLogprob, ToolCall, ToolCalled
-from hali.pipeline.base import ServedModel
+from hali.model.generation import Chunk, Done, GenerationEvent, TokenLogprob, ToolCall, ToolCalled
 
 AT_ONCE = 8  # the engine's slots: what is more would fill the queue for everybody else
 Events = AsyncGenerator[GenerationEvent, None]
 _Item = tuple[int, GenerationEvent | Exception]
 Indexed = AsyncGenerator[tuple[int, GenerationEvent], None]
-
-
-def share_of(request: Request) -> tuple[str | None, float]:
-    """(owner, weight) of the key that came with the request: whose share of the queue it takes."""
-    key: ApiKey | None = getattr(request.state, KEY)
-    return (key.owner, key.weight) if key else (None, 1.0)
-
-
-def generations(request: Request, model: ServedModel, asked: Sequence[GenerateRequest]) -> Indexed:
-    """The events of all of `asked`; nothing runs before the first is awaited."""
-    deps: ApiDeps = request.app.state.deps
-    owner, weight = share_of(request)
-    return merged([deps.router.generate(model, each, key=owner, weight=weight) for each in asked])
 
 
 async def merged(replies: Sequence[Events]) -> Indexed:
