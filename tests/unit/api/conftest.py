@@ -64,8 +64,8 @@ class ScriptedRouter:
     def __init__(self) -> None:
         self.script: list[GenerationEvent | BaseException | anyio.Event] = [Chunk("Hel", 1), Chunk("lo", 1), DONE]
         self.scripts: list[list[GenerationEvent | BaseException | anyio.Event]] = []
-        self.answer: Callable[[Query], Answer] = answer_of
-        self.queries: list[Query] = []
+        self.queries: list[tuple[str, Query]] = []
+        self.answers: dict[type, Answer | BaseException] = {}
         self.asked: list[tuple[str, GenerateRequest]] = []
         self.keys: list[tuple[str | None, float]] = []
         self.running = 0
@@ -92,9 +92,12 @@ class ScriptedRouter:
 
     async def ask(self, model: str | ServedModel, query: Query, *, key=None, weight=1.0) -> Answer:
         await anyio.lowlevel.checkpoint()
-        self.queries.append(query)
+        self.queries.append((model if isinstance(model, str) else model.id, query))
         self.keys.append((key, weight))
-        return self.answer(query)
+        answer = self.answers.get(type(query)) or answer_of(query)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
 
     def stats(self) -> RouterStats:
         return RouterStats(self.accepting, self.running, 0, 0, 0, 0, 0)

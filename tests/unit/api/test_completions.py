@@ -100,7 +100,7 @@ async def test_the_best_of_several_are_given_and_all_are_counted(client, router)
 async def test_the_prompt_is_echoed_before_the_text(client, router):
     reply = (await client.post(PATH, json={**ONCE, "prompt": ["Once", [0, 1, 2]], "echo": True})).json()
     assert [choice["text"] for choice in reply["choices"]] == ["OnceHello", "abcHello"]
-    assert router.queries == [Detokenize((0, 1, 2))]
+    assert router.queries == [(ONCE["model"], Detokenize((0, 1, 2)))]
     chunks = events_of(await client.post(PATH, json={**ONCE, "echo": True, "stream": True}))[:-1]
     assert [c["choices"][0]["text"] for c in chunks] == ["Once", "Hel", "lo", ""]
 

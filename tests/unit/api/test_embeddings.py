@@ -34,7 +34,7 @@ async def test_a_vector_comes_for_each_input(client, router):
 )
 async def test_an_input_may_be_texts_or_tokens(client, router, sent, inputs):
     assert (await client.post(PATH, json={**HI, "input": sent})).status_code == 200
-    assert router.queries == [Embed(inputs)]
+    assert router.queries == [(HI["model"], Embed(inputs))]
 
 
 async def test_base64_is_little_endian_float32(client):
@@ -43,7 +43,7 @@ async def test_base64_is_little_endian_float32(client):
 
 
 async def test_fewer_dimensions_are_cut_and_made_a_unit_vector_again(client, router):
-    router.answer = lambda query: Embeddings((struct.pack("<3f", 0.6, 0.8, 5.0),), 1)
+    router.answers[Embed] = Embeddings((struct.pack("<3f", 0.6, 0.8, 5.0),), 1)
     reply = (await client.post(PATH, json={**HI, "dimensions": 2})).json()
     vector = reply["data"][0]["embedding"]
     assert vector == pytest.approx([0.6, 0.8])
@@ -51,7 +51,7 @@ async def test_fewer_dimensions_are_cut_and_made_a_unit_vector_again(client, rou
 
 
 async def test_a_vector_of_zeros_stays_one(client, router):
-    router.answer = lambda query: Embeddings((struct.pack("<3f", 0, 0, 1),), 1)
+    router.answers[Embed] = Embeddings((struct.pack("<3f", 0, 0, 1),), 1)
     reply = (await client.post(PATH, json={**HI, "dimensions": 2})).json()
     assert reply["data"][0]["embedding"] == [0.0, 0.0]
 
@@ -82,16 +82,13 @@ async def test_more_dimensions_than_the_model_has_are_refused(client):
 
 
 async def test_the_engines_no_is_told(client, router):
-    def no(query):
-        raise UsageError("this model makes no embeddings", code="unsupported")
-
-    router.answer = no
+    router.answers[Embed] = UsageError("this model makes no embeddings", code="unsupported")
     response = await client.post(PATH, json=HI)
     assert (response.status_code, response.json()["error"]["code"]) == (400, "unsupported")
 
 
 @pytest.mark.parametrize("answer", [Embeddings((), 0), Text("hm")])
 async def test_an_answer_that_is_none_is_an_error(client, router, answer):
-    router.answer = lambda query: answer
+    router.answers[Embed] = answer
     response = await client.post(PATH, json=HI)
     assert (response.status_code, response.json()["error"]["code"]) == (500, "engine")
