@@ -40,6 +40,9 @@ _LAYERS = Row(
 )
 _ADDED = Row("hali.model.filenames.safe_name", f"{ENTRY}::test_a_file_of_a_bad_name_is_not_imported")
 _SERVED = Row("hali.daemon.catalog.LibraryCatalog", f"{ENTRY}::test_names_in_http_paths_are_compared_and_never_opened")
+_RESPONSE = Row(
+    "hali.api.response_store.ResponseStore", "tests/unit/api/test_response_store.py::test_nobody_else_finds_a_response"
+)
 _OPERATOR = Row("ours: the operator's own file, read or written with the operator's own rights")
 _NO_NAME = Row("ours: takes no name, path or URL")
 _WORDS = Row("ours: words for the hub, which get there as the value of a parameter")
@@ -185,8 +188,18 @@ TABLE: dict[str, Row] = {
     "route GET /v1/models": _NO_NAME,
     "route GET /v1/models/{name:path}": _SERVED,
     "route POST /v1/chat/completions": _SERVED,
+    "route POST /v1/completions": _SERVED,
+    "route POST /v1/embeddings": _SERVED,
+    "route POST /v1/responses": _SERVED,
+    "route GET /v1/responses/{response_id}": _RESPONSE,
+    "route DELETE /v1/responses/{response_id}": _RESPONSE,
+    "route POST /v1/responses/{response_id}/cancel": _RESPONSE,
+    "route GET /v1/responses/{response_id}/input_items": _RESPONSE,
     # ---- what is decoded
     "decodes hali.api.bodies": _SERVED,
+    "decodes hali.api.openai_format": Row("ours: a JSON schema for the engine; it names no file"),
+    "decodes hali.api.openai_items": Row("ours: items that we made"),
+    "decodes hali.api.openai_messages": Row("ours: arguments of a call, checked to be an object and passed on as text"),
     "decodes hali.api.origins": Row(
         "hali.api.gate.Gate", f"{GATE}::test_strangers_get_403_on_every_route_and_cause_nothing"
     ),

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hali._version import __version__
-from hali.api import chat
+from hali.api import chat, completions, embeddings, responses
 from hali.api.base import ApiDeps
 from hali.api.gate import Gate
 from hali.api.metered import MeteredRouter
@@ -117,4 +117,7 @@ ROUTES: tuple[Endpoint, ...] = (
     Endpoint("/v1/models/{name:path}", show_model, summary="One model, by any of its names", tag="openai"),
     *chat.ROUTES,
     *METRICS,
+    *completions.ROUTES,
+    *embeddings.ROUTES,
+    *responses.ROUTES,
 )

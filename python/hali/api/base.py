@@ -11,6 +11,8 @@ import msgspec
 from hali.api.keys import ApiKey, KeyRing
 from hali.api.metrics import Measure, Metrics
 from hali.api.replies import OpenReplies
+from hali.api.response_jobs import Background
+from hali.api.response_store import ResponseStore
 from hali.model.generation import Answer, GenerateRequest, GenerationEvent, Query
 from hali.pipeline.base import Catalog, ServedModel
 from hali.pipeline.router import RouterStats
@@ -80,3 +82,5 @@ class ApiDeps:
     measures: Callable[[], Awaitable[Sequence[Measure]]] = (
         _nothing_measured  # what /metrics tells of the rest of the daemon
     )
+    responses: ResponseStore = field(default_factory=ResponseStore)
+    background: Background = field(default_factory=Background)

@@ -1,24 +1,21 @@
-"""What POST /v1/chat/completions answers: one JSON object, or the same as server-sent events, field for field as
-OpenAI sends them.
-"""
+"""What all of OpenAI's replies have in common: the fields they begin with, usage, logprobs, events."""
 
 from __future__ import annotations
 
 import hashlib
 import secrets
 import time
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from hali._version import __version__
-from hali.model.errors import Cancelled
-from hali.model.generation import Chunk, Done, GenerationEvent, Usage
+from hali.model.generation import Candidate, Done, TokenLogprob
 from hali.pipeline.base import ServedModel
 
 DONE = b"data: [DONE]\n\n"
+LEAST_LOGPROB = -9999.0  # OpenAI's word for a probability of zero; JSON has no infinity
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -30,15 +27,15 @@ class Frame(msgspec.Struct, frozen=True):
     fingerprint: str
 
     @classmethod
-    def new(cls, model: ServedModel) -> Frame:
+    def new(cls, model: ServedModel, prefix: str) -> Frame:
         """For a new reply.
 
         The fingerprint changes with the file and with hali, as either may change the answer to the same seed.
         """
         build = hashlib.sha256(f"{__version__} {model.sha256}".encode()).hexdigest()
-        return cls(f"chatcmpl-{secrets.token_hex(14)}", int(time.time()), model.id, f"fp_{build[:10]}")
+        return cls(new_id(prefix), int(time.time()), model.id, f"fp_{build[:10]}")
 
-    def object(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+    def object(self, kind: str, choices: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """The fields every object begins with."""
         return {
             "id": self.id,
@@ -50,61 +47,48 @@ class Frame(msgspec.Struct, frozen=True):
         }
 
 
+def new_id(prefix: str) -> str:
+    """A name that cannot be guessed."""
+    return f"{prefix}{secrets.token_hex(14)}"
+
+
 def event(data: Any) -> bytes:
     """One server-sent event; JSON from msgspec has no line break."""
     return b"data: " + msgspec.json.encode(data) + b"\n\n"
 
 
-def usage_of(usage: Usage) -> dict[str, int]:
-    """Tokens as OpenAI counts them."""
-    total = usage.prompt_tokens + usage.completion_tokens
-    return {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens, "total_tokens": total}
+def usage_of(replies: Sequence[Done], per_prompt: int = 1) -> dict[str, Any]:
+    """Tokens as OpenAI counts them. Each prompt, of which `per_prompt` replies in a row were made, counts once."""
+    prompts = [done.usage for done in replies[::per_prompt]]
+    prompt = sum(usage.prompt_tokens for usage in prompts)
+    completion = sum(done.usage.completion_tokens for done in replies)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": sum(usage.cached_tokens for usage in prompts)},
+        "completion_tokens_details": {"reasoning_tokens": sum(done.usage.reasoning_tokens for done in replies)},
+    }
 
 
-def finish_reason(done: Done) -> str:
-    """`stop` or `length`; a reply that somebody stopped is an error, or it would pass for a whole one."""
-    if done.reason == "cancelled":
-        raise Cancelled("the generation was cancelled")
-    return done.reason
+def logprobs_of(tokens: Sequence[TokenLogprob]) -> list[dict[str, Any]]:
+    """Each token with the likeliest ones at its place."""
+    return [{**_candidate(each.chosen), "top_logprobs": [_candidate(one) for one in each.top]} for each in tokens]
 
 
-async def completion(events: AsyncGenerator[GenerationEvent, None], frame: Frame) -> dict[str, Any]:
-    """The whole reply."""
-    texts: list[str] = []
-    async with aclosing(events):
-        async for item in events:
-            if isinstance(item, Chunk):
-                texts.append(item.text)
-            elif isinstance(item, Done):
-                message = {"role": "assistant", "content": "".join(texts), "refusal": None}
-                choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason(item)}
-                return {**frame.object("chat.completion", [choice]), "usage": usage_of(item.usage)}
-    raise Cancelled("the generation ended without a result")
+def spelled(candidate: Candidate) -> str:
+    """The token as text; a part of a character becomes a replacement character, its bytes tell which."""
+    return candidate.text.decode(errors="replace")
 
 
-async def completion_events(
-    events: AsyncGenerator[GenerationEvent, None], frame: Frame, *, include_usage: bool
-) -> AsyncGenerator[bytes, None]:
-    """The reply as events: the role first, then text, then why it ended, then (if asked) the usage, then [DONE].
+def finite(logprob: float) -> float:
+    """The same, or what stands for minus infinity."""
+    return max(logprob, LEAST_LOGPROB)
 
-    Nothing is yielded before the engine's first event, so that an early failure still can have an HTTP status.
-    """
 
-    def chunk(delta: dict[str, Any], reason: str | None = None) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
-        extra: dict[str, Any] = {"usage": None} if include_usage else {}
-        return event({**frame.object("chat.completion.chunk", [choice]), **extra})
-
-    first = True
-    async with aclosing(events):
-        async for item in events:
-            if first:
-                yield chunk({"role": "assistant", "content": "", "refusal": None})
-                first = False
-            if isinstance(item, Done):
-                yield chunk({}, finish_reason(item))
-                if include_usage:
-                    yield event({**frame.object("chat.completion.chunk", []), "usage": usage_of(item.usage)})
-                yield DONE
-            elif isinstance(item, Chunk) and item.text:
-                yield chunk({"content": item.text})
+def _candidate(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "token": spelled(candidate),
+        "logprob": finite(candidate.logprob),
+        "bytes": list(candidate.text),
+    }

@@ -24,7 +24,15 @@ NEEDED: Mapping[tuple[str, str], frozenset[Scope]] = {
     ("GET", "/metrics"): METRICS,
     ("GET", "/v1/models"): MODELS,
     ("GET", "/v1/models/{name:path}"): MODELS,
+    ("GET", "/openapi.json"): OPEN,
     ("POST", "/v1/chat/completions"): INFERENCE,
+    ("POST", "/v1/completions"): INFERENCE,
+    ("POST", "/v1/embeddings"): INFERENCE,
+    ("POST", "/v1/responses"): INFERENCE,
+    ("GET", "/v1/responses/{response_id}"): INFERENCE,
+    ("DELETE", "/v1/responses/{response_id}"): INFERENCE,
+    ("POST", "/v1/responses/{response_id}/cancel"): INFERENCE,
+    ("GET", "/v1/responses/{response_id}/input_items"): INFERENCE,
 }
 
 

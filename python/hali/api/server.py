@@ -73,6 +73,7 @@ class ApiServer:
 
     async def _serve(self, server: _Uvicorn, sock: socket.socket, task_status: anyio.abc.TaskStatus[None]) -> None:
         async with anyio.create_task_group() as group:
+            await group.start(lambda *, task_status: self._deps.background.run(task_status=task_status))
             group.start_soon(_shielded, server, sock)
             try:
                 await server.listening.wait()

@@ -83,11 +83,15 @@ class _Writer:
 
     async def write(self, data: bytes) -> None:
         """Send `data` at once."""
-        if not self.started:
-            self.started = True
-            await self._send({"type": "http.response.start", "status": 200, "headers": self._headers})
+        await self._begin()
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end(self) -> None:
-        """No more data."""
+        """No more data; there may have been none at all."""
+        await self._begin()
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _begin(self) -> None:
+        if not self.started:
+            self.started = True
+            await self._send({"type": "http.response.start", "status": 200, "headers": self._headers})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Callable
+import struct
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 
 import anyio
@@ -12,8 +13,20 @@ import httpx
 import pytest
 
 from hali.api import ApiDeps, build_app
-from hali.model.errors import AmbiguousName, NotFound
-from hali.model.generation import Chunk, Done, GenerateRequest, GenerationEvent, Usage
+from hali.model.errors import AmbiguousName, EngineFailed, NotFound
+from hali.model.generation import (
+    Answer,
+    Chunk,
+    Detokenize,
+    Done,
+    Embed,
+    Embeddings,
+    GenerateRequest,
+    GenerationEvent,
+    Query,
+    Text,
+    Usage,
+)
 from hali.pipeline import RouterStats, ServedModel
 
 OWN = "http://127.0.0.1:47433"
@@ -37,11 +50,24 @@ class MemoryCatalog:
         raise NotFound(f"no model is called {name}")
 
 
+def answer_of(query: Query) -> Answer:
+    """What a router without a script of its own says: unit vectors, and a letter for each token."""
+    match query:
+        case Embed(inputs=inputs):
+            return Embeddings(tuple(struct.pack("<2f", 1, index) for index in range(len(inputs))), 3 * len(inputs))
+        case Detokenize(tokens=tokens):
+            return Text("".join(chr(ord("a") + token) for token in tokens))
+    raise EngineFailed("this model cannot do that")
+
+
 class ScriptedRouter:
-    """Yields `script`; exceptions in it are raised, events waited for."""
+    """Yields `script`, or what `scripts` has for the n-th request; exceptions in it are raised, events waited for."""
 
     def __init__(self) -> None:
         self.script: list[GenerationEvent | BaseException | anyio.Event] = [Chunk("Hel", 1), Chunk("lo", 1), DONE]
+        self.scripts: list[list[GenerationEvent | BaseException | anyio.Event]] = []
+        self.queries: list[tuple[str, Query]] = []
+        self.answers: dict[type, Answer | BaseException] = {}
         self.asked: list[tuple[str, GenerateRequest]] = []
         self.keys: list[tuple[str | None, float]] = []
         self.running = 0
@@ -53,8 +79,9 @@ class ScriptedRouter:
         self.asked.append((model if isinstance(model, str) else model.id, request))
         self.keys.append((key, weight))
         self.running += 1
+        number = len(self.asked) - 1
         try:
-            for step in self.script:
+            for step in self.scripts[number] if self.scripts else self.script:
                 await anyio.lowlevel.checkpoint()
                 if isinstance(step, BaseException):
                     raise step
@@ -64,6 +91,15 @@ class ScriptedRouter:
                     yield step
         finally:
             self.running -= 1
+
+    async def ask(self, model: str | ServedModel, query: Query, *, key=None, weight=1.0) -> Answer:
+        await anyio.lowlevel.checkpoint()
+        self.queries.append((model if isinstance(model, str) else model.id, query))
+        self.keys.append((key, weight))
+        answer = self.answers.get(type(query)) or answer_of(query)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
 
     def stats(self) -> RouterStats:
         return RouterStats(self.accepting, self.running, 0, 0, 0, 0, 0)
@@ -121,3 +157,12 @@ def client_of() -> Callable[..., httpx.AsyncClient]:
 @pytest.fixture
 def client(deps, client_of) -> httpx.AsyncClient:
     return client_of(deps)
+
+
+@pytest.fixture
+async def background(deps) -> AsyncIterator[None]:
+    """What runs on without its client may run, as inside of `ApiServer`."""
+    async with anyio.create_task_group() as group:
+        await group.start(lambda *, task_status: deps.background.run(task_status=task_status))
+        yield
+        group.cancel_scope.cancel()

@@ -134,7 +134,8 @@ class Target:
     def paths(self) -> list[str]:
         """One path for each route, and two that are none."""
         templates = [route.path for route in self.app.routes]  # type: ignore[attr-defined]
-        return [re.sub(r"\{[^}]*\}", "acme/tiny", path) for path in templates] + ["/nosuch", "/v1/../v1/models"]
+        filled = [re.sub(r"\{\w+\}", "acme", re.sub(r"\{\w+:path\}", "acme/tiny", path)) for path in templates]
+        return [*filled, "/nosuch", "/v1/../v1/models"]
 
     async def ask(self, method: str, path: str, headers: Headers) -> Answer:
         """One request, by ASGI."""

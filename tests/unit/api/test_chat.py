@@ -18,19 +18,11 @@ from hali.model.errors import (
     Refused,
     UsageError,
 )
-from hali.model.generation import Chunk, Done, Message, Usage
+from hali.model.generation import Chunk, Done, Message, SamplingParams, Usage
+from tests.unit.api.sse import events_of
 
 PATH = "/v1/chat/completions"
 HELLO = {"model": "tiny:1m:base:q4_0", "messages": [{"role": "user", "content": "hi"}]}
-
-
-def events_of(response) -> list:
-    """The data of each event; the form of the stream is checked byte for byte."""
-    parts = response.text.split("\n\n")
-    assert parts.pop() == ""
-    assert all(part.startswith("data: ") and "\n" not in part for part in parts)
-    datas = [part.removeprefix("data: ") for part in parts]
-    return [data if data == "[DONE]" else json.loads(data) for data in datas]
 
 
 async def test_a_whole_reply_has_all_fields_of_openai(client, router):
@@ -49,7 +41,13 @@ async def test_a_whole_reply_has_all_fields_of_openai(client, router):
                 "finish_reason": "stop",
             }
         ],
-        "usage": {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9},
+        "usage": {
+            "prompt_tokens": 7,
+            "completion_tokens": 2,
+            "total_tokens": 9,
+            "prompt_tokens_details": {"cached_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 0},
+        },
     }
 
 
@@ -91,11 +89,29 @@ async def test_every_field_reaches_the_engine(client, router):
         "top_k": 3,
         "min_p": 0.05,
         "repeat_penalty": 1.1,
+        "min_tokens": 2,
+        "repeat_last_n": -1,
+        "typical_p": 0.9,
+        "top_n_sigma": 2.0,
+        "xtc_probability": 0.1,
+        "xtc_threshold": 0.2,
+        "dynatemp_range": 0.3,
+        "dynatemp_exponent": 1.5,
+        "mirostat": 2,
+        "mirostat_tau": 4.0,
+        "mirostat_eta": 0.2,
+        "dry_multiplier": 0.8,
+        "dry_base": 1.5,
+        "dry_allowed_length": 3,
+        "dry_penalty_last_n": 100,
+        "dry_sequence_breakers": ["\n", "."],
     }
+    assert {*fields, "max_tokens"} - {"max_completion_tokens"} == set(SamplingParams.__struct_fields__)
     await client.post(PATH, json={**HELLO, **fields})
     sampling = router.asked[0][1].sampling
     fields.pop("max_completion_tokens")
     expected = {**fields, "max_tokens": 6, "stop": ("a", "b"), "logit_bias": {15: -100.0}}
+    expected["dry_sequence_breakers"] = ("\n", ".")
     assert {name: getattr(sampling, name) for name in expected} == expected
 
 
@@ -144,28 +160,32 @@ async def test_what_changes_nothing_is_ignored(client, harmless):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("n", 2),
-        ("n", 0),
-        ("tools", [{"type": "function", "function": {"name": "f"}}]),
-        ("functions", [{"name": "f"}]),
-        ("tool_choice", "required"),
-        ("function_call", {"name": "f"}),
-        ("logprobs", True),
-        ("top_logprobs", 3),
-        ("response_format", {"type": "json_object"}),
-        ("response_format", {"type": "json_schema", "json_schema": {}}),
-        ("response_format", "json"),
+        ("response_format", {"type": "xml"}),
         ("modalities", ["text", "audio"]),
         ("audio", {"voice": "x"}),
         ("web_search_options", {"a": 1}),
-        ("grammar", "root ::= [0-9]"),
-        ("json_schema", {"type": "object"}),
-        ("guided_json", {"type": "object"}),
-        ("structured_outputs", {"regex": "a"}),
+        ("guided_regex", "a+"),
+        ("structured_outputs.regex", "a+"),
+        ("stop_token_ids", [2]),
+        ("ignore_eos", True),
+        ("include_stop_str_in_output", True),
+        ("skip_special_tokens", False),
+        ("use_beam_search", True),
+        ("length_penalty", 0.5),
+        ("prompt_logprobs", 1),
+        ("allowed_token_ids", [1]),
+        ("bad_words", ["x"]),
+        ("samplers", ["top_k"]),
+        ("lora", [{"id": 0}]),
+        ("echo", True),
+        ("continue_final_message", True),
+        ("add_generation_prompt", False),
+        ("chat_template", "{{ messages }}"),
     ],
 )
 async def test_what_would_change_the_answer_and_cannot_be_done_is_refused(client, router, field, value):
-    response = await client.post(PATH, json={**HELLO, field: value})
+    outer, _, inner = field.partition(".")
+    response = await client.post(PATH, json={**HELLO, outer: {inner: value} if inner else value})
     assert response.status_code == 400
     error = response.json()["error"]
     assert (error["code"], error["param"], error["type"]) == ("unsupported", field, "invalid_request_error")
@@ -182,9 +202,13 @@ async def test_what_would_change_the_answer_and_cannot_be_done_is_refused(client
         ({**HELLO, "messages": [{"role": "wizard", "content": "hi"}]}, "messages[0].role"),
         ({**HELLO, "messages": [{"role": "user"}]}, "messages[0].content"),
         ({**HELLO, "messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
-        ({**HELLO, "messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content"),
-        ({**HELLO, "messages": [{"role": "tool", "content": "5"}]}, "messages[0]"),
-        ({**HELLO, "messages": [{"role": "assistant", "tool_calls": [{}]}]}, "messages[0]"),
+        (
+            {**HELLO, "messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            "messages[0].content[0].image_url",
+        ),
+        ({**HELLO, "messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "messages[0].content[0]"),
+        ({**HELLO, "messages": [{"role": "tool", "content": "5"}]}, "messages[0].tool_call_id"),
+        ({**HELLO, "messages": [{"role": "assistant", "tool_calls": [{}]}]}, "messages[0].tool_calls[0].id"),
         ({**HELLO, "temperature": 2.1}, "temperature"),
         ({**HELLO, "temperature": "hot"}, "temperature"),
         ({**HELLO, "top_p": -0.1}, "top_p"),
@@ -192,7 +216,22 @@ async def test_what_would_change_the_answer_and_cannot_be_done_is_refused(client
         ({**HELLO, "max_completion_tokens": -1}, "max_completion_tokens"),
         ({**HELLO, "presence_penalty": 3}, "presence_penalty"),
         ({**HELLO, "frequency_penalty": -3}, "frequency_penalty"),
-        ({**HELLO, "stop": ["a", "b", "c", "d", "e"]}, "stop"),
+        ({**HELLO, "stop": [str(n) for n in range(17)]}, "stop"),
+        ({**HELLO, "n": 0}, "n"),
+        ({**HELLO, "n": 129}, "n"),
+        ({**HELLO, "min_tokens": -1}, "min_tokens"),
+        ({**HELLO, "mirostat": 3}, "mirostat"),
+        ({**HELLO, "n_predict": 0}, "n_predict"),
+        ({**HELLO, "repeat_penalty": 1.1, "repetition_penalty": 1.2}, "repetition_penalty"),
+        ({**HELLO, "top_logprobs": 3}, "top_logprobs"),
+        ({**HELLO, "logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({**HELLO, "response_format": "json"}, "response_format"),
+        (
+            {**HELLO, "response_format": {"type": "json_schema", "json_schema": {}}},
+            "response_format.json_schema.schema",
+        ),
+        ({**HELLO, "guided_json": "no schema"}, "guided_json"),
+        ({**HELLO, "grammar": 'root ::= "a"', "guided_json": {}}, "guided_json"),
         ({**HELLO, "stop": ""}, "stop"),
         ({**HELLO, "seed": 2**70}, "seed"),
         ({**HELLO, "logit_bias": {"hello": 1}}, "logit_bias"),

@@ -1,0 +1,132 @@
+"""The items of the responses API: what a conversation is made of there, and the turns that they are to the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from hali.api.openai_messages import ROLES, Part, content_of, tool_call, with_media_checked
+from hali.api.openai_refusals import invalid, unsupported
+from hali.api.openai_reply import new_id
+from hali.model.generation import Message, ToolCall
+
+_PREFIX = {"message": "msg_", "reasoning": "rs_", "function_call": "fc_", "function_call_output": "fco_"}
+
+
+class Item(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A message, a thought, a call of a function or its result, as sent or as answered before."""
+
+    type: str | None = None  # a message may leave it out
+    id: str | None = None
+    role: str | None = None
+    status: str | None = None
+    content: str | list[Part] | None = None
+    summary: list[Part] | None = None  # of a thought
+    call_id: str | None = None
+    name: str | None = None
+    arguments: str | None = None
+    output: str | list[Part] | None = None
+
+
+def items_of(sent: str | list[Item] | None) -> tuple[Item, ...]:
+    """The items with what clients may leave out: type, id, status, and parts instead of a text."""
+    if isinstance(sent, str):
+        sent = [Item(role="user", content=sent)]
+    return tuple(_complete(item, f"input[{index}]") for index, item in enumerate(sent or ()))
+
+
+def _complete(item: Item, where: str) -> Item:
+    kind = item.type or "message"
+    if kind not in _PREFIX:
+        raise unsupported(f"{where}.type", f"{kind[:40]!r} is not supported")
+    if kind == "message" and item.role not in ROLES:
+        raise invalid(f"{where}.role", f"{str(item.role)[:40]!r} is not one of {', '.join(ROLES)}")
+    content = item.content
+    if isinstance(content, str):
+        content = [Part("output_text" if item.role == "assistant" else "input_text", content)]
+    status = item.status or "completed"
+    return msgspec.structs.replace(item, type=kind, id=item.id or new_id(_PREFIX[kind]), status=status, content=content)
+
+
+def as_objects(items: Iterable[Item]) -> list[dict[str, Any]]:
+    """The items as answers have them."""
+    return [msgspec.to_builtins(item) for item in items]
+
+
+def answered(output: Sequence[dict[str, Any]]) -> tuple[Item, ...]:
+    """The items that a response has put out, for the next request that goes on from it."""
+    return tuple(msgspec.convert(item, Item) for item in output)
+
+
+def turns_of(items: Sequence[Item], instructions: str | None) -> tuple[Message, ...]:
+    """The turns for the engine. What an assistant thought, said and called in a row is one turn of it."""
+    turns = _Turns()
+    if instructions:
+        turns.add(Message("system", instructions))
+    for index, item in enumerate(items):
+        turns.take(item, f"input[{index}]")
+    turns.flush()
+    if not any(turn.role != "system" for turn in turns.made):
+        raise invalid("input", "at least one item is needed")
+    return with_media_checked(turns.made)
+
+
+class _Turns:
+    """Turns in the making; the assistant's last one is open."""
+
+    def __init__(self) -> None:
+        self.made: list[Message] = []
+        self._reasoning: list[str] = []
+        self._content: str | None = None
+        self._calls: list[ToolCall] = []
+
+    def take(self, item: Item, where: str) -> None:
+        """One item more."""
+        if item.type == "reasoning":
+            if self._content is not None or self._calls:
+                self.flush()
+            self._reasoning.append(_thought(item))
+        elif item.type == "function_call":
+            self._calls.append(_call(item, where))
+        elif item.type == "function_call_output":
+            self.add(_result(item, where))
+        elif item.role == "assistant":
+            if self._content is not None or self._calls:
+                self.flush()
+            self._content, _ = content_of(item.content, f"{where}.content", optional=False)
+        else:
+            text, images = content_of(item.content, f"{where}.content", optional=False)
+            self.add(Message(ROLES[str(item.role)], text, images=images))
+
+    def add(self, message: Message) -> None:
+        """A turn of somebody else."""
+        self.flush()
+        self.made.append(message)
+
+    def flush(self) -> None:
+        """The assistant's turn is over, if there was one."""
+        if self._content is not None or self._calls:  # a thought alone, of a reply that was cut, is no turn
+            reasoning = "".join(self._reasoning) or None
+            turn = Message("assistant", self._content or "", tool_calls=tuple(self._calls), reasoning=reasoning)
+            self.made.append(turn)
+        self._reasoning, self._content, self._calls = [], None, []
+
+
+def _thought(item: Item) -> str:
+    parts = item.content if isinstance(item.content, list) else None
+    return "".join(part.text or "" for part in parts or item.summary or ())
+
+
+def _call(item: Item, where: str) -> ToolCall:
+    if not item.call_id or not item.name:
+        raise invalid(where, "a function_call needs call_id and name")
+    return tool_call(item.call_id, item.name, item.arguments or "", f"{where}.arguments")
+
+
+def _result(item: Item, where: str) -> Message:
+    if not item.call_id:
+        raise invalid(f"{where}.call_id", "says which call this answers, and is missing")
+    text, images = content_of(item.output, f"{where}.output", optional=False)
+    return Message("tool", text, tool_call_id=item.call_id, images=images)

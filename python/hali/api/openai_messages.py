@@ -1,0 +1,165 @@
+"""Messages as the chat API takes them, and what they are to the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from hali.api.openai_images import image_bytes
+from hali.api.openai_refusals import invalid, unsupported
+from hali.model.generation import MEDIA, Message, ToolCall
+
+# `developer` is OpenAI's new name of `system`; templates know only the old one.
+ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+    "function": "tool",
+}
+_JSON_OBJECT: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class ImageUrl(msgspec.Struct):
+    """Where an image is: in the URL itself."""
+
+    url: str
+    detail: str | None = None
+
+
+class Part(msgspec.Struct):
+    """A piece of a message's content."""
+
+    type: str
+    text: str | None = None
+    refusal: str | None = None
+    image_url: ImageUrl | str | None = None
+
+
+class FunctionCalled(msgspec.Struct):
+    """A call of a function with the JSON text of its arguments."""
+
+    name: str
+    arguments: str = ""
+
+
+class CalledTool(msgspec.Struct):
+    """A call that an assistant made in an earlier turn."""
+
+    id: str
+    function: FunctionCalled
+    type: str = "function"
+
+
+class ChatMessage(msgspec.Struct):
+    """One turn, as sent."""
+
+    role: str
+    content: str | list[Part] | None = None
+    name: str | None = None
+    tool_calls: list[CalledTool] | None = None
+    tool_call_id: str | None = None
+    function_call: FunctionCalled | None = None
+    reasoning_content: str | None = None  # DeepSeek's and vLLM's name of what was thought
+    reasoning: str | None = None
+
+
+def messages_of(sent: Sequence[ChatMessage]) -> tuple[Message, ...]:
+    """The turns for the engine; `UsageError` naming the place of what is wrong."""
+    if not sent:
+        raise invalid("messages", "at least one is needed")
+    made: list[Message] = []
+    for index, message in enumerate(sent):
+        made.append(_message(message, f"messages[{index}]", made))
+    return with_media_checked(made)
+
+
+def with_media_checked(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """`UsageError` if a text spells the marker of images while there are some: it would shift them."""
+    images = sum(len(message.images) for message in messages)
+    if images and sum(message.content.count(MEDIA) for message in messages) != images:
+        raise invalid("messages", f"the text {MEDIA} stands for an image and cannot be part of a message with images")
+    return tuple(messages)
+
+
+def _message(sent: ChatMessage, where: str, before: Sequence[Message]) -> Message:
+    if (role := ROLES.get(sent.role)) is None:
+        raise invalid(f"{where}.role", f"{sent.role[:40]!r} is not one of {', '.join(ROLES)}")
+    calls = _calls(sent, where, len(before))
+    if calls and role != "assistant":
+        raise invalid(f"{where}.tool_calls", "only an assistant calls tools")
+    text, images = content_of(sent.content, f"{where}.content", optional=bool(calls))
+    return Message(
+        role=role,
+        content=text,
+        name=sent.name,
+        tool_calls=calls,
+        tool_call_id=_answered(sent, where, before),
+        reasoning=sent.reasoning_content or sent.reasoning,
+        images=images,
+    )
+
+
+def content_of(content: str | list[Part] | None, where: str, *, optional: bool) -> tuple[str, tuple[bytes, ...]]:
+    """Text with a marker for each image, and the images."""
+    if content is None:
+        if not optional:
+            raise invalid(where, "text is missing")
+        return "", ()
+    if isinstance(content, str):
+        return content, ()
+    texts, images = [], []
+    for index, part in enumerate(content):
+        text, image = _part(part, f"{where}[{index}]")
+        texts.append(text)
+        images += [image] if image else []
+    return "".join(texts), tuple(images)
+
+
+def _part(part: Part, where: str) -> tuple[str, bytes | None]:
+    # the responses API says input_text, output_text and input_image for the same things
+    if part.type in ("text", "input_text", "output_text"):
+        return part.text or "", None
+    if part.type == "refusal":
+        return part.refusal or "", None
+    if part.type not in ("image_url", "input_image"):
+        raise unsupported(where, f"parts of type {part.type[:40]!r} are not supported, only text and images")
+    if part.image_url is None:
+        raise invalid(f"{where}.image_url", "is missing")
+    url = part.image_url if isinstance(part.image_url, str) else part.image_url.url
+    return MEDIA, image_bytes(url, f"{where}.image_url")
+
+
+def _calls(sent: ChatMessage, where: str, turn: int) -> tuple[ToolCall, ...]:
+    made = []
+    for index, call in enumerate(sent.tool_calls or ()):
+        place = f"{where}.tool_calls[{index}]"
+        if call.type != "function":
+            raise unsupported(f"{place}.type", f"{call.type[:40]!r} is not supported, only function")
+        made.append(tool_call(call.id, call.function.name, call.function.arguments, f"{place}.function.arguments"))
+    if (called := sent.function_call) is not None:  # the old form has no id: its turn is one
+        made.append(tool_call(f"call_{turn}", called.name, called.arguments, f"{where}.function_call.arguments"))
+    return tuple(made)
+
+
+def tool_call(call_id: str, name: str, arguments: str, where: str) -> ToolCall:
+    """A call whose arguments are checked to be a JSON object, as templates take them apart; none is an empty object."""
+    try:
+        _JSON_OBJECT.decode(arguments.strip() or "{}")
+    except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError):
+        raise invalid(where, "must be the JSON text of an object") from None
+    return ToolCall(id=call_id, name=name, arguments=arguments.strip() or "{}")
+
+
+def _answered(sent: ChatMessage, where: str, before: Sequence[Message]) -> str | None:
+    """The id of the call that a tool's message answers."""
+    if sent.role == "tool" and not sent.tool_call_id:
+        raise invalid(f"{where}.tool_call_id", "says which call this answers, and is missing")
+    if sent.role != "function":
+        return sent.tool_call_id if sent.role == "tool" else None
+    made = [call.id for message in before for call in message.tool_calls if call.name == sent.name]
+    if not made:
+        raise invalid(f"{where}.name", "no function of this name was called before")
+    return made[-1]

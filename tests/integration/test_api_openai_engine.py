@@ -1,0 +1,118 @@
+"""Replies side by side, raw completions and responses by the real engine with SmolLM2, asked by the official openai client."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anyio
+import openai
+import pytest
+
+from tests.serving import COUNT, OneFile, serving, streamed, until
+
+pytestmark = pytest.mark.model
+
+GREEDY = {"temperature": 0, "max_tokens": 12}
+
+
+@pytest.fixture(scope="module")
+def catalog(smollm2: Path) -> OneFile:
+    return OneFile(smollm2)
+
+
+async def test_several_replies_differ_and_share_one_prompt(catalog):
+    """That each has the seed it should have is told by unit tests: which rows share a batch may change a sampled text."""
+    async with serving(catalog) as stack:
+        create = stack.client.chat.completions.create
+        options = {"model": "smol", "messages": COUNT, "max_tokens": 12, "temperature": 1.2, "seed": 5}
+        alone = await create(**options)
+        three = await create(**options, n=3)
+        assert [choice.index for choice in three.choices] == [0, 1, 2]
+        assert len({choice.message.content for choice in three.choices}) == 3
+        assert three.usage.prompt_tokens == alone.usage.prompt_tokens
+        assert three.usage.completion_tokens == 3 * 12
+        parts = ["", "", ""]
+        async for chunk in await create(**options, n=3, stream=True):
+            parts[chunk.choices[0].index] += chunk.choices[0].delta.content or ""
+        assert len(set(parts)) == 3
+
+
+async def test_several_replies_end_together_when_their_client_leaves(catalog):
+    async with serving(catalog) as stack:
+        stream = await stack.client.chat.completions.create(model="smol", messages=COUNT, n=4, stream=True)
+        await anext(stream)
+        await until(lambda: stack.router.stats().running == 4)
+        await stream.close()
+        await until(lambda: stack.router.stats().running == 0)
+
+
+async def test_a_prompt_goes_on_as_it_is(catalog):
+    async with serving(catalog) as stack:
+        create = stack.client.completions.create
+        reply = await create(model="smol", prompt="The capital of France is", echo=True, **GREEDY)
+        assert "Paris" in reply.choices[0].text
+        assert reply.choices[0].text.startswith("The capital of France is")
+        assert reply.usage.completion_tokens == 12
+        stream = await create(model="smol", prompt="The capital of France is", stream=True, **GREEDY)
+        text = "".join([chunk.choices[0].text async for chunk in stream])
+        assert f"The capital of France is{text}" == reply.choices[0].text
+
+
+async def test_several_prompts_are_answered_in_their_order(catalog):
+    async with serving(catalog) as stack:
+        prompts = ["The capital of France is", "One, two, three,"]
+        together = await stack.client.completions.create(model="smol", prompt=prompts, **GREEDY)
+        alone = [await stack.client.completions.create(model="smol", prompt=prompt, **GREEDY) for prompt in prompts]
+        assert [choice.text[:6] for choice in together.choices] == [each.choices[0].text[:6] for each in alone]
+        assert together.usage.prompt_tokens == sum(each.usage.prompt_tokens for each in alone)
+
+
+async def test_a_conversation_goes_on_by_the_id_of_its_last_response(catalog):
+    async with serving(catalog) as stack:
+        create = stack.client.responses.create
+        options = {"model": "smol", "temperature": 0, "max_output_tokens": 24}
+        first = await create(input="My name is Ann.", **options)
+        second = await create(input="What is my name?", previous_response_id=first.id, **options)
+        turns = [
+            {"role": "user", "content": "My name is Ann."},
+            {"role": "assistant", "content": first.output_text},
+            {"role": "user", "content": "What is my name?"},
+        ]
+        assert second.output_text == (await streamed(stack.client, turns, temperature=0, max_tokens=24))[0]
+        assert second.usage.input_tokens > first.usage.total_tokens
+        async with stack.client.responses.stream(input="My name is Ann.", **options) as stream:
+            deltas = [event.delta async for event in stream if event.type == "response.output_text.delta"]
+        assert "".join(deltas) == first.output_text
+
+
+async def test_a_response_in_the_background_needs_no_client_and_can_be_cancelled(catalog):
+    async with serving(catalog) as stack:
+        client = stack.client
+        made = await client.responses.create(
+            model="smol", input="Count to ten.", background=True, temperature=0, max_output_tokens=8
+        )
+        endless = await client.responses.create(model="smol", input=COUNT, background=True)
+        while (made := await client.responses.retrieve(made.id)).status in ("queued", "in_progress"):
+            await anyio.sleep(0.02)
+        assert made.output_text
+        assert (await client.responses.cancel(endless.id)).status == "cancelled"
+        await until(lambda: stack.router.stats().running == 0)
+
+
+async def whole(call) -> list:
+    """All events of a stream: one of two replies may begin before the other is refused."""
+    return [event async for event in await call()]
+
+
+async def test_a_context_that_overflows_is_told_by_every_endpoint(catalog):
+    long = "word " * 20_000
+    async with serving(catalog) as stack:
+        for call in (
+            lambda: stack.client.completions.create(model="smol", prompt=long),
+            lambda: stack.client.completions.create(model="smol", prompt=["short", long], stream=True),
+            lambda: stack.client.responses.create(model="smol", input=long),
+            lambda: stack.client.responses.create(model="smol", input=long, stream=True),
+        ):
+            with pytest.raises(openai.BadRequestError) as refused:
+                await whole(call)
+            assert refused.value.code == "context_length_exceeded"
