@@ -14,6 +14,7 @@ from starlette.responses import Response
 from hali._version import __version__
 from hali.api import chat
 from hali.api.base import ApiDeps
+from hali.api.dialects import dialect_of
 from hali.api.gate import Gate
 from hali.api.openapi import PATH as openapi_path
 from hali.api.openapi import as_text
@@ -83,23 +84,25 @@ def _model(model: ServedModel) -> dict[str, Any]:
     return {"id": model.id, "object": "model", "created": model.created, "owned_by": "hali", **ours}
 
 
-async def _hali_problem(_: Request, error: Exception) -> Response:
+async def _hali_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, HaliError)
     if status_of(error) >= 500:
         log.warning("api.failed", code=error.code, error=str(error))
-    return problem(error)
+    return problem(error, dialect_of(request.scope["path"], request.scope["headers"]))
 
 
 async def _http_problem(request: Request, error: Exception) -> Response:
-    """Starlette's own 404 and 405 in OpenAI's words."""
+    """Starlette's own 404 and 405 in the words of the API that was meant."""
     assert isinstance(error, HTTPException)
+    dialect = dialect_of(request.scope["path"], request.scope["headers"])
     if error.status_code == 405:
-        response = problem(UsageError(f"{request.method} is not allowed here", code="method"))
+        response = problem(UsageError(f"{request.method} is not allowed here", code="method"), dialect)
         response.headers["allow"] = (error.headers or {}).get("Allow", "")
         return response
     if error.status_code == 404:
-        return problem(NotFound("there is no such endpoint", hint="GET / lists them", code="no_endpoint"))
-    return problem(UsageError(str(error.detail), code="request"))
+        missing = NotFound("there is no such endpoint", hint="GET / lists them", code="no_endpoint")
+        return problem(missing, dialect)
+    return problem(UsageError(str(error.detail), code="request"), dialect)
 
 
 ROUTES: tuple[Endpoint, ...] = (

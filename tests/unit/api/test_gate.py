@@ -182,7 +182,8 @@ WRONG = [
     {"authorization": "sk-ann"},
     {"authorization": "Bearer sk-ann sk-ann"},
     {"authorization": "Bearer sk-an"},
-    {"x-api-key": "sk-ann"},
+    {"x-api-key": "sk-an"},
+    {"x-api-key": "Bearer sk-ann"},
 ]
 
 
@@ -202,6 +203,12 @@ async def test_a_valid_key_opens_and_names_its_owner(keyed, client_of, router, s
     response = await ask(client_of(keyed), "POST", "/v1/chat/completions", {"authorization": f"{scheme} sk-ann"})
     assert response.status_code == 200
     assert router.keys == [("ann", 2.0)]
+
+
+async def test_a_valid_key_opens_also_as_anthropics_clients_send_it(keyed, client_of, router):
+    for headers in ({"x-api-key": "sk-ann"}, {"x-api-key": "sk-ann", "authorization": "Bearer other"}):
+        assert (await ask(client_of(keyed), "POST", "/v1/chat/completions", headers)).status_code == 200
+    assert router.keys == [("ann", 2.0)] * 2
 
 
 async def test_a_key_in_the_url_is_no_key(keyed, client_of):
