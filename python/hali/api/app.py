@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hali._version import __version__
-from hali.api import chat
+from hali.api import anthropic_routes, chat
 from hali.api.base import ApiDeps
 from hali.api.dialects import dialect_of
 from hali.api.gate import Gate
@@ -68,7 +68,9 @@ async def ready(request: Request) -> Response:
 
 
 async def list_models(request: Request) -> Response:
-    """All models that can answer."""
+    """All models that can answer; a page of them in Anthropic's shape for its clients."""
+    if anthropic_routes.is_anthropics(request):
+        return anthropic_routes.models_page(request)
     deps: ApiDeps = request.app.state.deps
     return json_response({"object": "list", "data": [_model(m) for m in deps.catalog.list()]})
 
@@ -76,7 +78,10 @@ async def list_models(request: Request) -> Response:
 async def show_model(request: Request) -> Response:
     """One of them, by any of its names."""
     deps: ApiDeps = request.app.state.deps
-    return json_response(_model(deps.catalog.find(request.path_params["name"])))
+    model = deps.catalog.find(request.path_params["name"])
+    if anthropic_routes.is_anthropics(request):
+        return anthropic_routes.one_model(model)
+    return json_response(_model(model))
 
 
 def _model(model: ServedModel) -> dict[str, Any]:
@@ -114,4 +119,5 @@ ROUTES: tuple[Endpoint, ...] = (
     # names may hold slashes: owner/repo
     Endpoint("/v1/models/{name:path}", show_model, summary="One model, by any of its names", tag="openai"),
     *chat.ROUTES,
+    *anthropic_routes.ROUTES,
 )

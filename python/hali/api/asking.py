@@ -29,9 +29,7 @@ def _share(request: Request) -> tuple[str | None, float]:
     return (key.owner, key.weight) if key else (None, 1.0)
 
 
-def generated(
-    request: Request, model: ServedModel, asked: GenerateRequest
-) -> AsyncGenerator[GenerationEvent, None]:
+def generated(request: Request, model: ServedModel, asked: GenerateRequest) -> AsyncGenerator[GenerationEvent, None]:
     """The router's events of one generation."""
     owner, weight = _share(request)
     return deps_of(request).router.generate(model, asked, key=owner, weight=weight)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable
+
+import msgspec
 
 from hali.api.problems import OPENAI, Dialect, told
 from hali.model.errors import HaliError
@@ -27,29 +28,76 @@ _LLAMA_TYPES = {
     429: "rate_limit_error",
     503: "unavailable_error",
 }
-_JSONRPC_INVALID, _JSONRPC_INTERNAL = -32600, -32603  # JSON-RPC 2.0, section 5.1
+_JSONRPC_INVALID, _JSONRPC_INTERNAL = -32600, -32603
 
 
-def anthropic_body(error: HaliError) -> dict[str, Any]:
-    """`{"type": "error", "error": {type, message}}`."""
-    return {"type": "error", "error": {"type": _kind(error, _ANTHROPIC_TYPES, "api_error"), "message": told(error)}}
+class AnthropicDetail(msgspec.Struct, frozen=True):
+    """What kind of failure, and what failed."""
+
+    type: str
+    message: str
 
 
-def ollama_body(error: HaliError) -> dict[str, Any]:
-    """`{"error": "…"}`, also as a line of a stream."""
-    return {"error": told(error)}
+class AnthropicError(msgspec.Struct, frozen=True):
+    """How Anthropic's API tells an error, also as an event of a stream."""
+
+    error: AnthropicDetail
+    type: str = "error"
 
 
-def llama_body(error: HaliError) -> dict[str, Any]:
-    """llama-server's `{"error": {code, message, type}}`, the code being the HTTP status."""
-    kind = _kind(error, _LLAMA_TYPES, "server_error")
-    return {"error": {"code": status_of(error), "message": told(error), "type": kind}}
+class OllamaError(msgspec.Struct, frozen=True):
+    """How Ollama tells an error, also as a line of a stream."""
+
+    error: str
 
 
-def mcp_body(error: HaliError) -> dict[str, Any]:
+class LlamaDetail(msgspec.Struct, frozen=True):
+    """`code` is the HTTP status."""
+
+    code: int
+    message: str
+    type: str
+
+
+class LlamaError(msgspec.Struct, frozen=True):
+    """How llama-server tells an error."""
+
+    error: LlamaDetail
+
+
+class McpDetail(msgspec.Struct, frozen=True):
+    """A code of JSON-RPC, and what failed."""
+
+    code: int
+    message: str
+
+
+class McpError(msgspec.Struct, frozen=True):
     """A JSON-RPC error that answers no request in particular, as the request may not have been read."""
-    code = _JSONRPC_INTERNAL if status_of(error) >= 500 else _JSONRPC_INVALID
-    return {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": told(error)}}
+
+    error: McpDetail
+    id: None = None
+    jsonrpc: str = "2.0"
+
+
+def anthropic_body(error: HaliError) -> AnthropicError:
+    """503 is Anthropic's `overloaded_error`."""
+    return AnthropicError(AnthropicDetail(_kind(error, _ANTHROPIC_TYPES, "api_error"), told(error)))
+
+
+def ollama_body(error: HaliError) -> OllamaError:
+    """The text is all that Ollama tells."""
+    return OllamaError(told(error))
+
+
+def llama_body(error: HaliError) -> LlamaError:
+    """Types as llama-server names them."""
+    return LlamaError(LlamaDetail(status_of(error), told(error), _kind(error, _LLAMA_TYPES, "server_error")))
+
+
+def mcp_body(error: HaliError) -> McpError:
+    """JSON-RPC 2.0, section 5.1."""
+    return McpError(McpDetail(_JSONRPC_INTERNAL if status_of(error) >= 500 else _JSONRPC_INVALID, told(error)))
 
 
 def _kind(error: HaliError, of_status: dict[int, str], internal: str) -> str:
@@ -66,7 +114,7 @@ _LLAMA_PATHS = frozenset({"/tokenize", "/detokenize", "/apply-template", "/reran
 VERSION_HEADER = b"anthropic-version"  # every client of Anthropic's sends it
 
 
-def dialect_of(path: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> Dialect:
+def dialect_of(path: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> Dialect:
     """The API that `path` belongs to; OpenAI's where it is nobody's in particular."""
     if _within(path, "/v1/messages"):
         return ANTHROPIC

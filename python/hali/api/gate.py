@@ -64,9 +64,7 @@ class Gate:
                 "api.request", method=scope["method"], path=repr(scope["path"]), status=door.status, seconds=seconds
             )
 
-    async def _answer(
-        self, door: _Door, answer: Response, error: HaliError, scope: Scope, receive: Receive
-    ) -> None:
+    async def _answer(self, door: _Door, answer: Response, error: HaliError, scope: Scope, receive: Receive) -> None:
         if door.started:
             raise error  # uvicorn cuts the connection: the client sees a broken reply, not a short one
         await answer(scope, receive, door.send)

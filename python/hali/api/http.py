@@ -120,7 +120,6 @@ class GuardedProtocol(H11Protocol):
         self.transport.write(b"\r\n".join([*head, b"", body]))
         self.transport.close()
 
-
     def _dialect(self) -> Dialect:
         """Of the request whose body broke; a head that cannot be read names no path."""
         if self.cycle is None or self.cycle.response_complete:

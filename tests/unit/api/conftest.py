@@ -11,7 +11,7 @@ import pytest
 
 from hali.api import ApiDeps, build_app
 from hali.model.errors import AmbiguousName, NotFound
-from hali.model.generation import Chunk, Done, GenerateRequest, GenerationEvent, Usage
+from hali.model.generation import Answer, Chunk, Done, GenerateRequest, GenerationEvent, Query, Usage
 from hali.pipeline import RouterStats, ServedModel
 
 OWN = "http://127.0.0.1:47433"
@@ -42,6 +42,8 @@ class ScriptedRouter:
         self.script: list[GenerationEvent | BaseException | anyio.Event] = [Chunk("Hel", 1), Chunk("lo", 1), DONE]
         self.asked: list[tuple[str, GenerateRequest]] = []
         self.keys: list[tuple[str | None, float]] = []
+        self.queries: list[tuple[str, Query]] = []
+        self.answers: dict[type, Answer | BaseException] = {}
         self.running = 0
         self.accepting = True
 
@@ -62,6 +64,13 @@ class ScriptedRouter:
                     yield step
         finally:
             self.running -= 1
+
+    async def ask(self, model: str | ServedModel, query: Query, *, key=None, weight=1.0) -> Answer:
+        self.queries.append((model if isinstance(model, str) else model.id, query))
+        answer = self.answers[type(query)]
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
 
     def stats(self) -> RouterStats:
         return RouterStats(self.accepting, self.running, 0, 0, 0, 0, 0)
