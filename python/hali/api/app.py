@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hali._version import __version__
-from hali.api import anthropic_routes, chat
+from hali.api import anthropic_routes, chat, ollama_models, ollama_routes
 from hali.api.base import ApiDeps
 from hali.api.dialects import dialect_of
 from hali.api.gate import Gate
@@ -120,4 +120,6 @@ ROUTES: tuple[Endpoint, ...] = (
     Endpoint("/v1/models/{name:path}", show_model, summary="One model, by any of its names", tag="openai"),
     *chat.ROUTES,
     *anthropic_routes.ROUTES,
+    *ollama_routes.ROUTES,
+    *ollama_models.ROUTES,
 )

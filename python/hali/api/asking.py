@@ -7,10 +7,10 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
-from hali.api.base import ApiDeps, ApiKey
+from hali.api.base import ApiDeps, ApiKey, ModelStore
 from hali.api.gate import KEY
 from hali.api.replies import while_connected
-from hali.model.errors import EngineFailed
+from hali.model.errors import EngineFailed, Failed
 from hali.model.generation import Answer, GenerateRequest, GenerationEvent, Query
 from hali.pipeline.base import ServedModel
 
@@ -22,6 +22,14 @@ def deps_of(request: Request) -> ApiDeps:
     """What the application was built with."""
     found: ApiDeps = request.app.state.deps
     return found
+
+
+def store_of(request: Request) -> ModelStore:
+    """What pulls, deletes and loads models here."""
+    models = deps_of(request).models
+    if models is None:
+        raise Failed("this server only answers; it has no store of models", code="no_store")
+    return models
 
 
 def _share(request: Request) -> tuple[str | None, float]:

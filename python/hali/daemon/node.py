@@ -22,6 +22,7 @@ from hali.config.schema import KEYS, Settings, value_of
 from hali.daemon.busy import what_is_busy
 from hali.daemon.catalog import LibraryCatalog
 from hali.daemon.neighbours import LanNeighbours, lan_model, lan_part
+from hali.daemon.offering import OfferedModels
 from hali.daemon.published import PresentRouter, Published
 from hali.daemon.searching import HubSearch
 from hali.engine.options import DEFAULT_CONTEXT, EngineOptions
@@ -115,8 +116,10 @@ class Node:
             self.library, self.usage, paths.torrents, quota_gb=self.settings.storage.quota_gb, busy=self._busy
         )
         self.catalog = LibraryCatalog(self.library)
-        self.engines = EnginePool(
-            engine_options(self.settings), PoolLimits(max_engines=self.settings.engine.max_loaded)
+        limits = PoolLimits(max_engines=self.settings.engine.max_loaded)
+        self.engines = EnginePool(engine_options(self.settings), limits)
+        self.offered = OfferedModels(
+            self.library, self.board, self.engines, self.usage, keep_alive_s=limits.keep_alive_s
         )
         self.routers: Watch[InferenceRouter | None] = Watch(None)
         self.router = PresentRouter(self.routers, self.usage.used)
@@ -212,7 +215,13 @@ class Node:
 
     def _api_service(self) -> ApiServer:
         settings = self.settings
-        deps = ApiDeps(catalog=self.catalog, router=self.router, keys=self._keys, require_key=settings.api.require_key)
+        deps = ApiDeps(
+            catalog=self.catalog,
+            router=self.router,
+            keys=self._keys,
+            require_key=settings.api.require_key,
+            models=self.offered,
+        )
         # The default port gives way to the next free one; a port somebody chose does not.
         default = Settings().daemon_port
         port = None if settings.daemon_port == default else settings.daemon_port
