@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hali._version import __version__
-from hali.api import anthropic_routes, chat, ollama_models, ollama_routes
+from hali.api import anthropic_routes, chat, mcp_routes, ollama_models, ollama_routes, text_routes
 from hali.api.base import ApiDeps
 from hali.api.dialects import dialect_of
 from hali.api.gate import Gate
@@ -122,4 +122,6 @@ ROUTES: tuple[Endpoint, ...] = (
     *anthropic_routes.ROUTES,
     *ollama_routes.ROUTES,
     *ollama_models.ROUTES,
+    *text_routes.ROUTES,
+    *mcp_routes.ROUTES,
 )

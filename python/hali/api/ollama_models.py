@@ -74,7 +74,7 @@ async def delete(request: Request) -> Response:
 async def pull(request: Request) -> Response:
     """Fetch a model; the work goes on when the client leaves."""
     body = await read_json(request, PullBody, deps_of(request).limits.body_bytes)
-    lines = _pull_lines(store_of(request).pull(plain(_name(body))))
+    lines = pull_lines(store_of(request).pull(plain(_name(body))))
     if body.stream is not False:
         refuse = partial(problem, dialect=OLLAMA)
         return EventStream(_encoded(lines), deps_of(request).replies, failed=failed, refuse=refuse, media_type=NDJSON)
@@ -86,7 +86,7 @@ async def pull(request: Request) -> Response:
     return json_response(await waited(request, finished))
 
 
-async def _pull_lines(progress: AsyncGenerator[PullProgress, None]) -> AsyncGenerator[Line, None]:
+async def pull_lines(progress: AsyncGenerator[PullProgress, None]) -> AsyncGenerator[Line, None]:
     """Ollama's words; the last line is `success`."""
     async with aclosing(progress):
         async for each in progress:

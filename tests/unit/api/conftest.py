@@ -12,7 +12,24 @@ import pytest
 from hali.api import ApiDeps, build_app
 from hali.api.base import LoadedModel, ModelDetails, PullProgress
 from hali.model.errors import AmbiguousName, NotFound
-from hali.model.generation import Answer, Chunk, Done, GenerateRequest, GenerationEvent, Query, Usage
+from hali.model.generation import (
+    Answer,
+    Chunk,
+    Detokenize,
+    Done,
+    Embed,
+    Embeddings,
+    GenerateRequest,
+    GenerationEvent,
+    Query,
+    Render,
+    Rerank,
+    Scores,
+    Text,
+    Tokenize,
+    Tokens,
+    Usage,
+)
 from hali.pipeline import RouterStats, ServedModel
 
 OWN = "http://127.0.0.1:47433"
@@ -44,7 +61,13 @@ class ScriptedRouter:
         self.asked: list[tuple[str, GenerateRequest]] = []
         self.keys: list[tuple[str | None, float]] = []
         self.queries: list[tuple[str, Query]] = []
-        self.answers: dict[type, Answer | BaseException] = {}
+        self.answers: dict[type, Answer | BaseException] = {
+            Tokenize: Tokens((1, 2), "hi", (b"h", b"i")),
+            Detokenize: Text("hi"),
+            Render: Tokens((1, 2), "<hi>"),
+            Embed: Embeddings((bytes(8),), 2),
+            Rerank: Scores((0.5,), 2),
+        }
         self.running = 0
         self.accepting = True
 
@@ -83,7 +106,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self.done: list[tuple[str, str]] = []
         self.in_memory: list[LoadedModel] = []
-        self.pulls: list[PullProgress | BaseException] = [
+        self.pulls: list[PullProgress | BaseException | anyio.Event] = [
             PullProgress("resolving", "acme/new", 0, None),
             PullProgress("downloading", "new.gguf", 5, 10),
             PullProgress("seeding", "new.gguf", 10, 10),
@@ -108,7 +131,10 @@ class MemoryStore:
             await anyio.lowlevel.checkpoint()
             if isinstance(step, BaseException):
                 raise step
-            yield step
+            if isinstance(step, anyio.Event):
+                await step.wait()
+            else:
+                yield step
 
     def known(self, name: str) -> str:
         return MemoryCatalog().find(name).sha256
