@@ -58,6 +58,11 @@ _PART = Row(
 
 _KEY = Row("hali.daemon.keys.KeyMethods", "tests/unit/daemon/test_keys.py::test_what_cannot_be_is_refused")
 _SCOPE = Row("ours: compared with the scopes there are")
+_OFFERED = Row(
+    "hali.daemon.offering.OfferedModels",
+    "tests/unit/daemon/test_offering.py::test_nothing_of_this_machine_and_no_address_can_be_pulled_over_http",
+)
+
 _JOB = Row("ours: compared with the jobs under way")
 _PROFILE = Row(
     "hali.registry.documents.Profile", f"{REGISTRY}/test_registry_app.py::test_profiles_are_replaced_by_newer_ones_only"
@@ -195,11 +200,30 @@ TABLE: dict[str, Row] = {
     "route DELETE /v1/responses/{response_id}": _RESPONSE,
     "route POST /v1/responses/{response_id}/cancel": _RESPONSE,
     "route GET /v1/responses/{response_id}/input_items": _RESPONSE,
-    # ---- what is decoded
-    "decodes hali.api.bodies": _SERVED,
     "decodes hali.api.openai_format": Row("ours: a JSON schema for the engine; it names no file"),
     "decodes hali.api.openai_items": Row("ours: items that we made"),
     "decodes hali.api.openai_messages": Row("ours: arguments of a call, checked to be an object and passed on as text"),
+    "route POST /v1/messages": _SERVED,
+    "route POST /v1/messages/count_tokens": _SERVED,
+    "route POST /api/chat": _SERVED,
+    "route POST /api/generate": _SERVED,
+    "route POST /api/embed": _SERVED,
+    "route POST /api/embeddings": _SERVED,
+    "route GET /api/version": _NO_NAME,
+    "route GET /api/tags": _NO_NAME,
+    "route GET /api/ps": _NO_NAME,
+    "route POST /api/show": _SERVED,
+    "route POST /api/pull": _OFFERED,
+    "route DELETE /api/delete": _LOOKED_UP,
+    "route POST /tokenize": _SERVED,
+    "route POST /detokenize": _SERVED,
+    "route POST /apply-template": _SERVED,
+    "route POST /v1/rerank": _SERVED,
+    "route POST /rerank": _SERVED,
+    "route POST /mcp": _OFFERED,
+    # ---- what is decoded
+    "decodes hali.api.bodies": _SERVED,
+    "decodes hali.api.mcp_tools": _OFFERED,
     "decodes hali.api.origins": Row(
         "hali.api.gate.Gate", f"{GATE}::test_strangers_get_403_on_every_route_and_cause_nothing"
     ),
@@ -235,6 +259,8 @@ TABLE: dict[str, Row] = {
     "writes hali.share.partials": _PART,
     "writes hali.store.partials": _PART,
     "decodes hali.cli.chat": Row("ours: answers of our own daemon"),
+    "connects hali.cli.mcp_remote": Row("ours: the address that our own daemon told"),
+    "decodes hali.cli.mcp_remote": Row("ours: answers of our own daemon"),
     "decodes hali.cli.control": Row("ours: answers of our own daemon"),
     "decodes hali.cli.logs": Row("ours: our own log"),
     "decodes hali.config.load": _OPERATOR,

@@ -13,8 +13,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hali._version import __version__
-from hali.api import chat, completions, embeddings, responses
+from hali.api import (
+    anthropic_routes,
+    chat,
+    completions,
+    embeddings,
+    mcp_routes,
+    ollama_models,
+    ollama_routes,
+    responses,
+    text_routes,
+)
 from hali.api.base import ApiDeps
+from hali.api.dialects import dialect_of
 from hali.api.gate import Gate
 from hali.api.metered import MeteredRouter
 from hali.api.metrics import ROUTES as METRICS
@@ -72,7 +83,9 @@ async def ready(request: Request) -> Response:
 
 
 async def list_models(request: Request) -> Response:
-    """All models that can answer."""
+    """All models that can answer; a page of them in Anthropic's shape for its clients."""
+    if anthropic_routes.is_anthropics(request):
+        return anthropic_routes.models_page(request)
     deps: ApiDeps = request.app.state.deps
     return json_response({"object": "list", "data": [_model(m) for m in deps.catalog.list()]})
 
@@ -80,7 +93,10 @@ async def list_models(request: Request) -> Response:
 async def show_model(request: Request) -> Response:
     """One of them, by any of its names."""
     deps: ApiDeps = request.app.state.deps
-    return json_response(_model(deps.catalog.find(request.path_params["name"])))
+    model = deps.catalog.find(request.path_params["name"])
+    if anthropic_routes.is_anthropics(request):
+        return anthropic_routes.one_model(model)
+    return json_response(_model(model))
 
 
 def _model(model: ServedModel) -> dict[str, Any]:
@@ -88,23 +104,25 @@ def _model(model: ServedModel) -> dict[str, Any]:
     return {"id": model.id, "object": "model", "created": model.created, "owned_by": "hali", **ours}
 
 
-async def _hali_problem(_: Request, error: Exception) -> Response:
+async def _hali_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, HaliError)
     if status_of(error) >= 500:
         log.warning("api.failed", code=error.code, error=str(error))
-    return problem(error)
+    return problem(error, dialect_of(request.scope["path"], request.scope["headers"]))
 
 
 async def _http_problem(request: Request, error: Exception) -> Response:
-    """Starlette's own 404 and 405 in OpenAI's words."""
+    """Starlette's own 404 and 405 in the words of the API that was meant."""
     assert isinstance(error, HTTPException)
+    dialect = dialect_of(request.scope["path"], request.scope["headers"])
     if error.status_code == 405:
-        response = problem(UsageError(f"{request.method} is not allowed here", code="method"))
+        response = problem(UsageError(f"{request.method} is not allowed here", code="method"), dialect)
         response.headers["allow"] = (error.headers or {}).get("Allow", "")
         return response
     if error.status_code == 404:
-        return problem(NotFound("there is no such endpoint", hint="GET / lists them", code="no_endpoint"))
-    return problem(UsageError(str(error.detail), code="request"))
+        missing = NotFound("there is no such endpoint", hint="GET / lists them", code="no_endpoint")
+        return problem(missing, dialect)
+    return problem(UsageError(str(error.detail), code="request"), dialect)
 
 
 ROUTES: tuple[Endpoint, ...] = (
@@ -120,4 +138,9 @@ ROUTES: tuple[Endpoint, ...] = (
     *completions.ROUTES,
     *embeddings.ROUTES,
     *responses.ROUTES,
+    *anthropic_routes.ROUTES,
+    *ollama_routes.ROUTES,
+    *ollama_models.ROUTES,
+    *text_routes.ROUTES,
+    *mcp_routes.ROUTES,
 )

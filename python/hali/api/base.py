@@ -45,6 +45,66 @@ class Router(Protocol):
         """What it does now."""
 
 
+class ModelDetails(msgspec.Struct, frozen=True):
+    """What the file of a model says about it; None and empty are unknown. Texts are the file's own: untrusted."""
+
+    architecture: str = ""
+    parameters: int | None = None
+    quantization: str | None = None
+    layers: int | None = None
+    context_length: int | None = None
+    embedding_length: int | None = None
+    license: str | None = None
+    chat_template: str | None = None
+    vision: bool = False  # a projector belongs to it
+
+
+class LoadedModel(msgspec.Struct, frozen=True):
+    """A model in memory."""
+
+    model: ServedModel
+    context: int | None  # tokens; None while it loads
+    memory_bytes: int | None  # None = not measured
+    expires_in_s: float | None  # if nobody uses it; None = it stays
+
+
+class PullProgress(msgspec.Struct, frozen=True):
+    """How far a pull is; `total` is None while it is unknown."""
+
+    state: str
+    name: str
+    done: int
+    total: int | None
+
+
+class ModelStore(Protocol):
+    """What can be done with models besides asking them; the daemon joins it with what the CLI uses."""
+
+    async def details(self, model: ServedModel) -> ModelDetails:
+        """Read from its header."""
+
+    def loaded(self) -> Sequence[LoadedModel]:
+        """Models in memory."""
+
+    async def load(self, model: ServedModel) -> None:
+        """Into memory; `ModelLoadFailed` and others."""
+
+    async def unload(self, model: ServedModel) -> None:
+        """Out of memory, unless somebody is using it."""
+
+    def pull(self, what: str) -> AsyncGenerator[PullProgress, None]:
+        """Fetch a model by name, repository, magnet link or infohash, telling how far it is; a `HaliError` if it fails.
+
+        The work goes on when the generator is closed.
+        """
+
+    def known(self, name: str) -> str:
+        """The SHA-256 of the one model that `name` means, whole or damaged; `NotFound`, `AmbiguousName`."""
+
+    async def remove(self, sha256: str) -> None:
+        """Delete a model."""
+
+
 class ApiLimits(msgspec.Struct, frozen=True):
     """Bounds on what a client may cost; times in seconds."""
 
@@ -84,3 +144,4 @@ class ApiDeps:
     )
     responses: ResponseStore = field(default_factory=ResponseStore)
     background: Background = field(default_factory=Background)
+    models: ModelStore | None = None  # None: there are only the catalogue and the router

@@ -11,14 +11,16 @@ from functools import lru_cache
 
 import anyio
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hali.api import scopes
 from hali.api.base import ApiDeps, ApiKey
+from hali.api.dialects import REQUEST_ID, dialect_of, new_request_id
 from hali.api.keys import digest_of
 from hali.api.origins import RawHeaders, authorities, foreign, values
-from hali.api.problems import SECURITY_HEADERS, problem
+from hali.api.problems import SECURITY_HEADERS, Dialect, problem
 from hali.api.timing import Exchange, exchanging
 from hali.model.errors import Failed, HaliError, Overloaded, Refused, UsageError
 from hali.runtime.log import get_logger
@@ -56,11 +58,12 @@ class Gate:
                 await self._app(scope, receive, send)
             return
         exchange = Exchange(scope["method"], route_of(self._routes, scope))
-        door = _Door(send, exchange)
+        dialect = dialect_of(scope["path"], scope["headers"])
+        door = _Door(send, exchange, _numbered(dialect, scope))
         with exchanging(exchange):
-            await self._pass(scope, receive, door, exchange)
+            await self._pass(scope, receive, door, exchange, dialect)
 
-    async def _pass(self, scope: Scope, receive: Receive, door: _Door, exchange: Exchange) -> None:
+    async def _pass(self, scope: Scope, receive: Receive, door: _Door, exchange: Exchange, dialect: Dialect) -> None:
         try:
             self._check(scope, exchange)
             exchange.gate_s = time.monotonic() - exchange.began
@@ -69,10 +72,11 @@ class Gate:
             log.debug("api.client_left", path=repr(scope["path"]))
         except HaliError as error:
             log.info("api.refused", path=repr(scope["path"]), code=error.code, error=str(error))
-            await self._answer(door, error, scope, receive)
+            await self._answer(door, problem(error, dialect), error, scope, receive)
         except Exception as bug:  # the border: the client gets a 500 without our internals, the log gets everything
             log.error("api.broken", exc=bug, path=repr(scope["path"]))
-            await self._answer(door, Failed("internal error", code="internal"), scope, receive)
+            told = Failed("internal error", code="internal")
+            await self._answer(door, problem(told, dialect), told, scope, receive)
         finally:
             seconds = time.monotonic() - exchange.began
             self._metrics.answered(exchange, door.status if door.finished else None, seconds)
@@ -84,10 +88,10 @@ class Gate:
                 seconds=round(seconds, 3),
             )
 
-    async def _answer(self, door: _Door, error: HaliError, scope: Scope, receive: Receive) -> None:
+    async def _answer(self, door: _Door, answer: Response, error: HaliError, scope: Scope, receive: Receive) -> None:
         if door.started:
             raise error  # uvicorn cuts the connection: the client sees a broken reply, not a short one
-        await problem(error)(scope, receive, door.send)
+        await answer(scope, receive, door.send)
 
     def _check(self, scope: Scope, exchange: Exchange) -> None:
         headers: RawHeaders = scope["headers"]
@@ -99,7 +103,7 @@ class Gate:
         state[KEY] = exchange.key = self._identify(headers)
         if state.get(RESERVED) and scope["path"] not in CONTROL:
             raise Overloaded("too many connections", details={"retry_after_s": 1})
-        if scope["method"] in _WITH_BODY:
+        if scope["method"] in _WITH_BODY or (scope["method"] == "DELETE" and _has_body(headers)):
             _must_be_json(headers)
         self._allow(exchange, headers)
         exchange.comment = bool(values(headers, TIMING))
@@ -120,9 +124,7 @@ class Gate:
 
         Where none is required (loopback) any is accepted, as OpenAI clients must send one; a known one names its owner.
         """
-        sent = values(headers, b"authorization")
-        scheme, _, secret = sent[0].partition(b" ") if len(sent) == 1 else (b"", b"", b"")
-        known = self._ring.find(secret.strip()) if scheme.lower() == b"bearer" else None
+        known = next((key for secret in _sent(headers) if (key := self._ring.find(secret)) is not None), None)
         if known is None and self._require_key:
             text = "a valid API key is required: Authorization: Bearer <key>"
             raise Refused(text, hint="`hali config path` names the folder that holds it", code="invalid_api_key")
@@ -132,8 +134,9 @@ class Gate:
 class _Door:
     """`send` that adds the headers of every answer and knows how far it has come."""
 
-    def __init__(self, send: Send, exchange: Exchange) -> None:
+    def __init__(self, send: Send, exchange: Exchange, headers: list[tuple[bytes, bytes]]) -> None:
         self._send, self._exchange = send, exchange
+        self._headers = [*SECURITY_HEADERS, *headers]
         self.status: int | None = None  # None until the answer has begun
         self.finished = False  # all of it was sent
 
@@ -147,7 +150,7 @@ class _Door:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             present = {name.lower() for name, _ in message.get("headers", ())}
-            added = [header for header in SECURITY_HEADERS if header[0] not in present]
+            added = [header for header in self._headers if header[0] not in present]
             message = {**message, "headers": [*message.get("headers", ()), *added, *self._measured()]}
         await self._send(message)
         if message["type"] == "http.response.body":
@@ -158,6 +161,30 @@ class _Door:
         if self._exchange.budget is not None:
             for name, value in self._exchange.budget.headers(time.monotonic()):
                 yield name.encode(), value.encode()
+
+
+def _numbered(dialect: Dialect, scope: Scope) -> list[tuple[bytes, bytes]]:
+    """The header that numbers this request, where its API has one; the number is kept in the scope's state."""
+    if dialect.id_header is None:
+        return []
+    number = scope.setdefault("state", {})[REQUEST_ID] = new_request_id()
+    return [(dialect.id_header.encode(), number.encode())]
+
+
+def _sent(headers: RawHeaders) -> list[bytes]:
+    """The secrets of a request: that of `Authorization: Bearer`, and of `x-api-key`, as Anthropic's clients send it."""
+    found = []
+    if len(sent := values(headers, b"authorization")) == 1:
+        scheme, _, secret = sent[0].partition(b" ")
+        found += [secret.strip()] if scheme.lower() == b"bearer" else []
+    if len(keys := values(headers, b"x-api-key")) == 1:
+        found.append(keys[0].strip())
+    return found
+
+
+def _has_body(headers: RawHeaders) -> bool:
+    lengths = values(headers, b"content-length")
+    return bool(values(headers, b"transfer-encoding")) or any(length.strip(b" 0") for length in lengths)
 
 
 def _must_be_json(headers: RawHeaders) -> None:

@@ -14,8 +14,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from hali.api.base import ApiLimits
 from hali.api.connections import Connections
+from hali.api.dialects import dialect_of
 from hali.api.gate import RESERVED
-from hali.api.problems import SECURITY_HEADERS, body_of
+from hali.api.problems import OPENAI, SECURITY_HEADERS, Dialect
 from hali.model.errors import UsageError
 from hali.runtime.log import get_logger
 
@@ -112,12 +113,18 @@ class GuardedProtocol(H11Protocol):
         """An upgrade that is not offered is ignored (RFC 9110, 7.8). No warning: strangers could fill the log."""
 
     def send_400_response(self, msg: str) -> None:
-        """Bytes that are not HTTP get the same body and headers as every other error."""
-        body = msgspec.json.encode(body_of(UsageError(msg, code="invalid_http")))
+        """Bytes that are not HTTP get the same body and headers as every other error, in the words of the API in use."""
+        body = msgspec.json.encode(self._dialect().body(UsageError(msg, code="invalid_http")))
         head = [b"HTTP/1.1 400 Bad Request", b"content-type: application/json", b"connection: close"]
         head += [b"content-length: %d" % len(body), *(name + b": " + value for name, value in SECURITY_HEADERS)]
         self.transport.write(b"\r\n".join([*head, b"", body]))
         self.transport.close()
+
+    def _dialect(self) -> Dialect:
+        """Of the request whose body broke; a head that cannot be read names no path."""
+        if self.cycle is None or self.cycle.response_complete:
+            return OPENAI
+        return dialect_of(self.cycle.scope["path"], self.cycle.scope["headers"])
 
 
 def protocol(limits: ApiLimits, connections: Connections) -> type[GuardedProtocol]:

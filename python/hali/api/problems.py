@@ -1,7 +1,11 @@
-"""Errors as OpenAI's API tells them: `{"error": {message, type, param, code}}` and the status that goes with it."""
+"""An error as an HTTP answer: the status that goes with it, and a body in the shape of the API that was spoken.
+
+OpenAI's shape (`{"error": {message, type, param, code}}`) is here, as it is told where no other API is meant; see `dialects`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -35,23 +39,38 @@ class ErrorBody(msgspec.Struct, frozen=True):
     error: ErrorDetail
 
 
+class Dialect(msgspec.Struct, frozen=True):
+    """How one API tells an error: the JSON body of it, and the name of a header that numbers every answer."""
+
+    name: str
+    body: Callable[[HaliError], Any]
+    id_header: str | None = None
+
+
+def told(error: HaliError) -> str:
+    """What happened and what to do, in one line."""
+    return f"{error} ({error.hint})" if error.hint else str(error)
+
+
 def body_of(error: HaliError) -> dict[str, Any]:
     """The JSON body, also the data of an error event in a stream."""
     status = status_of(error)
     kind = _TYPES.get(status) or ("server_error" if status >= 500 else "invalid_request_error")
-    message = f"{error} ({error.hint})" if error.hint else str(error)
     code = _OPENAI_CODES.get(error.code, error.code)
-    return {"error": {"message": message, "type": kind, "param": error.details.get("param"), "code": code}}
+    return {"error": {"message": told(error), "type": kind, "param": error.details.get("param"), "code": code}}
 
 
-def problem(error: HaliError) -> Response:
+OPENAI = Dialect("openai", body_of)
+
+
+def problem(error: HaliError, dialect: Dialect = OPENAI) -> Response:
     """The whole answer, with Retry-After where waiting helps."""
     status, headers = status_of(error), {}
     if status == 401:
         headers["www-authenticate"] = "Bearer"
     if (wait := error.details.get("retry_after_s")) is not None and status in (429, 503):
         headers["retry-after"] = str(int(wait))
-    return json_response(body_of(error), status, headers)
+    return json_response(dialect.body(error), status, headers)
 
 
 def json_response(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

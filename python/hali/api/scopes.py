@@ -33,6 +33,24 @@ NEEDED: Mapping[tuple[str, str], frozenset[Scope]] = {
     ("DELETE", "/v1/responses/{response_id}"): INFERENCE,
     ("POST", "/v1/responses/{response_id}/cancel"): INFERENCE,
     ("GET", "/v1/responses/{response_id}/input_items"): INFERENCE,
+    ("POST", "/v1/messages"): INFERENCE,
+    ("POST", "/v1/messages/count_tokens"): INFERENCE,
+    ("POST", "/api/chat"): INFERENCE,
+    ("POST", "/api/generate"): INFERENCE,
+    ("POST", "/api/embed"): INFERENCE,
+    ("POST", "/api/embeddings"): INFERENCE,
+    ("GET", "/api/version"): OPEN,
+    ("GET", "/api/tags"): MODELS,
+    ("GET", "/api/ps"): MODELS,
+    ("POST", "/api/show"): MODELS,
+    ("POST", "/api/pull"): MANAGE,
+    ("DELETE", "/api/delete"): MANAGE,
+    ("POST", "/tokenize"): INFERENCE,
+    ("POST", "/detokenize"): INFERENCE,
+    ("POST", "/apply-template"): INFERENCE,
+    ("POST", "/v1/rerank"): INFERENCE,
+    ("POST", "/rerank"): INFERENCE,
+    ("POST", "/mcp"): ALL,  # its tools list, fetch and compute
 }
 
 

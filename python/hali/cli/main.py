@@ -37,6 +37,7 @@ COMMANDS = {
     "run": ("hali.cli.run", "Chat with a model, or answer one prompt."),
     "ps": ("hali.cli.engines", "Models loaded in memory."),
     "stop": ("hali.cli.engines", "Unload a model."),
+    "mcp": ("hali.cli.mcp", "Serve MCP on standard input and output: local models as tools."),
     "daemon": ("hali.cli.daemon", "Start, stop and look at the daemon."),
     "stats": ("hali.cli.stats", "Transfer rates, totals, models and peers."),
     "logs": ("hali.cli.logs", "The daemon's log."),

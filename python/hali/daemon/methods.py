@@ -12,7 +12,6 @@ import anyio.to_thread
 import msgspec
 from msgspec import Meta
 
-from hali.daemon.catalog import served
 from hali.daemon.choices import Choices
 from hali.daemon.ipc import Emit, Handler, Params, field
 from hali.daemon.keys import KeyMethods
@@ -20,6 +19,7 @@ from hali.daemon.node import Node, kv_tokens
 from hali.daemon.parts import part_called, removed_part, seeding_part
 from hali.daemon.pruning import prune
 from hali.daemon.registry import RegistryMethods, listed_in
+from hali.daemon.removing import remove, unload
 from hali.daemon.statistics import statistics
 from hali.daemon.telling import telling_hashing, watch
 from hali.daemon.views import (
@@ -32,7 +32,7 @@ from hali.daemon.views import (
     freed_by,
     verified,
 )
-from hali.model.errors import NotFound, UsageError
+from hali.model.errors import UsageError
 from hali.model.layers import parse_layers
 from hali.model.units import format_duration
 from hali.share.base import SearchSort
@@ -204,9 +204,7 @@ class Methods:
             return await removed_part(self._node.partials, part)
         entry = self._node.library.find(name)
         meta, freed = entry.record.meta, freed_by(entry)
-        await self._unload(entry)
-        await self._node.library.remove(entry)
-        await anyio.to_thread.run_sync(self._node.usage.forget, meta.sha256)
+        await remove(self._node.library, self._node.engines, self._node.usage, entry)
         return {"model_id": meta.model_id, "sha256": meta.sha256, "freed": freed}
 
     async def prune(self, params: Params, emit: Emit) -> Mapping[str, Any]:
@@ -314,12 +312,4 @@ class Methods:
     async def unload(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """Unload one model."""
         entry = self._node.library.find(field(params, "model", str))
-        return {"stopped": await self._unload(entry)}
-
-    async def _unload(self, entry: Entry) -> bool:
-        """False when it was not loaded."""
-        try:
-            await self._node.engines.stop(served(entry).engine_name)
-        except NotFound:
-            return False
-        return True
+        return {"stopped": await unload(self._node.engines, entry)}

@@ -27,6 +27,7 @@ from hali.daemon.catalog import LibraryCatalog
 from hali.daemon.keys import fill
 from hali.daemon.measures import measures
 from hali.daemon.neighbours import LanNeighbours, lan_model, lan_part
+from hali.daemon.offering import OfferedModels
 from hali.daemon.published import PresentRouter, Published
 from hali.daemon.searching import HubSearch
 from hali.engine.options import DEFAULT_CONTEXT, EngineOptions
@@ -121,8 +122,10 @@ class Node:
             self.library, self.usage, paths.torrents, quota_gb=self.settings.storage.quota_gb, busy=self._busy
         )
         self.catalog = LibraryCatalog(self.library)
-        self.engines = EnginePool(
-            engine_options(self.settings), PoolLimits(max_engines=self.settings.engine.max_loaded)
+        limits = PoolLimits(max_engines=self.settings.engine.max_loaded)
+        self.engines = EnginePool(engine_options(self.settings), limits)
+        self.offered = OfferedModels(
+            self.library, self.board, self.engines, self.usage, keep_alive_s=limits.keep_alive_s
         )
         self.routers: Watch[InferenceRouter | None] = Watch(None)
         self.router = PresentRouter(self.routers, self.usage.used)
@@ -229,6 +232,7 @@ class Node:
             require_key=settings.api.require_key,
             metrics=self._metrics,
             measures=lambda: measures(self),
+            models=self.offered,
         )
         # The default port gives way to the next free one; a port somebody chose does not.
         default = Settings().daemon_port

@@ -218,7 +218,9 @@ def matching(records: Iterable[Record], name: str) -> list[Record]:
 
 
 def the_one(records: Iterable[Record], name: str) -> Record:
-    """The one model called `name`: id, part of an id, SHA-256 or infohash (or a prefix), file name. NotFound, AmbiguousName."""
+    """The one model called `name`: id, part of one, SHA-256 or infohash (or a prefix), file name, `owner/repo[:quant]`; NotFound,
+    AmbiguousName.
+    """
     found = matching(records, name)
     if not found:
         raise NotFound(
@@ -244,7 +246,13 @@ def _fits(wanted: str, record: Record) -> bool:
     is_hash = len(wanted) >= MIN_HASH_PREFIX and is_hex(wanted, len(wanted))
     if is_hash and any(h.startswith(wanted) for h in (meta.sha256, meta.infohash_v1, meta.infohash_v2)):
         return True
-    return names_part_of(wanted, meta.model_id)
+    return names_part_of(wanted, meta.model_id) or _is_of_repo(wanted, meta)
+
+
+def _is_of_repo(wanted: str, meta: Metadata) -> bool:
+    """`owner/repo` or `owner/repo:quant`, as it was pulled."""
+    repo, _, quant = wanted.partition(":")
+    return meta.hf_repo is not None and repo == meta.hf_repo.lower() and quant in ("", meta.model_id.rpartition(":")[2])
 
 
 def names_part_of(wanted: str, model_id: str) -> bool:

@@ -30,6 +30,7 @@ _STATUS_OF_CODE = {
     "invalid_api_key": 401,
     "rate_limit": 429,
     "method": 405,
+    "not_installed": 501,
     "replayed": 409,
     "no_manifest": 409,
 }

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from hali.api import ApiDeps, build_app
+from hali.api.base import LoadedModel, ModelDetails, PullProgress
 from hali.model.errors import AmbiguousName, EngineFailed, NotFound
 from hali.model.generation import (
     Answer,
@@ -24,7 +25,12 @@ from hali.model.generation import (
     GenerateRequest,
     GenerationEvent,
     Query,
+    Render,
+    Rerank,
+    Scores,
     Text,
+    Tokenize,
+    Tokens,
     Usage,
 )
 from hali.pipeline import RouterStats, ServedModel
@@ -66,10 +72,14 @@ class ScriptedRouter:
     def __init__(self) -> None:
         self.script: list[GenerationEvent | BaseException | anyio.Event] = [Chunk("Hel", 1), Chunk("lo", 1), DONE]
         self.scripts: list[list[GenerationEvent | BaseException | anyio.Event]] = []
-        self.queries: list[tuple[str, Query]] = []
-        self.answers: dict[type, Answer | BaseException] = {}
         self.asked: list[tuple[str, GenerateRequest]] = []
         self.keys: list[tuple[str | None, float]] = []
+        self.queries: list[tuple[str, Query]] = []
+        self.answers: dict[type, Answer | BaseException] = {
+            Tokenize: Tokens((1, 2), "hi", (b"h", b"i")),
+            Render: Tokens((1, 2), "<hi>"),
+            Rerank: Scores((0.5,), 2),
+        }
         self.running = 0
         self.accepting = True
 
@@ -134,14 +144,62 @@ async def leave(deps: ApiDeps, router: ScriptedRouter, body: dict[str, object]) 
             gone.set()
 
 
+class MemoryStore:
+    """Models in memory and on disk, without either; remembers what was asked of it."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[str, str]] = []
+        self.in_memory: list[LoadedModel] = []
+        self.pulls: list[PullProgress | BaseException | anyio.Event] = [
+            PullProgress("resolving", "acme/new", 0, None),
+            PullProgress("downloading", "new.gguf", 5, 10),
+            PullProgress("seeding", "new.gguf", 10, 10),
+        ]
+        self.facts = ModelDetails(architecture="llama", parameters=134_515_008, context_length=2048, layers=30)
+
+    async def details(self, model: ServedModel) -> ModelDetails:
+        return self.facts
+
+    def loaded(self) -> list[LoadedModel]:
+        return self.in_memory
+
+    async def load(self, model: ServedModel) -> None:
+        self.done.append(("load", model.id))
+
+    async def unload(self, model: ServedModel) -> None:
+        self.done.append(("unload", model.id))
+
+    async def pull(self, what: str) -> AsyncGenerator[PullProgress, None]:
+        self.done.append(("pull", what))
+        for step in self.pulls:
+            await anyio.lowlevel.checkpoint()
+            if isinstance(step, BaseException):
+                raise step
+            if isinstance(step, anyio.Event):
+                await step.wait()
+            else:
+                yield step
+
+    def known(self, name: str) -> str:
+        return MemoryCatalog().find(name).sha256
+
+    async def remove(self, sha256: str) -> None:
+        self.done.append(("remove", sha256))
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
 @pytest.fixture
 def router() -> ScriptedRouter:
     return ScriptedRouter()
 
 
 @pytest.fixture
-def deps(router) -> ApiDeps:
-    return ApiDeps(catalog=MemoryCatalog(), router=router)
+def deps(router, store) -> ApiDeps:
+    return ApiDeps(catalog=MemoryCatalog(), router=router, models=store)
 
 
 @pytest.fixture

@@ -83,13 +83,16 @@ async def test_a_key_opens_the_routes_of_its_scopes_and_no_other(deps, client_of
     for (method, template), scopes in NEEDED.items():
         path = template.replace("{name:path}", TINY.id)
         router.asked.clear()
+        router.queries.clear()
         response = await client.request(method, path, json=ASK if method == "POST" else None, headers=of("ann"))
         if scopes <= {scope}:
-            assert response.status_code == 200, (method, path)
+            assert response.status_code != 403, (
+                method,
+                path,
+            )  # what the route makes of a chat's body is its own affair
         else:
-            error = response.json()["error"]
-            assert (response.status_code, error["code"]) == (403, "insufficient_scope"), (method, path)
-            assert router.asked == []
+            assert response.status_code == 403 and "no scope" in response.text, (method, path)
+            assert router.asked == router.queries == []
 
 
 async def test_a_key_that_was_revoked_or_is_too_old_is_no_key(deps, client_of) -> None:

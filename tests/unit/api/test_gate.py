@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import httpx
 import pytest
@@ -30,12 +31,24 @@ ROUTES: dict[tuple[str, str], str] = {
     ("DELETE", "/v1/responses/{response_id}"): "/v1/responses/resp_none",
     ("POST", "/v1/responses/{response_id}/cancel"): "/v1/responses/resp_none/cancel",
     ("GET", "/v1/responses/{response_id}/input_items"): "/v1/responses/resp_none/input_items",
-}
-# Bodies of those that do not take a chat's.
-BODIES = {
-    "/v1/completions": b'{"model":"acme/tiny","prompt":"hi"}',
-    "/v1/embeddings": b'{"model":"acme/tiny","input":"hi"}',
-    "/v1/responses": b'{"model":"acme/tiny","input":"hi"}',
+    ("POST", "/v1/messages"): "/v1/messages",
+    ("POST", "/v1/messages/count_tokens"): "/v1/messages/count_tokens",
+    ("POST", "/api/chat"): "/api/chat",
+    ("POST", "/api/generate"): "/api/generate",
+    ("POST", "/api/embed"): "/api/embed",
+    ("POST", "/api/embeddings"): "/api/embeddings",
+    ("GET", "/api/version"): "/api/version",
+    ("GET", "/api/tags"): "/api/tags",
+    ("GET", "/api/ps"): "/api/ps",
+    ("POST", "/api/show"): "/api/show",
+    ("POST", "/api/pull"): "/api/pull",
+    ("DELETE", "/api/delete"): "/api/delete",
+    ("POST", "/tokenize"): "/tokenize",
+    ("POST", "/detokenize"): "/detokenize",
+    ("POST", "/apply-template"): "/apply-template",
+    ("POST", "/v1/rerank"): "/v1/rerank",
+    ("POST", "/rerank"): "/rerank",
+    ("POST", "/mcp"): "/mcp",
 }
 # … and requests that end in errors: those answers must not be open to strangers either.
 ERRORS = [
@@ -43,6 +56,12 @@ ERRORS = [
     ("GET", "/v1/models/nosuch"),
     ("DELETE", "/v1/models"),
     ("OPTIONS", "/v1/chat/completions"),
+    ("POST", "/v1/messages/nosuch"),
+    ("GET", "/v1/messages"),
+    ("POST", "/api/copy"),
+    ("GET", "/api/chat"),
+    ("GET", "/tokenize"),
+    ("GET", "/mcp"),
 ]
 ALL = [(method, path) for (method, _), path in ROUTES.items()] + [
     ("HEAD", path) for (method, _), path in ROUTES.items() if method == "GET"
@@ -106,8 +125,25 @@ def chat(model: str = "acme/tiny") -> bytes:
     return b'{"model":"%s","messages":[{"role":"user","content":"hi"}]}' % model.encode()
 
 
+# One body that every route which takes one would answer: fields that an API does not know are ignored.
+BODY = {
+    "model": "acme/tiny",
+    "messages": [{"role": "user", "content": "hi"}],
+    "max_tokens": 5,
+    **dict.fromkeys(("prompt", "input", "content", "query"), "hi"),
+    "tokens": [1],
+    "documents": ["a"],
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "tools/list",
+}
+MCP = {"accept": "application/json, text/event-stream"}
+
+
 async def ask(client: httpx.AsyncClient, method: str, path: str, headers: dict[str, str]) -> httpx.Response:
-    body = BODIES.get(path, chat()) if method == "POST" else None
+    fields = {**BODY, "prompt": None} if path == "/v1/responses" else BODY  # there a prompt is a stored template
+    body = json.dumps(fields).encode() if method in ("POST", "DELETE") else None
+    headers = {**(MCP if path == "/mcp" else {}), **headers}
     return await client.request(method, path, content=body, headers={**(JSON if body else {}), **headers})
 
 
@@ -117,6 +153,22 @@ def check_headers(response: httpx.Response) -> None:
     assert "default-src 'none'" in response.headers["content-security-policy"]
     assert response.headers["referrer-policy"] == "no-referrer"
     assert response.headers["x-frame-options"] == "DENY"
+
+
+def check_shape(path: str, response: httpx.Response, kind: str) -> None:
+    """The error has the shape of the API that `path` belongs to."""
+    told = response.json()
+    if path.startswith("/api/"):
+        assert set(told) == {"error"} and isinstance(told["error"], str)
+    elif path == "/mcp":
+        assert (told["jsonrpc"], told["id"], told["error"]["code"]) == ("2.0", None, -32600)
+    elif path.startswith("/v1/messages"):
+        assert (told["type"], told["error"]["type"], set(told["error"])) == ("error", kind, {"type", "message"})
+        assert response.headers["request-id"].startswith("req_")
+    elif path in ("/tokenize", "/detokenize", "/apply-template", "/rerank", "/v1/rerank"):
+        assert (told["error"]["code"], told["error"]["type"]) == (response.status_code, kind)
+    else:
+        assert told["error"]["type"] == kind and set(told["error"]) == {"message", "type", "param", "code"}
 
 
 def test_every_route_has_a_row(deps):
@@ -134,14 +186,14 @@ async def test_requests_of_our_own_are_answered_on_every_route(client, method, p
 
 
 @pytest.mark.parametrize(("method", "path"), ALL + ERRORS)
-async def test_strangers_get_403_on_every_route_and_cause_nothing(client, router, method, path):
+async def test_strangers_get_403_on_every_route_and_cause_nothing(client, router, store, method, path):
     for headers in [{"host": host} for host in FOREIGN_HOSTS] + FOREIGN_HEADERS:
         response = await ask(client, method, path, headers)
         assert response.status_code == 403, headers
-        assert router.asked == router.queries == []
+        assert router.asked == router.queries == store.done == []
         check_headers(response)
         if method != "HEAD":
-            assert response.json()["error"]["type"] == "permission_error"
+            check_shape(path, response, "permission_error")
 
 
 async def test_two_hosts_or_two_origins_are_refused(client):
@@ -152,10 +204,11 @@ async def test_two_hosts_or_two_origins_are_refused(client):
 
 
 @pytest.mark.parametrize(("method", "path"), ERRORS)
-async def test_errors_carry_the_security_headers_and_openai_bodies(client, method, path):
+async def test_errors_carry_the_security_headers_and_have_the_shape_of_their_api(client, method, path):
     response = await ask(client, method, path, {})
     assert response.status_code in (404, 405)
-    assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+    missing = "not_found_error" if path.startswith("/v1/messages") else "invalid_request_error"
+    check_shape(path, response, missing if response.status_code == 404 else "invalid_request_error")
     check_headers(response)
 
 
@@ -197,19 +250,24 @@ WRONG = [
     {"authorization": "sk-ann"},
     {"authorization": "Bearer sk-ann sk-ann"},
     {"authorization": "Bearer sk-an"},
-    {"x-api-key": "sk-ann"},
+    {"x-api-key": "sk-an"},
+    {"x-api-key": "Bearer sk-ann"},
 ]
 
 
 @pytest.mark.parametrize(("method", "path"), ALL + ERRORS)
-async def test_without_a_valid_key_every_route_is_401_where_one_is_required(keyed, client_of, router, method, path):
+async def test_without_a_valid_key_every_route_is_401_where_one_is_required(
+    keyed, client_of, router, store, method, path
+):
     client = client_of(keyed)
     for headers in WRONG:
         response = await ask(client, method, path, headers)
         assert response.status_code == 401, headers
         assert response.headers["www-authenticate"] == "Bearer"
-        assert router.asked == []
+        assert router.asked == router.queries == store.done == []
         check_headers(response)
+        if method != "HEAD":
+            check_shape(path, response, "authentication_error")
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
@@ -217,6 +275,12 @@ async def test_a_valid_key_opens_and_names_its_owner(keyed, client_of, router, s
     response = await ask(client_of(keyed), "POST", "/v1/chat/completions", {"authorization": f"{scheme} sk-ann"})
     assert response.status_code == 200
     assert router.keys == [("ann", 2.0)]
+
+
+async def test_a_valid_key_opens_also_as_anthropics_clients_send_it(keyed, client_of, router):
+    for headers in ({"x-api-key": "sk-ann"}, {"x-api-key": "sk-ann", "authorization": "Bearer other"}):
+        assert (await ask(client_of(keyed), "POST", "/v1/chat/completions", headers)).status_code == 200
+    assert router.keys == [("ann", 2.0)] * 2
 
 
 async def test_a_key_in_the_url_is_no_key(keyed, client_of):
@@ -256,6 +320,11 @@ async def test_what_a_page_can_send_without_asking_is_415(client, router, header
     assert response.status_code == 415
     assert router.asked == []
     check_headers(response)
+    for path in ("/v1/messages", "/api/chat", "/tokenize", "/mcp"):
+        response = await client.post(path, content=chat(), headers=headers)
+        assert response.status_code == 415
+        check_shape(path, response, "invalid_request_error")
+    assert router.asked == router.queries == []
 
 
 async def test_json_with_a_charset_is_json(client):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import anyio
+import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
@@ -84,3 +86,29 @@ def test_slots_are_counted_by_address_and_in_all():
     for address in ["192.0.2.1"] * 2 + ["127.0.0.1"] * 3 + ["192.0.2.2"]:
         counted.leave(address)
     assert len(counted) == 0 and not counted._of
+
+
+def chunked(path: str) -> bytes:
+    """A request whose body is no chunked one."""
+    head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return head.encode() + b"no size of a chunk\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "shape"),
+    [
+        (chunked("/api/chat"), {"error"}),
+        (chunked("/v1/messages"), {"type", "error"}),
+        (chunked("/mcp"), {"jsonrpc", "id", "error"}),
+        (b"nonsense\r\n\r\n", {"error"}),
+    ],
+)
+async def test_bytes_that_are_no_http_are_refused_in_the_words_of_the_path_where_there_is_one(sent, shape):
+    made, transport = connect(ApiLimits(), Connections(ApiLimits()))
+    made.data_received(sent)
+    with anyio.fail_after(5):
+        while b"400 Bad Request" not in transport.written:
+            await anyio.sleep(0.005)
+    body = transport.written.partition(b"400 Bad Request")[2].partition(b"\r\n\r\n")[2]
+    assert set(json.loads(body)) == shape
+    made.connection_lost(None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from hali.model.errors import AmbiguousName, NotFound
@@ -59,6 +60,19 @@ def test_a_name_that_fits_two_models_is_ambiguous_and_lists_them(store: ModelSto
         the_one(store.records(), "m:7b")
     assert [choice.split()[0] for choice in caught.value.choices] == ["m:7b:base:q4_0", "m:7b:base:q8_0"]
     assert the_one(store.records(), "m:7b:base:q8_0").meta.sha256 == "cd" * 32
+
+
+def test_a_model_is_found_by_the_repository_it_was_pulled_from(store: ModelStore, tmp_path: Path) -> None:
+    for quant, sha in (("Q4_0", "ab"), ("Q8_0", "cd")):
+        record = place(store, tmp_path, f"M-7B.{quant}.gguf", quant.encode(), sha)
+        meta = msgspec.structs.replace(record.meta, hf_repo="Owner/M-GGUF")
+        (record.directory / METADATA).write_bytes(msgspec.json.encode(meta))
+    assert the_one(store.records(), "owner/m-gguf:Q8_0").meta.sha256 == "cd" * 32
+    with pytest.raises(AmbiguousName):
+        the_one(store.records(), "Owner/M-GGUF")
+    for name in ("owner/m-gguf:q5_0", "owner/m", "m-gguf", "owner/m-gguf:"):
+        with pytest.raises((NotFound, AmbiguousName)):
+            the_one(store.records(), name)
 
 
 def test_another_file_of_the_same_name_gets_a_folder_of_its_own(store: ModelStore, tmp_path: Path) -> None:

@@ -1,0 +1,129 @@
+"""From Ollama's bodies to a generation. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from hali.api.media import image_of, with_images
+from hali.api.ollama_request import ChatBody, ChatMessage, GenerateBody, Generation, Options, ToolSpec
+from hali.model.errors import UsageError
+from hali.model.generation import GenerateRequest, Message, ReplyFormat, SamplingParams, Tool, ToolCall
+
+# Ollama's api/types.go, DefaultOptions: what its clients count on when they send nothing.
+_DEFAULTS = {"temperature": 0.8, "top_k": 40, "top_p": 0.9, "repeat_penalty": 1.1, "repeat_last_n": 64}
+_REFUSED = {
+    "suffix": "filling in the middle is not supported",
+    "template": "another template than the model's own is not supported; send `raw` and the whole prompt",
+    "context": "hali gives out no context to go on from; send the conversation to /api/chat",
+}
+
+
+def chat_request(body: ChatBody) -> GenerateRequest:
+    """What the engine is asked by POST /api/chat; `UsageError` naming the field."""
+    return _request(body, messages=tuple(_turns(body.messages or [])), tools=tuple(map(_tool, body.tools or ())))
+
+
+def generate_request(body: GenerateBody) -> GenerateRequest:
+    """What the engine is asked by POST /api/generate; `UsageError` naming the field."""
+    for name, why in _REFUSED.items():
+        if getattr(body, name):
+            raise _wrong(name, why, "unsupported")
+    if body.raw:
+        if body.images or body.system:
+            raise _wrong("raw", "a raw prompt is the whole of it: no system, no images")
+        return _request(body, prompt=body.prompt or "")
+    system = [Message("system", body.system)] if body.system else []
+    return _request(body, messages=(*system, _with_images("user", body.prompt or "", body.images, "images")))
+
+
+def _request(body: Generation, **what: Any) -> GenerateRequest:
+    return GenerateRequest(
+        sampling=_sampling(body.options or Options()),
+        format=_format(body.format),
+        logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        template_kwargs=_template_kwargs(body.think),
+        **what,
+    )
+
+
+def _template_kwargs(think: bool | str | None) -> dict[str, Any]:
+    if think is None:  # the model's own habit
+        return {}
+    return {"enable_thinking": bool(think), **({"reasoning_effort": think} if isinstance(think, str) else {})}
+
+
+def _format(wanted: str | dict[str, Any] | None) -> ReplyFormat | None:
+    if not wanted:
+        return None
+    if isinstance(wanted, str) and wanted != "json":
+        raise _wrong("format", "`json` or a JSON schema")
+    return ReplyFormat(schema={"type": "object"} if isinstance(wanted, str) else wanted)
+
+
+def _sampling(options: Options) -> SamplingParams:
+    named = {name: getattr(options, name) for name in SamplingParams.__struct_fields__ if hasattr(options, name)}
+    given = {**_DEFAULTS, **{name: value for name, value in named.items() if value is not None}}
+    stops = (options.stop,) if isinstance(options.stop, str) else tuple(options.stop or ())
+    limit = options.num_predict
+    if limit == 0:
+        raise _wrong("options.num_predict", "0 would be no answer; below 0 is without a limit")
+    return SamplingParams(
+        **{
+            **given,
+            "seed": None if options.seed is None or options.seed < 0 else options.seed,
+            "max_tokens": limit if limit is not None and limit > 0 else None,
+            "stop": tuple(stop for stop in stops if stop),
+        }
+    )
+
+
+# ---- turns
+
+
+def _turns(messages: list[ChatMessage]) -> Iterator[Message]:
+    """A tool's answer belongs to the call it names by id, else to the first unanswered one of its name, else to the first."""
+    open_calls: list[ToolCall] = []
+    for index, message in enumerate(messages):
+        where = f"messages[{index}]"
+        if message.role == "tool":
+            yield _answer(message, open_calls)
+            continue
+        calls = tuple(_call(call, f"call_{index}_{n}") for n, call in enumerate(message.tool_calls or ()))
+        open_calls = list(calls) or open_calls
+        turn = _with_images(message.role, message.content or "", message.images, where)
+        yield msgspec.structs.replace(turn, tool_calls=calls, reasoning=message.thinking)
+
+
+def _answer(message: ChatMessage, open_calls: list[ToolCall]) -> Message:
+    by_id = [call for call in open_calls if call.id == message.tool_call_id]
+    by_name = [call for call in open_calls if call.name == message.tool_name]
+    found = next(iter(by_id or by_name or open_calls), None)
+    if found is None:
+        raise _wrong("messages", "a tool's answer follows no call")
+    open_calls.remove(found)
+    return Message("tool", message.content or "", name=found.name, tool_call_id=found.id)
+
+
+def _call(call: Any, number: str) -> ToolCall:
+    arguments = msgspec.json.encode(call.function.arguments).decode()
+    return ToolCall(call.id or number, call.function.name, arguments)
+
+
+def _with_images(role: str, text: str, images: list[str] | None, where: str) -> Message:
+    """Ollama has no place for an image inside a text: they come before it."""
+    content, files = with_images([*(image_of(image, where) for image in images or ()), text], where)
+    return Message(role, content, images=files)
+
+
+def _tool(spec: ToolSpec) -> Tool:
+    if spec.type not in (None, "function"):
+        raise _wrong("tools", f"tools of type {spec.type[:80]!r} are not supported", "unsupported")
+    function = spec.function
+    return Tool(function.name, function.description, function.parameters or {})
+
+
+def _wrong(param: str, what: str, code: str = "invalid_value") -> UsageError:
+    return UsageError(f"{param}: {what}", code=code, details={"param": param})

@@ -1,0 +1,164 @@
+"""Ollama's API where a model answers: chat, generate, embed."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from array import array
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from functools import partial
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from hali.api.asking import answered, deps_of, generated, store_of, waited
+from hali.api.bodies import read_json
+from hali.api.dialects import OLLAMA, OllamaError
+from hali.api.ollama_names import find
+from hali.api.ollama_prompt import chat_request, generate_request
+from hali.api.ollama_reply import Line, Shape, failed, ndjson, reply_lines, rfc3339, whole
+from hali.api.ollama_request import ChatBody, EmbedBody, EmbeddingsBody, GenerateBody, Generation
+from hali.api.problems import json_response, problem
+from hali.api.routes import NDJSON, Endpoint, Handler
+from hali.api.streams import EventStream
+from hali.model.errors import UsageError
+from hali.model.generation import Embed, Embeddings, GenerateRequest
+from hali.pipeline.base import ServedModel
+
+
+async def chat(request: Request) -> Response:
+    """The model's turn. Without messages the model is only loaded, or with `keep_alive` 0 unloaded."""
+    body = await read_json(request, ChatBody, deps_of(request).limits.body_bytes)
+    model = find(body.model, deps_of(request).catalog.find)
+    if not body.messages:
+        return await _kept(request, model, body, "chat")
+    return await _reply(request, model, body, chat_request(body), "chat")
+
+
+async def generate(request: Request) -> Response:
+    """The answer to a prompt. Without one the model is only loaded, or with `keep_alive` 0 unloaded."""
+    body = await read_json(request, GenerateBody, deps_of(request).limits.body_bytes)
+    model = find(body.model, deps_of(request).catalog.find)
+    if not (body.prompt or body.images):
+        return await _kept(request, model, body, "generate")
+    return await _reply(request, model, body, generate_request(body), "generate")
+
+
+async def _reply(
+    request: Request, model: ServedModel, body: Generation, asked: GenerateRequest, shape: Shape
+) -> Response:
+    lines = reply_lines(generated(request, model, asked), body.model, shape, thoughts=body.think is not False)
+    lines = _then_unloaded(request, model, body, lines)
+    if body.stream is not False:
+        refuse = partial(problem, dialect=OLLAMA)
+        return EventStream(encoded(lines), deps_of(request).replies, failed=failed, refuse=refuse, media_type=NDJSON)
+
+    async def collected() -> Line:
+        async with aclosing(lines):
+            return await whole(lines, shape)
+
+    return json_response(await waited(request, collected))
+
+
+async def _then_unloaded(
+    request: Request, model: ServedModel, body: Generation, lines: AsyncGenerator[Line, None]
+) -> AsyncGenerator[Line, None]:
+    """With `keep_alive` 0 the model goes as soon as the reply is made. Other values leave it to hali, which knows its memory."""
+    async with aclosing(lines):
+        async for line in lines:
+            yield line
+    if _goes(body.keep_alive) and deps_of(request).models is not None:
+        await store_of(request).unload(model)
+
+
+async def encoded(lines: AsyncGenerator[Line, None]) -> AsyncGenerator[bytes, None]:
+    """Lines of JSON."""
+    async with aclosing(lines):
+        async for line in lines:
+            yield ndjson(line)
+
+
+async def _kept(request: Request, model: ServedModel, body: Generation, shape: Shape) -> Response:
+    goes, store = _goes(body.keep_alive), store_of(request)
+    await waited(request, partial(store.unload if goes else store.load, model))
+    said = {"message": {"role": "assistant", "content": ""}} if shape == "chat" else {"response": ""}
+    head = {"model": body.model, "created_at": rfc3339(time.time()), **said}
+    return json_response({**head, "done": True, "done_reason": "unload" if goes else "load"})
+
+
+def _goes(keep_alive: float | str | None) -> bool:
+    """True of 0, `0`, `0s`, `0m`: unload at once."""
+    if isinstance(keep_alive, str):
+        return keep_alive.strip().rstrip("hms").strip("0.") == "" and "0" in keep_alive
+    return keep_alive == 0
+
+
+# ---- embeddings
+
+
+async def embed(request: Request) -> Response:
+    """Vectors of length 1."""
+    began = time.monotonic()
+    body = await read_json(request, EmbedBody, deps_of(request).limits.body_bytes)
+    model = find(body.model, deps_of(request).catalog.find)
+    texts = (body.input,) if isinstance(body.input, str) else tuple(body.input)
+    nothing = Embeddings((), 0)
+    found = await answered(request, model, Embed(texts), Embeddings) if texts else nothing
+    return json_response(
+        {
+            "model": body.model,
+            "embeddings": [_shortened(floats(vector), body.dimensions) for vector in found.vectors],
+            "total_duration": round((time.monotonic() - began) * 1e9),
+            "prompt_eval_count": found.prompt_tokens,
+        }
+    )
+
+
+async def embeddings(request: Request) -> Response:
+    """One vector as the model made it."""
+    body = await read_json(request, EmbeddingsBody, deps_of(request).limits.body_bytes)
+    model = find(body.model, deps_of(request).catalog.find)
+    if not body.prompt:
+        raise UsageError("prompt: there is nothing to embed", code="invalid_value", details={"param": "prompt"})
+    found = await answered(request, model, Embed((body.prompt,), normalize=False), Embeddings)
+    return json_response({"embedding": floats(found.vectors[0]).tolist()})
+
+
+def floats(vector: bytes) -> array[float]:
+    """Little-endian float32 as numbers."""
+    values = array("f", vector)
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values
+
+
+def _shortened(vector: array[float], dimensions: int | None) -> list[float]:
+    """The first `dimensions`, of length 1 again."""
+    if dimensions is None or dimensions >= len(vector):
+        return vector.tolist()
+    kept = vector[:dimensions].tolist()
+    length = math.hypot(*kept) or 1.0
+    return [value / length for value in kept]
+
+
+def _post(path: str, handler: Handler, summary: str, body: type, stream: str | None = None) -> Endpoint:
+    return Endpoint(
+        path,
+        handler,
+        methods=("POST",),
+        summary=summary,
+        tag="ollama",
+        request=body,
+        stream=stream,
+        error=OllamaError,
+    )
+
+
+ROUTES = (
+    _post("/api/chat", chat, "The model's turn in a chat", ChatBody, NDJSON),
+    _post("/api/generate", generate, "The answer to a prompt", GenerateBody, NDJSON),
+    _post("/api/embed", embed, "Vectors that stand for texts", EmbedBody),
+    _post("/api/embeddings", embeddings, "One vector that stands for a text", EmbeddingsBody),
+)

@@ -1,0 +1,31 @@
+"""Images inside JSON: what is one, and where it stands in a text."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from hali.api.media import image_of, with_images
+from hali.model.errors import UsageError
+from hali.model.generation import MEDIA
+
+FILES = {"png": b"\x89PNG\r\n\x1a\n", "jpeg": b"\xff\xd8\xff\xe0", "gif": b"GIF89a", "bmp": b"BM\x00"}
+
+
+@pytest.mark.parametrize("start", FILES.values(), ids=FILES)
+def test_the_first_bytes_decide_what_is_an_image(start: bytes) -> None:
+    assert image_of(base64.b64encode(start + b"rest").decode(), "x") == start + b"rest"
+
+
+@pytest.mark.parametrize("text", ["", "%", "aGFsaQ==", "iVBORw0KGgo", "data:image/png;base64,iVBORw0KGgo=", "naïve"])
+def test_what_is_no_image_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="messages"):
+        image_of(text, "messages[0]")
+
+
+def test_images_keep_their_place_among_texts() -> None:
+    assert with_images(["a", b"1", "b", "c", b"2"], "x") == (f"a{MEDIA}b\nc{MEDIA}", (b"1", b"2"))
+    assert with_images([f"only {MEDIA}"], "x") == (f"only {MEDIA}", ())
+    with pytest.raises(UsageError):
+        with_images([b"1", MEDIA], "x")

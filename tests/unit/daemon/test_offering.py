@@ -1,0 +1,115 @@
+"""What the HTTP API can do with models: pulls that are watched, and what cannot be pulled over HTTP."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from types import SimpleNamespace
+from typing import Any, cast
+
+import anyio
+import pytest
+
+from hali.api.base import PullProgress
+from hali.daemon.offering import OfferedModels
+from hali.engine.options import EngineStats
+from hali.engine.pool import EnginePool, EngineStatus
+from hali.model.errors import HaliError, TransferFailed
+from hali.share.board import JobBoard
+from hali.share.job import Job, JobSpec, Progress
+from hali.share.library import Library
+from hali.store.usage import Usage
+
+pytestmark = pytest.mark.anyio
+
+
+class OneJob:
+    """A board whose only job is the test's."""
+
+    def __init__(self) -> None:
+        self.job = Job(JobSpec("pull", "owner/repo"))
+        self.asked: list[JobSpec] = []
+
+    async def submit(self, spec: JobSpec) -> Job:
+        self.asked.append(spec)
+        return self.job
+
+
+def offered(board: Any = None, engines: Any = None, *, library: Any = None) -> OfferedModels:
+    return OfferedModels(
+        cast(Library, library), cast(JobBoard, board), cast(EnginePool, engines), cast(Usage, None), keep_alive_s=600.0
+    )
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "/etc/x.torrent",
+        "x.torrent",
+        "~/x.torrent",
+        "../x.torrent",
+        "http://10.0.0.1/x.torrent",
+        "https://models.example/x.torrent",
+        "http://127.0.0.1/x",
+        "file:///etc/passwd",
+        "owner/repo/../x.gguf",
+        "",
+        "a\0b",
+    ],
+)
+async def test_nothing_of_this_machine_and_no_address_can_be_pulled_over_http(what: str) -> None:
+    board = OneJob()
+    with pytest.raises(HaliError):
+        async for _ in offered(board).pull(what):
+            pass
+    assert board.asked == []
+
+
+async def test_a_pull_is_told_until_its_end() -> None:
+    board, told = OneJob(), []
+
+    async def watch() -> None:
+        async for each in offered(board).pull("owner/repo"):
+            told.append(each)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(watch)
+        await anyio.wait_all_tasks_blocked()
+        for progress in (Progress("downloading", "a.gguf", 1, 4), Progress("hashing", "a.gguf", 4, 4)):
+            board.job.update(progress)
+            await anyio.wait_all_tasks_blocked()
+        board.job.finish({})
+    assert board.asked == [JobSpec("pull", "owner/repo")]
+    assert told == [
+        PullProgress("queued", "owner/repo", 0, None),
+        PullProgress("downloading", "a.gguf", 1, 4),
+        PullProgress("hashing", "a.gguf", 4, 4),
+        PullProgress("hashing", "a.gguf", 4, 4),
+    ]
+
+
+async def test_a_pull_that_fails_raises_what_failed_and_one_that_nobody_watches_goes_on() -> None:
+    board = OneJob()
+    async with aclosing(offered(board).pull("owner/repo")) as progress:
+        await anext(progress)
+    assert not board.job.is_over and not board.job.scope.cancel_called and board.job.updates.readers == 0
+    board.job.fail(TransferFailed("nobody has it"))
+    with pytest.raises(TransferFailed, match="nobody"):
+        async for _ in offered(board).pull("owner/repo"):
+            pass
+
+
+async def test_a_model_that_somebody_uses_is_not_unloaded() -> None:
+    stopped: list[str] = []
+
+    async def stop(name: str, *, drain: bool) -> None:
+        stopped.append(name)
+
+    def engines(active: int) -> Any:
+        status = EngineStatus("a@1", "/a", "ready", 1.0, active, None, None, EngineStats())
+        return SimpleNamespace(list=lambda: [status], stop=stop)
+
+    model: Any = SimpleNamespace(engine_name="a@1")
+    await offered(engines=engines(1)).unload(model)
+    assert stopped == []
+    await offered(engines=engines(0)).unload(model)
+    assert stopped == ["a@1"]
