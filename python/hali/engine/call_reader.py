@@ -13,7 +13,8 @@ class CallReader:
 
     def __init__(self, form: Format, schemas: Schemas) -> None:
         self._form, self._schemas = form, schemas
-        blanks = f"(?:{'|'.join([r'\s', *map(re.escape, form.noise)])})*+"
+        blank = "|".join([r"\s", *map(re.escape, form.noise)])
+        blanks = f"(?:{blank})*+"
         self._blanks, self._ending = re.compile(blanks), re.compile(blanks + r"\Z")
         self._anywhere = tuple(opening for opening in form.openings if not opening.first)
         self._firsts = tuple(opening for opening in form.openings if opening.first)
@@ -51,7 +52,7 @@ class CallReader:
     # --- text
 
     def _read_text(self, found: list[str | Call], final: bool) -> None:
-        at, opening = self._next_opening()
+        at, opening = self._next_opening(final)
         if opening is None:
             at = len(self._held) - (0 if final else self._undecided())
         self._say(found, self._held[:at])
@@ -59,14 +60,20 @@ class CallReader:
         if opening is not None:
             self._open = opening, opening.body(self._schemas)
 
-    def _next_opening(self) -> tuple[int, Opening | None]:
+    def _next_opening(self, final: bool) -> tuple[int, Opening | None]:
         if self._fresh:
             begin = self._after_blanks()
+            rest = self._held[begin:]
             for opening in self._firsts:
-                if self._held.startswith(opening.mark, begin):
+                if rest.startswith(opening.mark) and not self._is_mark(rest, final):
                     return begin, opening
         places = [(self._held.find(opening.mark), opening) for opening in self._anywhere]
         return min((place for place in places if place[0] >= 0), key=lambda place: place[0], default=(-1, None))
+
+    def _is_mark(self, text: str, final: bool) -> bool:
+        """Whether one of the other marks stands at the beginning, or may do so when more comes."""
+        marks = [opening.mark for opening in self._anywhere]
+        return text.startswith(tuple(marks)) or (not final and any(mark.startswith(text) for mark in marks))
 
     def _after_blanks(self) -> int:
         match = self._blanks.match(self._held)

@@ -64,19 +64,18 @@ class ReplyReader:
         """Whether a special token that is spelled so must be pushed like text."""
         return spelled in self._special
 
-    def push(self, text: str, tokens: int) -> list[Chunk | ToolCalled]:
-        """What is decided by now; `tokens` of the model made the text."""
+    def read(self, text: str, tokens: int, *, last: bool = False) -> list[Chunk | ToolCalled]:
+        """What is decided by now, or all of it if this is the `last` text; `tokens` of the model made the text."""
         before = self.thinking
         parts = [(text, False)] if self._thoughts is None else self._thoughts.push(text)
         if before or self.thinking:
             self.thought_tokens += tokens
-        return [event for part in parts for event in self._tell(*part)]
-
-    def finish(self) -> list[Chunk | ToolCalled]:
-        """The rest, at the end of the reply."""
-        parts = [] if self._thoughts is None else self._thoughts.finish()
+        if last and self._thoughts is not None:
+            parts += self._thoughts.finish()
         events = [event for part in parts for event in self._tell(*part)]
-        return events if self._calls is None else [*events, *self._answers(self._calls.finish())]
+        if last and self._calls is not None:
+            events += self._answers(self._calls.finish())
+        return _joined(events)
 
     def _tell(self, text: str, thought: bool) -> list[Chunk | ToolCalled]:
         if thought:
@@ -96,3 +95,15 @@ class ReplyReader:
                 events.append(ToolCalled(self._count, ToolCall(self._ident(), part.name, part.arguments)))
                 self._count += 1
         return events
+
+
+def _joined(events: list[Chunk | ToolCalled]) -> list[Chunk | ToolCalled]:
+    """Neighbouring texts of one kind as one."""
+    found: list[Chunk | ToolCalled] = []
+    for event in events:
+        before = found[-1] if found else None
+        if isinstance(event, Chunk) and isinstance(before, Chunk) and event.reasoning == before.reasoning:
+            found[-1] = Chunk(before.text + event.text, 0, reasoning=event.reasoning)
+        else:
+            found.append(event)
+    return found

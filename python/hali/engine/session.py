@@ -109,7 +109,7 @@ class Session:
         """What a text of so many tokens tells; the first of several events counts all that were not yet reported."""
         found: list[Chunk | ToolCalled] = [Chunk(text, 0)] if text else []
         if self._reader is not None:
-            found = [*self._reader.push(text, tokens), *(self._reader.finish() if last else [])]
+            found = self._reader.read(text, tokens, last=last)
         if not found:
             return []
         count, self._unreported = self._unreported, 0

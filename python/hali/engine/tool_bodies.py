@@ -54,10 +54,11 @@ class JsonEnd:
 
     def __init__(self, start: int) -> None:
         self._at, self._depth, self._string = start, 0, False
+        self._end = -1
 
     def find(self, text: str) -> int:
         """The index behind its last bracket; -1 while that has not come."""
-        while match := (_IN_STRING if self._string else _STRUCTURE).search(text, self._at):
+        while self._end < 0 and (match := (_IN_STRING if self._string else _STRUCTURE).search(text, self._at)):
             self._at = match.end()
             mark = match.group()
             if mark == "\\":
@@ -67,9 +68,9 @@ class JsonEnd:
             else:
                 self._depth += 1 if mark in "{[" else -1
                 if self._depth <= 0:
-                    return self._at
+                    self._end = self._at
         self._at = max(self._at, len(text))
-        return -1
+        return self._end
 
 
 class JsonBody:
@@ -100,15 +101,12 @@ class JsonBody:
 
 
 def closed(text: str, calls: tuple[Call, ...], end: int, closings: tuple[str, ...], final: bool) -> Outcome:
-    """Calls that end at `end`, and the closing mark behind white space there; models forget it, so it may be missing."""
+    """Calls that end at `end`, and the first of `closings` that stands behind them; models forget it, so it may be missing."""
     at = end + len(text[end:]) - len(text[end:].lstrip())
-    for closing in closings:
-        if text.startswith(closing, at):
-            return Found(calls, at + len(closing))
     rest = text[at:]
-    if not final and any(closing.startswith(rest) for closing in closings):
+    if not final and any(closing.startswith(rest) and closing != rest for closing in closings):
         return "more"
-    return Found(calls, end)
+    return Found(calls, next((at + len(closing) for closing in closings if rest.startswith(closing)), end))
 
 
 class NamedBody:
