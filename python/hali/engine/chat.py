@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from hali.engine import reasoning, tool_formats
+from hali.engine import harmony, reasoning, tool_formats
 from hali.engine.backend import Specials
 from hali.engine.forced import forced_schema
 from hali.engine.output import Dialect
@@ -87,15 +87,18 @@ class Prompter:
     def _dialect(self, request: GenerateRequest, text: str, form: ReplyFormat | None) -> tuple[str, Dialect]:
         """The prompt and how to read its reply: one in a given form has no room for thoughts nor for marks of calls."""
         with_tools = bool(request.tools) and request.tool_choice != "none"
-        template = self._templates.choose(with_tools)
-        marks = reasoning.recognise(template.source)
-        inside = marks is not None and reasoning.left_open(text, marks)
+        template = self._templates.choose(with_tools).source
         schemas = {tool.name: tool.parameters for tool in request.tools}
+        calls = tool_formats.recognise(template) if with_tools else None
+        marks = reasoning.recognise(template)
+        inside = marks is not None and reasoning.left_open(text, marks)
         if form is not None:
             calls = tool_formats.FORCED if request.tool_choice == "required" else None
-            closing = f"\n{marks.end}\n\n" if marks is not None and inside else ""
-            return text + closing, Dialect(calls=calls, schemas=schemas, parallel=False)
-        calls = tool_formats.recognise(template.source) if with_tools else None
+            return text + _answer_begins(template, marks if inside else None), Dialect(
+                calls=calls, schemas=schemas, parallel=False
+            )
+        if harmony.SIGN in template:
+            return text, Dialect(calls=calls, parallel=request.parallel_tool_calls, harmony=True)
         return text, Dialect(marks, inside, calls, schemas, request.parallel_tool_calls)
 
     # --- prompts
@@ -121,3 +124,10 @@ class Prompter:
         if self._specials.bos < 0:
             raise UsageError("the prompt is empty, and this model has no token to begin with", code="empty_prompt")
         return [self._specials.bos]
+
+
+def _answer_begins(template: str, left_open: reasoning.Marks | None) -> str:
+    """What a prompt needs so that its reply begins with the answer."""
+    if harmony.SIGN in template:
+        return harmony.FINAL
+    return "" if left_open is None else f"\n{left_open.end}\n\n"

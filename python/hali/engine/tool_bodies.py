@@ -135,8 +135,7 @@ class NamedBody:
         end = self._scan.find(text)
         if end < 0:
             return "wrong" if final else "more"
-        arguments = _load(text[self._begin : end])
-        call = _call(self._name, arguments)
+        call = call_of(self._name, text[self._begin : end])
         return "wrong" if call is None else closed(text, (call,), end, self._closings, final)
 
 
@@ -220,6 +219,11 @@ def calls_in(text: str, known: Schemas | None = None) -> tuple[Call, ...]:
     found = [_as_call(item) for item in (value if isinstance(value, list) else [value])]
     calls = tuple(call for call in found if call is not None and (known is None or call.name in known))
     return calls if len(calls) == len(found) else ()
+
+
+def call_of(name: str, arguments: str) -> Call | None:
+    """A call with the JSON text of its arguments; None if that is no object."""
+    return _call(name, _load(arguments))
 
 
 def _as_call(item: Any) -> Call | None:

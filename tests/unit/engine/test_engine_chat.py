@@ -179,6 +179,13 @@ def test_a_reply_of_a_given_form_has_no_thoughts() -> None:
     assert prompt.dialect.reader() is None and prompt.format == ReplyFormat(schema={})
 
 
+def test_gpt_oss_speaks_in_messages() -> None:
+    template = "<|start|>assistant{# <|channel|>analysis #}"
+    assert Prompter(FakeModel(template)).prompt(CHAT).dialect.harmony
+    formed = Prompter(FakeModel(template)).prompt(replace_with(CHAT, format=ReplyFormat(schema={})))
+    assert formed.text == "<|start|>assistant<|channel|>final<|message|>" and formed.dialect.reader() is None
+
+
 def test_variables_of_the_request_reach_the_template() -> None:
     request = replace_with(CHAT, template_kwargs={"enable_thinking": False})
     assert Prompter(FakeModel("{{ enable_thinking }}")).prompt(request).text == "False"

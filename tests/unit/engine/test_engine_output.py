@@ -118,6 +118,51 @@ def test_only_marks_of_the_dialect_are_wanted_of_special_tokens() -> None:
     assert reader.wants("<tool_call>") and reader.wants("</think>") and not reader.wants("<|im_end|>")
 
 
+# --- gpt-oss
+
+HARMONY = Dialect(calls=GENERIC, harmony=True)
+OSS_CALL = '<|start|>assistant<|channel|>commentary to=functions.f <|constrain|>json<|message|>{"a": 1}'
+OSS_CASES: list[tuple[str, list[Any]]] = [
+    ("<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>No.", [("Hm.", True), ("No.", False)]),
+    (f"<|channel|>analysis<|message|>Hm.<|end|>{OSS_CALL}<|call|>", [("Hm.", True), "f"]),
+    (f"<|channel|>analysis<|message|>Hm.<|end|>{OSS_CALL}", [("Hm.", True), "f"]),
+    (' to=functions.f<|channel|>commentary json<|message|>{"a": 1}<|call|>', ["f"]),
+    ("<|channel|>commentary<|message|>Let me see.<|end|>" + OSS_CALL, [("Let me see.", False), "f"]),
+    ("<|channel|>commentary to=functions.f<|message|>{a}<|call|>", [("{a}", False)]),
+    ("<|channel|>analysis<|message|>Hm <|e", [("Hm <|e", True)]),
+    ("Plain < text.", [("Plain < text.", False)]),
+    ("<|channel|>fin", []),
+    ("", []),
+]  # fmt: skip
+
+
+def told(events: list[Chunk | ToolCalled]) -> list[Any]:
+    """(text, thought) with neighbours as one, and names of functions."""
+    found: list[Any] = []
+    for event in events:
+        if isinstance(event, ToolCalled):
+            found.append(event.call.name)
+        elif found and isinstance(found[-1], tuple) and found[-1][1] == event.reasoning:
+            found[-1] = (found[-1][0] + event.text, event.reasoning)
+        else:
+            found.append((event.text, event.reasoning))
+    return found
+
+
+@pytest.mark.parametrize(("reply", "expected"), OSS_CASES)
+def test_messages_of_gpt_oss_are_told_apart(reply: str, expected: list[Any]) -> None:
+    assert told(events(HARMONY, reply)) == expected
+    assert told(events(HARMONY, *reply)) == expected
+
+
+def test_gpt_oss_thoughts_are_counted_and_its_marks_wanted() -> None:
+    reader = HARMONY.reader()
+    assert reader is not None and reader.wants("<|channel|>") and not reader.wants("<think>")
+    for piece in ("<|channel|>", "analysis", "<|message|>", "Hm", ".", "<|end|>", "<|start|>"):
+        reader.read(piece, 1)
+    assert reader.thought_tokens == 4
+
+
 # --- sessions
 
 
