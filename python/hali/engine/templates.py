@@ -22,7 +22,7 @@ CHATML = (
 CHATML_STOP = "<|im_end|>"
 # What a request may not replace: they are the request itself.
 RESERVED = frozenset({"messages", "tools", "add_generation_prompt", "bos_token", "eos_token"})
-_PROBE = "probe_of_tools"
+_PROBE = "a_probe_of_the_template"
 _PROBE_TOOL: dict[str, Any] = {
     "type": "function",
     "function": {"name": _PROBE, "description": "A probe.", "parameters": {"type": "object", "properties": {}}},
@@ -62,30 +62,45 @@ class _One:
         self._template, self._tokens = Template(source, now), dict(tokens)
 
     def render(self, turns: list[Turn], tools: list[dict[str, Any]], kwargs: Mapping[str, Any]) -> str:
+        """The first form of the turns that the template takes; else UsageError with its words on the turns as they are."""
         if (tools or rewrite.uses_tools(turns)) and not self.knows_tools:
             turns, tools = rewrite.spell_tools(turns, tools), []
         refusal: UsageError | None = None
         until = time.monotonic() + RENDER_LIMIT_S  # for all attempts together
-        for adapted in rewrite.adaptations(turns):
+        for form in rewrite.forms(turns):
             try:
-                return self._once(adapted, tools, kwargs)
+                return self._once(form, tools, kwargs)
             except UsageError as error:
                 if error.code != "template":
                     raise
-                refusal = refusal or error  # the first: it speaks of what the client sent
+                refusal = refusal or error
                 if time.monotonic() > until:
                     break
         assert refusal is not None
         raise refusal
 
     def _once(self, turns: list[Turn], tools: list[dict[str, Any]], kwargs: Mapping[str, Any]) -> str:
+        if self.wants_parts:
+            turns = rewrite.as_parts(turns)
+        return self._raw(turns, tools, kwargs)
+
+    def _raw(self, turns: list[Turn], tools: list[dict[str, Any]], kwargs: Mapping[str, Any]) -> str:
         fixed = {"messages": turns, "tools": tools or None, "documents": None, "add_generation_prompt": True}
         return self._template.render({**self._tokens, **fixed, **kwargs})
 
     @cached_property
     def knows_tools(self) -> bool:
         """Whether a tool given to it appears in the prompt."""
+        return self._shows([{"role": "user", "content": "?"}], [_PROBE_TOOL])
+
+    @cached_property
+    def wants_parts(self) -> bool:
+        """Whether a content that is a text is lost, and one that is a list of parts is not, as with some that see images."""
+        turn = {"role": "user", "content": _PROBE}
+        return not self._shows([turn], []) and self._shows(rewrite.as_parts([turn]), [])
+
+    def _shows(self, turns: list[Turn], tools: list[dict[str, Any]]) -> bool:
         try:
-            return _PROBE in self._once([{"role": "user", "content": "?"}], [_PROBE_TOOL], {})
+            return _PROBE in self._raw(turns, tools, {})
         except UsageError:
             return False

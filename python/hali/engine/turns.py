@@ -24,7 +24,8 @@ _CALL_HELP = (
 
 def as_turn(message: Message) -> Turn:
     """The message in Transformers' shape. Keys only where something was given: templates test for the key."""
-    turn: Turn = {"role": message.role, "content": message.content}
+    role = "system" if message.role == "developer" else message.role  # OpenAI's newer name; few templates know it
+    turn: Turn = {"role": role, "content": message.content}
     if message.name is not None:
         turn["name"] = message.name
     if message.tool_calls:
@@ -62,11 +63,23 @@ def uses_tools(turns: Sequence[Turn]) -> bool:
     return any(turn["role"] == "tool" or "tool_calls" in turn for turn in turns)
 
 
+def as_parts(turns: Sequence[Turn]) -> list[Turn]:
+    """Contents as lists of one part each."""
+    return [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in turns]
+
+
 # --- rewritings for templates that refuse turns as they are
 
 
-def adaptations(turns: list[Turn]) -> Iterator[list[Turn]]:
-    """The turns as they are, then with ever more of the applicable rewritings: the first that a template takes is right."""
+def forms(turns: list[Turn]) -> Iterator[list[Turn]]:
+    """The turns as they are, then rewritten ever more: the first form that a template takes is right."""
+    yield from _combined(turns)
+    if uses_tools(turns):
+        yield from _combined(spell_tools(turns, ()))
+
+
+def _combined(turns: list[Turn]) -> Iterator[list[Turn]]:
+    """With none, one, two, … of the applicable rewritings."""
     applicable: list[Rewriting] = [
         *([string_arguments, short_ids, one_call_a_turn] if uses_tools(turns) else []),
         *([fold_system] if any(turn["role"] == "system" for turn in turns) else []),

@@ -167,6 +167,11 @@ def test_gpt_oss_thoughts_are_counted_and_its_marks_wanted() -> None:
 
 
 class NoSampler:
+    complete = False
+
+    def logprob(self) -> None:
+        return None
+
     def sample(self, ctx: Any, row: int) -> int:
         raise AssertionError("not asked here")
 

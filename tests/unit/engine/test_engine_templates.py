@@ -129,6 +129,25 @@ def test_arguments_are_text_for_templates_that_concatenate_them() -> None:
     assert render(template, ASKED, [TOOL]) == 'get_weather|{"city": "Bern"}|{"city": "Oslo"}'
 
 
+def test_calls_are_text_for_templates_that_know_tools_and_refuse_their_turns() -> None:
+    tools = "{% for t in tools or [] %}{{ t.function.name }}{% endfor %}"
+    refuse = "{% if m.role == 'tool' or m.tool_calls %}{{ raise_exception('no tools') }}{% endif %}"
+    template = f"{tools}{{% for m in messages %}}{refuse}|{{{{ m.content }}}}{{% endfor %}}"
+    text = render(template, ASKED, [TOOL])
+    assert text.startswith("get_weather|Be brief.|Weather?|<tool_call>") and text.endswith("</tool_response>")
+    assert "You can call" not in text
+
+
+def test_contents_are_parts_for_templates_that_see_nothing_else() -> None:
+    parts = "{% for m in messages %}{% for p in m.content %}{% if p.type == 'text' %}{{ p.text }};{% endif %}{% endfor %}{% endfor %}"
+    assert render(parts, ASKED[:2]) == "Be brief.;Weather?;"
+    assert render("{% for m in messages %}{{ m.content }}{% endfor %}", ASKED[:2]) == "Be brief.Weather?"
+
+
+def test_a_developer_is_a_system() -> None:
+    assert render("{% for m in messages %}{{ m.role }}{% endfor %}", [Message("developer", "Be kind.")]) == "system"
+
+
 def test_a_template_that_refuses_everything_is_heard_with_its_first_words() -> None:
     with pytest.raises(UsageError, match="never 2") as caught:
         render("{{ raise_exception('never ' ~ messages|length) }}", ASKED[:2])
