@@ -1,40 +1,39 @@
-"""Messages to tokens as llama-cpp-python makes them: its own formatters and tokenizer flags. Worker only."""
+"""Requests to tokens, and how their replies are to be read. Worker only."""
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import FrameType
-from typing import Any, Protocol
+from datetime import datetime
+from typing import Protocol
 
-import jinja2
-from llama_cpp import llama_chat_format as formats
-
+from hali.engine import harmony, reasoning, tool_formats
 from hali.engine.backend import Specials
-from hali.model.errors import ModelLoadFailed, UsageError
-from hali.model.generation import GenerateRequest, Message
+from hali.engine.forced import forced_schema
+from hali.engine.output import Dialect
+from hali.engine.templates import CHATML_STOP, ChatTemplates, Sources
+from hali.engine.turns import as_schema, as_turn
+from hali.model.errors import UsageError
+from hali.model.generation import GenerateRequest, Message, ReplyFormat
 
-RENDER_LIMIT_S = 1.0  # a template is part of a stranger's file; ordinary ones take a millisecond
-RENDER_LIMIT_BYTES = 16 * 1024 * 1024  # as long as a request may be; the context check rejects far shorter ones
-_BUILT_IN: dict[str, Callable[..., Any]] = {
-    "chatml": formats.format_chatml,
-    "mistral-instruct": formats.format_mistral_instruct,
-    "llama-3": formats.format_llama3,
-}
+NO_TEXT = Dialect()
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """Tokens to compute, and the stop strings that the chat format brings along."""
+    """Tokens to compute with the text they stand for, the stop strings of the chat format, and what the reply looks like."""
 
     tokens: list[int]
     stops: tuple[str, ...]
+    text: str = ""
+    dialect: Dialect = NO_TEXT
+    format: ReplyFormat | None = None  # what the sampler has to keep to; a forced call is one
 
 
 class Vocabulary(Protocol):
     """What is needed of a model."""
+
+    n_vocab: int
 
     def meta(self, key: str) -> str:
         """A metadata value of the file; empty if there is none."""
@@ -52,57 +51,63 @@ class Vocabulary(Protocol):
 class Prompter:
     """Turns requests into tokens for one model. The file's template if it has one, else ChatML."""
 
-    def __init__(self, model: Vocabulary) -> None:
+    def __init__(self, model: Vocabulary, now: Callable[[], datetime] = datetime.now) -> None:
         self._model, self._specials = model, model.specials()
-        template = model.meta("tokenizer.chat_template")
-        self.has_template = bool(template)
-        self._format = self._formatter(template)
-
-    def _formatter(self, template: str) -> Callable[..., Any]:
-        known = formats.guess_chat_format_from_gguf_metadata({"tokenizer.chat_template": template})
-        if known is not None or not template:
-            return _BUILT_IN[known or "chatml"]
-        eos = self._specials.eos
-        try:
-            # Renders in an ImmutableSandboxedEnvironment, with strftime_now and tojson as Transformers has them.
-            formatter: Callable[..., Any] = formats.Jinja2ChatFormatter(
-                template=template,
-                eos_token=self._model.token_text(eos),
-                bos_token=self._model.token_text(self._specials.bos),
-                stop_token_ids=[eos],
-            )
-            return formatter
-        except jinja2.TemplateError as error:
-            raise ModelLoadFailed(f"the chat template of the file is broken: {error}") from None
+        sources = Sources(model.meta("tokenizer.chat_template"), model.meta("tokenizer.chat_template.tool_use"))
+        self.has_template = bool(sources.default)
+        self._eos = model.token_text(self._specials.eos)
+        tokens = {"bos_token": model.token_text(self._specials.bos), "eos_token": self._eos}
+        self._templates = ChatTemplates(sources, tokens, now)
 
     def prompt(self, request: GenerateRequest) -> Prompt:
-        """UsageError if the request is neither a chat nor a prompt, or the template refuses it."""
-        if (request.messages is None) == (request.prompt is None):
-            raise UsageError("a request needs either messages or a prompt, not both", code="request")
+        """UsageError if the request is none of chat, prompt and tokens, or the template refuses it."""
+        if sum(given is not None for given in (request.messages, request.prompt, request.tokens)) != 1:
+            raise UsageError("a request needs one of messages, a prompt or tokens", code="request")
         if request.messages is not None:
-            return self._chat(request.messages)
-        return Prompt(self._raw(request.prompt or ""), ())
+            return self._chat(request, request.messages)
+        if request.tokens is not None:
+            return Prompt(self._given(request.tokens), (), format=request.format)
+        return Prompt(self._raw(request.prompt or ""), (), request.prompt or "", format=request.format)
 
-    def _chat(self, messages: tuple[Message, ...]) -> Prompt:
+    # --- chats
+
+    def _chat(self, request: GenerateRequest, messages: tuple[Message, ...]) -> Prompt:
         if not messages:
             raise UsageError("a chat needs at least one message", code="request")
-        answer = self._render([_as_dict(message) for message in messages])
-        stops = [answer.stop] if isinstance(answer.stop, str) else list(answer.stop or [])
-        tokens = self._model.tokenize(answer.prompt, add_special=not answer.added_special)
-        return Prompt(tokens or self._begin(), tuple(stops))
+        tools = [as_schema(tool) for tool in request.tools] if request.tool_choice != "none" else []
+        text = self._templates.render([as_turn(message) for message in messages], tools, request.template_kwargs)
+        schema = forced_schema(request)
+        form = request.format if schema is None else ReplyFormat(schema=schema)
+        text, dialect = self._dialect(request, text, form)
+        # A template writes BOS itself; ChatML, taken for want of one, does not.
+        tokens = self._model.tokenize(text, add_special=not self.has_template)
+        stops = (self._eos,) if self.has_template else (CHATML_STOP,)
+        return Prompt(tokens or self._begin(), stops, text, dialect, form)
 
-    def _render(self, messages: list[dict[str, str]]) -> Any:
-        try:
-            with _time_limit(RENDER_LIMIT_S):
-                answer = self._format(messages=messages)
-        except (jinja2.TemplateError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError) as error:
-            raise UsageError(f"the model's chat template refuses these messages: {error}", code="template") from None
-        except (TimeoutError, RecursionError, MemoryError) as error:
-            why = str(error) or type(error).__name__
-            raise UsageError(f"the model's chat template does not end: {why}", code="template") from None
-        if len(answer.prompt) > RENDER_LIMIT_BYTES:
-            raise UsageError(f"the chat template made {len(answer.prompt)} characters", code="template")
-        return answer
+    def _dialect(self, request: GenerateRequest, text: str, form: ReplyFormat | None) -> tuple[str, Dialect]:
+        """The prompt and how to read its reply: one in a given form has no room for thoughts nor for marks of calls."""
+        with_tools = bool(request.tools) and request.tool_choice != "none"
+        template = self._templates.choose(with_tools).source
+        schemas = {tool.name: tool.parameters for tool in request.tools}
+        calls = tool_formats.recognise(template) if with_tools else None
+        marks = reasoning.recognise(template)
+        inside = marks is not None and reasoning.left_open(text, marks)
+        if form is not None:
+            calls = tool_formats.FORCED if request.tool_choice == "required" else None
+            return text + _answer_begins(template, marks if inside else None), Dialect(
+                calls=calls, schemas=schemas, parallel=False
+            )
+        if harmony.SIGN in template:
+            return text, Dialect(calls=calls, parallel=request.parallel_tool_calls, harmony=True)
+        return text, Dialect(marks, inside, calls, schemas, request.parallel_tool_calls)
+
+    # --- prompts
+
+    def _given(self, tokens: tuple[int, ...]) -> list[int]:
+        wrong = next((token for token in tokens if not 0 <= token < self._model.n_vocab), None)
+        if wrong is not None:
+            raise UsageError(f"there is no token {wrong}; this model has {self._model.n_vocab}", code="token")
+        return list(tokens) or self._begin()
 
     def _raw(self, text: str) -> list[int]:
         """llama-cpp-python's create_completion: BOS and EOS as the vocabulary asks, special tokens recognised."""
@@ -121,23 +126,8 @@ class Prompter:
         return [self._specials.bos]
 
 
-def _as_dict(message: Message) -> dict[str, str]:
-    """The message as templates know it; a name only where one was given, since templates test for the key."""
-    found = {"role": message.role, "content": message.content}
-    return found if message.name is None else {**found, "name": message.name}
-
-
-@contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
-    """TimeoutError in this (the main) thread after `seconds`; Python code only, a single C call is not interrupted."""
-
-    def expire(_: int, __: FrameType | None) -> None:
-        raise TimeoutError(f"more than {seconds:g} s")
-
-    before = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+def _answer_begins(template: str, left_open: reasoning.Marks | None) -> str:
+    """What a prompt needs so that its reply begins with the answer."""
+    if harmony.SIGN in template:
+        return harmony.FINAL
+    return "" if left_open is None else f"\n{left_open.end}\n\n"

@@ -69,7 +69,13 @@ class Loop:
             )
         sampler = Sampler(request.sampling, self._model.n_vocab)
         return Session(
-            ident, prompt.tokens, request.sampling, stops=prompt.stops, n_ctx=self._model.n_ctx, sampler=sampler
+            ident,
+            prompt.tokens,
+            request.sampling,
+            stops=prompt.stops,
+            n_ctx=self._model.n_ctx,
+            sampler=sampler,
+            reader=prompt.dialect.reader(),
         )
 
     def cancel(self, ident: bytes) -> None:
@@ -155,7 +161,8 @@ class Loop:
     def _sample(self, session: Session) -> None:
         token = session.sampler.sample(self._model.ctx, self._model.batch.row_of_last[session.key])
         self._completion_tokens += 1
-        events = session.accept(token, self._model.piece(token), self._model.is_end(token))
+        piece = self._model.piece(token) or session.spelled(self._model.piece(token, special=True))
+        events = session.accept(token, piece, self._model.is_end(token))
         if events and isinstance(events[-1], Done):
             self._end(session, events)
         else:

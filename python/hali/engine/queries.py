@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from hali.engine.backend import Model
 from hali.engine.chat import Prompter
 from hali.model.errors import UsageError
@@ -23,7 +25,9 @@ class Answerer:
                 self._model.tokenize(query.text, add_special=query.add_special, parse_special=query.parse_special)
             )
         if isinstance(query, Render):
-            return self._tokens(self._prompter.prompt(query.request).tokens)
+            prompt = self._prompter.prompt(query.request)
+            answer = self._tokens(prompt.tokens)
+            return msgspec.structs.replace(answer, text=prompt.text) if prompt.text else answer
         if isinstance(query, Detokenize):
             return Text(b"".join(self._spelled(query.tokens)).decode("utf-8", "replace"))
         raise UsageError("this model cannot embed or rerank", code="unsupported")

@@ -6,9 +6,20 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import msgspec
+
+from hali.engine.output import ReplyReader
 from hali.engine.schedule import Work
 from hali.engine.text import InsideCharacter, TextStream
-from hali.model.generation import Chunk, Done, FinishReason, GenerationEvent, SamplingParams, Usage
+from hali.model.generation import (
+    Chunk,
+    Done,
+    FinishReason,
+    GenerationEvent,
+    SamplingParams,
+    ToolCalled,
+    Usage,
+)
 
 MAX_STOPS, MAX_STOP_BYTES = 16, 1024  # OpenAI allows 4; each is searched for at each token
 
@@ -35,6 +46,7 @@ class Session:
         stops: tuple[str, ...],
         n_ctx: int,
         sampler: Drawer,
+        reader: ReplyReader | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.ident = ident
@@ -52,6 +64,7 @@ class Session:
         self._clock, self._began = clock, clock()
         self._first: float | None = None  # when the first token came
         self._unreported = 0
+        self._reader = reader
 
     @property
     def n_reply(self) -> int:
@@ -73,10 +86,15 @@ class Session:
         self._unreported += 1
         text = self._text.push(piece)
         if self._text.stopped:
-            return self._close(text, "stop")
+            return self._close(text, "stop", 1)
         if self._enough(piece):
-            return self._close(text + self._text.finish(), "length")
-        return self._chunk(text)
+            return self._close(text + self._text.finish(), "length", 1)
+        events = self._events(text, 1)
+        return [*events, *self._close("", "stop")] if self._reader is not None and self._reader.over else events
+
+    def spelled(self, mark: bytes) -> bytes:
+        """What a special token, which no client sees, adds to the text: itself if it is a mark that the reader needs."""
+        return mark if self._reader is not None and self._reader.wants(mark.decode("utf-8", "replace")) else b""
 
     def _enough(self, piece: bytes) -> bool:
         """`max_tokens` is reached, and no character is cut by it; or the context is full."""
@@ -87,13 +105,22 @@ class Session:
         """End the reply here; held-back text is final now."""
         return self._close(self._text.finish(), reason)
 
-    def _chunk(self, text: str) -> list[GenerationEvent]:
-        if not text:
+    def _events(self, text: str, tokens: int, *, last: bool = False) -> list[GenerationEvent]:
+        """What a text of so many tokens tells; the first of several events counts all that were not yet reported."""
+        found: list[Chunk | ToolCalled] = [Chunk(text, 0)] if text else []
+        if self._reader is not None:
+            found = self._reader.read(text, tokens, last=last)
+        if not found:
             return []
         count, self._unreported = self._unreported, 0
-        return [Chunk(text, count)]
+        return [msgspec.structs.replace(found[0], tokens=count), *found[1:]]
 
-    def _close(self, text: str, reason: FinishReason) -> list[GenerationEvent]:
+    def _close(self, text: str, reason: FinishReason, tokens: int = 0) -> list[GenerationEvent]:
+        events = self._events(text, tokens, last=True)
         now = self._clock()
         ttft = None if self._first is None else self._first - self._began
-        return [*self._chunk(text), Done(reason, Usage(self.n_prompt, self.n_reply, ttft, now - self._began))]
+        usage = Usage(self.n_prompt, self.n_reply, ttft, now - self._began)
+        if self._reader is not None:
+            usage = msgspec.structs.replace(usage, reasoning_tokens=self._reader.thought_tokens)
+            reason = "tool_calls" if self._reader.called and reason == "stop" else reason
+        return [*events, Done(reason, usage)]

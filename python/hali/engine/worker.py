@@ -66,7 +66,7 @@ class Inbox(threading.Thread):
                     self.frames.put(frame)
                     if frame.kind == frames.CANCEL and self.on_cancel is not None:
                         self.on_cancel(frame.session)
-        except (OSError, ProtocolError) as error:
+        except (OSError, ProtocolError, MemoryError) as error:  # the last while a hostile template has used all memory
             sys.stderr.write(f"engine worker: {error}\n")
         sys.stderr.flush()
         os._exit(1)  # the main thread may be inside llama.cpp for seconds, and nobody waits for it any more

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+import msgspec
 import pytest
 
 pytest.importorskip("llama_cpp")
 
 from hali.engine.backend import Specials
 from hali.engine.chat import Prompter
+from hali.engine.tool_formats import FORCED, recognise
 from hali.model.errors import ModelLoadFailed, UsageError
-from hali.model.generation import GenerateRequest, Message
+from hali.model.generation import GenerateRequest, Message, ReplyFormat, Tool
 
 PLAIN = Specials(bos=1, eos=2, separator=-1, add_bos=True, add_eos=False)
 CHAT = GenerateRequest(messages=(Message("system", "Be kind."), Message("user", "Hi")))
@@ -20,12 +23,15 @@ CHAT = GenerateRequest(messages=(Message("system", "Be kind."), Message("user", 
 class FakeModel:
     """Tokens are characters; remembers what it was asked to tokenize."""
 
-    def __init__(self, template: str = "", specials: Specials = PLAIN) -> None:
-        self._template, self._specials = template, specials
+    n_vocab = 128
+
+    def __init__(self, template: str = "", specials: Specials = PLAIN, tool_use: str = "") -> None:
+        self._specials = specials
+        self._meta = {"tokenizer.chat_template": template, "tokenizer.chat_template.tool_use": tool_use}
         self.asked: list[tuple[str, bool]] = []
 
     def meta(self, key: str) -> str:
-        return self._template if key == "tokenizer.chat_template" else ""
+        return self._meta.get(key, "")
 
     def specials(self) -> Specials:
         return self._specials
@@ -94,6 +100,99 @@ def test_what_the_template_refuses_is_a_usage_error_in_its_words() -> None:
 def test_a_broken_template_fails_the_load() -> None:
     with pytest.raises(ModelLoadFailed, match="template"):
         Prompter(FakeModel("{% for %}"))
+
+
+# --- tokens, tools, thoughts
+
+TOOL = Tool("f", parameters={"type": "object", "properties": {"a": {"$ref": "#/$defs/A"}}, "$defs": {"A": {}}})
+OTHER = Tool("g")
+THINKS = "{% for m in messages %}{{ m.content }}{% endfor %}<assistant><think>\n"
+ASKED = GenerateRequest(messages=(Message("user", "Hi"),), tools=(TOOL, OTHER))
+
+
+def test_tokens_are_taken_as_they_are() -> None:
+    assert Prompter(FakeModel()).prompt(GenerateRequest(tokens=(5, 127))).tokens == [5, 127]
+    assert Prompter(FakeModel()).prompt(GenerateRequest(tokens=())).tokens == [1]
+
+
+@pytest.mark.parametrize("token", [-1, 128])
+def test_a_token_that_there_is_not_is_a_usage_error(token: int) -> None:
+    with pytest.raises(UsageError, match=str(token)):
+        Prompter(FakeModel()).prompt(GenerateRequest(tokens=(token,)))
+
+
+@pytest.mark.parametrize("wrong", [{}, {"prompt": "a", "tokens": (1,)}, {"prompt": "a", "messages": ()}])
+def test_a_request_is_one_of_chat_prompt_and_tokens(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError) as caught:
+        Prompter(FakeModel()).prompt(GenerateRequest(**wrong))
+    assert caught.value.code == "request"
+
+
+def test_tools_choose_template_prompt_and_format_of_calls() -> None:
+    tool_use = "{% for t in tools %}{{ t.function.name }}{% endfor %}[TOOL_CALLS]"
+    prompt = Prompter(FakeModel("plain", tool_use=tool_use)).prompt(ASKED)
+    assert prompt.text == "fg[TOOL_CALLS]"
+    assert prompt.dialect.calls == recognise(tool_use) and prompt.dialect.schemas == {"f": TOOL.parameters, "g": {}}
+
+
+def test_tools_that_must_not_be_called_are_not_mentioned() -> None:
+    prompt = Prompter(FakeModel()).prompt(replace_with(ASKED, tool_choice="none"))
+    assert "tool" not in prompt.text and prompt.dialect.calls is None
+
+
+def test_a_call_that_must_be_made_is_a_format_of_the_reply() -> None:
+    prompt = Prompter(FakeModel()).prompt(replace_with(ASKED, tool_choice="required"))
+    assert prompt.dialect.calls == FORCED and not prompt.dialect.parallel
+    assert prompt.format is not None and isinstance(prompt.format.schema, dict)
+    first, second = prompt.format.schema["anyOf"]
+    assert first["properties"]["name"] == {"const": "f"} and second["properties"]["name"] == {"const": "g"}
+    arguments = first["properties"]["arguments"]
+    assert arguments["properties"]["a"] == {"$ref": "#/anyOf/0/properties/arguments/$defs/A"}
+
+
+def test_one_tool_that_must_be_called_is_the_only_one() -> None:
+    prompt = Prompter(FakeModel()).prompt(replace_with(ASKED, tool_choice="required", tool_name="g"))
+    assert prompt.format == ReplyFormat(
+        schema={
+            "type": "object",
+            "properties": {"name": {"const": "g"}, "arguments": {"type": "object"}},
+            "required": ["name", "arguments"],
+            "additionalProperties": False,
+        }
+    )
+
+
+def test_a_tool_that_must_be_called_has_to_be_there() -> None:
+    with pytest.raises(UsageError, match="'h'"):
+        Prompter(FakeModel()).prompt(replace_with(ASKED, tool_choice="required", tool_name="h"))
+
+
+def test_thoughts_that_the_template_begins_go_on_in_the_reply() -> None:
+    dialect = Prompter(FakeModel(THINKS + "{# </think> #}")).prompt(CHAT).dialect
+    assert dialect.marks is not None and dialect.inside
+
+
+def test_a_reply_of_a_given_form_has_no_thoughts() -> None:
+    request = replace_with(CHAT, format=ReplyFormat(schema={}))
+    prompt = Prompter(FakeModel(THINKS + "{# </think> #}")).prompt(request)
+    assert prompt.text.endswith("<think>\n\n</think>\n\n")
+    assert prompt.dialect.reader() is None and prompt.format == ReplyFormat(schema={})
+
+
+def test_gpt_oss_speaks_in_messages() -> None:
+    template = "<|start|>assistant{# <|channel|>analysis #}"
+    assert Prompter(FakeModel(template)).prompt(CHAT).dialect.harmony
+    formed = Prompter(FakeModel(template)).prompt(replace_with(CHAT, format=ReplyFormat(schema={})))
+    assert formed.text == "<|start|>assistant<|channel|>final<|message|>" and formed.dialect.reader() is None
+
+
+def test_variables_of_the_request_reach_the_template() -> None:
+    request = replace_with(CHAT, template_kwargs={"enable_thinking": False})
+    assert Prompter(FakeModel("{{ enable_thinking }}")).prompt(request).text == "False"
+
+
+def replace_with(request: GenerateRequest, **changes: Any) -> GenerateRequest:
+    return msgspec.structs.replace(request, **changes)
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,11 @@ from hali.engine import loop as module
 from hali.engine.backend import ABORTED, NO_SLOT, Model
 from hali.engine.chat import Prompt, Prompter
 from hali.engine.loop import MAX_QUEUED, Loop
+from hali.engine.output import Dialect
+from hali.engine.reasoning import Marks
 from hali.engine.schedule import Slice
 from hali.model.errors import EngineFailed, HaliError
-from hali.model.generation import Done, GenerateRequest, GenerationEvent, SamplingParams
+from hali.model.generation import Chunk, Done, GenerateRequest, GenerationEvent, SamplingParams
 
 END = 0
 
@@ -275,3 +277,22 @@ def test_what_was_put_back_continues_where_it_was() -> None:
         assert done.usage.completion_tokens == 55
         assert len(rig.events[ident]) == 56, "each token once"
     assert rig.nothing_held()
+
+
+class ThinkingModel(FakeModel):
+    """Every token is a special one."""
+
+    def piece(self, token: int, *, special: bool = False) -> bytes:
+        return b"<think>" if special else b""
+
+
+def test_marks_that_are_special_tokens_reach_the_reader_and_no_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    thinking = Prompt([9], (), dialect=Dialect(Marks("<think>", "</think>")))
+    rig = Rig(ThinkingModel())
+    for ident, prompt in ((b"a", thinking), (b"b", Prompt([9], ()))):
+        monkeypatch.setattr(FakePrompter, "prompt", lambda _, __, prompt=prompt: prompt)
+        rig.open(ident, 1, max_tokens=2)
+    rig.run()
+    assert rig.events[b"a"][0] == Chunk("<think>", 2, reasoning=True)
+    assert rig.done(b"a").usage.reasoning_tokens == 2
+    assert rig.events[b"b"] == [rig.done(b"b")]

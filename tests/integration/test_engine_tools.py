@@ -1,0 +1,79 @@
+"""A small model calls a tool when it has seen it done, and prompts come as chats, texts and tokens."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hali.engine.options import EngineOptions
+from hali.engine.process import EngineProcess
+from hali.model.generation import (
+    Chunk,
+    Done,
+    GenerateRequest,
+    GenerationEvent,
+    Message,
+    Render,
+    SamplingParams,
+    Tokenize,
+    Tokens,
+    Tool,
+    ToolCall,
+    ToolCalled,
+)
+
+pytestmark = pytest.mark.model
+
+WEATHER = Tool("get_weather", "Tells the weather.", {"type": "object", "properties": {"city": {"type": "string"}}})
+GREEDY = SamplingParams(temperature=0, max_tokens=60)
+
+
+def _turn(city: str) -> tuple[Message, ...]:
+    call = ToolCall(f"call_{city}", WEATHER.name, json.dumps({"city": city}))
+    return (
+        Message("user", f"What is the weather in {city}?"),
+        Message("assistant", "", tool_calls=(call,)),
+        Message("tool", '{"sky": "blue"}', tool_call_id=call.id),
+        Message("assistant", f"The sky in {city} is blue."),
+    )
+
+
+ASKED = GenerateRequest(
+    messages=(*_turn("Paris"), *_turn("Rome"), *_turn("Oslo"), Message("user", "What is the weather in Berlin?")),
+    tools=(WEATHER,),
+    sampling=GREEDY,
+)
+
+
+async def _reply(engine: EngineProcess, request: GenerateRequest) -> list[GenerationEvent]:
+    return [event async for event in engine.generate(request)]
+
+
+async def test_a_model_calls_a_tool_and_prompts_come_in_three_forms(smollm2: Path) -> None:
+    engine = EngineProcess("smollm2")
+    await engine.start(smollm2, EngineOptions(threads=1))
+    try:
+        called, done = await _reply(engine, ASKED)
+        assert isinstance(called, ToolCalled) and isinstance(done, Done)
+        assert (called.index, called.call.name) == (0, WEATHER.name)
+        assert json.loads(called.call.arguments) == {"city": "Berlin"}
+        assert done.reason == "tool_calls" and done.usage.completion_tokens == called.tokens
+
+        prompt = await engine.ask(Render(ASKED))
+        assert isinstance(prompt, Tokens) and len(prompt.tokens) == done.usage.prompt_tokens
+        assert f'"name": "{WEATHER.name}"' in prompt.text and prompt.text.endswith("<|im_start|>assistant\n")
+
+        text = await engine.ask(Tokenize("Once upon a time", add_special=True))
+        assert isinstance(text, Tokens)
+        few = SamplingParams(temperature=0, max_tokens=8)
+        of_text = await _reply(engine, GenerateRequest(prompt="Once upon a time", sampling=few))
+        of_tokens = await _reply(engine, GenerateRequest(tokens=text.tokens, sampling=few))
+        assert _text(of_text) == _text(of_tokens) != ""
+    finally:
+        await engine.stop()
+
+
+def _text(events: list[GenerationEvent]) -> str:
+    return "".join(event.text for event in events if isinstance(event, Chunk))
