@@ -9,6 +9,7 @@ from collections.abc import Callable
 from hali.engine import schedule as plan
 from hali.engine.backend import ABORTED, NO_SLOT, Model
 from hali.engine.chat import Prompter
+from hali.engine.constraint import Formats
 from hali.engine.options import EngineStats
 from hali.engine.sampling import Sampler
 from hali.engine.session import MAX_STOP_BYTES, MAX_STOPS, Session
@@ -27,6 +28,7 @@ class Loop:
     def __init__(self, model: Model, prompter: Prompter, n_seq_max: int, emit: Emit, fail: Fail) -> None:
         self._model, self._prompter = model, prompter
         self._emit, self._fail = emit, fail
+        self._formats = Formats(model)
         self._n_seq_max = n_seq_max
         self._free = list(range(n_seq_max - 1, -1, -1))  # sequence ids, the lowest on top
         self._running: dict[int, Session] = {}  # by key, oldest first
@@ -67,7 +69,7 @@ class Loop:
                 code="context_length",
                 details={"prompt_tokens": len(prompt.tokens), "n_ctx": self._model.n_ctx},
             )
-        sampler = Sampler(request.sampling, self._model.n_vocab)
+        sampler = Sampler(request, self._model, prompt.tokens, self._formats)
         return Session(
             ident, prompt.tokens, request.sampling, stops=prompt.stops, n_ctx=self._model.n_ctx, sampler=sampler
         )
@@ -153,7 +155,14 @@ class Loop:
                 self._sample(session)
 
     def _sample(self, session: Session) -> None:
-        token = session.sampler.sample(self._model.ctx, self._model.batch.row_of_last[session.key])
+        try:
+            token = session.sampler.sample(self._model.ctx, self._model.batch.row_of_last[session.key])
+        except (
+            HaliError
+        ) as error:  # no numbers, no token left, or a grammar that became too complex: this session's end
+            self._release(session)
+            self._fail(session.ident, error)
+            return
         self._completion_tokens += 1
         events = session.accept(token, self._model.piece(token), self._model.is_end(token))
         if events and isinstance(events[-1], Done):

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from hali.engine.schedule import Work
+from hali.engine.telling import Untold
 from hali.engine.text import InsideCharacter, TextStream
-from hali.model.generation import Chunk, Done, FinishReason, GenerationEvent, SamplingParams, Usage
+from hali.model.generation import Chunk, Done, FinishReason, GenerationEvent, SamplingParams, TokenLogprob, Usage
 
 MAX_STOPS, MAX_STOP_BYTES = 16, 1024  # OpenAI allows 4; each is searched for at each token
 
@@ -18,6 +19,13 @@ class Drawer(Protocol):
 
     def sample(self, ctx: Any, row: int) -> int:
         """Draw a token from the logits of a row."""
+
+    def logprob(self) -> TokenLogprob | None:
+        """Of the first token drawn and not yet asked about; None where nobody wants it."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the reply's format lets nothing follow."""
 
     def close(self) -> None:
         """Give the native chain back."""
@@ -48,7 +56,9 @@ class Session:
         # 0 means "no limit of its own", as in llama-cpp-python.
         self._wanted = min(self._most, sampling.max_tokens) if sampling.max_tokens else self._most
         self._inside = InsideCharacter()
+        self._stops, self._min_tokens = sampling.stop, sampling.min_tokens
         self._text = TextStream((*sampling.stop, *stops))
+        self._untold = Untold()
         self._clock, self._began = clock, clock()
         self._first: float | None = None  # when the first token came
         self._unreported = 0
@@ -67,13 +77,17 @@ class Session:
         """Take a sampled token; the events to send. The last one is `Done` when the reply is over."""
         if self._first is None:
             self._first = self._clock()
+        logprob = self.sampler.logprob()
         if is_end:
             return self.finish("stop")
         self.tokens.append(token)
         self._unreported += 1
-        text = self._text.push(piece)
+        self._untold.add(piece, logprob)
+        text = self._text.push(piece, armed=self.n_reply > self._min_tokens or not self._min_tokens)
         if self._text.stopped:
             return self._close(text, "stop")
+        if self.sampler.complete:
+            return self._close(text + self._text.finish(), "stop")
         if self._enough(piece):
             return self._close(text + self._text.finish(), "length")
         return self._chunk(text)
@@ -91,9 +105,13 @@ class Session:
         if not text:
             return []
         count, self._unreported = self._unreported, 0
-        return [Chunk(text, count)]
+        return [Chunk(text, count, logprobs=self._untold.take(self._text.passed))]
 
     def _close(self, text: str, reason: FinishReason) -> list[GenerationEvent]:
         now = self._clock()
         ttft = None if self._first is None else self._first - self._began
-        return [*self._chunk(text), Done(reason, Usage(self.n_prompt, self.n_reply, ttft, now - self._began))]
+        usage = Usage(self.n_prompt, self.n_reply, ttft, now - self._began)
+        stop = (
+            self._text.stop if self._text.stop in self._stops else None
+        )  # those of the chat format are its own affair
+        return [*self._chunk(text), Done(reason, usage, stop)]
