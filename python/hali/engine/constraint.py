@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import llguidance
 import msgspec
 import numpy as np
-from llguidance.llamacpp import lltokenizer_from_vocab
+from llama_cpp import llama_cpp as low
 
 from hali.engine.gbnf import to_lark
 from hali.engine.trial import survives
@@ -28,6 +28,7 @@ _SMALL = 8 * 1024
 _CACHED = 16  # compiled formats; each may grow to MAX_STATES
 _LIMITS = llguidance.LLParserLimits(
     max_grammar_size=100_000,
+    max_items_in_row=10_000,  # how deep a right-recursive rule may be, or how many words an "or" may have
     max_lexer_states=20_000,  # 1 to 2 kB each
     verbose_errors=False,
 )
@@ -41,6 +42,35 @@ class Vocabulary(Protocol):
 
     def is_end(self, token: int) -> bool:
         """Whether the token ends a reply."""
+
+    def piece(self, token: int, *, special: bool = False) -> bytes:
+        """The bytes of a token; those of special ones only where asked for."""
+
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
+        """Token ids of a text."""
+
+
+class _Words(llguidance.TokenizerWrapper):
+    """A vocabulary as llguidance wants it: the bytes of each token, and which of them are no text."""
+
+    def __init__(self, model: Vocabulary, end: int) -> None:
+        self._model = model
+        self.eos_token_id, self.bos_token_id = end, None
+        special = [token for token in range(model.n_vocab) if _is_special(model, token)]
+        self.tokens = [model.piece(token, special=True) for token in range(model.n_vocab)]
+        self.special_token_ids = special
+        self.is_tokenizer_wrapper = True
+
+    def __call__(self, text: bytes | str) -> list[int]:
+        words = text if isinstance(text, str) else text.decode("utf-8", "replace")
+        return self._model.tokenize(words, add_special=False, parse_special=False)
+
+
+def _is_special(model: Vocabulary, token: int) -> bool:
+    """Control tokens, and those like "<think>" that a model's makers added: no part of an answer's own text."""
+    plain = model.piece(token)
+    added = int(low.llama_vocab_get_attr(model.vocab, token)) & low.LLAMA_TOKEN_ATTR_USER_DEFINED
+    return not plain or bool(added and plain.startswith(b"<") and plain.endswith(b">"))
 
 
 class Constraint:
@@ -136,7 +166,8 @@ class Formats:
         if self._tokenizer is None:
             if not self.ends:
                 raise UsageError("this model has no token that ends a reply", code="format")
-            self._tokenizer = lltokenizer_from_vocab(self._model.vocab, eos_token=self.ends)
+            words = _Words(self._model, self.ends[0])
+            self._tokenizer = llguidance.LLTokenizer(words, n_vocab=self._model.n_vocab, eos_token=self.ends)
         return self._tokenizer
 
     def _try(self, what: str, source: str) -> None:
