@@ -6,9 +6,12 @@ import itertools
 from collections import deque
 from collections.abc import Callable
 
+import msgspec
+
 from hali.engine import schedule as plan
 from hali.engine.backend import ABORTED, NO_SLOT, Model
 from hali.engine.chat import Prompter
+from hali.engine.constraint import Formats
 from hali.engine.options import EngineStats
 from hali.engine.sampling import Sampler
 from hali.engine.session import MAX_STOP_BYTES, MAX_STOPS, Session
@@ -27,6 +30,7 @@ class Loop:
     def __init__(self, model: Model, prompter: Prompter, n_seq_max: int, emit: Emit, fail: Fail) -> None:
         self._model, self._prompter = model, prompter
         self._emit, self._fail = emit, fail
+        self._formats = Formats(model)
         self._n_seq_max = n_seq_max
         self._free = list(range(n_seq_max - 1, -1, -1))  # sequence ids, the lowest on top
         self._running: dict[int, Session] = {}  # by key, oldest first
@@ -67,7 +71,8 @@ class Loop:
                 code="context_length",
                 details={"prompt_tokens": len(prompt.tokens), "n_ctx": self._model.n_ctx},
             )
-        sampler = Sampler(request.sampling, self._model.n_vocab)
+        asked = msgspec.structs.replace(request, format=prompt.format)  # a forced call is a format too
+        sampler = Sampler(asked, self._model, prompt.tokens, self._formats)
         return Session(
             ident,
             prompt.tokens,
@@ -159,7 +164,14 @@ class Loop:
                 self._sample(session)
 
     def _sample(self, session: Session) -> None:
-        token = session.sampler.sample(self._model.ctx, self._model.batch.row_of_last[session.key])
+        try:
+            token = session.sampler.sample(self._model.ctx, self._model.batch.row_of_last[session.key])
+        except (
+            HaliError
+        ) as error:  # no numbers, no token left, or a grammar that became too complex: this session's end
+            self._release(session)
+            self._fail(session.ident, error)
+            return
         self._completion_tokens += 1
         piece = self._model.piece(token) or session.spelled(self._model.piece(token, special=True))
         events = session.accept(token, piece, self._model.is_end(token))

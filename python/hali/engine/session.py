@@ -10,6 +10,7 @@ import msgspec
 
 from hali.engine.output import ReplyReader
 from hali.engine.schedule import Work
+from hali.engine.telling import Untold
 from hali.engine.text import InsideCharacter, TextStream
 from hali.model.generation import (
     Chunk,
@@ -17,6 +18,7 @@ from hali.model.generation import (
     FinishReason,
     GenerationEvent,
     SamplingParams,
+    TokenLogprob,
     ToolCalled,
     Usage,
 )
@@ -29,6 +31,13 @@ class Drawer(Protocol):
 
     def sample(self, ctx: Any, row: int) -> int:
         """Draw a token from the logits of a row."""
+
+    def logprob(self) -> TokenLogprob | None:
+        """Of the first token drawn and not yet asked about; None where nobody wants it."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the reply's format lets nothing follow."""
 
     def close(self) -> None:
         """Give the native chain back."""
@@ -60,7 +69,9 @@ class Session:
         # 0 means "no limit of its own", as in llama-cpp-python.
         self._wanted = min(self._most, sampling.max_tokens) if sampling.max_tokens else self._most
         self._inside = InsideCharacter()
+        self._stops, self._min_tokens = sampling.stop, sampling.min_tokens
         self._text = TextStream((*sampling.stop, *stops))
+        self._untold = Untold()
         self._clock, self._began = clock, clock()
         self._first: float | None = None  # when the first token came
         self._unreported = 0
@@ -80,13 +91,17 @@ class Session:
         """Take a sampled token; the events to send. The last one is `Done` when the reply is over."""
         if self._first is None:
             self._first = self._clock()
+        logprob = self.sampler.logprob()
         if is_end:
             return self.finish("stop")
         self.tokens.append(token)
         self._unreported += 1
-        text = self._text.push(piece)
+        self._untold.add(piece, logprob)
+        text = self._text.push(piece, armed=self.n_reply > self._min_tokens or not self._min_tokens)
         if self._text.stopped:
             return self._close(text, "stop", 1)
+        if self.sampler.complete:
+            return self._close(text + self._text.finish(), "stop", 1)
         if self._enough(piece):
             return self._close(text + self._text.finish(), "length", 1)
         events = self._events(text, 1)
@@ -112,8 +127,14 @@ class Session:
             found = self._reader.read(text, tokens, last=last)
         if not found:
             return []
+        return self._counted(found)
+
+    def _counted(self, found: list[Chunk | ToolCalled]) -> list[GenerationEvent]:
         count, self._unreported = self._unreported, 0
-        return [msgspec.structs.replace(found[0], tokens=count), *found[1:]]
+        first = msgspec.structs.replace(found[0], tokens=count)
+        if isinstance(first, Chunk):
+            first = msgspec.structs.replace(first, logprobs=self._untold.take(self._text.passed))
+        return [first, *found[1:]]
 
     def _close(self, text: str, reason: FinishReason, tokens: int = 0) -> list[GenerationEvent]:
         events = self._events(text, tokens, last=True)
@@ -123,4 +144,7 @@ class Session:
         if self._reader is not None:
             usage = msgspec.structs.replace(usage, reasoning_tokens=self._reader.thought_tokens)
             reason = "tool_calls" if self._reader.called and reason == "stop" else reason
-        return [*events, Done(reason, usage)]
+        stop = (
+            self._text.stop if self._text.stop in self._stops else None
+        )  # those of the chat format are its own affair
+        return [*events, Done(reason, usage, stop)]

@@ -7,31 +7,51 @@ from collections.abc import Sequence
 
 
 class StopMatcher:
-    """Finds the first of several byte strings in a stream, and holds back what may still become one."""
+    """Finds the byte string that ends first in a stream, and holds back what may still become one.
+
+    Which one is found, and what lies before it, does not depend on how the stream is cut into pieces.
+    """
 
     def __init__(self, stops: Sequence[bytes]) -> None:
         self._stops = tuple(stop for stop in stops if stop)
+        self._longest = max(map(len, self._stops), default=1)
         self._held = b""
 
-    def push(self, data: bytes) -> tuple[bytes, bool]:
-        """(bytes that are past every stop string, whether one was found: then the stream is over)."""
+    def push(self, data: bytes, *, armed: bool = True) -> tuple[bytes, bytes | None]:
+        """(bytes that are past every stop string, the one that was found: then the stream is over).
+
+        Unless `armed`, a stop string that ends within `data` does not count.
+        """
+        before = len(self._held)
         self._held += data
-        at = min((i for i in map(self._held.find, self._stops) if i >= 0), default=-1)
-        if at >= 0:
+        if armed and (found := self._find(before)) is not None:
+            at, stop = found
             free, self._held = self._held[:at], b""
-            return free, True
+            return free, stop
         keep = self._possible_start()
         free, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
-        return free, False
+        return free, None
 
     def flush(self) -> bytes:
         """What was held back; the stream is over and it did not become a stop string."""
         free, self._held = self._held, b""
         return free
 
+    def _find(self, after: int) -> tuple[int, bytes] | None:
+        """(place, string) that ends first behind `after` bytes of the buffer; the longest of those that end there."""
+        ends = []
+        for stop in self._stops:
+            at = self._held.find(stop, max(0, after - len(stop) + 1))
+            if at >= 0:
+                ends.append((at + len(stop), at, stop))
+        if not ends:
+            return None
+        _, at, stop = min(ends)
+        return at, stop
+
     def _possible_start(self) -> int:
         """Length of the longest end of the buffer that a stop string begins with."""
-        for length in range(min(len(self._held), max(map(len, self._stops), default=1) - 1), 0, -1):
+        for length in range(min(len(self._held), self._longest - 1), 0, -1):
             end = self._held[-length:]
             if any(stop.startswith(end) for stop in self._stops):
                 return length
@@ -39,21 +59,35 @@ class StopMatcher:
 
 
 class TextStream:
-    """Token bytes in, final text out. Bytes that are no UTF-8 are dropped, as llama-cpp-python does."""
+    """Token bytes in, final text out. Bytes that are no UTF-8 are dropped, as llama-cpp-python does.
+
+    `stop` is the stop string that ended the stream, `passed` the number of bytes that are final.
+    """
 
     def __init__(self, stops: Sequence[str] = ()) -> None:
         self._matcher = StopMatcher([stop.encode() for stop in stops])
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="ignore")
-        self.stopped = False
+        self.stop: str | None = None
+        self.passed = 0
 
-    def push(self, piece: bytes) -> str:
-        """Text that became final with `piece`; `stopped` tells whether a stop string ended the stream."""
-        free, self.stopped = self._matcher.push(piece)
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string has come."""
+        return self.stop is not None
+
+    def push(self, piece: bytes, *, armed: bool = True) -> str:
+        """Text that became final with `piece`. Unless `armed`, no stop string may end in it."""
+        free, stop = self._matcher.push(piece, armed=armed)
+        self.passed += len(free)
+        if stop is not None:
+            self.stop = stop.decode()
         return self._decoder.decode(free, self.stopped)
 
     def finish(self) -> str:
         """The rest, at the end of the stream; the start of a character that never became whole is dropped."""
-        return self._decoder.decode(self._matcher.flush(), True)
+        free = self._matcher.flush()
+        self.passed += len(free)
+        return self._decoder.decode(free, True)
 
 
 class InsideCharacter:

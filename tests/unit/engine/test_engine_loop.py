@@ -25,12 +25,16 @@ END = 0
 
 class FakeSampler:
     alive = 0
+    complete = False
 
-    def __init__(self, params: SamplingParams, n_vocab: int) -> None:
+    def __init__(self, *_: object) -> None:
         FakeSampler.alive += 1
 
     def sample(self, ctx: Any, row: int) -> int:
         return 65
+
+    def logprob(self) -> None:
+        return None
 
     def close(self) -> None:
         FakeSampler.alive -= 1

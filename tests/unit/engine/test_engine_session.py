@@ -10,6 +10,11 @@ from hali.model.generation import Chunk, Done, SamplingParams, Usage
 
 
 class NoSampler:
+    complete = False
+
+    def logprob(self) -> None:
+        return None
+
     def sample(self, ctx: Any, row: int) -> int:
         raise AssertionError("not asked here")
 

@@ -27,8 +27,10 @@ def test_a_stop_string_over_several_tokens_ends_the_text_before_it() -> None:
     assert run(["END"], b"the E", b"N", b"D of it") == (["the ", "", ""], True)
 
 
-def test_the_stop_string_that_begins_first_wins() -> None:
+def test_the_stop_string_that_ends_first_wins_however_the_text_is_cut() -> None:
     assert run(["late", "a"], b"x a late") == (["x "], True)
+    assert run(["abcd", "bc"], b"abcd") == (["a"], True)
+    assert run(["abcd", "bc"], b"a", b"b", b"c", b"d") == (["", "", "a"], True)
 
 
 def test_what_was_held_back_is_given_out_at_the_end() -> None:
@@ -56,5 +58,5 @@ def test_a_character_that_never_becomes_whole_is_dropped() -> None:
 
 def test_the_matcher_keeps_no_more_than_a_stop_string_less_one_byte() -> None:
     matcher = StopMatcher([b"aaaa"])
-    assert matcher.push(b"aaa") == (b"", False)
+    assert matcher.push(b"aaa") == (b"", None)
     assert matcher.flush() == b"aaa"
