@@ -39,7 +39,7 @@ TEMPLATES = [
     b"{{ messages | tojson(indent=100000000) }}",
     b"{{ 'a'.center(10 ** 11) }}",
     b"{{ range(10 ** 8) | list | length }}",
-    b"<s>" * 100000,
+    b"<s>" * 3000,
     b"\xff\xfe",
 ]
 
@@ -147,7 +147,9 @@ def _lost_key(image: Image, chance: random.Random) -> bytes:
 def _new_key(image: Image, chance: random.Random) -> bytes:
     arch = image.key("general.architecture").value[8:].decode()
     if chance.random() < 0.2:
-        name = chance.choice(["rope.freq_base", "rope.scaling.factor", "attention.scale", "logit_scale", "expert_weights_scale"])
+        name = chance.choice(
+            ["rope.freq_base", "rope.scaling.factor", "attention.scale", "logit_scale", "expert_weights_scale"]
+        )
         _set(image, f"{arch}.{name}", Key(b"", F32, struct.pack("<f", chance.choice(FLOATS))))
     else:
         _set(image, f"{arch}.{chance.choice(_OPTIONAL)}", Key(b"", U32, struct.pack("<I", chance.choice(EDGES))))
@@ -155,9 +157,25 @@ def _new_key(image: Image, chance: random.Random) -> bytes:
 
 
 _OPTIONAL = ["attention.key_length", "attention.value_length", "rope.dimension_count", "expert_count", "vocab_size"]
-_OPTIONAL += ["expert_used_count", "attention.sliding_window", "nextn_predict_layers", "expert_group_count", "pooling_type"]
-_OPTIONAL += ["attention.sliding_window_pattern", "embedding_length_out", "attention.causal", "attention.key_length_swa"]
-_OPTIONAL += ["rope.scaling.original_context_length", "attention.head_count_kv", "feed_forward_length", "ssm.group_count"]
+_OPTIONAL += [
+    "expert_used_count",
+    "attention.sliding_window",
+    "nextn_predict_layers",
+    "expert_group_count",
+    "pooling_type",
+]
+_OPTIONAL += [
+    "attention.sliding_window_pattern",
+    "embedding_length_out",
+    "attention.causal",
+    "attention.key_length_swa",
+]
+_OPTIONAL += [
+    "rope.scaling.original_context_length",
+    "attention.head_count_kv",
+    "feed_forward_length",
+    "ssm.group_count",
+]
 _OPTIONAL += ["full_attention_interval", "leading_dense_block_count", "expert_shared_count", "rope.dimension_count_swa"]
 
 
@@ -165,7 +183,9 @@ def _token(image: Image, chance: random.Random) -> bytes:
     key = image.key("tokenizer.ggml.tokens")
     tokens = key.texts()
     at = chance.randrange(len(tokens))
-    tokens[at] = chance.choice([b"", tokens[at - 1], tokens[at] + b"\0", b"\xff\xfe", b"<0x0a>", b"x" * 3000, b"<|im_end|>"])
+    tokens[at] = chance.choice(
+        [b"", tokens[at - 1], tokens[at] + b"\0", b"\xff\xfe", b"<0x0a>", b"x" * 3000, b"<|im_end|>"]
+    )
     if chance.random() < 0.2:
         del tokens[at]
     key.value = texts(tokens)
@@ -183,7 +203,9 @@ def _token_array(image: Image, chance: random.Random) -> bytes:
         value[4:12] = ((len(value) - 12) // 4).to_bytes(8, "little")
     else:
         at = 12 + 4 * chance.randrange(max(1, (len(value) - 12) // 4))
-        value[at : at + 4] = chance.choice([struct.pack("<f", chance.choice(FLOATS)), struct.pack("<I", chance.choice(EDGES))])
+        value[at : at + 4] = chance.choice(
+            [struct.pack("<f", chance.choice(FLOATS)), struct.pack("<I", chance.choice(EDGES))]
+        )
     key.value = bytes(value)
     return image.pack()
 
@@ -211,7 +233,9 @@ def _tensor_type(image: Image, chance: random.Random) -> bytes:
 
 def _tensor_place(image: Image, chance: random.Random) -> bytes:
     tensor = chance.choice(image.tensors)
-    tensor.offset = chance.choice([chance.choice(image.tensors).offset, tensor.offset + 32, 0, 1, (1 << 64) - 32, 1 << 40])
+    tensor.offset = chance.choice(
+        [chance.choice(image.tensors).offset, tensor.offset + 32, 0, 1, (1 << 64) - 32, 1 << 40]
+    )
     return image.pack()
 
 
@@ -221,7 +245,9 @@ def _tensor_name(image: Image, chance: random.Random) -> bytes:
     if how == 0:
         one.name, other.name = other.name, one.name
     elif how == 1:
-        one.name = chance.choice([other.name, b"", b"x" * 70, b"blk.99.attn_q.weight", b"output.weight", b"rope_freqs.weight"])
+        one.name = chance.choice(
+            [other.name, b"", b"x" * 70, b"blk.99.attn_q.weight", b"output.weight", b"rope_freqs.weight"]
+        )
     else:
         image.tensors.remove(one)
     return image.pack()
