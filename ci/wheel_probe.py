@@ -7,13 +7,13 @@ import sysconfig
 from array import array
 from pathlib import Path
 
-from hali._native import frames, hashcore, planning, scoring
+from hali._native import frames, ggufcheck, hashcore, planning, scoring
 
 
 def check_place(suffix: str) -> None:
     """The modules come from site-packages and are named for exactly this interpreter."""
     folder = Path(sysconfig.get_path("platlib")) / "hali" / "_native"
-    for module in (frames, hashcore, planning, scoring):
+    for module in (frames, ggufcheck, hashcore, planning, scoring):
         assert module.__file__ is not None
         expected = folder / (module.__name__.rpartition(".")[2] + suffix)
         assert Path(module.__file__).resolve() == expected.resolve(), f"{module.__file__} is not {expected}"
@@ -27,6 +27,16 @@ def check_hashcore() -> None:
         "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85",
     ]
     assert hashcore.build_profile() == "release", hashcore.build_profile()
+
+
+def check_ggufcheck() -> None:
+    """This very script is no GGUF file."""
+    told = None
+    try:
+        ggufcheck.check([__file__])
+    except ggufcheck.Refused as error:
+        told = error.args
+    assert told == ("magic", "not a GGUF file", 0), told
 
 
 def check_frames() -> None:
@@ -65,7 +75,8 @@ def check_planning() -> None:
 if __name__ == "__main__":
     check_place(sys.argv[1])
     check_hashcore()
+    check_ggufcheck()
     check_frames()
     check_scoring()
     check_planning()
-    print(f"   Python {sys.version.split()[0]}: 4 modules, {sys.argv[1]}, known answers right ({hashcore.backend()})")
+    print(f"   Python {sys.version.split()[0]}: 5 modules, {sys.argv[1]}, known answers right ({hashcore.backend()})")

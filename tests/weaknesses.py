@@ -35,6 +35,7 @@ _T = {
     **_in("unit", entry="test_entry_points", gate="api/test_gate", load="config/test_load", identity="config/test_identity_and_paths"),
     **_in("unit", names="model/test_names", hashing="hashing/test_files", gguf="wire/test_gguf", main="cli/test_main"),
     **_in("unit", incoming="share/test_incoming"),
+    **_in("fuzz", mutants="test_gguf_mutants"),
 }  # fmt: skip
 
 
@@ -86,6 +87,8 @@ WEAKNESSES: dict[int, Claim] = {
         _t(
             "engine: damaged_files_fail_to_load_with_a_reason_and_the_daemon_lives",
             "gguf: what_cannot_be_true_is_refused_with_its_reason",
+            "mutants: a_damaged_model_is_refused_or_answers_or_says_what_is_wrong",
+            "mutants: what_the_checker_refuses_would_have_ended_the_worker",
         ),
         open="signed releases",
     ),

@@ -1,4 +1,5 @@
-"""hali's build backend (PEP 517, PEP 660): compiles the Cython modules, then lets maturin build and pack the rest.
+"""hali's build backend (PEP 517, PEP 660): compiles the Cython modules and the smaller Rust ones, then lets maturin
+build the largest and pack all.
 
 A wheel and an sdist are made of the same list of files (`sources.py`). A wheel is built from a clean copy of them, so
 that no compiled module of another interpreter or an older build can get in, and is compared with the exact list of
@@ -15,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from . import extensions, rust, sources, wheel_check
+from .sources import NATIVE as NATIVE
 
 ROOT = Path(__file__).resolve().parents[2]
-NATIVE = Path("python/hali/_native")
 
 Settings = Mapping[str, Any] | None
 

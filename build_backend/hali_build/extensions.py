@@ -1,4 +1,4 @@
-"""The Cython modules: what they are and how they are compiled."""
+"""The compiled modules: which there are, and how those of Cython are made."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 MODULES = ("frames", "planning", "scoring")
-RUST_MODULE = "hashcore"
+RUST_MODULE = "hashcore"  # maturin makes one module a wheel
+RUST_CRATES = ("ggufcheck",)  # further ones, by Cargo alone
 SUFFIX: str = sysconfig.get_config_var("EXT_SUFFIX")
 
 # No -march: a wheel runs on any machine of its platform. The two -fno- let loops with divisions and comparisons be
@@ -25,7 +26,7 @@ COMPILE_ARGS = (
 
 def filenames() -> list[str]:
     """The compiled modules as this interpreter names them."""
-    return [name + SUFFIX for name in (*MODULES, RUST_MODULE)]
+    return [name + SUFFIX for name in (*MODULES, RUST_MODULE, *RUST_CRATES)]
 
 
 def c_compiler() -> str | None:
@@ -63,11 +64,11 @@ def build(root: Path, destination: Path, extra: Sequence[str] = ()) -> None:
         command.ensure_finalized()
         command.run()
         for name in MODULES:
-            _replace(work / "lib" / "hali" / "_native" / (name + SUFFIX), destination)
+            replace(work / "lib" / "hali" / "_native" / (name + SUFFIX), destination / (name + SUFFIX))
 
 
-def _replace(module: Path, destination: Path) -> None:
+def replace(module: Path, destination: Path) -> None:
     """Swap in a new file: writing over a module that a running process has mapped would crash it."""
-    fresh = destination / (module.name + ".new")
+    fresh = destination.with_name(destination.name + ".new")
     shutil.copy2(module, fresh)
-    fresh.replace(destination / module.name)
+    fresh.replace(destination)

@@ -1,4 +1,4 @@
-"""maturin and Cargo: the Rust module, and the wheel around everything."""
+"""maturin and Cargo: the Rust modules, and the wheel around everything."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import sys
 import tomllib
 from pathlib import Path
 
-from . import sources
+from . import extensions, sources
 
+# Only macOS must be told that a module finds Python's symbols in the program that loads it.
+_LINK_ARGUMENTS = ["-C", "link-arg=-undefined", "-C", "link-arg=dynamic_lookup"] if sys.platform == "darwin" else []
 _RECORD = "hali-sources.sha256"  # what the last finished build in a target folder was made of
 
 
@@ -24,12 +26,25 @@ def wheel(root: Path, target: Path, directory: Path, *, editable: bool) -> Path:
     """Build and pack root for the running interpreter; the wheel's path in directory."""
     digest = _digest(root)
     _forget_other_sources(root, target, digest)
+    for crate in extensions.RUST_CRATES:
+        _build_module(root, target, crate)
     # "off": the plain platform tag. Whoever publishes wheels runs auditwheel over all modules.
     command = ["build-wheel", "--interpreter", interpreter(), "--compatibility", "off"]
     built = maturin([*command, *(["--editable"] if editable else [])], root, target)
     (target / _RECORD).write_text(digest)
     directory.mkdir(parents=True, exist_ok=True)
     return Path(shutil.copy2(root / built, directory))
+
+
+def _build_module(root: Path, target: Path, crate: str) -> None:
+    """Compile a crate's bindings and lay the module where maturin packs it up like those of Cython."""
+    command = ["cargo", "rustc", "--quiet", "--locked", "--release", f"--package={crate}", "--features=python"]
+    command += ["--lib", "--crate-type=cdylib", "--target-dir", str(target), "--", "-C", "strip=symbols"]
+    environment = {**os.environ, "PYO3_PYTHON": interpreter()}
+    subprocess.run([*command, *_LINK_ARGUMENTS], cwd=root, env=environment, check=True)
+    prefix, suffix = {"darwin": ("lib", ".dylib"), "win32": ("", ".dll")}.get(sys.platform, ("lib", ".so"))
+    built = target / "release" / (prefix + crate + suffix)
+    extensions.replace(built, root / sources.NATIVE / (crate + extensions.SUFFIX))
 
 
 def dist_info(root: Path, target: Path, directory: Path) -> str:

@@ -24,6 +24,8 @@ TREES = {
 }  # fmt: skip
 SKIPPED = {"__pycache__", "target", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
 
+NATIVE = Path("python/hali/_native")  # where compiled modules lie beside their stubs
+
 _EPOCH = 315_619_200  # 1980-01-02: the earliest day every archive format and time zone can hold
 
 

@@ -381,7 +381,7 @@ async def test_damaged_files_fail_to_load_with_a_reason_and_the_daemon_lives(smo
 async def test_what_slips_through_our_check_fails_in_the_worker_in_llama_cpps_words(
     smollm2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hali.engine.process, "read_header_file", lambda path: None)
+    monkeypatch.setattr(hali.engine.process.ggufcheck, "check", lambda paths: None)
     path = tmp_path / "cut.gguf"
     path.write_bytes(smollm2.read_bytes()[:3_000_000])
     engine = EngineProcess("test")

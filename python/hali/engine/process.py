@@ -15,7 +15,7 @@ import anyio
 import msgspec
 from anyio import to_thread
 
-from hali._native import frames
+from hali._native import frames, ggufcheck
 from hali.engine import protocol
 from hali.engine.child import Child, Link, spawn
 from hali.engine.options import EngineOptions, EngineStats
@@ -25,7 +25,6 @@ from hali.model.generation import Answer, Done, EngineInfo, GenerateRequest, Gen
 from hali.model.splits import parts_beside
 from hali.runtime.log import get_logger
 from hali.runtime.trace import Trace, traced
-from hali.wire.gguf import GgufError, read_header_file
 
 log = get_logger(__name__)
 T = TypeVar("T", bound=GenerationEvent | Answer)
@@ -95,13 +94,16 @@ class EngineProcess:
             raise UsageError(f"engine options: {'; '.join(problems)}")
         if importlib.util.find_spec("llama_cpp") is None:
             raise EngineUnavailable("llama.cpp is not installed here", hint="pip install 'hali[inference]'")
+        parts = parts_beside(path)  # llama.cpp opens the others by itself
         try:
-            for part in parts_beside(path):  # llama.cpp opens the others by itself
-                await to_thread.run_sync(read_header_file, part)
-        except GgufError as error:
-            raise ModelLoadFailed(f"{part.name} is not a model that can be loaded: {error}") from error
+            await to_thread.run_sync(ggufcheck.check, parts)
+        except ggufcheck.Refused as error:
+            reason, message, number = error.args
+            raise ModelLoadFailed(
+                f"{parts[number].name} is not a model that can be loaded: {message}", details={"reason": reason}
+            ) from error
         except OSError as error:
-            raise ModelLoadFailed(f"{part.name} cannot be read: {error.strerror}") from error
+            raise ModelLoadFailed(f"{Path(error.filename).name} cannot be read: {error.strerror}") from error
 
     def _load_failure(self, path: Path) -> HaliError:
         if self._failure is not None:

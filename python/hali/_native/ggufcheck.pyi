@@ -1,0 +1,23 @@
+"""GGUF files that llama.cpp can load, told from those that would kill or mislead it. Headers only; weights are not read.
+
+Errors: ``Refused``, and ``OSError`` with errno and the file's name from the operating system.
+"""
+
+import os
+from collections.abc import Sequence
+
+__all__ = ["Refused", "check"]
+
+class Refused(ValueError):
+    """A file that must not reach llama.cpp.
+
+    ``args`` are a short word for tests and logs, a sentence for people, and the number of the file it is about.
+    """
+
+    args: tuple[str, str, int]
+
+def check(paths: Sequence[str | os.PathLike[str]]) -> None:
+    """Refused unless the files of one model, the first one first, may be loaded.
+
+    At most 128 MiB are read of each, and other threads run meanwhile.
+    """

@@ -1,0 +1,89 @@
+"""`python -m tests.fakes.worker_nursery`: workers by fork, for tests that need thousands of them.
+
+Reads the path of a model from each line of standard input. A child, confined and run as `hali.engine.worker` does it,
+loads it and answers one short chat; one line says how that ended: `answered`, `refused <error>`, or `died <signal>`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from hali.engine import backend
+from hali.engine.chat import Prompter
+from hali.engine.loop import Loop
+from hali.engine.options import EngineOptions
+from hali.model.errors import HaliError
+from hali.model.generation import Done, GenerateRequest, GenerationEvent, Message, SamplingParams
+
+OPTIONS = EngineOptions(n_ctx=128, n_seq_max=1, n_batch=64, threads=1, threads_batch=1)
+ANSWERED, REFUSED, UNCAUGHT = 0, 3, 4
+TIME_LIMIT_S = 60  # then SIGALRM ends the child: nothing here takes a second
+
+
+def answer(path: Path, temperature: float) -> None:
+    """One worker's life, without the socket; HaliError where it would send one."""
+    log = backend.NativeLog()
+    log.install()
+    model = backend.Model(path, OPTIONS, log, lambda _: None)
+    failures: list[HaliError] = []
+    events: list[GenerationEvent] = []
+    loop = Loop(
+        model, Prompter(model), 1, lambda _, __, event: events.append(event), lambda _, error: failures.append(error)
+    )
+    sampling = SamplingParams(temperature=temperature, seed=1, max_tokens=4)
+    for text in ("hello w\u00f6rld \U0001f999\n", "the"):
+        loop.open(b"\1" * 16, GenerateRequest(messages=(Message("user", text),), sampling=sampling))
+        while loop.busy:
+            loop.admit()
+            loop.step()
+        if failures:
+            raise failures[0]
+        assert isinstance(events[-1], Done), events
+    model.close()
+
+
+def child(path: Path, temperature: float, words: int) -> int:
+    """The exit code of one worker; what it has to say goes to the descriptor `words`."""
+    try:
+        answer(path, temperature)
+    except HaliError as error:
+        os.write(words, f"{type(error).__name__}: {error}".encode()[:300])
+        return REFUSED
+    except BaseException:
+        os.write(words, traceback.format_exc().encode()[-1000:])
+        return UNCAUGHT
+    return ANSWERED
+
+
+def ending(path: Path, temperature: float, run: Callable[[Path, float, int], int] = child) -> str:
+    """Fork, run, and say how it ended."""
+    theirs, ours = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(TIME_LIMIT_S)
+        os._exit(run(path, temperature, ours))
+    os.close(ours)
+    with os.fdopen(theirs, "rb") as pipe:
+        said = pipe.read().decode("utf-8", "replace").replace("\n", "\\n")
+    _, status = os.waitpid(pid, 0)
+    if os.WIFSIGNALED(status):
+        return f"died {signal.Signals(os.WTERMSIG(status)).name}"
+    names = {ANSWERED: "answered", REFUSED: "refused", UNCAUGHT: "died uncaught"}
+    return f"{names.get(os.WEXITSTATUS(status), f'died with {os.WEXITSTATUS(status)}')} {said}".strip()
+
+
+def main() -> None:
+    """Until the end of standard input."""
+    os.environ["GGML_NO_BACKTRACE"] = "1"
+    for line in sys.stdin:
+        temperature, path = line.rstrip("\n").split(" ", 1)
+        print(ending(Path(path), float(temperature)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
