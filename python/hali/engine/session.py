@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from hali.engine.schedule import Work
+from hali.engine.speculate import Guesser
 from hali.engine.text import InsideCharacter, TextStream
 from hali.model.generation import Chunk, Done, FinishReason, GenerationEvent, SamplingParams, Usage
 
@@ -44,12 +45,15 @@ class Session:
         self.key = -1
         self.done = 0  # tokens whose KV cells exist
         self.step = 0  # events sent so far
+        self.cached = 0  # tokens of the prompt that were kept from earlier requests
+        self.guesser = Guesser()
         self._most = n_ctx - self.n_prompt
         # 0 means "no limit of its own", as in llama-cpp-python.
         self._wanted = min(self._most, sampling.max_tokens) if sampling.max_tokens else self._most
         self._inside = InsideCharacter()
         self._text = TextStream((*sampling.stop, *stops))
         self._clock, self._began = clock, clock()
+        self._computed: float | None = None  # when its first row was
         self._first: float | None = None  # when the first token came
         self._unreported = 0
 
@@ -57,6 +61,16 @@ class Session:
     def n_reply(self) -> int:
         """Tokens sampled so far; one that ends the reply is not counted."""
         return len(self.tokens) - self.n_prompt
+
+    @property
+    def left(self) -> int:
+        """Tokens still wanted at most."""
+        return self._wanted - self.n_reply
+
+    def begin(self) -> None:
+        """A row of it is computed now; the wait in the queue is over."""
+        if self._computed is None:
+            self._computed = self._clock()
 
     def work(self) -> Work:
         """How the scheduler sees it. A session that was put back computes its reply so far like a prompt."""
@@ -96,4 +110,6 @@ class Session:
     def _close(self, text: str, reason: FinishReason) -> list[GenerationEvent]:
         now = self._clock()
         ttft = None if self._first is None else self._first - self._began
-        return [*self._chunk(text), Done(reason, Usage(self.n_prompt, self.n_reply, ttft, now - self._began))]
+        queued = 0.0 if self._computed is None else self._computed - self._began
+        usage = Usage(self.n_prompt, self.n_reply, ttft, now - self._began, cached_tokens=self.cached, queue_s=queued)
+        return [*self._chunk(text), Done(reason, usage)]
