@@ -431,6 +431,18 @@ async def engine_gpu_layers(home: Path) -> None:
     assert engine_options(settings(engine__gpu_layers="5")).gpu_layers == 5
 
 
+@effect("engine.prefix_cache")
+async def engine_prefix_cache(home: Path) -> None:
+    assert engine_options(settings()).prefix_cache
+    assert not engine_options(settings(engine__prefix_cache="off")).prefix_cache
+
+
+@effect("engine.speculation")
+async def engine_speculation(home: Path) -> None:
+    assert engine_options(settings()).speculation == "auto"
+    assert engine_options(settings(engine__speculation="always")).speculation == "always"
+
+
 @effect("engine.max_loaded")
 async def engine_max_loaded(home: Path) -> None:
     assert make_node(home, engine__max_loaded="5").engines._limits.max_engines == 5

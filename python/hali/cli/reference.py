@@ -124,6 +124,8 @@ def _type(annotated: Any) -> str:
             return "number" + _limits(least, most)
         case msgspec.inspect.StrType(pattern=pattern):
             return f"text matching `{pattern}`" if pattern else "text"
+        case msgspec.inspect.LiteralType(values=values):
+            return " or ".join(f"`{value}`" for value in values)
     return "list of texts"
 
 

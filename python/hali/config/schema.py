@@ -6,7 +6,7 @@ A nested struct is a dotted key: `LanSettings.enabled` is `lan.enabled`, `HALI_L
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -187,6 +187,19 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gpu_layers: Annotated[
         int, _doc("Layers to put on a GPU when llama.cpp was built for one; -1 = all.", "layers", ge=-1)
     ] = 0
+    prefix_cache: Annotated[
+        bool,
+        _doc(
+            "Keep the KV cells of past texts in memory, at most 1 GiB a model, so that one that begins alike starts at once."
+        ),
+    ] = True
+    speculation: Annotated[
+        Literal["auto", "off", "always"],
+        _doc(
+            "Compute the tokens that probably follow ahead, by what followed the same words before. `auto`: while that is measured to pay; "
+            "`off`: then a reply alone has llama.cpp's own roundings."
+        ),
+    ] = "auto"
     max_loaded: Annotated[
         int, _doc("Models held in memory at once; the least recently used one gives way.", "models", ge=1)
     ] = 2

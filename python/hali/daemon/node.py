@@ -377,7 +377,12 @@ def engine_options(settings: Settings) -> EngineOptions:
     """The engine's own options from the keys `engine.*`."""
     engine = settings.engine
     return EngineOptions(
-        n_ctx=engine.n_ctx, n_seq_max=engine.slots, threads=engine.threads, gpu_layers=engine.gpu_layers
+        n_ctx=engine.n_ctx,
+        n_seq_max=engine.slots,
+        threads=engine.threads,
+        gpu_layers=engine.gpu_layers,
+        prefix_cache=engine.prefix_cache,
+        speculation=engine.speculation,
     )
 
 

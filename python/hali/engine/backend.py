@@ -16,7 +16,8 @@ from llama_cpp import llama_cpp as low
 
 from hali.engine.batch import Batch
 from hali.engine.cores import choose_threads, usable_cores
-from hali.engine.options import DEFAULT_CONTEXT, EngineOptions
+from hali.engine.options import DEFAULT_CONTEXT, MAX_SEQUENCES, EngineOptions
+from hali.engine.retained import Retained
 from hali.engine.schedule import Slice
 from hali.model.errors import EngineFailed, ModelLoadFailed, UsageError
 
@@ -114,6 +115,12 @@ class Model:
         if low.llama_model_has_encoder(self.model) or not low.llama_model_has_decoder(self.model):
             raise ModelLoadFailed(f"{path.name} is not a plain decoder model; hali cannot chat with it yet")
         self.n_layer = int(low.llama_model_n_layer(self.model))
+        # A recurrent state cannot go back; a sliding window has overwritten what it would need to go back to.
+        self.goes_back = not (
+            low.llama_model_is_recurrent(self.model)
+            or low.llama_model_is_hybrid(self.model)
+            or low.llama_model_n_swa(self.model) > 0
+        )
         end = self.n_layer if options.layer_end is None else options.layer_end
         if (options.layer_start, end) != (0, self.n_layer):
             raise UsageError(
@@ -140,7 +147,7 @@ class Model:
     def _context_params(self, options: EngineOptions) -> Any:
         params: Any = low.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = self.n_kv, self.n_batch, self.n_batch
-        params.n_seq_max, params.kv_unified = options.n_seq_max, True
+        params.n_seq_max, params.kv_unified = options.n_seq_max + self.spare_sequences(options), True
         threads = choose_threads(options.threads, options.threads_batch, usable_cores())
         params.n_threads, params.n_threads_batch = threads
         params.flash_attn_type = (
@@ -153,6 +160,16 @@ class Model:
         params.abort_callback = strlen
         params.abort_callback_data = ctypes.addressof(self.abort)
         return params
+
+    def spare_sequences(self, options: EngineOptions) -> int:
+        """Sequence ids beside those of the sessions: one for the prefix cache, where the model can have it."""
+        return int(options.prefix_cache and self.goes_back and options.n_seq_max < MAX_SEQUENCES)
+
+    def retained(self, options: EngineOptions) -> Retained | None:
+        """The prefix cache over this context; None when it is switched off or this kind of model can have none."""
+        if not self.spare_sequences(options):
+            return None
+        return Retained(self.ctx, n_kv=self.n_kv, n_batch=self.n_batch, scratch=options.n_seq_max)
 
     def close(self) -> None:
         """Free context and model."""

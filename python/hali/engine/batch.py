@@ -29,16 +29,16 @@ class Batch:
     def fill(
         self, slices: Sequence[Slice], tokens: Callable[[int], Sequence[int]], start: Callable[[int], int]
     ) -> None:
-        """Put the rows of `slices` one after the other; only the last row of each asks for logits."""
+        """Put the rows of `slices` one after the other; the last pending row of each and all ahead of it ask for logits."""
         at = 0
         self.row_of_last = {}
         ctypes.memset(self._logits, 0, len(self._logits))
         for part in slices:
-            begin, end = start(part.key), at + part.count
-            self._token[at:end] = list(tokens(part.key)[begin : begin + part.count])
-            self._pos[at:end] = list(range(begin, begin + part.count))
-            self._seq[at:end] = [part.key] * part.count
-            self._logits[end - 1] = 1
-            self.row_of_last[part.key] = end - 1
+            begin, end = start(part.key), at + part.rows
+            self._token[at:end] = [*tokens(part.key)[begin : begin + part.count], *part.ahead]
+            self._pos[at:end] = list(range(begin, begin + part.rows))
+            self._seq[at:end] = [part.key] * part.rows
+            self.row_of_last[part.key] = at + part.count - 1
+            self._logits[at + part.count - 1 : end] = [1] * (1 + len(part.ahead))
             at = end
         self.native.n_tokens = at

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections import deque
 from collections.abc import Callable
 
 import msgspec
 
 from hali.engine import schedule as plan
+from hali.engine import speculate
 from hali.engine.backend import ABORTED, NO_SLOT, Model
 from hali.engine.chat import Prompter
 from hali.engine.constraint import Formats
 from hali.engine.options import EngineStats
+from hali.engine.retained import Retained
 from hali.engine.sampling import Sampler
 from hali.engine.session import MAX_STOP_BYTES, MAX_STOPS, Session
 from hali.model.errors import EngineFailed, HaliError, Overloaded, UsageError
@@ -27,8 +30,20 @@ Fail = Callable[[bytes, HaliError], None]
 class Loop:
     """Sessions of one model. `admit`, then `step` computes one batch; `emit` and `fail` receive what comes of it."""
 
-    def __init__(self, model: Model, prompter: Prompter, n_seq_max: int, emit: Emit, fail: Fail) -> None:
+    def __init__(
+        self,
+        model: Model,
+        prompter: Prompter,
+        n_seq_max: int,
+        emit: Emit,
+        fail: Fail,
+        *,
+        retained: Retained | None = None,  # None: nothing is kept for later requests
+        speculation: speculate.Speculation = "off",
+    ) -> None:
         self._model, self._prompter = model, prompter
+        self._retained, self._speculation = retained, speculation
+        self._costs = speculate.Costs()
         self._emit, self._fail = emit, fail
         self._formats = Formats(model)
         self._n_seq_max = n_seq_max
@@ -38,7 +53,9 @@ class Loop:
         self._turn = itertools.count()
         self._long: frozenset[bytes] = frozenset()  # sessions with prompt rows in the decode under way
         self._doomed: set[bytes] = set()  # cancelled by another thread, not yet by `cancel`
+        self._read: list[Session] = []  # whose prompt was computed in the last step
         self._prompt_tokens = self._completion_tokens = self._decodes = self._preempted = 0
+        self._drafted = self._accepted = 0
 
     @property
     def busy(self) -> bool:
@@ -88,7 +105,7 @@ class Loop:
         self._doomed.discard(ident)
         for session in [*self._running.values(), *self._waiting]:
             if session.ident == ident:
-                self._end(session, session.finish("cancelled"))
+                self._end(session, session.finish("cancelled"), keep=False)  # the slot is wanted back at once
                 return
 
     def cancel_all(self) -> None:
@@ -106,6 +123,7 @@ class Loop:
 
     def step(self) -> None:
         """Compute one batch for the sessions that were let in."""
+        self._keep_prompts()
         chosen = plan.schedule(
             [session.work() for session in self._running.values()],
             n_batch=self._model.n_batch,
@@ -115,7 +133,40 @@ class Loop:
         for key in chosen.preempt:
             self._put_back(self._running[key])
         if chosen.slices:
-            self._execute(chosen.slices)
+            self._execute(self._look_ahead(chosen.slices))
+
+    def _look_ahead(self, slices: tuple[plan.Slice, ...]) -> tuple[plan.Slice, ...]:
+        """Add what the sessions may say next, in a batch of single rows: beside prompts there is no room to win."""
+        if self._speculation == "off" or not self._all_decode(slices):
+            return slices
+        room = min(self._model.n_batch, self._model.n_kv - self._kv_used()) - len(slices)
+        sessions = [self._running[part.key] for part in slices]
+        most = speculate.WIDTHS[-1]
+        ahead = speculate.choose(
+            [
+                speculate.Candidate(it.key, it.guesser, it.guesser.guess(it.tokens, min(most, it.left - 1)))
+                for it in sessions
+            ],
+            len(slices),
+            room,
+            self._costs,
+            self._speculation,
+        )
+        return tuple(plan.Slice(part.key, part.count, ahead.get(part.key, ())) for part in slices)
+
+    def _all_decode(self, slices: tuple[plan.Slice, ...]) -> bool:
+        return all(part.count == 1 and self._running[part.key].n_reply for part in slices)
+
+    def _keep_prompts(self) -> None:
+        """Now, when their first tokens are on the way, and before their sessions end: others may come meanwhile."""
+        for session in self._read:
+            if session.key >= 0:
+                self._keep(session)
+        self._read = []
+
+    def _keep(self, session: Session) -> None:
+        if self._retained is not None:
+            self._retained.keep(session.key, session.tokens[: session.done])
 
     def admit(self) -> None:
         """Let in as many waiting sessions as there are sequence ids and KV cells for."""
@@ -131,12 +182,18 @@ class Loop:
             session = self._waiting.popleft()
             session.key = self._free.pop()
             self._running[session.key] = session
+            if self._retained is not None:
+                session.done = self._retained.attach(session.key, session.tokens)
+                session.cached = max(session.cached, min(session.done, session.n_prompt))
 
     def _execute(self, slices: tuple[plan.Slice, ...]) -> None:
         self._model.abort[0] = b"\0"
         self._long = frozenset(self._running[part.key].ident for part in slices if part.count > 1)
         if not self._doomed.isdisjoint(self._long):
             return  # the order to cancel lies in the inbox already
+        for part in slices:
+            self._running[part.key].begin()
+        began = time.perf_counter()
         try:
             rows = self._running
             code = self._model.decode(slices, lambda key: rows[key].tokens, lambda key: rows[key].done)
@@ -151,7 +208,15 @@ class Loop:
         elif code == NO_SLOT:
             self._no_slot()
         else:
+            self._measure(slices, time.perf_counter() - began)
             self._update(slices)
+
+    def _measure(self, slices: tuple[plan.Slice, ...], seconds: float) -> None:
+        rows = sum(part.rows for part in slices)
+        if self._all_decode(slices):
+            self._costs.observe(rows, seconds)
+        else:
+            self._costs.observe_prompt(rows, seconds)
 
     def _update(self, slices: tuple[plan.Slice, ...]) -> None:
         """Account for computed rows; where a session's last token was among them, sample its next one."""
@@ -161,24 +226,39 @@ class Loop:
                 self._prompt_tokens += part.count
             session.done += part.count
             if session.done == len(session.tokens):
-                self._sample(session)
+                self._sample(session, part.ahead)
 
-    def _sample(self, session: Session) -> None:
+    def _sample(self, session: Session, ahead: tuple[int, ...]) -> None:
+        """Draw from the row of the last pending token, and from each row ahead whose token was the one drawn."""
+        if session.n_reply == 0:
+            self._read.append(session)
+        key, row, begin = session.key, self._model.batch.row_of_last[session.key], len(session.tokens)
+        right = 0
+        while self._draw(session, row + right) and right < len(ahead) and session.tokens[-1] == ahead[right]:
+            right += 1
+            session.done += 1
+        self._drafted += len(ahead)
+        self._accepted += right
+        session.guesser.learn(session.tokens[begin:])
+        if session.key == key and right < len(ahead):
+            self._model.forget(key, session.done)
+
+    def _draw(self, session: Session, row: int) -> bool:
+        """Sample one token and tell; False when it was the last."""
         try:
-            token = session.sampler.sample(self._model.ctx, self._model.batch.row_of_last[session.key])
-        except (
-            HaliError
-        ) as error:  # no numbers, no token left, or a grammar that became too complex: this session's end
+            token = session.sampler.sample(self._model.ctx, row)
+        except HaliError as error:  # no numbers, no token left, or a grammar that became too complex
             self._release(session)
             self._fail(session.ident, error)
-            return
+            return False
         self._completion_tokens += 1
         piece = self._model.piece(token) or session.spelled(self._model.piece(token, special=True))
         events = session.accept(token, piece, self._model.is_end(token))
         if events and isinstance(events[-1], Done):
-            self._end(session, events)
-        else:
-            self._send(session, events)
+            self._end(session, events, keep=True)
+            return False
+        self._send(session, events)
+        return True
 
     # --- ways out
 
@@ -187,8 +267,10 @@ class Loop:
             self._emit(session.ident, session.step, event)
             session.step += 1
 
-    def _end(self, session: Session, events: list[GenerationEvent]) -> None:
+    def _end(self, session: Session, events: list[GenerationEvent], *, keep: bool) -> None:
         """Give back first, then tell: who hears `Done` finds everything free."""
+        if keep:
+            self._keep(session)
         self._release(session)
         self._send(session, events)
 
@@ -208,6 +290,7 @@ class Loop:
     def _put_back(self, session: Session) -> None:
         """The KV cache is full: this session, the youngest, waits and computes its text again later."""
         self._preempted += 1
+        self._keep(session)
         self._vacate(session)
         self._waiting.appendleft(session)
 
@@ -242,6 +325,7 @@ class Loop:
 
     def stats(self) -> EngineStats:
         """Counters as of now."""
+        kept = self._retained
         return EngineStats(
             sessions=len(self._running),
             queued=len(self._waiting),
@@ -253,6 +337,13 @@ class Loop:
             completion_tokens=self._completion_tokens,
             decodes=self._decodes,
             preempted=self._preempted,
+            cached_tokens=kept.tree.tokens if kept else 0,
+            cached_bytes=kept.tree.held if kept else 0,
+            cache_hits=kept.hits if kept else 0,
+            cache_hit_tokens=kept.hit_tokens if kept else 0,
+            cache_evicted=kept.tree.evicted if kept else 0,
+            drafted=self._drafted,
+            accepted=self._accepted,
         )
 
 

@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from hali.engine.speculate import Speculation
+
 KvType = Literal["f32", "f16", "bf16", "q8_0", "q4_0"]
 
 DEFAULT_CONTEXT = 4096  # tokens a session: long enough for a chat, 0.5 GB of KV cache for an 8 B model
@@ -24,6 +26,8 @@ class EngineOptions(msgspec.Struct, frozen=True):
     flash_attn: bool = False  # explicit, never "auto": it changes roundings. Off is llama-cpp-python's default
     kv_type: KvType = "f16"  # of both K and V
     gpu_layers: int = 0  # layers on the GPU; -1 = all
+    prefix_cache: bool = True  # keep what prompts and replies begin with, for later requests that begin alike
+    speculation: Speculation = "auto"  # compute probable next tokens ahead; "auto" while that is measured to pay
     memory_limit: int | None = None  # bytes of address space of the worker (RLIMIT_AS); None = no limit
     layer_start: int = 0
     layer_end: int | None = None  # None = the last layer
@@ -57,4 +61,11 @@ class EngineStats(msgspec.Struct, frozen=True):
     completion_tokens: int = 0  # sampled since the start
     decodes: int = 0
     preempted: int = 0  # sessions put back because the shared KV cache was full
+    cached_tokens: int = 0  # kept for requests to come, in `cached_bytes` outside the KV cache
+    cached_bytes: int = 0
+    cache_hits: int = 0  # sessions that began with kept tokens
+    cache_hit_tokens: int = 0
+    cache_evicted: int = 0  # blocks of tokens given up for newer ones
+    drafted: int = 0  # tokens computed ahead
+    accepted: int = 0  # of them that were right
     rss_bytes: int | None = None

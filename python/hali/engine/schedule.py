@@ -23,10 +23,16 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Compute the next `count` pending tokens of session `key`."""
+    """Compute the next `count` pending tokens of session `key`, then `ahead`: what it may say after them."""
 
     key: int
     count: int
+    ahead: tuple[int, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """Of the batch."""
+        return self.count + len(self.ahead)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,8 @@ def schedule(works: Sequence[Work], *, n_batch: int, kv_free: int, turn: int) ->
     """The next batch for `works`, oldest session first.
 
     Decode rows come first, one a session; prompts share what is left of the budget, `turn` rotating who begins. A
-    session that is alone gets chunks of `n_batch`, then single tokens: llama-cpp-python's own shapes, hence its bits.
+    session that is alone gets chunks that end at multiples of `n_batch`, wherever it began, then single tokens:
+    llama-cpp-python's own shapes, hence its bits.
     When there is not a cell for each session, the youngest step back; the oldest never does.
     """
     kept, preempt, kv_free = _make_room(works, kv_free)
@@ -51,6 +58,8 @@ def schedule(works: Sequence[Work], *, n_batch: int, kv_free: int, turn: int) ->
     if decoding:
         budget = min(budget, PREFILL_BESIDE_DECODE)
     prompts = [work for work in kept if not work.decoding]
+    if not decoding and len(prompts) == 1:
+        budget = min(budget, n_batch - prompts[0].held % n_batch)
     return Plan((*decoding, *_share(prompts, budget, turn)), preempt)
 
 

@@ -10,6 +10,7 @@ import msgspec
 
 from hali.engine.output import ReplyReader
 from hali.engine.schedule import Work
+from hali.engine.speculate import Guesser
 from hali.engine.telling import Untold
 from hali.engine.text import InsideCharacter, TextStream
 from hali.model.generation import (
@@ -65,6 +66,8 @@ class Session:
         self.key = -1
         self.done = 0  # tokens whose KV cells exist
         self.step = 0  # events sent so far
+        self.cached = 0  # tokens of the prompt that were kept from earlier requests
+        self.guesser = Guesser()
         self._most = n_ctx - self.n_prompt
         # 0 means "no limit of its own", as in llama-cpp-python.
         self._wanted = min(self._most, sampling.max_tokens) if sampling.max_tokens else self._most
@@ -73,6 +76,7 @@ class Session:
         self._text = TextStream((*sampling.stop, *stops))
         self._untold = Untold()
         self._clock, self._began = clock, clock()
+        self._computed: float | None = None  # when its first row was
         self._first: float | None = None  # when the first token came
         self._unreported = 0
         self._reader = reader
@@ -81,6 +85,16 @@ class Session:
     def n_reply(self) -> int:
         """Tokens sampled so far; one that ends the reply is not counted."""
         return len(self.tokens) - self.n_prompt
+
+    @property
+    def left(self) -> int:
+        """Tokens still wanted at most."""
+        return self._wanted - self.n_reply
+
+    def begin(self) -> None:
+        """A row of it is computed now; the wait in the queue is over."""
+        if self._computed is None:
+            self._computed = self._clock()
 
     def work(self) -> Work:
         """How the scheduler sees it. A session that was put back computes its reply so far like a prompt."""
@@ -140,11 +154,10 @@ class Session:
         events = self._events(text, tokens, last=True)
         now = self._clock()
         ttft = None if self._first is None else self._first - self._began
-        usage = Usage(self.n_prompt, self.n_reply, ttft, now - self._began)
+        queued = 0.0 if self._computed is None else self._computed - self._began
+        usage = Usage(self.n_prompt, self.n_reply, ttft, now - self._began, cached_tokens=self.cached, queue_s=queued)
         if self._reader is not None:
             usage = msgspec.structs.replace(usage, reasoning_tokens=self._reader.thought_tokens)
             reason = "tool_calls" if self._reader.called and reason == "stop" else reason
-        stop = (
-            self._text.stop if self._text.stop in self._stops else None
-        )  # those of the chat format are its own affair
+        stop = self._text.stop if self._text.stop in self._stops else None  # those of the format are its own affair
         return [*events, Done(reason, usage, stop)]

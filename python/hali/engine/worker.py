@@ -89,7 +89,15 @@ class Worker:
         log.install()
         self._model = backend.Model(path, options, log, self._progress)
         prompter = Prompter(self._model)
-        self._loop = Loop(self._model, prompter, options.n_seq_max, self._emit, self._fail)
+        self._loop = Loop(
+            self._model,
+            prompter,
+            options.n_seq_max,
+            self._emit,
+            self._fail,
+            retained=self._model.retained(options),
+            speculation=options.speculation if self._model.goes_back else "off",
+        )
         self._answerer = Answerer(self._model, prompter)
         inbox.on_cancel = self._loop.interrupt
         self._stop: protocol.Stop | None = None
