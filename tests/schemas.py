@@ -9,7 +9,7 @@ Schema = dict[str, Any]
 WORDS = ("name", "city", "count", "kind", "owner", "price", "state", "title", "unit", "année", "first name", "日付")
 PATTERNS = ("^[a-z]{2,8}$", "^[A-Z]{3}-[0-9]{4}$", "^(red|green|blue)$", r"^\+?[0-9]{3,9}$", "^#[0-9a-f]{6}$")
 FORMATS = ("date", "ipv4", "uuid")  # of bounded length: a weak model writes the fractions of "time" for ever
-CHOICES = ("small", "a \"quoted\" word", "back\\slash", "línea", 7, -3, 2.5, True, None)
+CHOICES = ("small", 'a "quoted" word', "back\\slash", "línea", 7, -3, 2.5, True, None)
 
 
 def random_schema(rng: random.Random) -> Schema:
@@ -37,7 +37,12 @@ def _object(rng: random.Random, depth: int, defs: Schema) -> Schema:
 
 def _list(rng: random.Random, depth: int, defs: Schema) -> Schema:
     least = rng.randint(0, 2)
-    found: Schema = {"type": "array", "items": _any(rng, depth, defs), "minItems": least, "maxItems": least + rng.randint(0, 2)}
+    found: Schema = {
+        "type": "array",
+        "items": _any(rng, depth, defs),
+        "minItems": least,
+        "maxItems": least + rng.randint(0, 2),
+    }
     if rng.random() < 0.2:
         found["prefixItems"] = [_any(rng, 3, defs)]
     return found
@@ -63,7 +68,11 @@ def _string(rng: random.Random, depth: int, defs: Schema) -> Schema:
 
 def _integer(rng: random.Random, depth: int, defs: Schema) -> Schema:
     least = rng.randint(-1000, 1000)
-    return {"type": "integer", rng.choice(["minimum", "exclusiveMinimum"]): least, "maximum": least + rng.randint(1, 5000)}
+    return {
+        "type": "integer",
+        rng.choice(["minimum", "exclusiveMinimum"]): least,
+        "maximum": least + rng.randint(1, 5000),
+    }
 
 
 def _number(rng: random.Random, depth: int, defs: Schema) -> Schema:
@@ -82,4 +91,3 @@ def _constant(rng: random.Random, depth: int, defs: Schema) -> Schema:
 
 def _flag(rng: random.Random, depth: int, defs: Schema) -> Schema:
     return {"type": rng.choice(["boolean", "null"])}
-

@@ -76,9 +76,7 @@ def drawn(vocabulary: Vocabulary, limits: Constraint, seed: int) -> str:
 
 
 def fits(text: str, schema: Any) -> None:
-    jsonschema.validate(
-        json.loads(text), schema, cls=jsonschema.Draft202012Validator, format_checker=FORMATS_CHECKED
-    )
+    jsonschema.validate(json.loads(text), schema, cls=jsonschema.Draft202012Validator, format_checker=FORMATS_CHECKED)
 
 
 def takes(limits: Constraint, tokens: list[int]) -> bool:
@@ -94,7 +92,9 @@ def takes(limits: Constraint, tokens: list[int]) -> bool:
 
 
 @pytest.mark.parametrize("seeds", [range(at, at + 50) for at in range(0, 200, 50)], ids=str)
-def test_whatever_is_drawn_under_a_schema_is_an_instance(vocabulary: Vocabulary, formats: Formats, seeds: range) -> None:
+def test_whatever_is_drawn_under_a_schema_is_an_instance(
+    vocabulary: Vocabulary, formats: Formats, seeds: range
+) -> None:
     for seed in seeds:
         schema = random_schema(random.Random(seed))
         fits(drawn(vocabulary, made(formats, schema=schema), seed), schema)
@@ -112,7 +112,9 @@ def _replies(path: Path, seeds: range) -> dict[int, list[GenerationEvent]]:
     for seed in seeds:
         sampling = SamplingParams(temperature=0.8, seed=seed, max_tokens=ENOUGH)
         wanted = ReplyFormat(schema=random_schema(random.Random(seed)))
-        loop.open(b"%016d" % seed, GenerateRequest((Message("user", "Answer in JSON."),), sampling=sampling, format=wanted))
+        loop.open(
+            b"%016d" % seed, GenerateRequest((Message("user", "Answer in JSON."),), sampling=sampling, format=wanted)
+        )
     while loop.busy:
         loop.admit()
         loop.step()
@@ -164,7 +166,9 @@ def test_white_space_between_tokens_of_json_ends(vocabulary: Vocabulary, formats
     limits.take(vocabulary.tokenize("[")[0])
     for _ in range(ENOUGH):
         allowed = limits.allowed()
-        blank = [t for t in np.flatnonzero(allowed) if not vocabulary.is_end(int(t)) and vocabulary.piece(int(t)).isspace()]
+        blank = [
+            t for t in np.flatnonzero(allowed) if not vocabulary.is_end(int(t)) and vocabulary.piece(int(t)).isspace()
+        ]
         if not blank:
             return
         limits.take(int(blank[0]))
@@ -214,19 +218,25 @@ def test_a_format_is_compiled_once_and_each_reply_begins_anew(
 
 # --- what could kill or stop the worker
 
+
+def _rules(count: int, each: str) -> str:
+    rules = [each.format(at, at + 1) for at in range(count)]
+    return "\n".join(["root ::= r0", *rules, f'r{count} ::= "a"'])
+
+
 CHAIN = {f"d{i}": {"type": "array", "items": {"$ref": f"#/$defs/d{i + 1}"}} for i in range(20_000)}
 HOSTILE = {
-    "references as deep as a stack": ReplyFormat(schema={"$defs": {**dict(list(CHAIN.items())[:5000]), "d5000": {}}, "$ref": "#/$defs/d0"}),
-    "more than may be sent": ReplyFormat(schema={"$defs": {**CHAIN, "d20000": {}}, "$ref": "#/$defs/d0"}),
-    "patterns that multiply": ReplyFormat(schema={"allOf": [{"type": "string", "pattern": ".*a.{%d}" % n} for n in range(3, 20)]}),
-    "a word too many": ReplyFormat(schema={"enum": ["%d" % n for n in range(30_000)]}),
-    "rules as deep as a stack": ReplyFormat(grammar="root ::= r0\n" + "\n".join(f"r{i} ::= r{i + 1}" for i in range(8000)) + '\nr8000 ::= "a"'),
-    "brackets as deep as a stack": ReplyFormat(grammar="root ::= " + "(" * 60_000 + '"a"' + ")" * 60_000),
-    "repetitions of repetitions": ReplyFormat(grammar='root ::= (((("a"{0,9999}){0,9999}){0,9999}){0,9999})'),
-    "both ways, sixty times": ReplyFormat(grammar="root ::= r0\n" + "\n".join(f"r{i} ::= r{i + 1} | r{i + 1}" for i in range(60)) + '\nr60 ::= "a"'),
-    "hidden left recursion": ReplyFormat(grammar='root ::= b root "x" | "y"\nb ::= c c\nc ::= "" | "z"'),
-    "no end": ReplyFormat(grammar='root ::= "a" root'),
-    "nothing": ReplyFormat(grammar="root ::= root"),
+    "references as deep as a stack": {"schema": {"$defs": {**dict(list(CHAIN.items())[:5000]), "d5000": {}}, "$ref": "#/$defs/d0"}},
+    "more than may be sent": {"schema": {"$defs": {**CHAIN, "d20000": {}}, "$ref": "#/$defs/d0"}},
+    "patterns that multiply": {"schema": {"allOf": [{"type": "string", "pattern": f".*a.{{{n}}}"} for n in range(3, 20)]}},
+    "a word too many": {"schema": {"enum": [str(n) for n in range(30_000)]}},
+    "rules as deep as a stack": {"grammar": _rules(8000, "r{0} ::= r{1}")},
+    "both ways, sixty times": {"grammar": _rules(60, "r{0} ::= r{1} | r{1}")},
+    "brackets as deep as a stack": {"grammar": "root ::= " + "(" * 60_000 + '"a"' + ")" * 60_000},
+    "repetitions of repetitions": {"grammar": 'root ::= (((("a"{0,9999}){0,9999}){0,9999}){0,9999})'},
+    "hidden left recursion": {"grammar": 'root ::= b root "x" | "y"\nb ::= c c\nc ::= "" | "z"'},
+    "no end": {"grammar": 'root ::= "a" root'},
+    "nothing": {"grammar": "root ::= root"},
 }  # fmt: skip
 
 
@@ -236,7 +246,9 @@ async def test_hostile_schemas_and_grammars_are_answered_and_the_worker_lives(sm
         info = await engine.start(smollm2, EngineOptions(n_ctx=512))
         try:
             for name, wanted in HOSTILE.items():
-                request = GenerateRequest(prompt="a", sampling=SamplingParams(max_tokens=8, seed=1), format=wanted)
+                request = GenerateRequest(
+                    prompt="a", sampling=SamplingParams(max_tokens=8, seed=1), format=ReplyFormat(**wanted)
+                )
                 try:
                     events = [event async for event in engine.generate(request)]
                     assert isinstance(events[-1], Done), name
@@ -248,4 +260,3 @@ async def test_hostile_schemas_and_grammars_are_answered_and_the_worker_lives(sm
             assert engine.stats().samplers == 0
         finally:
             await engine.stop()
-
