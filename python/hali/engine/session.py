@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from hali.engine.schedule import Work
-from hali.engine.telling import Untold
+from hali.engine.telling import Drawn, Untold
 from hali.engine.text import InsideCharacter, TextStream
-from hali.model.generation import Chunk, Done, FinishReason, GenerationEvent, SamplingParams, TokenLogprob, Usage
+from hali.model.generation import Chunk, Done, FinishReason, GenerationEvent, SamplingParams, Usage
 
 MAX_STOPS, MAX_STOP_BYTES = 16, 1024  # OpenAI allows 4; each is searched for at each token
 
@@ -20,12 +20,8 @@ class Drawer(Protocol):
     def sample(self, ctx: Any, row: int) -> int:
         """Draw a token from the logits of a row."""
 
-    def logprob(self) -> TokenLogprob | None:
-        """Of the first token drawn and not yet asked about; None where nobody wants it."""
-
-    @property
-    def complete(self) -> bool:
-        """Whether the reply's format lets nothing follow."""
+    def drawn(self) -> Drawn:
+        """More about the first token drawn that was not yet asked about."""
 
     def close(self) -> None:
         """Give the native chain back."""
@@ -77,7 +73,7 @@ class Session:
         """Take a sampled token; the events to send. The last one is `Done` when the reply is over."""
         if self._first is None:
             self._first = self._clock()
-        logprob = self.sampler.logprob()
+        logprob, complete = self.sampler.drawn()
         if is_end:
             return self.finish("stop")
         self.tokens.append(token)
@@ -86,7 +82,7 @@ class Session:
         text = self._text.push(piece, armed=self.n_reply > self._min_tokens or not self._min_tokens)
         if self._text.stopped:
             return self._close(text, "stop")
-        if self.sampler.complete:
+        if complete:
             return self._close(text + self._text.finish(), "stop")
         if self._enough(piece):
             return self._close(text + self._text.finish(), "length")

@@ -15,6 +15,7 @@ from hali.engine.backend import ABORTED, NO_SLOT, Model
 from hali.engine.chat import Prompt, Prompter
 from hali.engine.loop import MAX_QUEUED, Loop
 from hali.engine.schedule import Slice
+from hali.engine.telling import Drawn
 from hali.model.errors import EngineFailed, HaliError
 from hali.model.generation import Done, GenerateRequest, GenerationEvent, SamplingParams
 
@@ -23,7 +24,6 @@ END = 0
 
 class FakeSampler:
     alive = 0
-    complete = False
 
     def __init__(self, *_: object) -> None:
         FakeSampler.alive += 1
@@ -31,8 +31,8 @@ class FakeSampler:
     def sample(self, ctx: Any, row: int) -> int:
         return 65
 
-    def logprob(self) -> None:
-        return None
+    def drawn(self) -> Drawn:
+        return Drawn()
 
     def close(self) -> None:
         FakeSampler.alive -= 1
@@ -278,4 +278,22 @@ def test_what_was_put_back_continues_where_it_was() -> None:
         assert done.reason == "length"
         assert done.usage.completion_tokens == 55
         assert len(rig.events[ident]) == 56, "each token once"
+    assert rig.nothing_held()
+
+
+def test_a_session_that_has_no_token_to_come_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(FakeModel())
+    rig.open(b"a", 20, max_tokens=2)
+    rig.open(b"b", 20, max_tokens=2)
+    doomed = rig.loop._waiting[0].sampler
+
+    def sample(self: FakeSampler, ctx: Any, row: int) -> int:
+        if self is doomed:
+            raise EngineFailed("the model computed no numbers", code="nan")
+        return 65
+
+    monkeypatch.setattr(FakeSampler, "sample", sample)
+    rig.run()
+    assert rig.errors[b"a"].code == "nan"
+    assert rig.done(b"b").usage.completion_tokens == 2
     assert rig.nothing_held()
