@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hali.engine.output import Dialect
 from hali.engine.reasoning import KNOWN, Marks, ThoughtReader, left_open, recognise
 from hali.engine.session import Session
+from hali.engine.telling import Drawn
 from hali.engine.tool_formats import GENERIC
 from hali.model.generation import Chunk, Done, GenerationEvent, SamplingParams, ToolCall, ToolCalled
 
@@ -167,10 +168,8 @@ def test_gpt_oss_thoughts_are_counted_and_its_marks_wanted() -> None:
 
 
 class NoSampler:
-    complete = False
-
-    def logprob(self) -> None:
-        return None
+    def drawn(self) -> Drawn:
+        return Drawn()
 
     def sample(self, ctx: Any, row: int) -> int:
         raise AssertionError("not asked here")
