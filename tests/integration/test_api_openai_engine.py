@@ -100,11 +100,6 @@ async def test_a_response_in_the_background_needs_no_client_and_can_be_cancelled
         await until(lambda: stack.router.stats().running == 0)
 
 
-async def whole(call) -> list:
-    """All events of a stream: one of two replies may begin before the other is refused."""
-    return [event async for event in await call()]
-
-
 async def test_a_context_that_overflows_is_told_by_every_endpoint(catalog):
     long = "word " * 20_000
     async with serving(catalog) as stack:
