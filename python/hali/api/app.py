@@ -29,6 +29,7 @@ from hali.api.dialects import dialect_of
 from hali.api.gate import Gate
 from hali.api.metered import MeteredRouter
 from hali.api.metrics import ROUTES as METRICS
+from hali.api.openai_shapes import ModelList, ModelObject
 from hali.api.openapi import PATH as openapi_path
 from hali.api.openapi import as_text
 from hali.api.problems import json_response, problem
@@ -130,9 +131,15 @@ ROUTES: tuple[Endpoint, ...] = (
     Endpoint(openapi_path, openapi, summary="This document"),
     Endpoint("/health", health, summary="The process answers"),
     Endpoint("/health/ready", ready, summary="Whether a request for tokens would be taken now"),
-    Endpoint("/v1/models", list_models, summary="All models that can answer", tag="openai"),
+    Endpoint("/v1/models", list_models, summary="All models that can answer", tag="openai", response=ModelList),
     # names may hold slashes: owner/repo
-    Endpoint("/v1/models/{name:path}", show_model, summary="One model, by any of its names", tag="openai"),
+    Endpoint(
+        "/v1/models/{name:path}",
+        show_model,
+        summary="One model, by any of its names",
+        tag="openai",
+        response=ModelObject,
+    ),
     *chat.ROUTES,
     *METRICS,
     *completions.ROUTES,

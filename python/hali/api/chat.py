@@ -11,6 +11,7 @@ from hali.api.openai_answers import answer, generations
 from hali.api.openai_chat import ChatRequest, generate_requests
 from hali.api.openai_chat_reply import ChatShape
 from hali.api.openai_reply import Frame
+from hali.api.openai_shapes import ChatCompletion
 from hali.api.routes import SSE, Endpoint
 from hali.api.streams import EventStream
 
@@ -42,6 +43,7 @@ ROUTES = (
         summary="The model's turn in a chat",
         tag="openai",
         request=ChatRequest,
+        response=ChatCompletion,
         stream=SSE,
     ),
 )

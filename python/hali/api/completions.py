@@ -11,6 +11,7 @@ from hali.api.openai_answers import answer, generations, share_of
 from hali.api.openai_completion import CompletionRequest, Prompt, asked_prompts, completion_requests, tries_of
 from hali.api.openai_completion_reply import CompletionShape
 from hali.api.openai_reply import Frame
+from hali.api.openai_shapes import TextCompletion
 from hali.api.routes import SSE, Endpoint
 from hali.api.streams import EventStream
 from hali.model.generation import Detokenize, Text
@@ -61,6 +62,7 @@ ROUTES = (
         summary="What follows a prompt",
         tag="openai",
         request=CompletionRequest,
+        response=TextCompletion,
         stream=SSE,
     ),
 )

@@ -18,13 +18,11 @@ _OBJECT: dict[str, Any] = {"type": "object"}
 
 # What any route may answer besides its own result; the gate and the limits stand before all of them.
 _FAILURES = {
-    "400": "The request is wrong as written; the error names the field.",
-    "401": "A key is required and none that is known was sent.",
-    "403": "The key, the Host or the Origin may not do this.",
-    "404": "There is no such model, object or path.",
-    "429": "The limit of this key is reached; see Retry-After.",
-    "500": "The engine or hali failed.",
-    "503": "The queue is full, or hali is starting or stopping; see Retry-After.",
+    "4XX": (
+        "400 wrong as written, the error names the field · 401 a key is required · 403 the key, Host or Origin may not · "
+        "404 no such model, object or path · 413 too large · 415 not JSON · 429 the limit of this key, see Retry-After"
+    ),
+    "5XX": "500 the engine or hali failed · 503 the queue is full, or hali starts or stops, see Retry-After",
 }
 
 

@@ -15,6 +15,7 @@ from hali.api.openai_answers import answer, generations, share_of
 from hali.api.openai_items import Item, answered, as_objects, items_of
 from hali.api.openai_refusals import invalid
 from hali.api.openai_replies import Indexed, ended
+from hali.api.openai_response_shapes import ItemPage, ResponseDeleted, ResponseObject
 from hali.api.openai_response_writer import ResponseWriter
 from hali.api.openai_responses import ResponsesRequest, response_head, response_request
 from hali.api.problems import json_response
@@ -184,6 +185,7 @@ ROUTES = (
         summary="The model's answer, kept for later requests unless `store` is false",
         tag="openai",
         request=ResponsesRequest,
+        response=ResponseObject,
         stream=SSE,
     ),
     Endpoint(
@@ -191,16 +193,25 @@ ROUTES = (
         retrieve,
         summary="A response that was kept",
         tag="openai",
+        response=ResponseObject,
         stream=SSE,
         query=("stream", "starting_after"),
     ),
-    Endpoint(_ONE, delete, methods=("DELETE",), summary="Forget a response", tag="openai"),
-    Endpoint(f"{_ONE}/cancel", cancel, methods=("POST",), summary="End a response in the background", tag="openai"),
+    Endpoint(_ONE, delete, methods=("DELETE",), summary="Forget a response", tag="openai", response=ResponseDeleted),
+    Endpoint(
+        f"{_ONE}/cancel",
+        cancel,
+        methods=("POST",),
+        summary="End a response in the background",
+        tag="openai",
+        response=ResponseObject,
+    ),
     Endpoint(
         f"{_ONE}/input_items",
         input_items,
         summary="What a response answered",
         tag="openai",
+        response=ItemPage,
         query=("limit", "order", "after"),
     ),
 )

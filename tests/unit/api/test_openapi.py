@@ -5,11 +5,13 @@ from __future__ import annotations
 import msgspec
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
 from hali.api.app import ROUTES
+from hali.api.openai_response_shapes import ItemPage, ResponseDeleted, ResponseObject
 from hali.api.openapi import document
 from hali.api.routes import SSE, Endpoint
+from hali.model.generation import Candidate, Chunk, Done, TokenLogprob, ToolCall, ToolCalled, Usage
 
 
 class Wish(msgspec.Struct):
@@ -58,7 +60,7 @@ def test_an_endpoint_tells_its_body_its_parameters_and_its_stream() -> None:
     assert made["components"]["schemas"]["Wish"]["required"] == ["what"]
     assert set(operation["responses"]["200"]["content"]) == {"application/json", SSE}
     assert [(p["name"], p["in"]) for p in operation["parameters"]] == [("name", "path"), ("after", "query")]
-    assert "$ref" in operation["responses"]["400"]["content"]["application/json"]["schema"]
+    assert "$ref" in operation["responses"]["4XX"]["content"]["application/json"]["schema"]
 
 
 @pytest.mark.parametrize("path", ["/openapi.json"])
@@ -66,3 +68,50 @@ async def test_the_server_gives_it_to_whoever_asks(client, path) -> None:
     reply = await client.get(path)
     assert reply.headers["content-type"] == "application/json"
     assert reply.json() == document(ROUTES)
+
+
+HELLO = {"model": "tiny:1m:base:q4_0", "messages": [{"role": "user", "content": "hi"}]}
+TEXT = {"model": "tiny:1m:base:q4_0", "prompt": "hi"}
+INPUT = {"model": "tiny:1m:base:q4_0", "input": "hi"}
+WEATHER = {"name": "weather", "parameters": {"type": "object"}}
+TOLD = (TokenLogprob(Candidate(1, b"a", -0.5), (Candidate(1, b"a", -0.5),)),)
+CALLED = [
+    Chunk("Hm", 1, reasoning=True),
+    Chunk("a", 1, logprobs=TOLD),
+    ToolCalled(0, ToolCall("call_1", "weather", "{}")),
+    Done("tool_calls", Usage(1, 2, 0.1, 0.2)),
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/models", None),
+        ("/v1/models/acme/tiny", None),
+        ("/v1/chat/completions", {**HELLO, "logprobs": True, "top_logprobs": 1}),
+        ("/v1/chat/completions", {**HELLO, "functions": [WEATHER]}),
+        ("/v1/completions", {**TEXT, "logprobs": 1}),
+        ("/v1/embeddings", INPUT),
+        ("/v1/embeddings", {**INPUT, "encoding_format": "base64"}),
+        ("/v1/responses", {**INPUT, "top_logprobs": 1, "tools": [{"type": "function", **WEATHER}]}),
+        ("/v1/responses", {**INPUT, "background": True}),
+    ],
+)
+@pytest.mark.parametrize("script", [None, CALLED])
+async def test_answers_have_the_declared_shape(client, router, background, path, body, script) -> None:
+    router.script = script or router.script
+    reply = await (client.get(path) if body is None else client.post(path, json=body))
+    (endpoint,) = (each for each in ROUTES if each.matches(_scope(path, body))[0] is Match.FULL)
+    msgspec.convert(reply.json(), endpoint.response)
+
+
+async def test_answers_about_a_response_have_the_declared_shape(client, router) -> None:
+    router.script = [Chunk("a", 1), Done("length", Usage(1, 1, 0.1, 0.2))]
+    path = f"/v1/responses/{(await client.post('/v1/responses', json=INPUT)).json()['id']}"
+    msgspec.convert((await client.get(path)).json(), ResponseObject)
+    msgspec.convert((await client.get(f"{path}/input_items")).json(), ItemPage)
+    msgspec.convert((await client.delete(path)).json(), ResponseDeleted)
+
+
+def _scope(path: str, body: object) -> dict[str, object]:
+    return {"type": "http", "method": "GET" if body is None else "POST", "path": path, "root_path": "", "headers": []}

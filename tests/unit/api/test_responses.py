@@ -74,6 +74,17 @@ async def test_items_are_turns_and_what_an_assistant_does_in_a_row_is_one(client
     )
 
 
+async def test_two_messages_of_an_assistant_are_two_turns_and_a_thought_begins_a_new_one(client, router):
+    said = [{"role": "assistant", "content": text} for text in "ab"]
+    thought = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}
+    await made(client, input=[*said, thought, said[0], thought])  # the last thought came to nothing
+    assert router.asked[0][1].messages == (
+        Message("assistant", "a"),
+        Message("assistant", "b"),
+        Message("assistant", "a", reasoning="hm"),
+    )
+
+
 async def test_an_image_goes_to_its_place(client, router):
     image = {"type": "input_image", "image_url": "data:image/png;base64,AAAA", "detail": "auto"}
     await made(client, input=[{"role": "user", "content": [image, {"type": "input_text", "text": "?"}]}])
