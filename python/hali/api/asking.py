@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
+from hali.api import scopes
 from hali.api.base import ApiDeps, ApiKey, ModelStore
 from hali.api.gate import KEY
 from hali.api.replies import while_connected
@@ -30,6 +31,13 @@ def store_of(request: Request) -> ModelStore:
     if models is None:
         raise Failed("this server only answers; it has no store of models", code="no_store")
     return models
+
+
+def must_hold(request: Request, scope: scopes.Scope) -> None:
+    """`Refused` (403) unless the key opens `scope` too; where no key is needed, nobody is asked for one."""
+    key: ApiKey | None = getattr(request.state, KEY)
+    if key is not None:
+        scopes.check_held(key.scopes, frozenset({scope}))
 
 
 def _share(request: Request) -> tuple[str | None, float]:

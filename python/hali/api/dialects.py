@@ -11,8 +11,6 @@ from hali.api.problems import OPENAI, Dialect, told
 from hali.model.errors import HaliError
 from hali.wire.http import status_of
 
-REQUEST_ID = "hali_request_id"  # scope["state"]: what Anthropic's clients print with an error
-
 _ANTHROPIC_TYPES = {
     401: "authentication_error",
     403: "permission_error",

@@ -11,13 +11,12 @@ from functools import lru_cache
 
 import anyio
 from starlette.requests import ClientDisconnect
-from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hali.api import scopes
 from hali.api.base import ApiDeps, ApiKey
-from hali.api.dialects import REQUEST_ID, dialect_of, new_request_id
+from hali.api.dialects import dialect_of, new_request_id
 from hali.api.keys import digest_of
 from hali.api.origins import RawHeaders, authorities, foreign, values
 from hali.api.problems import SECURITY_HEADERS, Dialect, problem
@@ -58,12 +57,11 @@ class Gate:
                 await self._app(scope, receive, send)
             return
         exchange = Exchange(scope["method"], route_of(self._routes, scope))
-        dialect = dialect_of(scope["path"], scope["headers"])
-        door = _Door(send, exchange, _numbered(dialect, scope))
+        door = _Door(send, exchange, dialect_of(scope["path"], scope["headers"]))
         with exchanging(exchange):
-            await self._pass(scope, receive, door, exchange, dialect)
+            await self._pass(scope, receive, door, exchange)
 
-    async def _pass(self, scope: Scope, receive: Receive, door: _Door, exchange: Exchange, dialect: Dialect) -> None:
+    async def _pass(self, scope: Scope, receive: Receive, door: _Door, exchange: Exchange) -> None:
         try:
             self._check(scope, exchange)
             exchange.gate_s = time.monotonic() - exchange.began
@@ -72,11 +70,10 @@ class Gate:
             log.debug("api.client_left", path=repr(scope["path"]))
         except HaliError as error:
             log.info("api.refused", path=repr(scope["path"]), code=error.code, error=str(error))
-            await self._answer(door, problem(error, dialect), error, scope, receive)
+            await self._answer(door, error, scope, receive)
         except Exception as bug:  # the border: the client gets a 500 without our internals, the log gets everything
             log.error("api.broken", exc=bug, path=repr(scope["path"]))
-            told = Failed("internal error", code="internal")
-            await self._answer(door, problem(told, dialect), told, scope, receive)
+            await self._answer(door, Failed("internal error", code="internal"), scope, receive)
         finally:
             seconds = time.monotonic() - exchange.began
             self._metrics.answered(exchange, door.status if door.finished else None, seconds)
@@ -88,10 +85,10 @@ class Gate:
                 seconds=round(seconds, 3),
             )
 
-    async def _answer(self, door: _Door, answer: Response, error: HaliError, scope: Scope, receive: Receive) -> None:
+    async def _answer(self, door: _Door, error: HaliError, scope: Scope, receive: Receive) -> None:
         if door.started:
             raise error  # uvicorn cuts the connection: the client sees a broken reply, not a short one
-        await answer(scope, receive, door.send)
+        await problem(error, door.dialect)(scope, receive, door.send)
 
     def _check(self, scope: Scope, exchange: Exchange) -> None:
         headers: RawHeaders = scope["headers"]
@@ -134,9 +131,9 @@ class Gate:
 class _Door:
     """`send` that adds the headers of every answer and knows how far it has come."""
 
-    def __init__(self, send: Send, exchange: Exchange, headers: list[tuple[bytes, bytes]]) -> None:
+    def __init__(self, send: Send, exchange: Exchange, dialect: Dialect) -> None:
         self._send, self._exchange = send, exchange
-        self._headers = [*SECURITY_HEADERS, *headers]
+        self.dialect = dialect  # of the API that the path belongs to
         self.status: int | None = None  # None until the answer has begun
         self.finished = False  # all of it was sent
 
@@ -150,25 +147,19 @@ class _Door:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             present = {name.lower() for name, _ in message.get("headers", ())}
-            added = [header for header in self._headers if header[0] not in present]
+            added = [header for header in SECURITY_HEADERS if header[0] not in present]
             message = {**message, "headers": [*message.get("headers", ()), *added, *self._measured()]}
         await self._send(message)
         if message["type"] == "http.response.body":
             self.finished = not message.get("more_body", False)
 
     def _measured(self) -> Iterator[tuple[bytes, bytes]]:
+        if self.dialect.id_header is not None:
+            yield self.dialect.id_header.encode(), new_request_id().encode()
         yield b"server-timing", self._exchange.server_timing().encode()
         if self._exchange.budget is not None:
             for name, value in self._exchange.budget.headers(time.monotonic()):
                 yield name.encode(), value.encode()
-
-
-def _numbered(dialect: Dialect, scope: Scope) -> list[tuple[bytes, bytes]]:
-    """The header that numbers this request, where its API has one; the number is kept in the scope's state."""
-    if dialect.id_header is None:
-        return []
-    number = scope.setdefault("state", {})[REQUEST_ID] = new_request_id()
-    return [(dialect.id_header.encode(), number.encode())]
 
 
 def _sent(headers: RawHeaders) -> list[bytes]:

@@ -9,7 +9,7 @@ import anyio
 from starlette.requests import Request
 
 from hali._version import __version__
-from hali.api.asking import deps_of, generated, store_of
+from hali.api.asking import deps_of, generated, must_hold, store_of
 from hali.api.mcp_tools import ChatCall, NoCall, PullCall, pulled
 from hali.api.ollama_models import pull_lines
 from hali.model.errors import Cancelled
@@ -40,11 +40,13 @@ class LocalToolbox:
 
     async def list_models(self, call: NoCall) -> dict[str, Any]:
         """All that can answer."""
+        must_hold(self._request, "models")
         models = deps_of(self._request).catalog.list()
         return {"models": [{"id": each.id, "sha256": each.sha256, "size": each.size} for each in models]}
 
     async def pull(self, call: PullCall) -> dict[str, Any]:
         """The state when it ended, or when the time was over."""
+        must_hold(self._request, "manage")
         last: dict[str, Any] = {}
         with anyio.move_on_after(call.wait_s) as waiting:
             async with aclosing(pull_lines(store_of(self._request).pull(call.model))) as lines:
@@ -54,6 +56,7 @@ class LocalToolbox:
 
     async def status(self, call: NoCall) -> dict[str, Any]:
         """As /health/ready and `hali ps` tell it."""
+        must_hold(self._request, "models")  # as it tells which are loaded
         deps = deps_of(self._request)
         stats, reason = deps.router.stats(), deps.not_ready()
         loaded = deps.models.loaded() if deps.models is not None else ()

@@ -13,7 +13,7 @@ from functools import partial
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hali.api.asking import answered, deps_of, generated, store_of, waited
+from hali.api.asking import answered, deps_of, generated, must_hold, store_of, waited
 from hali.api.bodies import read_json
 from hali.api.dialects import OLLAMA, OllamaError
 from hali.api.ollama_names import find
@@ -66,10 +66,13 @@ async def _then_unloaded(
     request: Request, model: ServedModel, body: Generation, lines: AsyncGenerator[Line, None]
 ) -> AsyncGenerator[Line, None]:
     """With `keep_alive` 0 the model goes as soon as the reply is made. Other values leave it to hali, which knows its memory."""
+    goes = _goes(body.keep_alive) and deps_of(request).models is not None
+    if goes:
+        must_hold(request, "manage")
     async with aclosing(lines):
         async for line in lines:
             yield line
-    if _goes(body.keep_alive) and deps_of(request).models is not None:
+    if goes:
         await store_of(request).unload(model)
 
 
@@ -82,6 +85,8 @@ async def encoded(lines: AsyncGenerator[Line, None]) -> AsyncGenerator[bytes, No
 
 async def _kept(request: Request, model: ServedModel, body: Generation, shape: Shape) -> Response:
     goes, store = _goes(body.keep_alive), store_of(request)
+    if goes:
+        must_hold(request, "manage")  # others may be about to use it; to load is what any request does
     await waited(request, partial(store.unload if goes else store.load, model))
     said = {"message": {"role": "assistant", "content": ""}} if shape == "chat" else {"response": ""}
     head = {"model": body.model, "created_at": rfc3339(time.time()), **said}

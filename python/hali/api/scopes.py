@@ -50,7 +50,7 @@ NEEDED: Mapping[tuple[str, str], frozenset[Scope]] = {
     ("POST", "/apply-template"): INFERENCE,
     ("POST", "/v1/rerank"): INFERENCE,
     ("POST", "/rerank"): INFERENCE,
-    ("POST", "/mcp"): ALL,  # its tools list, fetch and compute
+    ("POST", "/mcp"): INFERENCE,  # each tool asks for what it needs besides (mcp_local.py)
 }
 
 
@@ -61,7 +61,12 @@ def needed(method: str, path: str) -> frozenset[Scope]:
 
 def check(held: frozenset[Scope], method: str, path: str) -> None:
     """`Refused` (403) when `held` does not open the route."""
-    missing = needed(method, path) - held
+    check_held(held, needed(method, path))
+
+
+def check_held(held: frozenset[Scope], wanted: frozenset[Scope]) -> None:
+    """`Refused` (403) when `held` lacks one of `wanted`."""
+    missing = wanted - held
     if missing:
         names = ", ".join(sorted(missing))
         hint = f"`hali keys create NAME {' '.join(f'--scope {name}' for name in sorted(missing))}` makes one that may"

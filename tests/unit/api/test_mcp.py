@@ -16,8 +16,9 @@ from mcp.client.streamable_http import streamable_http_client
 
 from hali.api import ApiDeps, ApiKey, build_app
 from hali.api.base import LoadedModel
+from hali.api.budget import Limits
 from hali.model.errors import EngineCrashed, TransferFailed
-from hali.model.generation import Chunk, Message
+from hali.model.generation import Chunk, Done, Message, Usage
 from tests.unit.api.conftest import DONE, OWN, TINY
 
 ERAS = ["legacy", "auto"]  # with the handshake of 2025, and without
@@ -121,6 +122,19 @@ async def test_the_owner_of_the_key_asks(deps, router):
     async with connected(keyed, "legacy", {"authorization": "Bearer sk-ann"}) as client:
         await client.call_tool("chat", {"model": "acme/tiny", "prompt": "x"})
     assert router.keys == [("ann", 2.0)]
+
+
+async def test_each_tool_needs_the_scope_of_its_route_and_counts_on_the_key(deps, router, store):
+    key = ApiKey("ann", "sk-ann", scopes=frozenset({"inference"}), limits=Limits(tokens_per_minute=300))
+    keyed = dataclasses.replace(deps, keys=(key,), require_key=True)
+    asked = {"model": "acme/tiny", "prompt": "x", "max_tokens": 290}
+    router.script = [Chunk("x", 1), Done("stop", Usage(10, 290, 0.1, 0.2))]
+    async with connected(keyed, "auto", {"authorization": "Bearer sk-ann"}) as client:
+        assert not (await client.call_tool("chat", asked)).is_error
+        assert "tokens a minute" in (await client.call_tool("chat", asked)).content[0].text
+        for name, call in (("pull", {"model": "x"}), ("list_models", {}), ("status", {})):
+            assert "no scope" in (await client.call_tool(name, call)).content[0].text
+    assert store.done == [] and len(router.asked) == 1
 
 
 async def test_there_is_no_stream_to_listen_to_and_no_session_to_end(client):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 from array import array
 
 import pytest
 
+from hali.api import ApiKey
 from hali.api.base import LoadedModel, ModelDetails, PullProgress
 from hali.model.errors import EngineCrashed, TransferFailed
 from hali.model.generation import (
@@ -270,6 +272,17 @@ async def test_a_model_that_shall_not_stay_goes_after_its_reply(client, store):
     for stays in (-1, "5m", 300, "10s"):
         await chat(client, keep_alive=stays)
     assert store.done == [("unload", "tiny:1m:base:q4_0")] * 2
+
+
+async def test_to_unload_a_model_a_key_must_be_allowed_to(deps, client_of, store, router):
+    key = ApiKey("ann", "sk-ann", scopes=frozenset({"inference"}))
+    client = client_of(dataclasses.replace(deps, keys=(key,), require_key=True))
+    client.headers["authorization"] = "Bearer sk-ann"
+    for stream in (True, False):
+        assert (await chat(client, keep_alive=0, stream=stream)).status_code == 403
+        assert (await chat(client, stream=stream)).status_code == 200
+    assert (await client.post("/api/generate", json={"model": "acme/tiny", "keep_alive": 0})).status_code == 403
+    assert store.done == [] and len(router.asked) == 2
 
 
 async def test_models_in_memory_are_told_with_what_they_hold(client, store):
