@@ -200,32 +200,37 @@ async def in_prefill(stack: Stack) -> None:
     await until(lambda: any(engine.stats.sessions == 1 for engine in stack.pool.list()))
 
 
+async def in_decode(stack: Stack) -> None:
+    await until(lambda: any(e.stats.sessions == 1 and e.stats.completion_tokens > 3 for e in stack.pool.list()))
+
+
+async def ask(stack: Stack, body: dict[str, object], scope: anyio.CancelScope) -> None:
+    """A client that goes away when `scope` is cancelled."""
+    with scope:
+        async with stack.client.stream("POST", CHAT, json=body) as response:
+            async for _ in response.aiter_lines():
+                pass
+
+
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("stage", ["queue", "load", "prefill", "decode"])
 async def test_who_leaves_frees_everything_in_every_stage(catalog: OneFile, stage: str, stream: bool) -> None:
-    reached = {"queue": in_queue, "load": in_load, "prefill": in_prefill, "decode": in_prefill}[stage]
+    reached = {"queue": in_queue, "load": in_load, "prefill": in_prefill, "decode": in_decode}[stage]
+    other, leaver = anyio.CancelScope(), anyio.CancelScope()
     async with serving(catalog, RouterLimits(running=1)) as stack, anyio.create_task_group() as group:
         if stage != "load":
             await stack.client.post(CHAT, json=COUNT | {"max_tokens": 1})
         if stage == "queue":  # somebody else computes meanwhile
-            group.start_soon(lambda: stack.client.post(CHAT, json=ENDLESS))
+            group.start_soon(ask, stack, ENDLESS, other)
             await until(lambda: stack.router.stats().running == 1)
-        ask = (LONG if stage == "prefill" else ENDLESS) | {"stream": stream}
-        scope = anyio.CancelScope()
-
-        async def client() -> None:
-            with scope:
-                async with stack.client.stream("POST", CHAT, json=ask) as response:
-                    async for _ in response.aiter_lines():
-                        pass
-
-        group.start_soon(client)
+        group.start_soon(ask, stack, (LONG if stage == "prefill" else ENDLESS) | {"stream": stream}, leaver)
         await reached(stack)
-        scope.cancel()
-        before = 1 if stage == "queue" else 0
-        await until(lambda: stack.in_hand() == (before, 0, before))
-        group.cancel_scope.cancel()
+        leaver.cancel()
+        if stage == "queue":
+            await until(lambda: stack.in_hand() == (1, 0, 1))
+            other.cancel()
         await until(lambda: stack.in_hand() == (0, 0, 0) and all(e.state == "ready" for e in stack.pool.list()))
         await until(lambda: all(e.stats.sessions == e.stats.queued == 0 for e in stack.pool.list()))
         (engine,) = stack.pool.list()
         assert engine.info is not None and engine.stats.sequences_free == engine.info.n_seq_max
+        assert stack.router.stats().cancelled == (2 if stage == "queue" else 1)

@@ -111,7 +111,7 @@ class Gate:
             return
         if exchange.key is not None:
             scopes.check(exchange.key.scopes, exchange.method, exchange.route)
-        if scopes.needed(exchange.method, exchange.route) == scopes.INFERENCE:
+        if exchange.method == "POST" and scopes.needed(exchange.method, exchange.route) == scopes.INFERENCE:
             exchange.budget = self._ring.budget(exchange.key)
             exchange.budget.request(time.monotonic())
             exchange.deadline = _deadline(headers)

@@ -25,7 +25,7 @@ Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 Count = Annotated[int, Meta(ge=0, le=10**9)]
 Weight = Annotated[float, Meta(gt=0, le=HEAVIEST)]
 Seconds = Annotated[float, Meta(gt=0, le=LONGEST)]
-Scopes = Annotated[tuple[Scope, ...], Meta(min_length=1)]
+Scopes = Annotated[tuple[str, ...], Meta(min_length=1)]
 
 
 class KeyMethods:
@@ -51,7 +51,7 @@ class KeyMethods:
         key = KeyRecord(
             name=name,
             digest=digest_of(secret.encode()),
-            scopes=tuple(sorted({*field(params, "scopes", Scopes, USUAL)}, key=SCOPES.index)),
+            scopes=_known(field(params, "scopes", Scopes, USUAL)),
             weight=field(params, "weight", Weight, 1.0),
             rpm=field(params, "rpm", Count | None, None),
             tpm=field(params, "tpm", Count | None, None),
@@ -69,6 +69,13 @@ class KeyMethods:
         await anyio.to_thread.run_sync(self._store.remove, name)
         self._ring.drop(name)
         return {"name": name}
+
+
+def _known(wanted: tuple[str, ...]) -> tuple[Scope, ...]:
+    for name in wanted:
+        if name not in SCOPES:
+            raise UsageError(f"there is no scope {name!r}", hint=f"scopes: {', '.join(SCOPES)}")
+    return tuple(scope for scope in SCOPES if scope in wanted)
 
 
 def as_api_key(key: KeyRecord) -> ApiKey:

@@ -6,21 +6,15 @@ find the hole: a test of each.
 
 from __future__ import annotations
 
-import copy
-import re
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import pytest
-from starlette.applications import Starlette
-from starlette.types import Receive, Scope, Send
 
 from hali.api import ApiDeps, build_app, gate
+from tests.unit.api.target import OWN, Headers, Target
 
-OWN = "127.0.0.1:47433"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY")
 JSON, FORM = "application/json", "application/x-www-form-urlencoded"
-Headers = tuple[tuple[str, str], ...]
 
 # What DNS rebinding makes of Host: the name the page was loaded from; and spellings that a lax comparison would take for ours.
 HOSTS = (
@@ -106,54 +100,6 @@ FORMS: tuple[Headers, ...] = (
     (("host", OWN), ("content-type", JSON), ("content-type", FORM)),
 )
 WITH_BODY = ("POST", "PUT", "PATCH")
-
-
-class Answer(NamedTuple):
-    """What came of one request: its status and headers, and how many routes it reached."""
-
-    status: int
-    headers: Mapping[str, str]
-    reached: int
-
-
-class Target:
-    """The application of `deps`, with a counter in the place of what its routes do."""
-
-    def __init__(self, deps: ApiDeps) -> None:
-        self.app: Starlette = build_app(deps)
-        self.reached = 0
-        self.app.router.routes[:] = map(copy.copy, self.app.routes)  # modules share theirs between applications
-        for route in self.app.routes:
-            route.app = self._counted  # type: ignore[attr-defined]
-
-    async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.reached += 1
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"reached"})
-
-    def paths(self) -> list[str]:
-        """One path for each route, and two that are none."""
-        templates = [route.path for route in self.app.routes]  # type: ignore[attr-defined]
-        filled = [re.sub(r"\{\w+\}", "acme", re.sub(r"\{\w+:path\}", "acme/tiny", path)) for path in templates]
-        return [*filled, "/nosuch", "/v1/../v1/models"]
-
-    async def ask(self, method: str, path: str, headers: Headers) -> Answer:
-        """One request, by ASGI."""
-        sent: list[dict[str, object]] = []
-        before = self.reached
-
-        async def receive() -> dict[str, object]:
-            return {"type": "http.request", "body": b"{}", "more_body": False}
-
-        async def send(message: dict[str, object]) -> None:
-            sent.append(message)
-
-        raw = [(name.encode(), value.encode()) for name, value in headers]
-        scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b""}
-        scope |= {"headers": raw, "server": ("127.0.0.1", 47433), "client": ("127.0.0.1", 5), "scheme": "http"}
-        await self.app({**scope, "asgi": {"version": "3.0"}, "http_version": "1.1"}, receive, send)  # type: ignore[arg-type]
-        told = {name.decode(): value.decode() for name, value in sent[0]["headers"]}  # type: ignore[attr-defined]
-        return Answer(int(str(sent[0]["status"])), told, self.reached - before)
 
 
 def attacks(kind: str) -> Iterator[tuple[str, Headers]]:

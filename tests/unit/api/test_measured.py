@@ -8,6 +8,7 @@ from collections import Counter
 
 import anyio
 import httpx
+import openai
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -79,6 +80,15 @@ async def test_a_stream_tells_at_its_head_what_is_known_and_the_rest_only_when_a
     prefix, end = ": server-timing ", "\n\n"
     assert body and comment.startswith(prefix) and comment.endswith(end)
     assert list(spans(comment[len(prefix) : -len(end)])) == ["gate", "queue", "load", "prefill", "decode", "total"]
+
+
+async def test_the_official_client_skips_the_comment(client: httpx.AsyncClient) -> None:
+    headers = {"x-hali-timing": "1"}
+    asking = openai.AsyncOpenAI(
+        base_url=f"{client.base_url}/v1", api_key="none", http_client=client, default_headers=headers
+    )
+    stream = await asking.chat.completions.create(**ASK, stream=True)
+    assert "".join([chunk.choices[0].delta.content or "" async for chunk in stream]) == "Hello"
 
 
 @pytest.mark.parametrize(
