@@ -116,6 +116,11 @@ def head(server: ApiServer, method: str, path: str, *more: str) -> bytes:
     return "\r\n".join(lines).encode()
 
 
+def chat_request(server: ApiServer, body: bytes = json.dumps(ASK).encode()) -> bytes:
+    more = ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+    return head(server, "POST", CHAT, *more) + body
+
+
 async def drip(stream: anyio.abc.SocketStream, data: bytes) -> None:
     """Send one byte every 20 ms until the server has had enough."""
     try:
@@ -209,24 +214,76 @@ async def test_a_slow_engine_is_not_a_slow_client(deps, router):
 # --- many clients
 
 
-async def test_above_the_cap_only_control_routes_are_served_and_above_the_reserve_nothing(deps):
+async def test_when_all_are_being_served_only_control_routes_are_and_above_the_reserve_nothing(deps, router):
+    router.hold = anyio.Event()
     limits = ApiLimits(per_loopback=2, reserved=1, header_s=60)
-    async with serving(dataclasses.replace(deps, limits=limits)) as server:
-        async with connected(server), connected(server):
-            await until(lambda: len(server.connections) == 2)
-            async with connected(server) as third:
-                await third.send(head(server, "GET", "/health"))
-                assert (await third.receive()).startswith(b"HTTP/1.1 200")
-                await third.send(head(server, "GET", "/v1/models/" + MODEL.id))
-                refused = await third.receive()
-                assert refused.startswith(b"HTTP/1.1 503")
-                assert b"retry-after: 1" in refused
-                async with connected(server) as fourth:
-                    assert await read_to_end(fourth) == b""
-        await until(lambda: len(server.connections) == 0)
-        async with connected(server) as again:
-            await again.send(head(server, "GET", "/v1/models/" + MODEL.id))
-            assert (await again.receive()).startswith(b"HTTP/1.1 200")
+    async with (
+        serving(dataclasses.replace(deps, limits=limits)) as server,
+        connected(server) as one,
+        connected(server) as two,
+    ):
+        for stream in (one, two):
+            await stream.send(chat_request(server))
+        await until(lambda: router.running == 2)
+        async with connected(server) as third:
+            await third.send(head(server, "GET", "/health"))
+            assert (await third.receive()).startswith(b"HTTP/1.1 200")
+            await third.send(head(server, "GET", "/v1/models/" + MODEL.id))
+            refused = await third.receive()
+            assert refused.startswith(b"HTTP/1.1 503")
+            assert b"retry-after: 1" in refused
+        router.hold.set()
+        assert (await one.receive()).startswith(b"HTTP/1.1 200")
+
+
+async def test_a_newcomer_takes_the_place_of_who_keeps_us_waiting_longest(deps, router):
+    router.hold = anyio.Event()
+    limits = ApiLimits(per_loopback=3, reserved=1, header_s=60)
+    limited = dataclasses.replace(deps, limits=limits)
+    async with (
+        serving(limited) as server,
+        connected(server) as served,
+        connected(server) as idle,
+        connected(server) as later,
+    ):
+        await served.send(chat_request(server))
+        await until(lambda: router.running == 1 and len(server.connections) == 3)
+        await later.send(b"GET / HT")
+        async with connected(server) as newcomer:
+            assert await read_to_end(idle) == b""
+            await newcomer.send(head(server, "GET", "/v1/models/" + MODEL.id))
+            assert (await newcomer.receive()).startswith(b"HTTP/1.1 200")
+            router.hold.set()
+            assert (await served.receive()).startswith(b"HTTP/1.1 200")
+            await later.send(b"TP/1.1\r\nHost: a\r\n\r\n")
+            assert (await later.receive()).startswith(b"HTTP/1.1 403")
+
+
+async def test_replies_that_nobody_reads_hold_a_bounded_amount_of_memory(deps, router):
+    router.chunks = [Chunk("x" * 1_000_000, 1)]
+    limits = ApiLimits(unread_bytes=1_500_000, write_s=60)
+    async with (
+        serving(dataclasses.replace(deps, limits=limits)) as server,
+        connected(server) as first,
+        connected(server) as second,
+    ):
+        await first.send(chat_request(server))
+        await until(lambda: server.connections.unread > 0)
+        await second.send(chat_request(server))
+        await until(lambda: len(server.connections) == 1)  # the first had to go
+        assert server.connections.unread < limits.unread_bytes
+        assert len(await second.receive()) > 0
+
+
+async def test_a_body_that_comes_in_earnest_has_more_time_than_one_that_drips(deps):
+    limits = ApiLimits(body_s=0.2, body_rate=1000)
+    async with serving(dataclasses.replace(deps, limits=limits)) as server, connected(server) as stream:
+        whole = json.dumps({**ASK, "user": "x" * 4000}).encode()
+        await stream.send(chat_request(server, whole)[: -len(whole)])
+        for at in range(0, len(whole), 500):
+            await stream.send(whole[at : at + 500])
+            await anyio.sleep(0.06)  # not synchronisation: four times the 0.2 s in all, at twice the rate
+        assert (await stream.receive()).startswith(b"HTTP/1.1 200")
 
 
 async def test_two_hundred_dripping_connections_do_not_keep_a_healthy_one_out(deps):

@@ -10,6 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from hali.engine.fitting import fitted
 from hali.engine.options import EngineOptions
 from hali.engine.pool import EnginePool, PoolLimits
 from hali.model.errors import EngineCrashed, ModelLoadFailed
@@ -80,3 +81,47 @@ async def test_a_damaged_model_fails_alone(smollm2: Path, tmp_path: Path) -> Non
                 await pool.load("bad", bad)
             assert await text_of(pool, smollm2)
             assert [status.model_id for status in pool.list()] == ["smol"]
+
+
+def renamed(model: Path, to: Path, letter: bytes) -> Path:
+    """A copy with another `general.name`, so another file with another SHA-256."""
+    data = bytearray(model.read_bytes())
+    at = data.index(b"general.name") + len(b"general.name") + 4 + 8  # key, type, length
+    data[at : at + 1] = letter
+    to.write_bytes(data)
+    return to
+
+
+async def test_two_models_with_memory_for_one_are_both_served_and_none_is_refused(
+    smollm2: Path, tmp_path: Path
+) -> None:
+    paths = {name: renamed(smollm2, tmp_path / f"{name}.gguf", name.encode()) for name in ("a", "b")}
+    one = (await fitted(paths["a"], OPTIONS, None)).bytes
+    texts: list[tuple[str, str]] = []
+    most = 0
+
+    async def client(pool: EnginePool, name: str) -> None:
+        nonlocal most
+        for _ in range(2):
+            events = [event async for event in pool.generate(name, paths[name], HELLO)]
+            texts.append((name, "".join(event.text for event in events if isinstance(event, Chunk))))
+            most = max(most, sum(status.reserved_bytes or 0 for status in pool.list()))
+
+    with anyio.fail_after(DEADLINE_S):
+        limits = PoolLimits(max_engines=2, memory_bytes=one * 3 // 2)
+        async with EnginePool(OPTIONS, limits) as pool, anyio.create_task_group() as group:
+            for name in ("a", "b"):
+                group.start_soon(client, pool, name)
+    assert sorted(name for name, _ in texts) == ["a", "a", "b", "b"]
+    assert len({text for _, text in texts}) == 1 and texts[0][1]
+    assert 0 < most <= one * 3 // 2
+
+
+async def test_where_a_whole_context_does_not_fit_a_shorter_one_is_chosen(smollm2: Path) -> None:
+    whole = (await fitted(smollm2, EngineOptions(), None)).bytes
+    with anyio.fail_after(DEADLINE_S):
+        async with EnginePool(EngineOptions(), PoolLimits(memory_bytes=whole - 190_000_000)) as pool:
+            info = await pool.load("smol", smollm2)
+            assert 1024 <= info.n_ctx < 4096
+            assert pool.list()[0].reserved_bytes <= whole - 190_000_000
+            assert await text_of(pool, smollm2)

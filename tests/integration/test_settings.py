@@ -25,6 +25,7 @@ from hali.hashing import hash_file
 from hali.model.errors import ConfigError, NoSpace, Overloaded, Refused
 from hali.registry.address import parse_all
 from hali.runtime import log as logs
+from hali.runtime.memory import total_ram
 from hali.share.acquire import AcquisitionManager
 from hali.share.incoming_model import Arrived
 from hali.share.job import Job, JobSpec
@@ -441,6 +442,19 @@ async def engine_prefix_cache(home: Path) -> None:
 async def engine_speculation(home: Path) -> None:
     assert engine_options(settings()).speculation == "auto"
     assert engine_options(settings(engine__speculation="always")).speculation == "always"
+
+
+@effect("engine.memory_gb")
+async def engine_memory_gb(home: Path) -> None:
+    assert make_node(home / "a", engine__memory_gb="1.5").engines._limits.memory_bytes == 1_500_000_000
+    total = total_ram()
+    assert total is not None and total // 2 <= (make_node(home / "b").engines._limits.memory_bytes or 0) < total
+
+
+@effect("engine.keep_alive")
+async def engine_keep_alive(home: Path) -> None:
+    for number, (text, seconds) in enumerate((("0", 0), ("90", 90), ("-1", None))):
+        assert make_node(home / str(number), engine__keep_alive=text).engines._limits.keep_alive_s == seconds
 
 
 @effect("engine.max_loaded")

@@ -17,12 +17,14 @@ from hali.api.app import build_app
 from hali.api.base import ApiDeps
 from hali.api.binding import Bind, listen, url_of
 from hali.api.connections import Connections
-from hali.api.http import protocol
+from hali.api.http import GuardedProtocol, protocol
 from hali.model.errors import ConfigError, Failed
 from hali.runtime.log import get_logger
 
 log = get_logger(__name__)
 
+WAITING = 4096  # connections the kernel keeps for us: one that it drops tries again after a second only
+AT_A_TIME = 64  # accepted in one turn of the loop; in a flood a newcomer is read before 1,000 others have come after it
 LAST_WORDS_S = 1.0  # for the error events of replies that were cut to go out
 
 
@@ -42,6 +44,8 @@ class _Uvicorn(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then say so."""
         await super().startup(sockets)
+        for sock in sockets or ():
+            sock.listen(WAITING)  # asyncio asked for as many as it accepts at a time
         self.listening.set()
 
 
@@ -51,7 +55,7 @@ class ApiServer:
     def __init__(self, deps: ApiDeps, bind: Bind | None = None) -> None:
         self._bind = bind or Bind()
         self._deps = dataclasses.replace(deps, require_key=deps.require_key or not self._bind.loopback)
-        self.connections = Connections(deps.limits)
+        self.connections: Connections[GuardedProtocol] = Connections(deps.limits)
         self._address: str | None = None
 
     @property
@@ -112,6 +116,7 @@ class ApiServer:
             access_log=False,
             proxy_headers=False,
             server_header=False,
+            backlog=AT_A_TIME,
             workers=1,  # or WEB_CONCURRENCY of the environment would decide
             timeout_keep_alive=limits.keep_alive_s,
             # The last resort behind our own drain, which ends before it.

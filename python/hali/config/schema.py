@@ -203,6 +203,25 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_loaded: Annotated[
         int, _doc("Models held in memory at once; the least recently used one gives way.", "models", ge=1)
     ] = 2
+    memory_gb: Annotated[
+        float,
+        _doc(
+            "Memory for all loaded models together, by estimate; a model that needs more room than is left makes others go, and gets "
+            "a shorter context where it does not fit alone. 0 = what the machine or the container has, less a reserve.",
+            "GB",
+            ge=0,
+            le=1e6,
+        ),
+    ] = 0.0
+    keep_alive: Annotated[
+        float,
+        _doc(
+            "How long a model stays in memory after its last request; 0 = it goes at once, -1 = it stays.",
+            "seconds",
+            ge=-1,
+            le=1e9,
+        ),
+    ] = 600.0  # reloading takes seconds, and whoever thinks about an answer for ten minutes has left
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

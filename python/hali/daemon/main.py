@@ -28,6 +28,7 @@ from hali.daemon.node import Node
 from hali.daemon.terminal import wait_for_terminal_end
 from hali.model.errors import ExitCode, HaliError, UsageError
 from hali.runtime import log as logs
+from hali.runtime.processes import allow_many_files
 from hali.runtime.supervisor import EssentialServiceFailed
 from hali.store.database import Database
 
@@ -95,6 +96,7 @@ def main() -> None:
 
 def _main(argv: Sequence[str]) -> int:
     report = "--ready-report" in argv
+    allow_many_files()
     try:
         arguments = parse_arguments(argv)
         paths = from_environment()

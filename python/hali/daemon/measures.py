@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from hali.api.metrics import Measure
-from hali.engine.pool import EngineStatus
+from hali.engine.entry import EngineStatus
 from hali.pipeline.router import RouterStats
 from hali.transfer.events import Totals
 from hali.transfer.lan import Traffic

@@ -37,6 +37,7 @@ from hali.pipeline.router import InferenceRouter, RouterLimits
 from hali.registry.local import LocalRegistry
 from hali.runtime.channels import Receiver, Sender, Watch, mailbox
 from hali.runtime.log import get_logger
+from hali.runtime.memory import total_ram
 from hali.runtime.supervisor import Service, Spec, Supervisor
 from hali.share.acquire import AcquisitionManager
 from hali.share.board import JobBoard
@@ -71,6 +72,7 @@ from hali.transfer.throttle import Caps, Throttle, whole
 
 log = get_logger(__name__)
 
+GB = 10**9
 QUEUED_JOBS = 256  # a person pulls a handful, a script a few dozen; more than this is a runaway loop
 PORT_STATE = "torrent_port"  # the port chosen at the first start, kept so that routers and friends may rely on it
 ORDER_STATE = "transfers"  # a person's pause
@@ -122,11 +124,8 @@ class Node:
             self.library, self.usage, paths.torrents, quota_gb=self.settings.storage.quota_gb, busy=self._busy
         )
         self.catalog = LibraryCatalog(self.library)
-        limits = PoolLimits(max_engines=self.settings.engine.max_loaded)
-        self.engines = EnginePool(engine_options(self.settings), limits)
-        self.offered = OfferedModels(
-            self.library, self.board, self.engines, self.usage, keep_alive_s=limits.keep_alive_s
-        )
+        self.engines = EnginePool(engine_options(self.settings), pool_limits(self.settings))
+        self.offered = OfferedModels(self.library, self.board, self.engines, self.usage)
         self.routers: Watch[InferenceRouter | None] = Watch(None)
         self.router = PresentRouter(self.routers, self.usage.used)
         # All who are searched, the preferred one first. A person waits: two attempts each.
@@ -398,6 +397,18 @@ def default_limits(settings: Settings) -> Limits:
     """Of keys that have none of their own, and of all who need no key together."""
     return Limits(
         requests_per_minute=settings.api.requests_per_minute, tokens_per_minute=settings.api.tokens_per_minute
+    )
+
+
+def pool_limits(settings: Settings) -> PoolLimits:
+    """The pool's own limits from the keys `engine.*`."""
+    engine, total = settings.engine, total_ram()
+    # A tenth, and at least 1 GB, is left to the system, the page cache and this daemon.
+    rest = None if total is None else max(total // 2, total - max(total // 10, GB))
+    return PoolLimits(
+        max_engines=engine.max_loaded,
+        memory_bytes=round(engine.memory_gb * GB) or rest,
+        keep_alive_s=None if engine.keep_alive < 0 else engine.keep_alive,
     )
 
 

@@ -12,7 +12,8 @@ from hali.api.base import LoadedModel, ModelDetails, PullProgress
 from hali.daemon.catalog import served
 from hali.daemon.removing import remove
 from hali.daemon.telling import PROGRESS_S
-from hali.engine.pool import EnginePool, EngineStatus
+from hali.engine.entry import EngineStatus
+from hali.engine.pool import EnginePool
 from hali.model.errors import HaliError, NotFound, Refused
 from hali.model.splits import is_projector, parts_beside
 from hali.pipeline.base import ServedModel
@@ -28,11 +29,8 @@ from hali.wire.gguf import read_header_file
 class OfferedModels:
     """`hali.api.base.ModelStore` on the parts of a node."""
 
-    def __init__(
-        self, library: Library, board: JobBoard, engines: EnginePool, usage: Usage, *, keep_alive_s: float | None
-    ) -> None:
+    def __init__(self, library: Library, board: JobBoard, engines: EnginePool, usage: Usage) -> None:
         self._library, self._board, self._engines, self._usage = library, board, engines, usage
-        self._keep_alive_s = keep_alive_s  # of an engine that nobody uses
 
     async def details(self, model: ServedModel) -> ModelDetails:
         """What the header says; nothing of one that cannot be read."""
@@ -54,8 +52,8 @@ class OfferedModels:
             return None
 
     def _loaded(self, status: EngineStatus, model: ServedModel) -> LoadedModel:
-        left = None if self._keep_alive_s is None else max(self._keep_alive_s - (status.idle_s or 0.0), 0.0)
-        return LoadedModel(model, status.info.n_ctx if status.info else None, status.stats.rss_bytes, left)
+        context = status.info.n_ctx if status.info else None
+        return LoadedModel(model, context, status.stats.rss_bytes, status.expires_in_s)
 
     async def load(self, model: ServedModel) -> None:
         """Into memory, which counts as use."""

@@ -14,7 +14,7 @@ from hali.model.units import piece_count
 from hali.wire.gguf import read_header_file
 
 if TYPE_CHECKING:  # `hali list` without a daemon uses this module: it shall load neither engines nor transfers
-    from hali.engine.pool import EngineStatus
+    from hali.engine.entry import EngineStatus
     from hali.model.digests import FileDigests
     from hali.share.job import Job
     from hali.share.library import Entry, Library

@@ -1,29 +1,33 @@
-"""Engines on demand: one process a model, started once for all who ask, stopped when others need the room."""
+"""Engines on demand: one process a model, started once for all who ask, stopped when others need the room.
+
+Room is counted by the estimate of what a model takes. For a newcomer the one goes that was not used for longest: at once if it is
+idle, else when its replies are made; who asks for that one meanwhile waits until it is its turn to come back.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import AsyncExitStack, aclosing, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 import anyio
 import anyio.abc
 import msgspec
 
-from hali.engine.options import EngineOptions, EngineStats
+from hali.engine.entry import EngineStatus, Entry
+from hali.engine.fitting import Fitted, fitted
+from hali.engine.options import EngineOptions
 from hali.engine.process import EngineProcess
 from hali.model.errors import Cancelled, HaliError, NotFound, NotRunning, Overloaded
 from hali.model.generation import Answer, EngineInfo, GenerateRequest, GenerationEvent, Query
-from hali.model.splits import parts_beside
 from hali.runtime.log import get_logger
 from hali.runtime.trace import stage
 
 log = get_logger(__name__)
 
+LOOK_S = 1.0  # for engines that crashed
 RETRY_AFTER_S = 10  # told to clients when every engine is busy: about one reply
 
 
@@ -31,61 +35,15 @@ class PoolLimits(msgspec.Struct, frozen=True):
     """How much the pool may hold. None = no limit."""
 
     max_engines: int = 2  # a second model while the first answers; each holds its weights in memory
-    memory_bytes: int | None = None  # of all engines together, as they measured it, and the file of the next one
+    memory_bytes: int | None = None  # of all engines together, as estimated
     keep_alive_s: float | None = 600.0  # an engine nobody used for so long is stopped; reloading takes seconds
-
-
-class EngineStatus(msgspec.Struct, frozen=True):
-    """One line of `hali ps`."""
-
-    model_id: str
-    path: str
-    state: Literal["loading", "ready", "stopping"]
-    progress: float  # of loading, 0 to 1
-    active: int  # requests in flight
-    idle_s: float | None  # since the last request ended; None while one runs or it loads
-    info: EngineInfo | None
-    stats: EngineStats
-
-
-@dataclass(eq=False)
-class _Entry:
-    """An engine of the pool. `settled` is set when its start has succeeded or failed."""
-
-    path: Path
-    engine: EngineProcess
-    settled: anyio.Event = field(default_factory=anyio.Event)
-    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-    error: HaliError | None = None
-    active: int = 0
-    used: float = field(default_factory=time.monotonic)
-    stopping: bool = False
-
-    @property
-    def usable(self) -> bool:
-        """Loading, or alive and meant to stay so."""
-        return not self.stopping and (not self.settled.is_set() or (self.error is None and self.engine.alive))
-
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
-        """Somebody would miss it while the block runs."""
-        self.active += 1
-        try:
-            yield
-        finally:
-            self.active -= 1
-            self.used = time.monotonic()
-
-    @property
-    def idle(self) -> bool:
-        """Nobody would miss it now."""
-        return self.settled.is_set() and self.active == 0
+    turn_s: float = 120.0  # a newcomer waits so long for busy engines to make their replies: a long reply on a slow CPU
 
 
 class EnginePool:
     """`async with EnginePool(options) as pool:`; on exit every engine is stopped and no process is left.
 
-    `launch` makes the process object, so that tests can do without llama.cpp.
+    `launch` makes the process object and `fit` chooses options for a room, so that tests can do without llama.cpp.
     """
 
     def __init__(
@@ -94,10 +52,13 @@ class EnginePool:
         limits: PoolLimits | None = None,
         *,
         launch: Callable[[str], EngineProcess] = EngineProcess,
+        fit: Callable[[Path, EngineOptions, int | None], Awaitable[Fitted]] = fitted,
     ) -> None:
         self._options, self._limits = options or EngineOptions(), limits or PoolLimits()
-        self._launch = launch
-        self._entries: dict[str, _Entry] = {}
+        self._launch, self._fit = launch, fit
+        self._entries: dict[str, Entry] = {}  # who answers requests for a model
+        self._held: dict[Entry, None] = {}  # who takes memory, in the order of the start; also one that is leaving
+        self._rest = anyio.Event()  # something came to rest: look who is over
         self._room = anyio.Lock()  # one start at a time decides who must go for it
         self._stack = AsyncExitStack()
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -134,6 +95,14 @@ class EnginePool:
         with entry.in_use():
             return await entry.engine.ask(query)
 
+    def keep(self, model_id: str, seconds: float | None) -> None:
+        """How long the engine stays without requests: 0 = it goes when its last reply is made, None = for ever.
+
+        Until the next call; an engine that is started anew begins with the pool's own time. NotFound if none runs.
+        """
+        self._known(model_id).keep_s = seconds
+        self._rest.set()
+
     async def load(self, model_id: str, path: Path, options: EngineOptions | None = None) -> EngineInfo:
         """Start the engine if it does not run; what it says about itself."""
         info = (await self._ready(model_id, path, options)).engine.info
@@ -146,113 +115,120 @@ class EnginePool:
         return entry.engine.info if entry is not None and entry.settled.is_set() and entry.usable else None
 
     def list(self) -> list[EngineStatus]:
-        """All engines that run or load, in the order of their start."""
-        return [_status(model_id, entry) for model_id, entry in self._entries.items() if entry.usable or entry.stopping]
+        """All engines that run, in the order of their start, then those that wait for room."""
+        return [entry.status() for entry in self._all() if entry.shown]
 
-    async def stop(self, model_id: str, *, drain: bool = False) -> None:
-        """Stop one engine, also one that loads; NotFound if there is none."""
+    def _all(self) -> tuple[Entry, ...]:
+        return (*(self._held | dict.fromkeys(self._entries.values())),)
+
+    def _known(self, model_id: str) -> Entry:
         entry = self._entries.get(model_id)
         if entry is None or not (entry.usable or entry.stopping):
             raise NotFound(f"no engine runs for {model_id}")
-        await self._end(model_id, entry, drain=drain)
+        return entry
+
+    async def stop(self, model_id: str, *, drain: bool = False) -> None:
+        """Stop one engine, also one that loads; NotFound if there is none."""
+        await self._end(self._known(model_id), drain=drain)
 
     async def aclose(self) -> None:
         """Stop every engine; the pool can be used again."""
         async with anyio.create_task_group() as group:
-            for model_id, entry in [*self._entries.items()]:
-                group.start_soon(self._end, model_id, entry)
+            for entry in self._all():
+                group.start_soon(self._end, entry)
 
     # --- starting
 
-    async def _ready(self, model_id: str, path: Path, options: EngineOptions | None) -> _Entry:
+    async def _ready(self, model_id: str, path: Path, options: EngineOptions | None) -> Entry:
         """The entry of a loaded engine; all who ask while it loads wait for the same start."""
         if self._tasks is None:
             raise NotRunning("the engine pool is not open")
         entry = self._entries.get(model_id)
         if entry is None or not entry.usable:
-            entry = self._entries[model_id] = _Entry(path, self._launch(model_id))
+            keep_s = self._limits.keep_alive_s
+            entry = Entry(model_id, path, self._launch(model_id), lambda: self._rest.set(), keep_s)
+            self._entries[model_id] = entry
             # In the pool's own task: who asked first may give up while others still wait.
-            self._tasks.start_soon(self._start, model_id, entry, options or self._options, name=f"engine {model_id}")
+            self._tasks.start_soon(self._start, entry, options or self._options, name=f"engine {model_id}")
         with entry.in_use(), stage("load"):
             await entry.settled.wait()  # EngineOptions.start_timeout_s bounds it
         if entry.error is not None:
             raise entry.error
         return entry
 
-    async def _start(self, model_id: str, entry: _Entry, options: EngineOptions) -> None:
-        entry.error = Cancelled(f"the engine of {model_id} was stopped while it loaded")  # unless it gets to the end
+    async def _start(self, entry: Entry, options: EngineOptions) -> None:
+        # Unless it gets to the end.
+        entry.error = Cancelled(f"the engine of {entry.model_id} was stopped while it loaded")
         try:
             with entry.scope:
                 async with self._room:
-                    await self._make_room(entry)
+                    options = await self._make_room(entry, options)
                 await entry.engine.start(entry.path, options)
                 entry.error = None
         except HaliError as error:
             entry.error = error
-            log.warning("engine.start_failed", model=model_id, error=str(error))
+            log.warning("engine.start_failed", model=entry.model_id, error=str(error))
         finally:
-            if entry.error is not None and self._entries.get(model_id) is entry:
-                del self._entries[model_id]
+            if entry.error is not None:
+                self._forget(entry)
             entry.settled.set()
+            self._rest.set()
 
-    async def _make_room(self, newcomer: _Entry) -> None:
-        """Stop idle engines, the longest unused first, until the limits hold; Overloaded if the others are all busy."""
-        while self._crowded(newcomer):
-            others = [(name, entry) for name, entry in self._entries.items() if entry is not newcomer and entry.idle]
-            if not others:
-                raise Overloaded(
-                    f"{len(self._entries) - 1} models are busy and there is no room for another",
-                    hint="try again when a reply has ended, or raise the engine limits",
-                    details={"retry_after_s": RETRY_AFTER_S},
-                )
-            await self._end(*min(others, key=lambda item: item[1].used))
+    async def _make_room(self, newcomer: Entry, options: EngineOptions) -> EngineOptions:
+        """Let others go until the limits hold; the options with which the newcomer has its room then.
 
-    def _crowded(self, newcomer: _Entry) -> bool:
-        others = [entry for entry in self._entries.values() if entry is not newcomer]
-        if len(others) >= self._limits.max_engines:
-            return True
-        if self._limits.memory_bytes is None or not others:
-            return False  # alone a model may try: the kernel knows better than we what fits
-        held = sum(entry.engine.stats().rss_bytes or 0 for entry in others)
-        return held + _size(newcomer.path) > self._limits.memory_bytes
+        Alone it may try with the smallest context: the kernel knows better than we what fits. Overloaded if the others stay busy.
+        """
+        while True:
+            others = [entry for entry in self._held if entry is not newcomer]
+            held = sum(entry.reserved or 0 for entry in others)
+            room = None if self._limits.memory_bytes is None else self._limits.memory_bytes - held
+            fit = await self._fit(newcomer.path, options, room)
+            if not others or (fit.whole and len(others) < self._limits.max_engines):
+                break
+            await self._someone_goes(others)
+        if not fit.whole:
+            log.warning("engine.smaller", model=newcomer.model_id, n_ctx=fit.options.n_ctx, bytes=fit.bytes, room=room)
+        newcomer.reserved = fit.bytes
+        self._held[newcomer] = None
+        return fit.options
+
+    async def _someone_goes(self, others: Sequence[Entry]) -> None:
+        """The one that was not used for longest, an idle one first."""
+        chosen = min(others, key=lambda entry: (not entry.idle, entry.used))
+        chosen.leaving = True
+        with anyio.move_on_after(self._limits.turn_s):
+            while not chosen.idle:
+                await (chosen.rested if chosen.settled.is_set() else chosen.settled).wait()
+        if not chosen.idle:  # it still goes when it is
+            raise Overloaded(
+                f"{len(others)} models are busy and there is no room for another",
+                hint="try again when a reply has ended, or raise engine.memory_gb and engine.max_loaded",
+                details={"retry_after_s": RETRY_AFTER_S},
+            )
+        await self._end(chosen)
 
     # --- stopping
 
-    async def _end(self, model_id: str, entry: _Entry, drain: bool = False) -> None:
+    async def _end(self, entry: Entry, drain: bool = False) -> None:
         entry.stopping = True
         entry.scope.cancel()
         await entry.settled.wait()
         await entry.engine.stop(drain=drain)
-        if self._entries.get(model_id) is entry:
-            del self._entries[model_id]
+        self._forget(entry)
+
+    def _forget(self, entry: Entry) -> None:
+        self._held.pop(entry, None)
+        if self._entries.get(entry.model_id) is entry:
+            del self._entries[entry.model_id]
 
     async def _retire_idle(self) -> None:
-        """Stop engines that nobody used for `keep_alive_s`, and forget crashed ones."""
-        keep = self._limits.keep_alive_s
+        """Stop engines whose time is up, and forget crashed ones."""
         while True:
-            await anyio.sleep(1.0 if keep is None else min(1.0, max(keep / 4, 0.02)))
-            for model_id, entry in [*self._entries.items()]:
-                old = keep is not None and entry.idle and time.monotonic() - entry.used >= keep
-                if old or (entry.idle and not entry.usable and not entry.stopping):
-                    await self._end(model_id, entry)
-
-
-def _status(model_id: str, entry: _Entry) -> EngineStatus:
-    loading = not entry.settled.is_set()
-    return EngineStatus(
-        model_id=model_id,
-        path=str(entry.path),
-        state="stopping" if entry.stopping else "loading" if loading else "ready",
-        progress=entry.engine.progress,
-        active=entry.active,
-        idle_s=time.monotonic() - entry.used if entry.idle else None,
-        info=entry.engine.info,
-        stats=entry.engine.stats(),
-    )
-
-
-def _size(path: Path) -> int:
-    try:
-        return sum(part.stat().st_size for part in parts_beside(path))
-    except OSError:
-        return 0  # starting it will say what is wrong
+            for entry in self._all():
+                if entry.over:
+                    await self._end(entry)
+            times = [left for entry in self._all() if (left := entry.expires_in_s) is not None]
+            with anyio.move_on_after(min([LOOK_S, *times])):
+                await self._rest.wait()
+            self._rest = anyio.Event()

@@ -44,6 +44,20 @@ def free_ram(meminfo: Path, cgroup: Path) -> int | None:
     return min(available, max(0, limit - used + _cached(cgroup / "memory.stat")))
 
 
+def total_ram(meminfo: Path = MEMINFO, cgroup: Path = CGROUP) -> int | None:
+    """What the machine has, or the container may use where that is less. None without /proc."""
+    try:
+        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        total = int(fields["MemTotal"].split()[0]) * KIB
+    except (OSError, ValueError, KeyError, IndexError):
+        return None
+    limits = (
+        _number(cgroup / "memory.max"),
+        _number(cgroup / "memory" / "memory.limit_in_bytes"),
+    )  # version 2, version 1
+    return min([total, *(limit for limit in limits if limit is not None)])
+
+
 def _cached(stat: Path) -> int:
     """Bytes of files in memory that the kernel gives up first; 0 when unknown."""
     try:

@@ -63,6 +63,9 @@ class GgufHeader(msgspec.Struct, frozen=True):
     split_count: int | None = None
     kind: str | None = None  # `model`, `mmproj`, `adapter`, …
     chat_template: str | None = None  # Jinja
+    head_count: int | None = None  # of all layers; None also where they differ
+    key_length: int | None = None  # of one head
+    expert_used_count: int | None = None
 
     @property
     def has_chat_template(self) -> bool:
@@ -180,6 +183,11 @@ def read_layout(read: Read, size: int) -> GgufLayout:
 
 def read_header_file(path: Path) -> GgufHeader:
     """`read_header` of a file; OSError if it cannot be opened."""
+    return read_layout_file(path).header
+
+
+def read_layout_file(path: Path) -> GgufLayout:
+    """`read_layout` of a file; OSError if it cannot be opened."""
     with path.open("rb") as file:
         size = file.seek(0, 2)
 
@@ -187,7 +195,7 @@ def read_header_file(path: Path) -> GgufHeader:
             file.seek(offset)
             return file.read(count)
 
-        return read_header(read, size)
+        return read_layout(read, size)
 
 
 def _version(cursor: _Cursor) -> int:
@@ -291,6 +299,9 @@ def _header(values: dict[str, Any], *, version: int, tensors: int, parameters: i
         split_count=_count(values, "split.count"),
         kind=_text(values, "general.type"),
         chat_template=_text(values, "tokenizer.chat_template"),
+        head_count=_count(values, f"{architecture}.attention.head_count"),
+        key_length=_count(values, f"{architecture}.attention.key_length"),
+        expert_used_count=_count(values, f"{architecture}.expert_used_count"),
     )
 
 

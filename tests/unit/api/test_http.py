@@ -11,7 +11,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from hali.api import ApiLimits
-from hali.api.connections import Connections
+from hali.api.connections import Connections, Evictions
 from hali.api.http import GuardedProtocol, protocol
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -30,6 +30,9 @@ class StuckTransport(asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         return len(self.written)
+
+    def set_write_buffer_limits(self, high=None, low=None) -> None:
+        """Nothing is ever paused here."""
 
     def is_closing(self) -> bool:
         return self.closing
@@ -81,10 +84,10 @@ def test_slots_are_counted_by_address_and_in_all():
     assert [counted.enter("192.0.2.1") for _ in range(4)] == ["open", "open", "reserved", "none"]
     assert [counted.enter("127.0.0.1") for _ in range(4)] == ["open", "open", "reserved", "none"]
     assert counted.enter("192.0.2.2") == "none"
-    counted.leave("192.0.2.1")
+    counted.leave(None, "192.0.2.1")
     assert counted.enter("192.0.2.2") == "reserved"
     for address in ["192.0.2.1"] * 2 + ["127.0.0.1"] * 3 + ["192.0.2.2"]:
-        counted.leave(address)
+        counted.leave(None, address)
     assert len(counted) == 0 and not counted._of
 
 
@@ -112,3 +115,26 @@ async def test_bytes_that_are_no_http_are_refused_in_the_words_of_the_path_where
     body = transport.written.partition(b"400 Bad Request")[2].partition(b"\r\n\r\n")[2]
     assert set(json.loads(body)) == shape
     made.connection_lost(None)
+
+
+def test_who_owes_longest_gives_way_at_the_cap_of_its_address_or_of_all():
+    counted: Connections[str] = Connections(ApiLimits(connections=3, per_address=2, reserved=1))
+    for name, address in (("a", "192.0.2.1"), ("b", "192.0.2.2"), ("c", "192.0.2.2")):
+        assert counted.gives_way(address) is None
+        assert counted.enter(address) == "open"
+        counted.owes(name, address)
+    assert counted.gives_way("192.0.2.3") == "a"
+    assert counted.gives_way("192.0.2.2") == "b"
+    counted.owes_nothing("a")
+    counted.owes("b", "192.0.2.2")  # it owes something else now, and later than c
+    assert counted.gives_way("192.0.2.3") == "c"
+    for name in ("b", "c"):
+        counted.owes_nothing(name)
+    assert counted.gives_way("192.0.2.3") is None
+
+
+def test_evictions_are_logged_at_once_and_then_now_and_then_in_sum():
+    counted = Evictions()
+    assert counted.add("slow headers", 0.0) == {"slow headers": 1}
+    assert [counted.add("slow headers", at) for at in (0.1, 9.0)] == [None, None]
+    assert counted.add("slow body", 10.5) == {"slow headers": 2, "slow body": 1}

@@ -11,8 +11,9 @@ import pytest
 
 from hali.api.base import PullProgress
 from hali.daemon.offering import OfferedModels
+from hali.engine.entry import EngineStatus
 from hali.engine.options import EngineStats
-from hali.engine.pool import EnginePool, EngineStatus
+from hali.engine.pool import EnginePool
 from hali.model.errors import HaliError, TransferFailed
 from hali.share.board import JobBoard
 from hali.share.job import Job, JobSpec, Progress
@@ -35,9 +36,7 @@ class OneJob:
 
 
 def offered(board: Any = None, engines: Any = None, *, library: Any = None) -> OfferedModels:
-    return OfferedModels(
-        cast(Library, library), cast(JobBoard, board), cast(EnginePool, engines), cast(Usage, None), keep_alive_s=600.0
-    )
+    return OfferedModels(cast(Library, library), cast(JobBoard, board), cast(EnginePool, engines), cast(Usage, None))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any, cast
 import anyio
 import pytest
 
+from hali.engine.fitting import Fitted
 from hali.engine.options import EngineOptions, EngineStats
 from hali.engine.pool import EnginePool, PoolLimits
 from hali.engine.process import EngineProcess
@@ -37,6 +38,7 @@ class FakeEngine:
 
     async def start(self, path: Path, options: EngineOptions) -> EngineInfo:
         self.starts += 1
+        self.options = options
         await self.loaded.wait()
         if self.fail_with is not None:
             raise self.fail_with
@@ -67,7 +69,13 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> list[FakeEngine]:
 
 def pool(**limits: Any) -> EnginePool:
     launch = cast(Callable[[str], EngineProcess], FakeEngine)
-    return EnginePool(limits=PoolLimits(**{"keep_alive_s": None, **limits}), launch=launch)
+    return EnginePool(limits=PoolLimits(**{"keep_alive_s": None, "turn_s": 0.05, **limits}), launch=launch, fit=fit)
+
+
+async def fit(path: Path, options: EngineOptions, room: int | None) -> Fitted:
+    """A model takes 100 bytes, with a context of 512 tokens 60."""
+    small = EngineOptions(n_ctx=512)
+    return Fitted(small, 60, False) if room is not None and room < 100 else Fitted(options, 100, True)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -163,19 +171,60 @@ async def test_a_busy_engine_is_never_stopped_for_another(fakes: list[FakeEngine
         assert busy.stops == 1
 
 
-async def test_memory_limits_make_room_too_but_one_model_may_always_try(
-    fakes: list[FakeEngine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    big = tmp_path / "big"
-    big.write_bytes(bytes(80))
-    async with pool(max_engines=9, memory_bytes=150) as engines:
+async def test_memory_limits_make_room_too_but_one_model_may_always_try(fakes: list[FakeEngine]) -> None:
+    async with pool(max_engines=9, memory_bytes=199) as engines:
         first = await load(engines, fakes, "a")
-        async with anyio.create_task_group() as group:
-            group.start_soon(engines.load, "b", big)
-            await until(lambda: len(fakes) == 2 and fakes[1].starts == 1)
-            fakes[1].loaded.set()
+        await load(engines, fakes, "b")
         assert first.stops == 1
-        assert [status.model_id for status in engines.list()] == ["b"]
+        assert [(status.model_id, status.reserved_bytes) for status in engines.list()] == [("b", 100)]
+    async with pool(memory_bytes=200) as engines:
+        await load(engines, fakes, "a")
+        await load(engines, fakes, "b")
+        assert [status.model_id for status in engines.list()] == ["a", "b"]
+    async with pool(memory_bytes=10) as engines:
+        assert (await load(engines, fakes, "a")).options == EngineOptions(n_ctx=512)
+
+
+async def test_who_needs_room_waits_for_the_replies_of_others_and_they_come_back(fakes: list[FakeEngine]) -> None:
+    ended: list[str] = []
+
+    async def ask(engines: EnginePool, name: str) -> None:
+        async for _ in engines.generate(name, Path(name), REQUEST):
+            pass
+        ended.append(name)
+
+    async with pool(memory_bytes=150, turn_s=DEADLINE_S) as engines, anyio.create_task_group() as group:
+        group.start_soon(ask, engines, "a")
+        await until(lambda: len(fakes) == 1)
+        fakes[0].loaded.set()
+        await until(lambda: engines.list()[0].active == 1 and engines.list()[0].state == "ready")
+        group.start_soon(ask, engines, "b")
+        await until(lambda: engines.list()[0].state == "stopping")
+        group.start_soon(ask, engines, "a")  # a new request for the one that leaves: its turn is after b's
+        await until(lambda: len(fakes) == 3)
+        assert [fake.starts for fake in fakes] == [1, 0, 0] and fakes[0].stops == 0
+        for fake in fakes:
+            fake.loaded.set()
+            fake.gate.set()
+        await until(lambda: len(ended) == 3)
+        assert ended == ["a", "b", "a"]
+        assert [fake.stops for fake in fakes] == [1, 1, 0]
+
+
+async def test_an_engine_stays_as_long_as_it_was_told(fakes: list[FakeEngine]) -> None:
+    async with pool() as engines:
+        fake = await load(engines, fakes, "m")
+        engines.keep("m", 3600)
+        left = engines.list()[0].expires_in_s
+        assert left is not None and 3500 < left <= 3600
+        replies = engines.generate("m", Path("m"), REQUEST)
+        await anext(replies)
+        engines.keep("m", 0)
+        assert engines.list()[0].expires_in_s is None and fake.stops == 0  # not while it is used
+        await replies.aclose()
+        await until(lambda: fake.stops == 1)
+        with pytest.raises(NotFound):
+            engines.keep("m", 1)
 
 
 async def test_an_engine_nobody_uses_is_stopped_after_its_time(fakes: list[FakeEngine]) -> None:

@@ -1,0 +1,49 @@
+"""Options for the room there is: reads a model's header and asks the estimate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+from anyio import to_thread
+
+from hali.engine.estimate import MIN_CONTEXT, Shape, estimate, fitting, shape_of
+from hali.engine.options import EngineOptions
+from hali.model.errors import HaliError
+from hali.model.splits import parts_beside
+from hali.wire.gguf import read_layout_file
+
+
+class Fitted(msgspec.Struct, frozen=True):
+    """Options, the bytes that they take, and whether nothing had to be made smaller for it to fit."""
+
+    options: EngineOptions
+    bytes: int
+    whole: bool
+
+
+async def fitted(path: Path, options: EngineOptions, room: int | None) -> Fitted:
+    """`options` for `room` bytes (None = any), with a smaller context where needed, at the worst the smallest there is.
+
+    Of a file whose header cannot be read nothing is known: starting it will say what is wrong.
+    """
+    try:
+        shape = await to_thread.run_sync(_shape, path)
+    except (HaliError, OSError):
+        return Fitted(options, 0, True)
+    chosen = options if room is None else fitting(shape, options, room)
+    if chosen is None:
+        chosen = (
+            options
+            if options.n_ctx or options.n_kv
+            else msgspec.structs.replace(
+                options, n_ctx=min(MIN_CONTEXT, shape.context), n_kv=min(MIN_CONTEXT, shape.context)
+            )
+        )
+    needed = estimate(shape, chosen).total
+    return Fitted(chosen, needed, chosen is options and (room is None or needed <= room))
+
+
+def _shape(path: Path) -> Shape:
+    """Blocks, 80 ms for a large vocabulary."""
+    return shape_of([read_layout_file(part) for part in parts_beside(path)])
