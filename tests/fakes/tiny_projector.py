@@ -45,7 +45,7 @@ def write_projector(path: Path, n_embd: int, seed: int = 1) -> Path:
             put(f"v.blk.{layer}.{part}.weight", rows, columns)
             put(f"v.blk.{layer}.{part}.bias", rows)
     for number, columns in ((0, WIDTH), (2, n_embd)):
-        put(f"mm.{number}.weight", n_embd, columns, scale=0.1)
+        put(f"mm.{number}.weight", n_embd, columns, scale=0.4)  # strong enough to change what is said
         put(f"mm.{number}.bias", n_embd, scale=0.1)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

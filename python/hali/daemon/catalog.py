@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from hali.model.errors import Refused
+from hali.model.splits import is_projector
 from hali.pipeline.base import ServedModel
 from hali.share.library import Entry, Library
 from hali.store.models import seconds_since_1970
@@ -29,6 +31,13 @@ class LibraryCatalog:
                 hint="`hali verify` or pull it again",
             )
         return served(entry)
+
+    def projector_of(self, path: Path) -> Path | None:
+        """The file beside the model at `path` that reads its images."""
+        for entry in self._library.entries():
+            if entry.record.path == path:
+                return next((path.parent / name for name in entry.record.meta.files[1:] if is_projector(name)), None)
+        return None
 
 
 def _usable(entry: Entry) -> bool:

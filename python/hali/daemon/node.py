@@ -124,7 +124,9 @@ class Node:
             self.library, self.usage, paths.torrents, quota_gb=self.settings.storage.quota_gb, busy=self._busy
         )
         self.catalog = LibraryCatalog(self.library)
-        self.engines = EnginePool(engine_options(self.settings), pool_limits(self.settings))
+        self.engines = EnginePool(
+            engine_options(self.settings), pool_limits(self.settings), projector_of=self.catalog.projector_of
+        )
         self.offered = OfferedModels(self.library, self.board, self.engines, self.usage)
         self.routers: Watch[InferenceRouter | None] = Watch(None)
         self.router = PresentRouter(self.routers, self.usage.used)

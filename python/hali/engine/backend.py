@@ -19,6 +19,7 @@ from hali.engine.cores import choose_threads, usable_cores
 from hali.engine.options import DEFAULT_CONTEXT, MAX_SEQUENCES, EngineOptions
 from hali.engine.retained import Retained
 from hali.engine.schedule import Slice
+from hali.engine.vision import Projector
 from hali.model.errors import EngineFailed, ModelLoadFailed, UsageError
 
 KV_TYPES = {
@@ -41,11 +42,11 @@ class NativeLog:
     def __init__(self) -> None:
         self._errors: list[str] = []
         self._level = 0
-        self._callback = low.llama_log_callback(self._take)  # must outlive llama.cpp's use of it
+        self.callback = low.llama_log_callback(self._take)  # must outlive llama.cpp's use of it
 
     def install(self) -> None:
         """From now on llama.cpp logs here."""
-        low.llama_log_set(self._callback, ctypes.c_void_p(0))
+        low.llama_log_set(self.callback, ctypes.c_void_p(0))
 
     def _take(self, level: int, text: bytes, _: object) -> None:
         if level != _CONTINUED:
@@ -170,6 +171,21 @@ class Model:
         if not self.spare_sequences(options):
             return None
         return Retained(self.ctx, n_kv=self.n_kv, n_batch=self.n_batch, scratch=options.n_seq_max)
+
+    def projector(self, options: EngineOptions) -> Projector | None:
+        """What reads images beside this model, if there is such a file; ModelLoadFailed if it does not fit. Freed by `close`."""
+        if options.projector is None:
+            return None
+        found = Projector(
+            Path(options.projector),
+            self.model,
+            threads=choose_threads(options.threads, options.threads_batch, usable_cores())[1],
+            flash=options.flash_attn,
+            gpu=options.gpu_layers != 0,
+            log=self._log.callback,
+        )
+        self._undo.callback(found.close)
+        return found
 
     def close(self) -> None:
         """Free context and model."""

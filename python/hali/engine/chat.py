@@ -13,6 +13,7 @@ from hali.engine.forced import forced_schema
 from hali.engine.output import Dialect
 from hali.engine.templates import CHATML_STOP, ChatTemplates, Sources
 from hali.engine.turns import as_schema, as_turn
+from hali.engine.vision import Picture, Projector, Seen
 from hali.model.errors import UsageError
 from hali.model.generation import GenerateRequest, Message, ReplyFormat
 
@@ -28,6 +29,9 @@ class Prompt:
     text: str = ""
     dialect: Dialect = NO_TEXT
     format: ReplyFormat | None = None  # what the sampler has to keep to; a forced call is one
+    pictures: tuple[
+        Picture, ...
+    ] = ()  # their positions hold negative numbers in `tokens`; whoever has the prompt closes them
 
 
 class Vocabulary(Protocol):
@@ -51,8 +55,11 @@ class Vocabulary(Protocol):
 class Prompter:
     """Turns requests into tokens for one model. The file's template if it has one, else ChatML."""
 
-    def __init__(self, model: Vocabulary, now: Callable[[], datetime] = datetime.now) -> None:
+    def __init__(
+        self, model: Vocabulary, now: Callable[[], datetime] = datetime.now, projector: Projector | None = None
+    ) -> None:
         self._model, self._specials = model, model.specials()
+        self._projector = projector
         sources = Sources(model.meta("tokenizer.chat_template"), model.meta("tokenizer.chat_template.tool_use"))
         self.has_template = bool(sources.default)
         self._eos = model.token_text(self._specials.eos)
@@ -79,10 +86,18 @@ class Prompter:
         schema = forced_schema(request)
         form = request.format if schema is None else ReplyFormat(schema=schema)
         text, dialect = self._dialect(request, text, form)
-        # A template writes BOS itself; ChatML, taken for want of one, does not.
-        tokens = self._model.tokenize(text, add_special=not self.has_template)
+        seen = self._read(text, [image for message in messages for image in message.images])
         stops = (self._eos,) if self.has_template else (CHATML_STOP,)
-        return Prompt(tokens or self._begin(), stops, text, dialect, form)
+        return Prompt(seen.tokens or self._begin(), stops, text, dialect, form, seen.pictures)
+
+    def _read(self, text: str, images: list[bytes]) -> Seen:
+        """Tokens and images of a rendered chat; UsageError where this model reads no images."""
+        add_special = not self.has_template  # a template writes BOS itself; ChatML, taken for want of one, does not
+        if not images:
+            return Seen(self._model.tokenize(text, add_special=add_special), ())
+        if self._projector is None:
+            raise UsageError("this model reads no images: no projector belongs to it", code="unsupported")
+        return self._projector.read(text, images, add_special=add_special)
 
     def _dialect(self, request: GenerateRequest, text: str, form: ReplyFormat | None) -> tuple[str, Dialect]:
         """The prompt and how to read its reply: one in a given form has no room for thoughts nor for marks of calls."""

@@ -12,12 +12,13 @@ import msgspec
 from hali.engine import schedule as plan
 from hali.engine import speculate
 from hali.engine.backend import ABORTED, NO_SLOT, Model
-from hali.engine.chat import Prompter
+from hali.engine.chat import Prompt, Prompter
 from hali.engine.constraint import Formats
 from hali.engine.options import EngineStats
 from hali.engine.retained import Retained
 from hali.engine.sampling import Sampler
 from hali.engine.session import MAX_STOP_BYTES, MAX_STOPS, Session
+from hali.engine.vision import Picture, Projector
 from hali.model.errors import EngineFailed, HaliError, Overloaded, UsageError
 from hali.model.generation import Done, GenerateRequest, GenerationEvent, SamplingParams
 
@@ -40,9 +41,11 @@ class Loop:
         *,
         retained: Retained | None = None,  # None: nothing is kept for later requests
         speculation: speculate.Speculation = "off",
+        projector: Projector | None = None,
     ) -> None:
         self._model, self._prompter = model, prompter
         self._retained, self._speculation = retained, speculation
+        self._projector = projector
         self._costs = speculate.Costs()
         self._emit, self._fail = emit, fail
         self._formats = Formats(model)
@@ -81,6 +84,14 @@ class Loop:
             raise Overloaded(f"{MAX_QUEUED} requests already wait for this model", details={"retry_after_s": 5})
         _check_stops(request.sampling)
         prompt = self._prompter.prompt(request)
+        try:
+            return self._with_prompt(ident, request, prompt)
+        except BaseException:
+            for picture in prompt.pictures:
+                picture.close()
+            raise
+
+    def _with_prompt(self, ident: bytes, request: GenerateRequest, prompt: Prompt) -> Session:
         if len(prompt.tokens) >= self._model.n_ctx:
             raise UsageError(
                 f"the prompt has {len(prompt.tokens)} tokens; with a reply at most {self._model.n_ctx} fit",
@@ -89,7 +100,7 @@ class Loop:
                 details={"prompt_tokens": len(prompt.tokens), "n_ctx": self._model.n_ctx},
             )
         asked = msgspec.structs.replace(request, format=prompt.format)  # a forced call is a format too
-        sampler = Sampler(asked, self._model, prompt.tokens, self._formats)
+        sampler = Sampler(asked, self._model, [token for token in prompt.tokens if token >= 0], self._formats)
         return Session(
             ident,
             prompt.tokens,
@@ -98,6 +109,7 @@ class Loop:
             n_ctx=self._model.n_ctx,
             sampler=sampler,
             reader=prompt.dialect.reader(),
+            pictures=prompt.pictures,
         )
 
     def cancel(self, ident: bytes) -> None:
@@ -124,8 +136,9 @@ class Loop:
     def step(self) -> None:
         """Compute one batch for the sessions that were let in."""
         self._keep_prompts()
+        self._see()
         chosen = plan.schedule(
-            [session.work() for session in self._running.values()],
+            [session.work() for session in self._running.values() if session.picture is None],
             n_batch=self._model.n_batch,
             kv_free=self._model.n_kv - self._kv_used(),
             turn=next(self._turn),
@@ -134,6 +147,27 @@ class Loop:
             self._put_back(self._running[key])
         if chosen.slices:
             self._execute(self._look_ahead(chosen.slices))
+
+    def _see(self) -> None:
+        """Compute one image, if a session has come to one: others wait for it as they do for a long batch."""
+        session = next((it for it in self._running.values() if it.picture is not None), None)
+        if session is None or session.ident in self._doomed:
+            return
+        picture = session.picture
+        assert isinstance(picture, Picture) and self._projector is not None
+        if picture.count > self._model.n_kv - self._kv_used():
+            self._no_slot()
+            return
+        session.begin()
+        self._model.abort[0] = b"\0"
+        try:
+            self._projector.decode(self._model.ctx, session.key, picture, self._model.n_batch)
+        except EngineFailed as error:
+            self._release(session)
+            self._fail(session.ident, error)
+            return
+        self._prompt_tokens += picture.count
+        session.done += picture.count
 
     def _look_ahead(self, slices: tuple[plan.Slice, ...]) -> tuple[plan.Slice, ...]:
         """Add what the sessions may say next, in a batch of single rows: beside prompts there is no room to win."""
@@ -183,7 +217,10 @@ class Loop:
             session.key = self._free.pop()
             self._running[session.key] = session
             if self._retained is not None:
-                session.done = self._retained.attach(session.key, session.tokens)
+                found = self._retained.attach(session.key, session.tokens)
+                session.done = session.whole(found)
+                if session.done < found:
+                    self._model.forget(session.key, session.done)
                 session.cached = max(session.cached, min(session.done, session.n_prompt))
 
     def _execute(self, slices: tuple[plan.Slice, ...]) -> None:
@@ -275,7 +312,7 @@ class Loop:
         self._send(session, events)
 
     def _release(self, session: Session) -> None:
-        session.sampler.close()
+        session.close()
         if session.key < 0:
             self._waiting.remove(session)
         else:

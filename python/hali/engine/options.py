@@ -27,6 +27,7 @@ class EngineOptions(msgspec.Struct, frozen=True):
     kv_type: KvType = "f16"  # of both K and V
     gpu_layers: int = 0  # layers on the GPU; -1 = all
     prefix_cache: bool = True  # keep what prompts and replies begin with, for later requests that begin alike
+    projector: str | None = None  # path of the file that turns images into vectors
     speculation: Speculation = "auto"  # compute probable next tokens ahead; "auto" while that is measured to pay
     memory_limit: int | None = None  # bytes of address space of the worker (RLIMIT_AS); None = no limit
     layer_start: int = 0

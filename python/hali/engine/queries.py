@@ -25,12 +25,20 @@ class Answerer:
                 self._model.tokenize(query.text, add_special=query.add_special, parse_special=query.parse_special)
             )
         if isinstance(query, Render):
-            prompt = self._prompter.prompt(query.request)
-            answer = self._tokens(prompt.tokens)
-            return msgspec.structs.replace(answer, text=prompt.text) if prompt.text else answer
+            return self._render(query)
         if isinstance(query, Detokenize):
             return Text(b"".join(self._spelled(query.tokens)).decode("utf-8", "replace"))
         raise UsageError("this model cannot embed or rerank", code="unsupported")
+
+    def _render(self, query: Render) -> Tokens:
+        """The rows of an image are tokens too, as many as the image takes: below 0, and without bytes."""
+        prompt = self._prompter.prompt(query.request)
+        for picture in prompt.pictures:
+            picture.close()
+        if prompt.pictures:
+            return Tokens(tuple(prompt.tokens), prompt.text)
+        answer = self._tokens(prompt.tokens)
+        return msgspec.structs.replace(answer, text=prompt.text) if prompt.text else answer
 
     def _tokens(self, tokens: Sequence[int]) -> Tokens:
         pieces = self._spelled(tokens)

@@ -26,6 +26,21 @@ from hali.model.generation import (
 MAX_STOPS, MAX_STOP_BYTES = 16, 1024  # OpenAI allows 4; each is searched for at each token
 
 
+class Picture(Protocol):
+    """An image of the prompt, at the positions [`start`, `start` + `count`)."""
+
+    @property
+    def start(self) -> int:
+        """Its first position."""
+
+    @property
+    def count(self) -> int:
+        """How many it takes."""
+
+    def close(self) -> None:
+        """Give its native part back."""
+
+
 class Drawer(Protocol):
     """What a session needs of a sampler."""
 
@@ -52,6 +67,7 @@ class Session:
         n_ctx: int,
         sampler: Drawer,
         reader: ReplyReader | None = None,
+        pictures: tuple[Picture, ...] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.ident = ident
@@ -75,6 +91,7 @@ class Session:
         self._first: float | None = None  # when the first token came
         self._unreported = 0
         self._reader = reader
+        self._pictures = pictures
 
     @property
     def n_reply(self) -> int:
@@ -93,8 +110,29 @@ class Session:
 
     def work(self) -> Work:
         """How the scheduler sees it. A session that was put back computes its reply so far like a prompt."""
-        pending = len(self.tokens) - self.done
+        picture = self._next_picture()
+        pending = (len(self.tokens) if picture is None else picture.start) - self.done
         return Work(self.key, self.done, pending, decoding=pending == 1 and self.n_reply > 0)
+
+    @property
+    def picture(self) -> Picture | None:
+        """The image that must be computed before anything else."""
+        found = self._next_picture()
+        return found if found is not None and found.start == self.done else None
+
+    def _next_picture(self) -> Picture | None:
+        return next((picture for picture in self._pictures if picture.start >= self.done), None)
+
+    def whole(self, done: int) -> int:
+        """The most of `done` positions that end inside no image: one is computed as a whole."""
+        inside = (p.start for p in self._pictures if p.start < done < p.start + p.count)
+        return next(inside, done)
+
+    def close(self) -> None:
+        """Give back what is native."""
+        self.sampler.close()
+        for picture in self._pictures:
+            picture.close()
 
     def accept(self, token: int, piece: bytes, is_end: bool) -> list[GenerationEvent]:
         """Take a sampled token; the events to send. The last one is `Done` when the reply is over."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from statistics import median
 from typing import Literal
 
@@ -34,7 +35,8 @@ class Guesser:
             at = follows.get(tuple(tokens[-n:]))
             if at is not None:
                 period = len(tokens) - at
-                self._last = tuple(tokens[at + i % period] for i in range(most))
+                found = (tokens[at + i % period] for i in range(most))
+                self._last = tuple(takewhile(_is_token, found))
                 break
         return self._last
 
@@ -57,6 +59,11 @@ class Guesser:
     def expected(self, width: int) -> float:
         """How many of `width` tokens ahead will be right, each needing the one before it."""
         return sum(self.rate**ahead for ahead in range(1, width + 1))
+
+
+def _is_token(token: int) -> bool:
+    """Images stand in a prompt as negative numbers, and no model says them."""
+    return token >= 0
 
 
 class Costs:

@@ -46,7 +46,8 @@ class Seen:
 class Projector:
     """The file beside a model that turns its images into vectors."""
 
-    def __init__(self, path: Path, model: Any, *, threads: int, flash: bool, gpu: bool, undo: ExitStack) -> None:
+    def __init__(self, path: Path, model: Any, *, threads: int, flash: bool, gpu: bool, log: Any) -> None:
+        mtmd.mtmd_helper_log_set(log, ctypes.c_void_p(0))
         params: Any = mtmd.mtmd_context_params_default()
         params.use_gpu, params.n_threads, params.print_timings, params.warmup = gpu, threads, False, False
         params.media_marker = MEDIA.encode()
@@ -54,20 +55,23 @@ class Projector:
         self._ctx = mtmd.mtmd_init_from_file(os.fsencode(path), model, params)
         if not self._ctx:
             raise ModelLoadFailed(f"{path.name} is not a projector of this model")
-        undo.callback(mtmd.mtmd_free, self._ctx)
         if not mtmd.mtmd_support_vision(self._ctx):
             raise ModelLoadFailed(f"{path.name} does not read images")
         if mtmd.mtmd_decode_use_mrope(self._ctx):
             raise ModelLoadFailed(f"{path.name}: positions in three dimensions (M-RoPE) are not supported")
 
-    def read(self, text: str, images: Sequence[bytes]) -> Seen:
+    def close(self) -> None:
+        """Free it, before the model."""
+        mtmd.mtmd_free(self._ctx)
+
+    def read(self, text: str, images: Sequence[bytes], *, add_special: bool) -> Seen:
         """Tokens and images of a prompt; `UsageError` for what is no image, or markers that do not match them."""
         with ExitStack() as undo:
             bitmaps = [self._bitmap(image, undo) for image in images]
             chunks = mtmd.mtmd_input_chunks_init()
             undo.callback(mtmd.mtmd_input_chunks_free, chunks)
             data = text.encode("utf-8", "replace")
-            given = mtmd.mtmd_input_text(text=data, text_len=len(data), add_special=True, parse_special=True)
+            given = mtmd.mtmd_input_text(text=data, text_len=len(data), add_special=add_special, parse_special=True)
             array = (mtmd.mtmd_bitmap_p_ctypes * len(bitmaps))(*bitmaps)
             if code := mtmd.mtmd_tokenize(self._ctx, chunks, ctypes.byref(given), array, len(bitmaps)):
                 why = "the prompt does not name each image once" if code == 1 else "an image cannot be prepared"

@@ -88,7 +88,8 @@ class Worker:
         log = backend.NativeLog()
         log.install()
         self._model = backend.Model(path, options, log, self._progress)
-        prompter = Prompter(self._model)
+        projector = self._model.projector(options)
+        prompter = Prompter(self._model, projector=projector)
         self._loop = Loop(
             self._model,
             prompter,
@@ -97,6 +98,7 @@ class Worker:
             self._fail,
             retained=self._model.retained(options),
             speculation=options.speculation if self._model.goes_back else "off",
+            projector=projector,
         )
         self._answerer = Answerer(self._model, prompter)
         inbox.on_cancel = self._loop.interrupt
@@ -127,6 +129,7 @@ class Worker:
             architecture=model.meta("general.architecture"),
             memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT,
             has_chat_template=has_template,
+            reads_images=options.projector is not None,
         )
 
     def _emit(self, session: bytes, step: int, event: GenerationEvent) -> None:

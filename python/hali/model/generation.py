@@ -232,3 +232,4 @@ class EngineInfo(msgspec.Struct, frozen=True):
     architecture: str
     memory_bytes: int | None = None  # None = not measured
     has_chat_template: bool = False
+    reads_images: bool = False
