@@ -21,6 +21,7 @@ ROUND_S = 0.02  # a round of a fast function is repeated up to this: the clock's
 MOST_CALLS = 20_000
 
 Work = Callable[[], object]
+Told = Callable[[], float]
 
 
 def versus(
@@ -58,6 +59,27 @@ def versus(
     benchmark.group = f"{row} {case}"
     benchmark.pedantic(timed, args=("hali",), setup=rivals_turn, rounds=max(rounds, 5))
     benchmark.extra_info.update(row=row, case=case, size=size, seconds=seconds)
+
+
+def versus_told(
+    benchmark: BenchmarkFixture, row: str, case: str, subject: Told, rivals: Mapping[str, Told], *, rounds: int = 5
+) -> None:
+    """As `versus`, for works that tell the seconds themselves: of a part of what they do, or measured by their client."""
+    works = {"hali": subject, **rivals}
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for work in works.values():
+        work()  # loads, and fills caches
+
+    def timed(name: str) -> None:
+        seconds[name].append(works[name]())
+
+    def rivals_turn() -> None:
+        for name in rivals:
+            timed(name)
+
+    benchmark.group = f"{row} {case}"
+    benchmark.pedantic(timed, args=("hali",), setup=rivals_turn, rounds=rounds)
+    benchmark.extra_info.update(row=row, case=case, size=None, seconds=seconds)
 
 
 def _calls(work: Work) -> int:

@@ -1,0 +1,133 @@
+"""P9, P10, P11: tokens through the HTTP API, against llama-bench and llama-server of the same tree and threads.
+
+All get the same request bodies; the end-of-reply token is banned, so that each reply has exactly the tokens asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import statistics
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from bench.macro.engine_rivals import ask, llama_bench, llama_server
+from bench.versus import SHORT, versus_told
+from tests.nodes import node
+
+pytestmark = pytest.mark.skipif(SHORT, reason="needs llama-server, which is built for the full form only")
+
+THREADS = len(os.sched_getaffinity(0))
+STREAMS = (1, 4, 8, 16)
+CONTEXT = 2048
+TOKENS = 128
+END = 2  # <|im_end|> of SmolLM2
+WORDS = [
+    "river",
+    "stone",
+    "market",
+    "lantern",
+    "orchard",
+    "winter",
+    "copper",
+    "signal",
+    "garden",
+    "harbor",
+    "violin",
+    "meadow",
+]
+
+
+@dataclass(frozen=True)
+class Servers:
+    """The URLs of both, and the file they answer with."""
+
+    hali: str
+    llama: str
+    model: Path
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Servers]:
+    """A node and llama-server, with slots for the most streams and the same threads; both have ended afterwards."""
+    script = Path(__file__).parents[2] / "ci" / "ensure_model"
+    model = Path(subprocess.run([script], check=True, capture_output=True, text=True).stdout.strip())
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hali-bench-")))
+        sizes = {"engine_slots": str(max(STREAMS)), "engine_threads": str(THREADS), "engine_n_ctx": str(CONTEXT)}
+        ours = stack.enter_context(node(folder / "home", **sizes))
+        ours.add(model)
+        llama = stack.enter_context(llama_server(model, threads=THREADS, slots=max(STREAMS), context=CONTEXT))
+        yield Servers(ours.status()["http"], llama, model)
+
+
+def body(prompt: str, tokens: int = TOKENS, system: str = "You answer at length.") -> dict[str, Any]:
+    """A greedy request that is answered with exactly `tokens` tokens."""
+    messages = [{"role": "system", "content": system}, {"role": "user", "content": prompt}]
+    return {"model": "smollm2", "messages": messages, "temperature": 0, "max_tokens": tokens, "logit_bias": {END: -100}}
+
+
+def prompts(count: int, draw: random.Random) -> list[str]:
+    """Of mixed lengths: a sentence to a page, none like another."""
+    lengths = [draw.choice((10, 40, 120, 350)) for _ in range(count)]
+    return [f"Write about {draw.random()}: " + " ".join(draw.choices(WORDS, k=length)) for length in lengths]
+
+
+def decode_s(url: str) -> float:
+    """Seconds of the tokens after the first, of one stream."""
+    [reply] = ask(url, [body("Tell me about the sea.", TOKENS)])["replies"]
+    assert reply["tokens"] == TOKENS
+    return float(reply["total_s"] - reply["ttft_s"]) * TOKENS / (TOKENS - 1)
+
+
+def test_one_stream(benchmark: BenchmarkFixture, servers: Servers) -> None:
+    """P9."""
+    rivals = {
+        "llama-server": lambda: decode_s(servers.llama),
+        "llama-bench": lambda: llama_bench(servers.model, threads=THREADS, tokens=TOKENS),
+    }
+    versus_told(benchmark, "P9", "one stream", lambda: decode_s(servers.hali), rivals)
+
+
+@pytest.mark.parametrize("streams", STREAMS)
+def test_streams(benchmark: BenchmarkFixture, servers: Servers, streams: int) -> None:
+    """P10: all tokens of all streams, mixed prompts, the prompts of a round the same for both and new in each."""
+    seeds = {"hali": 0, "llama": 0}
+
+    def run(name: str, url: str) -> float:
+        seeds[name] += 1
+        bodies = [body(prompt) for prompt in prompts(streams, random.Random(1000 * streams + seeds[name]))]
+        done = ask(url, bodies)
+        assert all(reply["tokens"] == TOKENS for reply in done["replies"])
+        waits = sorted(reply["ttft_s"] for reply in done["replies"])
+        ttft.setdefault(name, []).append(waits[-1 - len(waits) // 20])
+        return float(done["wall_s"])
+
+    ttft: dict[str, list[float]] = {}
+    rivals = {"llama-server": lambda: run("llama", servers.llama)}
+    versus_told(benchmark, "P10", f"{streams} streams", lambda: run("hali", servers.hali), rivals)
+    benchmark.extra_info["p95_ttft_s"] = {name: statistics.median(all_) for name, all_ in ttft.items()}
+
+
+def test_shared_prompt(benchmark: BenchmarkFixture, servers: Servers) -> None:
+    """P11: seconds to the first token with a system prompt of a thousand tokens that was seen before, by all but one."""
+    draw = random.Random(11)
+    shared = " ".join(draw.choices(WORDS, k=900))
+
+    def ttft(url: str, system: str) -> float:
+        [reply] = ask(url, [body(f"What is {draw.random()}?", 4, system)])["replies"]
+        return float(reply["ttft_s"])
+
+    rivals = {
+        "llama-server": lambda: ttft(servers.llama, shared),
+        "hali, never seen": lambda: ttft(servers.hali, f"{draw.random()} {shared}"),
+    }
+    versus_told(benchmark, "P11", "1,000 shared tokens", lambda: ttft(servers.hali, shared), rivals)
