@@ -55,6 +55,7 @@ CASES: list[tuple[Format, str, list[str | Call]]] = [
     (GENERIC, '<tool_call>{"name": "f", "arguments": 1}</tool_call>', None),
     (GENERIC, '<tool_call>{"name": "f", "arguments": ' + '{"a":' * 9999 + "1" + "}" * 9999 + "}</tool_call>", None),
     (GENERIC, "<tool_call>" + "[" * 9999 + "]" * 9999 + "</tool_call>", None),
+    (GENERIC, f"<tool_call>[{JSON_F}, 1]</tool_call>", None),
     (GENERIC, "say <tool_call> to call", None),
     (GENERIC, "a < b, <tool_ca", None),
     (GENERIC, "  \n", None),

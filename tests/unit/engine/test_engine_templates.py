@@ -22,14 +22,15 @@ VECTORS = Path(__file__).parents[2] / "vectors" / "chat"
 FOUND: dict[str, Any] = json.loads((VECTORS / "rendered.json").read_text())
 TOKENS = {"bos_token": FOUND["bos_token"], "eos_token": FOUND["eos_token"]}
 CASES = [(template, name) for template, texts in FOUND["rendered"].items() for name in texts]
+MEMORY_LIMIT = resource.getrlimit(resource.RLIMIT_AS)
 TOOL = Tool("get_weather", "Tells the weather.", {"type": "object", "properties": {"city": {"type": "string"}}})
-CALLS = tuple(ToolCall(f"call_{city}", TOOL.name, json.dumps({"city": city})) for city in ("Bern", "Oslo"))
+CALLS = tuple(ToolCall(f"call_0_{city}", TOOL.name, json.dumps({"city": city})) for city in ("Bern", "Oslo"))
 ASKED = [
     Message("system", "Be brief."),
     Message("user", "Weather?"),
     Message("assistant", "", tool_calls=CALLS),
-    Message("tool", "rain", tool_call_id="call_Bern"),
-    Message("tool", "snow", tool_call_id="call_Oslo"),
+    Message("tool", "rain", tool_call_id="call_0_Bern"),
+    Message("tool", "snow", tool_call_id="call_0_Oslo"),
 ]
 
 
@@ -165,14 +166,15 @@ def test_generation_marks_are_a_scope_and_nothing_else() -> None:
     assert render("{% generation %}a{% set x = 1 %}{% endgeneration %}{{ x is defined }}", ASKED) == "aFalse"
 
 
-@pytest.mark.parametrize(
-    "attack",
-    [
-        "{{ 'a' * 10**9 }}",
-        "{{ [0] * 10**9 }}",
+TOO_MUCH = {
+    "a sequence of 1000000000": ["{{ 'a' * 10**9 }}", "{{ 10**9 * [0] }}"],
+    "an integer of": [
         "{{ 9**(9**9) }}",
-        "{% for i in range(10**9) %}{% endfor %}",
-        "{{ range(10**9)|list }}",
+        "{% set n = namespace(x=9) %}{% for i in range(99) %}{% set n.x = n.x * n.x %}{% endfor %}",
+    ],
+    "Range too big": ["{% for i in range(10**9) %}{% endfor %}", "{{ range(10**9)|list }}"],
+    "1000000000 digits": ["{{ 1|round(10**9, 'ceil') }}"],
+    "MemoryError": [
         "{% set n = namespace(s='aaaaaaaa') %}{% for i in range(60) %}{% set n.s = n.s + n.s %}{% endfor %}",
         "{% set n = namespace(s='aaaaaaaa') %}{% for i in range(60) %}{% set n.s = n.s ~ n.s %}{% endfor %}",
         "{% set n = namespace(s='a') %}{% for i in range(60) %}{% set n.s %}{{ n.s }}{{ n.s }}{% endset %}{% endfor %}",
@@ -181,20 +183,19 @@ def test_generation_marks_are_a_scope_and_nothing_else() -> None:
         "{{ '{:1000000000}'.format(1) }}",
         "{{ 'a'.ljust(10**9) }}",
         "{{ 'a'|center(10**9) }}",
-        "{{ 1|round(10**9, 'ceil') }}",
         "{{ messages|tojson(indent=10**9) }}",
-        "{% for i in range(99999) %}{% for j in range(99999) %}{{ i }}{% endfor %}{% endfor %}",
-        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
-        "{% for i in range(99999) %}{{ messages[0].content * 1000 }}{% endfor %}",
-        "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
-        "{% if 1 %}" * 300 + "{% endif %}" * 300,
     ],
-)
-def test_a_template_that_takes_too_much_is_refused(attack: str) -> None:
-    limit = resource.getrlimit(resource.RLIMIT_AS)
-    with pytest.raises((UsageError, ModelLoadFailed)):
+    "more than 16777216 characters": ["{% for i in range(99999) %}{{ messages[0].content * 1000 }}{% endfor %}"],
+    "more than 1 s": ["{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"],
+    "recursion": ["{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}"],
+}
+
+
+@pytest.mark.parametrize(("why", "attack"), [(why, attack) for why, attacks in TOO_MUCH.items() for attack in attacks])
+def test_a_template_that_takes_too_much_is_refused(why: str, attack: str) -> None:
+    with pytest.raises((UsageError, ModelLoadFailed), match=why):
         render(attack, ASKED)
-    assert resource.getrlimit(resource.RLIMIT_AS) == limit
+    assert resource.getrlimit(resource.RLIMIT_AS) == MEMORY_LIMIT
 
 
 @pytest.mark.parametrize(

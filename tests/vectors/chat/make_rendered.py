@@ -64,6 +64,10 @@ CONVERSATIONS: dict[str, dict[str, Any]] = {
     "tools": {"messages": [_said("system", "Be brief."), *ASKED], "tools": TOOLS},
     "tools, no system turn": {"messages": ASKED, "tools": TOOLS[1:]},
     "tool answered": {"messages": ANSWERED, "tools": TOOLS},
+    "tool answered after a thought": {
+        "messages": [ANSWERED[0], {**ANSWERED[1], "reasoning_content": "I have to ask."}, ANSWERED[2]],
+        "tools": TOOLS,
+    },
     "tool answered, next turn": {
         "messages": [*ANSWERED, _said("assistant", "Blue."), _said("user", "And tomorrow?")],
         "tools": TOOLS,
