@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from hali.engine.options import EngineOptions
@@ -47,6 +48,16 @@ ASKED = GenerateRequest(
 )
 
 
+PARAMETERS = {
+    "type": "object",
+    "properties": {"zone": {"$ref": "#/$defs/zone"}},
+    "required": ["zone"],
+    "additionalProperties": False,
+    "$defs": {"zone": {"enum": ["UTC", "CET"]}},
+}
+TIME = Tool("get_time", "Tells the time.", PARAMETERS)
+
+
 async def _reply(engine: EngineProcess, request: GenerateRequest) -> list[GenerationEvent]:
     return [event async for event in engine.generate(request)]
 
@@ -71,6 +82,28 @@ async def test_a_model_calls_a_tool_and_prompts_come_in_three_forms(smollm2: Pat
         of_text = await _reply(engine, GenerateRequest(prompt="Once upon a time", sampling=few))
         of_tokens = await _reply(engine, GenerateRequest(tokens=text.tokens, sampling=few))
         assert _text(of_text) == _text(of_tokens) != ""
+    finally:
+        await engine.stop()
+
+
+async def test_a_tool_is_called_where_one_has_to_be(smollm2: Path) -> None:
+    asked = GenerateRequest(
+        messages=(Message("user", "What time is it?"),),
+        tools=(WEATHER, TIME),
+        tool_choice="required",
+        tool_name=TIME.name,
+        sampling=GREEDY,
+    )
+    engine = EngineProcess("smollm2")
+    await engine.start(smollm2)
+    try:
+        called, done = await _reply(engine, asked)
+        assert isinstance(called, ToolCalled) and called.call.name == TIME.name
+        assert json.loads(called.call.arguments)["zone"] in ("UTC", "CET")
+        assert isinstance(done, Done) and done.reason == "tool_calls"
+
+        one_of_them = await _reply(engine, msgspec.structs.replace(asked, tool_name=None))
+        assert [type(event) for event in one_of_them] == [ToolCalled, Done]
     finally:
         await engine.stop()
 

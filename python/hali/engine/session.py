@@ -179,8 +179,9 @@ class Session:
     def _counted(self, found: list[Chunk | ToolCalled]) -> list[GenerationEvent]:
         count, self._unreported = self._unreported, 0
         first = msgspec.structs.replace(found[0], tokens=count)
+        logprobs = self._untold.take(self._text.passed)  # also those of a call's tokens, which have no place in it
         if isinstance(first, Chunk):
-            first = msgspec.structs.replace(first, logprobs=self._untold.take(self._text.passed))
+            first = msgspec.structs.replace(first, logprobs=logprobs)
         return [first, *found[1:]]
 
     def _close(self, text: str, reason: FinishReason, tokens: int = 0) -> list[GenerationEvent]:
