@@ -110,8 +110,8 @@ class ReplyReader:
         return self.called and not self._parallel
 
     def wants(self, spelled: str) -> bool:
-        """Whether a special token that is spelled so must be pushed like text."""
-        return spelled in self._special
+        """Whether a special token that is spelled so must be pushed like text: it is a mark, or a part of one."""
+        return any(spelled in mark for mark in self._special)
 
     def read(self, text: str, tokens: int, *, last: bool = False) -> list[Chunk | ToolCalled]:
         """What is decided by now, or all of it if this is the `last` text; `tokens` of the model made the text."""

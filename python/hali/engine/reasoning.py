@@ -14,12 +14,13 @@ class Marks:
     end: str
 
 
-# DeepSeek R1, Qwen 3, SmolLM3, Granite 3.3, … · Mistral's reasoning models · Command R7B and A · Seed-OSS · others
+# DeepSeek R1, Qwen 3, SmolLM3, Granite 3.3, … · Mistral's reasoning models · Command R7B and A · Seed-OSS · Gemma 4 · others
 KNOWN = (
     Marks("<think>", "</think>"),
     Marks("[THINK]", "[/THINK]"),
     Marks("<|START_THINKING|>", "<|END_THINKING|>"),
     Marks("<seed:think>", "</seed:think>"),
+    Marks("<|channel>thought\n", "<channel|>"),
     Marks("<thinking>", "</thinking>"),
     Marks("<reasoning>", "</reasoning>"),
 )

@@ -139,61 +139,6 @@ class NamedBody:
         return "wrong" if call is None else closed(text, (call,), end, self._closings, final)
 
 
-@dataclass(frozen=True)
-class Tags:
-    """How arguments between tags are spelled: patterns with the groups name, and key and value."""
-
-    begin: str  # "" = a name begins at once
-    end: str
-    name: re.Pattern[str]
-    argument: re.Pattern[str]
-    closings: tuple[str, ...] = ()
-
-
-class TaggedBody:
-    """Arguments between tags, as Qwen3-Coder and GLM have them; texts stay as they are where the schema wants a string."""
-
-    def __init__(self, tags: Tags, schemas: Schemas) -> None:
-        self._tags, self._schemas = tags, schemas
-        self._seen = 0  # so far the end was not found
-
-    def read(self, text: str, final: bool) -> Outcome:
-        """See Body."""
-        head, tags = text.lstrip(), self._tags
-        if head and not self._may_begin(head):
-            return "wrong"
-        at = text.find(tags.end, max(0, self._seen - len(tags.end)))
-        if at < 0:
-            self._seen = len(text)
-            return "wrong" if final else "more"
-        call = self._parse(head[: at - (len(text) - len(head))])
-        return "wrong" if call is None else closed(text, (call,), at + len(tags.end), tags.closings, final)
-
-    def _may_begin(self, head: str) -> bool:
-        begin = self._tags.begin
-        return head.startswith(begin) or begin.startswith(head) if begin else head[0] not in "{[<"
-
-    def _parse(self, text: str) -> Call | None:
-        match = self._tags.name.match(text)
-        if match is None:
-            return None
-        name = match["name"].strip()
-        properties = self._schemas.get(name, {}).get("properties", {})
-        values = {}
-        for part in self._tags.argument.finditer(text, match.end()):
-            schema = properties.get(part["key"]) if isinstance(properties, dict) else None
-            values[part["key"]] = _typed(part["value"], schema)
-        return _call(name, values)
-
-
-def _typed(text: str, schema: Any) -> Any:
-    """The value that a text stands for: itself for a string, else JSON if it is some."""
-    if isinstance(schema, dict) and schema.get("type") == "string":
-        return text
-    value = _load(text)
-    return text if value is None and text.strip() != "null" else value
-
-
 class Either:
     """The first of several readers that finds something; wrong when all are."""
 
@@ -215,7 +160,7 @@ class Either:
 
 def calls_in(text: str, known: Schemas | None = None) -> tuple[Call, ...]:
     """The calls that a JSON object or list stands for; empty if it stands for anything else, or for an unknown function."""
-    value = _load(text)
+    value = load(text)
     found = [_as_call(item) for item in (value if isinstance(value, list) else [value])]
     calls = tuple(call for call in found if call is not None and (known is None or call.name in known))
     return calls if len(calls) == len(found) else ()
@@ -223,7 +168,7 @@ def calls_in(text: str, known: Schemas | None = None) -> tuple[Call, ...]:
 
 def call_of(name: str, arguments: str) -> Call | None:
     """A call with the JSON text of its arguments; None if that is no object."""
-    return _call(name, _load(arguments))
+    return make_call(name, load(arguments))
 
 
 def _as_call(item: Any) -> Call | None:
@@ -233,25 +178,26 @@ def _as_call(item: Any) -> Call | None:
         return None
     name = next((item[key] for key in _NAMES if key in item), None)
     arguments = next((item[key] for key in _ARGUMENTS if key in item), None)
-    return _call(name, _load(arguments) if isinstance(arguments, str) else arguments)
+    return make_call(name, load(arguments) if isinstance(arguments, str) else arguments)
 
 
-def _call(name: Any, arguments: Any) -> Call | None:
+def make_call(name: Any, arguments: Any) -> Call | None:
+    """A call, if the name is a text and the arguments are an object that JSON can spell."""
     if not isinstance(name, str) or not name or not isinstance(arguments, dict):
         return None
     try:
         name.encode()
-        text = json.dumps(arguments, ensure_ascii=False)
+        text = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
         text.encode()
     except UnicodeEncodeError:  # half a surrogate pair, which no message can carry
         text = json.dumps(arguments)
         return Call(name, text) if name.isascii() else None
-    except RecursionError:
+    except (RecursionError, ValueError, TypeError):  # too deep, infinite (1e999), or no JSON at all
         return None
     return Call(name, text)
 
 
-def _load(text: str) -> Any:
+def load(text: str) -> Any:
     """A JSON value, line breaks in strings allowed as models write them; None for anything else."""
     try:
         return json.loads(text, strict=False, parse_constant=_no_constant)

@@ -17,7 +17,14 @@ SCHEMAS = {"f": {"type": "object", "properties": {"a": {"type": "string"}, "n": 
 MISTRAL, LLAMA, DEEPSEEK = (
     recognise(sign) for sign in ("[TOOL_CALLS]", "<|start_header_id|>ipython", "<｜tool▁call▁begin｜>")
 )
-COMMAND, GRANITE, FUNCTIONARY, FIRE = map(recognise, ("<|START_ACTION|>", "<|tool_call|>", "<function=", "functools["))
+COMMAND, GRANITE, FUNCTIONARY, SEED, MINIMAX, DSML, LFM, KIMI, SOLAR, CPM, APRIEL, NEMOTRON = map(
+    recognise,
+    (
+        *("<|START_ACTION|>", "<|tool_call|>", "<function=", "<seed:tool_call>", "<minimax:tool_call>", "｜DSML｜"),
+        *("List of tools: ", "<|tool_call_begin|>", "<|tool_call:begin|>", '<function name="', "<tool_calls>"),
+        "<TOOLCALL>",
+    ),
+)
 F, G = Call("f", '{"a": "x"}'), Call("g", "{}")
 JSON_F, JSON_G = '{"name": "f", "arguments": {"a": "x"}}', '{"name": "g", "parameters": {}}'
 
@@ -56,6 +63,7 @@ CASES: list[tuple[Format, str, list[str | Call]]] = [
     (GENERIC, '<tool_call>{"name": "f", "arguments": ' + '{"a":' * 9999 + "1" + "}" * 9999 + "}</tool_call>", None),
     (GENERIC, "<tool_call>" + "[" * 9999 + "]" * 9999 + "</tool_call>", None),
     (GENERIC, f"<tool_call>[{JSON_F}, 1]</tool_call>", None),
+    (GENERIC, '<tool_call>{"name": "f", "arguments": {"a": 1e999}}</tool_call>', None),
     (GENERIC, "say <tool_call> to call", None),
     (GENERIC, "a < b, <tool_ca", None),
     (GENERIC, "  \n", None),
@@ -100,7 +108,28 @@ CASES: list[tuple[Format, str, list[str | Call]]] = [
     (GRANITE, f"<|tool_call|>[{JSON_F}]<|/tool_call|>", [F]),
     (FUNCTIONARY, '<function=f>{"a": "x"}</function>\n<function=g>{}</function>', [F, G]),
     (FUNCTIONARY, "<function=f>x</function>", None),
-    (FIRE, f" functools[{JSON_F}]", [F]),
+    # Seed-OSS, MiniMax M2, DeepSeek V3.2, MiniCPM5
+    (SEED, "<seed:tool_call>\n<function=f>\n<parameter=a>x</parameter>\n</function>\n</seed:tool_call>", [F]),
+    (MINIMAX, '<minimax:tool_call>\n<invoke name="f">\n<parameter name="a">x</parameter>\n</invoke>\n'
+     '<invoke name="g">\n</invoke>\n</minimax:tool_call>', [F, G]),
+    (DSML, 'Hm.\n\n<｜DSML｜function_calls>\n<｜DSML｜invoke name="f">\n'
+     '<｜DSML｜parameter name="a" string="true">x</｜DSML｜parameter>\n</｜DSML｜invoke>\n</｜DSML｜function_calls>', ["Hm.", F]),
+    (CPM, '<function name="f"><param name="a">x</param></function>', [F]),
+    # LFM2
+    (LFM, "<|tool_call_start|>[f(a='x'), g()]<|tool_call_end|>Well.", [F, G, "Well."]),
+    (LFM, "<|tool_call_start|>[f(a='x')]", [F]),
+    (LFM, f"<|tool_call_start|>[{JSON_F}]<|tool_call_end|>", [F]),
+    (LFM, "<|tool_call_start|>[f(1), f(a=b), f(**c)]<|tool_call_end|>", None),
+    (LFM, "<|tool_call_start|>[f(a=1e999)]<|tool_call_end|>", None),
+    (LFM, "<|tool_call_start|>[f(a={1})]<|tool_call_end|>", None),
+    (LFM, "<|tool_call_start|>" + "(" * 999 + "<|tool_call_end|>", None),
+    # Kimi K2, Solar Open, Apriel and MiniMax M1, Nemotron Nano 2
+    (KIMI, '<|tool_calls_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>{"a": "x"}<|tool_call_end|>'
+     "<|tool_call_begin|>functions.g:1<|tool_call_argument_begin|>{}<|tool_call_end|><|tool_calls_section_end|>", [F, G]),
+    (SOLAR, '<|tool_calls|><|tool_call:begin|>i1<|tool_call:name|>f<|tool_call:args|>{"a": "x"}<|tool_call:end|><|calls|>', [F]),
+    (APRIEL, f"<tool_calls>[{JSON_F}, {JSON_G}]</tool_calls>", [F, G]),
+    (APRIEL, f"<tool_calls>\n{JSON_F}\n{JSON_G}\n</tool_calls>", [F, G]),
+    (NEMOTRON, f"<TOOLCALL>[{JSON_F}]</TOOLCALL>", [F]),
 ]  # fmt: skip
 
 
@@ -120,9 +149,10 @@ SNIPPETS = [
         "<parameter=a>",
         "</parameter>",
     ),
+    *("<|tool_call_start|>", "f(a='x')", "<|tool_call_end|>", '<invoke name="f">', "</invoke>", "<minimax:tool_call>"),
     *(JSON_F, JSON_G, "{", "}", "[", "]", '"', "\\", "f", ";", " ", "\n", "words and words", "{}", "<", "[TOOL", "é🦙"),
 ]
-FORMS = st.sampled_from([GENERIC, MISTRAL, LLAMA, DEEPSEEK, COMMAND, GRANITE, FUNCTIONARY, FIRE, FORCED])
+FORMS = st.sampled_from(list({id(form): form for form, _, _ in CASES}.values()))
 REPLIES = st.lists(st.sampled_from(SNIPPETS), max_size=12).map("".join)
 
 
