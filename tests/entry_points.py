@@ -267,6 +267,10 @@ TABLE: dict[str, Row] = {
     "decodes hali.daemon.client": Row("ours: answers of our own daemon"),
     "decodes hali.daemon.ipc": _WHAT,
     "decodes hali.engine.protocol": Row("ours: frames between our own processes"),
+    "decodes hali.engine.tool_bodies": Row(
+        "hali.engine.tool_bodies.make_call", "tests/unit/engine/test_engine_calls.py::test_calls_are_told_from_text"
+    ),
+    "decodes hali.engine.turns": Row("ours: arguments of a call, an object or left the text they were"),
     "decodes hali.engine.worker": Row("ours: frames between our own processes"),
     "decodes hali.share.board": Row("ours: our own database"),
     "decodes hali.store.journal": Row("ours: our own journal; a damaged one is begun anew"),
