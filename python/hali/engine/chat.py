@@ -84,7 +84,7 @@ class Prompter:
         tools = [as_schema(tool) for tool in request.tools] if request.tool_choice != "none" else []
         text = self._templates.render([as_turn(message) for message in messages], tools, request.template_kwargs)
         schema = forced_schema(request)
-        form = request.format if schema is None else ReplyFormat(schema=schema)
+        form = _constrained(request.format) if schema is None else ReplyFormat(schema=schema)
         text, dialect = self._dialect(request, text, form)
         seen = self._read(text, [image for message in messages for image in message.images])
         stops = (self._eos,) if self.has_template else (CHATML_STOP,)
@@ -139,6 +139,11 @@ class Prompter:
         if self._specials.bos < 0:
             raise UsageError("the prompt is empty, and this model has no token to begin with", code="empty_prompt")
         return [self._specials.bos]
+
+
+def _constrained(form: ReplyFormat | None) -> ReplyFormat | None:
+    """None also for a format that lets any text be."""
+    return form if form is not None and (form.schema is not None or form.grammar is not None) else None
 
 
 def _answer_begins(template: str, left_open: reasoning.Marks | None) -> str:

@@ -58,7 +58,9 @@ class TaggedBody:
 
 def _typed(text: str, schema: Any) -> Any:
     """The value that a text stands for: itself for a string, else JSON if it is some."""
-    if isinstance(schema, dict) and schema.get("type") == "string":
+    kind = schema.get("type") if isinstance(schema, dict) else None
+    bare = text.strip()
+    if kind == "string" or (isinstance(kind, list) and "string" in kind and bare != "null"):
         return text
     value = load(text)
-    return text if value is None and text.strip() != "null" else value
+    return text if value is None and bare != "null" else value

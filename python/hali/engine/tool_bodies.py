@@ -159,9 +159,13 @@ class Either:
 
 
 def calls_in(text: str, known: Schemas | None = None) -> tuple[Call, ...]:
-    """The calls that a JSON object or list stands for; empty if it stands for anything else, or for an unknown function."""
+    """The calls that a JSON object or list stands for; empty if it stands for anything else.
+
+    With `known` only calls of those functions, and with their arguments: what stands between marks may lack them.
+    """
     value = load(text)
-    found = [_as_call(item) for item in (value if isinstance(value, list) else [value])]
+    default: dict[str, Any] | None = {} if known is None else None
+    found = [_as_call(item, default) for item in (value if isinstance(value, list) else [value])]
     calls = tuple(call for call in found if call is not None and (known is None or call.name in known))
     return calls if len(calls) == len(found) else ()
 
@@ -171,13 +175,14 @@ def call_of(name: str, arguments: str) -> Call | None:
     return make_call(name, load(arguments))
 
 
-def _as_call(item: Any) -> Call | None:
+def _as_call(item: Any, default: dict[str, Any] | None) -> Call | None:
+    """`default` stands for arguments that are not given."""
     if isinstance(item, dict) and isinstance(item.get("function"), dict):
         item = item["function"]
     if not isinstance(item, dict):
         return None
     name = next((item[key] for key in _NAMES if key in item), None)
-    arguments = next((item[key] for key in _ARGUMENTS if key in item), None)
+    arguments = next((item[key] for key in _ARGUMENTS if item.get(key) is not None), default)
     return make_call(name, load(arguments) if isinstance(arguments, str) else arguments)
 
 

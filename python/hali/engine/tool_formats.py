@@ -19,8 +19,6 @@ _QWEN_NAME = re.compile(r"<function=(?P<name>[^>\n]+)>")
 _QWEN_ARGUMENT = re.compile(r"<parameter=(?P<key>[^>\n]+)>\n?(?P<value>.*?)\n?</parameter>", re.DOTALL)
 _GLM_NAME = re.compile(r"\s*(?P<name>[\w.\-]+)\s*(?=<arg_key>|$)")
 _GLM_ARGUMENT = re.compile(r"<arg_key>(?P<key>.*?)</arg_key>\s*<arg_value>(?P<value>.*?)</arg_value>", re.DOTALL)
-
-
 _QUOTED_NAME = re.compile(r'(?P<name>[^"<>\n]+)">')
 _PARAMETER = re.compile(
     r'<(?P<tag>(?:｜DSML｜)?param(?:eter)?) name="(?P<key>[^"]+)"[^>]*>\n?(?P<value>.*?)\n?</(?P=tag)>', re.DOTALL
@@ -103,9 +101,8 @@ _ANY = (
 _DEEPSEEK = Opening(
     "<｜tool▁call▁begin｜>", _named(_DEEPSEEK_HEAD, "```<｜tool▁call▁end｜>", "<｜tool▁call▁end｜>", "```")
 )
-GENERIC = Format(
-    _ANY
-)  # Hermes, Qwen 2.5, Qwen 3, Qwen3-Coder, GLM 4, Granite 4, SmolLM2; and what `spell_tools` asks for
+# Hermes, Qwen 2.5, Qwen 3, Qwen3-Coder, GLM 4, Granite 4, SmolLM2; and what `spell_tools` asks for.
+GENERIC = Format(_ANY)
 FORCED = Format(_ANY[2:])  # what `forced_schema` makes
 
 

@@ -13,7 +13,13 @@ from hali.engine.call_reader import CallReader
 from hali.engine.tool_bodies import Call
 from hali.engine.tool_formats import FORCED, GENERIC, Format, recognise
 
-SCHEMAS = {"f": {"type": "object", "properties": {"a": {"type": "string"}, "n": {"type": "integer"}}}, "g": {}}
+SCHEMAS = {
+    "f": {
+        "type": "object",
+        "properties": {"a": {"type": "string"}, "n": {"type": "integer"}, "o": {"type": ["string", "null"]}},
+    },
+    "g": {},
+}
 MISTRAL, LLAMA, DEEPSEEK = (
     recognise(sign) for sign in ("[TOOL_CALLS]", "<|start_header_id|>ipython", "<｜tool▁call▁begin｜>")
 )
@@ -72,6 +78,10 @@ CASES: list[tuple[Format, str, list[str | Call]]] = [
     (GENERIC, "<tool_call>\n<function=f>\n<parameter=a>\n1\n2\n</parameter>\n"
      "<parameter=n>\n3\n</parameter>\n</function>\n</tool_call>", [Call("f", '{"a": "1\\n2", "n": 3}')]),
     (GENERIC, "<tool_call><function=g></function></tool_call>", [G]),
+    (GENERIC, "<tool_call><function=f><parameter=o>7</parameter></function></tool_call>", [Call("f", '{"o": "7"}')]),
+    (GENERIC, "<tool_call><function=f><parameter=o>null</parameter></function></tool_call>", [Call("f", '{"o": null}')]),
+    (GENERIC, '<tool_call>{"name": "g"}</tool_call>', [G]),
+    (GENERIC, '<tool_call>{"name": "g", "arguments": null}</tool_call>', [G]),
     (GENERIC, "<tool_call>f\n<arg_key>a</arg_key>\n<arg_value>7</arg_value>\n"
      "<arg_key>n</arg_key>\n<arg_value>7</arg_value>\n</tool_call>", [Call("f", '{"a": "7", "n": 7}')]),
     # JSON without marks

@@ -186,6 +186,11 @@ def test_gpt_oss_speaks_in_messages() -> None:
     assert formed.text == "<|start|>assistant<|channel|>final<|message|>" and formed.dialect.reader() is None
 
 
+def test_a_format_that_lets_any_text_be_leaves_the_thoughts() -> None:
+    prompt = Prompter(FakeModel(THINKS + "{# </think> #}")).prompt(replace_with(CHAT, format=ReplyFormat()))
+    assert prompt.text.endswith("<think>\n") and prompt.dialect.inside and prompt.format is None
+
+
 def test_variables_of_the_request_reach_the_template() -> None:
     request = replace_with(CHAT, template_kwargs={"enable_thinking": False})
     assert Prompter(FakeModel("{{ enable_thinking }}")).prompt(request).text == "False"
