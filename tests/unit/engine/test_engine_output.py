@@ -15,7 +15,16 @@ from hali.engine.reasoning import KNOWN, Marks, ThoughtReader, left_open, recogn
 from hali.engine.session import Session
 from hali.engine.telling import Drawn
 from hali.engine.tool_formats import GENERIC
-from hali.model.generation import Chunk, Done, GenerationEvent, SamplingParams, ToolCall, ToolCalled
+from hali.model.generation import (
+    Candidate,
+    Chunk,
+    Done,
+    GenerationEvent,
+    SamplingParams,
+    TokenLogprob,
+    ToolCall,
+    ToolCalled,
+)
 
 THINK = KNOWN[0]
 BOTH = Dialect(THINK, calls=GENERIC, schemas={"f": {}})
@@ -220,3 +229,22 @@ def test_tokens_of_thoughts_are_counted_with_their_marks() -> None:
 def test_a_special_token_is_spelled_for_the_reader_only() -> None:
     assert session(BOTH).spelled(b"<tool_call>") == b"<tool_call>"
     assert session(BOTH).spelled(b"<|im_end|>") == b"" == session(Dialect()).spelled(b"<tool_call>")
+
+
+class Telling(NoSampler):
+    """Tells a logprob of each token, the number of the token."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def drawn(self) -> Drawn:
+        self._count += 1
+        return Drawn(TokenLogprob(Candidate(7, b"", -float(self._count))))
+
+
+def test_logprobs_of_a_calls_tokens_are_not_told_with_the_text_behind_it() -> None:
+    reader = BOTH.reader(ids())
+    one = Session(b"s" * 16, [1], SamplingParams(), stops=(), n_ctx=99, sampler=Telling(), reader=reader)
+    called, text = accepted(one, CALL[:20], CALL[20:], "and")
+    assert isinstance(called, ToolCalled) and isinstance(text, Chunk)
+    assert [told.chosen.logprob for told in text.logprobs] == [-3.0]
