@@ -295,6 +295,16 @@ async def test_a_response_can_be_fetched_gone_on_from_and_deleted(client, router
     assert len(router.asked[2][1].messages) == 5
 
 
+async def test_the_tokens_of_an_input_are_counted_with_what_it_goes_on_from(client, router):
+    first = await made(client)
+    body = {**HI, "input": "and?", "previous_response_id": first["id"]}
+    counted = (await client.post(f"{PATH}/input_tokens", json=body)).json()
+    assert counted == {"object": "response.input_tokens", "input_tokens": 2}
+    ((_, query),) = router.queries
+    assert [message.content for message in query.request.messages] == ["hi", "Hello", "and?"]
+    assert len(router.asked) == 1
+
+
 async def test_calls_and_thoughts_are_part_of_what_is_gone_on_from(client, router):
     router.script = [Chunk("Hm", 1, reasoning=True), ToolCalled(0, CALL, 5), Done("tool_calls", USAGE)]
     first = await made(client, tools=[WEATHER])
