@@ -16,7 +16,7 @@ from hali.api.bodies import read_json
 from hali.api.openai_answers import answer, generations
 from hali.api.openai_items import Item, answered, as_objects, items_of
 from hali.api.openai_refusals import invalid
-from hali.api.openai_replies import Indexed, ended
+from hali.api.openai_replies import Indexed, unfinished
 from hali.api.openai_response_shapes import InputTokenCount, ItemPage, ResponseDeleted, ResponseObject
 from hali.api.openai_response_writer import ResponseWriter
 from hali.api.openai_responses import ResponsesRequest, response_head, response_request
@@ -95,7 +95,7 @@ async def _whole(events: Indexed, writer: ResponseWriter, keep: Callable[[], Non
         async for _, event in events:
             writer.take(event)
     if not writer.ended:
-        ended(None)  # raises
+        raise unfinished()
     keep()
     return writer.response
 
@@ -114,7 +114,7 @@ async def _stream(events: Indexed, writer: ResponseWriter, keep: Callable[[], No
             if data:
                 yield data
     if not writer.ended:
-        ended(None)  # raises
+        raise unfinished()
 
 
 def _failing(writer: ResponseWriter, keep: Callable[[], None]) -> Callable[[HaliError], bytes]:

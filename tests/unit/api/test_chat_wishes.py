@@ -23,7 +23,7 @@ from tests.unit.api.sse import events_of
 
 PATH = "/v1/chat/completions"
 HELLO = {"model": "tiny:1m:base:q4_0", "messages": [{"role": "user", "content": "hi"}]}
-PNG = b"\x89PNG and so on"
+PNG = b"\x89PNG\r\n\x1a\n and so on"
 URL = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
 
 
@@ -247,9 +247,10 @@ async def test_an_image_goes_to_its_place_in_the_text(client, router, url):
         ("data:text/html;base64,AAAA", "invalid_value"),
         ("data:image/png,AAAA", "invalid_value"),
         ("data:image/png;base64,", "invalid_value"),
-        ("data:image/png;base64,A", "invalid_value"),
-        ("data:image/png;base64,AAé=", "invalid_value"),
-        ("data:image/png;base64,AAAA AAAA", "invalid_value"),
+        ("data:image/png;base64,AAAA", "invalid_value"),
+        (f"{URL}A", "invalid_value"),
+        (f"{URL}é", "invalid_value"),
+        (f"{URL[:32]} {URL[32:]}", "invalid_value"),
     ],
 )
 async def test_no_image_is_fetched_and_none_is_guessed(client, router, url, code):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 
 import pytest
@@ -24,6 +25,7 @@ from hali.model.generation import (
 from tests.unit.api.sse import named_events_of
 
 PATH = "/v1/responses"
+PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n and so on").decode()
 HI = {"model": "tiny:1m:base:q4_0", "input": "hi"}
 USAGE = Usage(7, 5, 0.1, 0.2, cached_tokens=3, reasoning_tokens=2)
 CALL = ToolCall("call_1", "weather", '{"city":"Paris"}')
@@ -86,9 +88,9 @@ async def test_two_messages_of_an_assistant_are_two_turns_and_a_thought_begins_a
 
 
 async def test_an_image_goes_to_its_place(client, router):
-    image = {"type": "input_image", "image_url": "data:image/png;base64,AAAA", "detail": "auto"}
+    image = {"type": "input_image", "image_url": f"data:image/png;base64,{PNG}", "detail": "auto"}
     await made(client, input=[{"role": "user", "content": [image, {"type": "input_text", "text": "?"}]}])
-    assert router.asked[0][1].messages == (Message("user", f"{MEDIA}?", images=(b"\0\0\0",)),)
+    assert router.asked[0][1].messages == (Message("user", f"{MEDIA}?", images=(base64.b64decode(PNG),)),)
 
 
 async def test_every_field_reaches_the_engine(client, router):
