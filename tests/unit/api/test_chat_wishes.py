@@ -158,6 +158,8 @@ SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
         ({"grammar": 'root ::= "a"'}, ReplyFormat(grammar='root ::= "a"')),
         ({"guided_grammar": 'root ::= "a"'}, ReplyFormat(grammar='root ::= "a"')),
         ({"guided_choice": ["yes", 'n"o']}, ReplyFormat(grammar='root ::= "yes" | "n\\U00000022o"')),
+        ({"guided_regex": "a+|[^b]"}, ReplyFormat(grammar='root ::= "a"+ | [^b]')),
+        ({"structured_outputs": {"regex": "a"}}, ReplyFormat(grammar='root ::= "a"')),
         ({"structured_outputs": {"json": SCHEMA}}, ReplyFormat(SCHEMA)),
         ({"structured_outputs": {"json_object": True}}, ReplyFormat({"type": "object"})),
         ({"structured_outputs": {"choice": ["a"]}}, ReplyFormat(grammar='root ::= "a"')),
