@@ -196,6 +196,7 @@ TABLE: dict[str, Row] = {
     "route POST /v1/completions": _SERVED,
     "route POST /v1/embeddings": _SERVED,
     "route POST /v1/responses": _SERVED,
+    "route POST /v1/responses/input_tokens": _SERVED,
     "route GET /v1/responses/{response_id}": _RESPONSE,
     "route DELETE /v1/responses/{response_id}": _RESPONSE,
     "route POST /v1/responses/{response_id}/cancel": _RESPONSE,

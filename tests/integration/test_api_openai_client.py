@@ -23,7 +23,7 @@ STOP, CALLED = Done("stop", USAGE), Done("tool_calls", USAGE)
 PARIS = ToolCall("call_1", "weather", '{"city":"Paris"}')
 ROME = ToolCall("call_2", "weather", '{"city":"Rome"}')
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
-PNG = f"data:image/png;base64,{base64.b64encode(b'png').decode()}"
+PNG = b"\x89PNG\r\n\x1a\n and so on"
 
 
 class City(pydantic.BaseModel):
@@ -120,9 +120,9 @@ async def test_several_replies_arrive_whole_and_streamed(deps, router):
 
 async def test_images_reach_the_engine(deps, router):
     async with answering(deps) as client:
-        part = {"type": "image_url", "image_url": {"url": PNG}}
+        part = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64.b64encode(PNG).decode()}"}}
         await client.chat.completions.create(model=TINY.id, messages=[{"role": "user", "content": [part]}])
-        assert router.asked[0][1].messages[0].images == (b"png",)
+        assert router.asked[0][1].messages[0].images == (PNG,)
 
 
 async def test_embeddings_arrive_in_the_clients_default_of_base64_and_as_numbers(deps):

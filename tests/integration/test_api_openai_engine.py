@@ -8,6 +8,7 @@ import anyio
 import openai
 import pytest
 
+from hali.model.generation import Tokenize
 from tests.serving import COUNT, OneFile, serving, until
 
 pytestmark = pytest.mark.model
@@ -56,6 +57,24 @@ async def test_a_prompt_goes_on_as_it_is(catalog):
         stream = await create(model="smol", prompt="The capital of France is", stream=True, **GREEDY)
         text = "".join([chunk.choices[0].text async for chunk in stream])
         assert f"The capital of France is{text}" == reply.choices[0].text
+
+
+async def test_tokens_are_a_prompt_like_the_text_they_stand_for(catalog):
+    async with serving(catalog) as stack:
+        tokens = (await stack.router.ask("smol", Tokenize("The capital of France is"))).tokens
+        create = stack.client.completions.create
+        text = await create(model="smol", prompt="The capital of France is", echo=True, **GREEDY)
+        same = await create(model="smol", prompt=list(tokens), echo=True, **GREEDY)
+        assert same.choices[0].text == text.choices[0].text
+        assert same.usage.prompt_tokens == text.usage.prompt_tokens == len(tokens)
+
+
+async def test_the_tokens_of_an_input_are_those_that_a_response_counts(catalog):
+    async with serving(catalog) as stack:
+        asked = {"model": "smol", "input": "What is the capital of France?", "instructions": "Be brief."}
+        counted = await stack.client.responses.input_tokens.count(**asked)
+        response = await stack.client.responses.create(**asked, max_output_tokens=1)
+        assert counted.input_tokens == response.usage.input_tokens > 10
 
 
 async def test_several_prompts_are_answered_in_their_order(catalog):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import openai
@@ -88,6 +89,8 @@ async def test_a_reply_is_one_of_the_choices_or_a_text_of_the_grammar(catalog):
         assert reply.choices[0].message.content == choices[1]
         reply = await create(**options, extra_body={"guided_choice": choices[2:]})
         assert reply.choices[0].message.content == choices[2]
+        reply = await create(**options, extra_body={"guided_regex": r"^(\d{3}|[a-z]{2,4}) \+詩$"})
+        assert re.fullmatch(r"(\d{3}|[a-z]{2,4}) \+詩", reply.choices[0].message.content, re.ASCII)
         reply = await create(**options, extra_body={"grammar": "root ::= [0-9]{3}"})
         assert len(reply.choices[0].message.content) == 3 and reply.choices[0].message.content.isdigit()
 
@@ -119,7 +122,9 @@ async def test_a_tool_that_must_be_called_is_called_with_arguments_of_its_schema
         assert call.function.name == "weather"
         assert Weather.model_validate_json(call.function.arguments)
         result = {"role": "tool", "tool_call_id": call.id, "content": "It rains."}
-        answer = await create(messages=[*messages, choice.message, result], tool_choice="none", **options)
+        answer = await create(
+            messages=[*messages, choice.message, result], tool_choice="none", **{**options, "max_tokens": 8}
+        )
         assert answer.choices[0].message.content
         assert answer.choices[0].message.tool_calls is None
         named = {"type": "function", "function": {"name": "weather"}}
@@ -134,10 +139,11 @@ async def test_a_call_in_a_response_is_an_item_that_the_next_one_answers(catalog
     async with serving(catalog) as stack:
         create = stack.client.responses.create
         options = {"model": "smol", "tools": [tool], "temperature": 0, "max_output_tokens": 80}
-        first = await create(input="What is the weather in Paris?", tool_choice="required", **options)
+        first = await create(input="The weather in Paris?", tool_choice="required", **options)
         (call,) = first.output
         assert (call.type, call.name) == ("function_call", "weather")
         assert Weather.model_validate_json(call.arguments)
         result = {"type": "function_call_output", "call_id": call.call_id, "output": "It rains."}
+        options["max_output_tokens"] = 8
         second = await create(input=[result], previous_response_id=first.id, tool_choice="none", **options)
         assert second.output_text

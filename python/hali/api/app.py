@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -42,6 +43,30 @@ from hali.wire.http import status_of
 log = get_logger(__name__)
 
 
+class Index(msgspec.Struct, frozen=True):
+    """What this is and what it answers, each as `METHOD /path`."""
+
+    name: str
+    version: str
+    endpoints: list[str]
+
+
+class Health(msgspec.Struct, frozen=True):
+    """The process answers."""
+
+    status: str
+    version: str
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """Whether a request for tokens would be taken now, why not, and how many are in hand."""
+
+    status: Literal["ready", "not ready"]
+    reason: str | None
+    running: int
+    queued: int
+
+
 def build_app(deps: ApiDeps) -> Starlette:
     """The whole HTTP API. Whether a key is needed is in `deps`; `ApiServer` sets it by the address it binds."""
     deps = dataclasses.replace(deps, router=MeteredRouter(deps.router, deps.metrics))
@@ -56,7 +81,7 @@ def build_app(deps: ApiDeps) -> Starlette:
 async def index(request: Request) -> Response:
     """What this is and what it answers."""
     endpoints = [f"{method} {route.path}" for route in request.app.routes for method in route.declared]
-    return json_response({"name": "hali", "version": __version__, "endpoints": endpoints})
+    return json_response(Index("hali", __version__, endpoints))
 
 
 @cache
@@ -71,7 +96,7 @@ async def openapi(_: Request) -> Response:
 
 async def health(_: Request) -> Response:
     """The process answers."""
-    return json_response({"status": "ok", "version": __version__})
+    return json_response(Health("ok", __version__))
 
 
 async def ready(request: Request) -> Response:
@@ -79,8 +104,8 @@ async def ready(request: Request) -> Response:
     deps: ApiDeps = request.app.state.deps
     stats = deps.router.stats()
     reason = deps.not_ready() or (None if stats.accepting else "the inference router is not running")
-    state = {"status": "not ready" if reason else "ready", "reason": reason}
-    return json_response({**state, "running": stats.running, "queued": stats.queued}, 503 if reason else 200)
+    state = Readiness("not ready" if reason else "ready", reason, stats.running, stats.queued)
+    return json_response(state, 503 if reason else 200)
 
 
 async def list_models(request: Request) -> Response:
@@ -127,10 +152,10 @@ async def _http_problem(request: Request, error: Exception) -> Response:
 
 
 ROUTES: tuple[Endpoint, ...] = (
-    Endpoint("/", index, summary="What this is and what it answers"),
+    Endpoint("/", index, summary="What this is and what it answers", response=Index),
     Endpoint(openapi_path, openapi, summary="This document"),
-    Endpoint("/health", health, summary="The process answers"),
-    Endpoint("/health/ready", ready, summary="Whether a request for tokens would be taken now"),
+    Endpoint("/health", health, summary="The process answers", response=Health),
+    Endpoint("/health/ready", ready, summary="Whether a request for tokens would be taken now", response=Readiness),
     Endpoint("/v1/models", list_models, summary="All models that can answer", tag="openai", response=ModelList),
     # names may hold slashes: owner/repo
     Endpoint(

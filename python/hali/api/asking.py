@@ -40,20 +40,21 @@ def must_hold(request: Request, scope: scopes.Scope) -> None:
         scopes.check_held(key.scopes, frozenset({scope}))
 
 
-def _share(request: Request) -> tuple[str | None, float]:
+def share_of(request: Request) -> tuple[str | None, float]:
+    """(owner, weight) of the key that came with the request: whose share of the queue it takes."""
     key: ApiKey | None = getattr(request.state, KEY)
     return (key.owner, key.weight) if key else (None, 1.0)
 
 
 def generated(request: Request, model: ServedModel, asked: GenerateRequest) -> AsyncGenerator[GenerationEvent, None]:
     """The router's events of one generation."""
-    owner, weight = _share(request)
+    owner, weight = share_of(request)
     return deps_of(request).router.generate(model, asked, key=owner, weight=weight)
 
 
 async def answered(request: Request, model: ServedModel, query: Query, kind: type[A]) -> A:
     """The router's answer to `query`, which is one of `kind`; given up when the client leaves."""
-    owner, weight = _share(request)
+    owner, weight = share_of(request)
 
     async def work() -> Answer:
         return await deps_of(request).router.ask(model, query, key=owner, weight=weight)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hali.api.base import ApiDeps
+from hali.api.asking import deps_of
 from hali.api.bodies import read_json
 from hali.api.openai_answers import answer, generations
 from hali.api.openai_chat import ChatRequest, generate_requests
@@ -18,7 +18,7 @@ from hali.api.streams import EventStream
 
 async def chat_completions(request: Request) -> Response:
     """One reply or several, whole or streamed; the generation ends when the client leaves."""
-    deps: ApiDeps = request.app.state.deps
+    deps = deps_of(request)
     body = await read_json(request, ChatRequest, deps.limits.body_bytes)
     asked = generate_requests(body)
     model = deps.catalog.find(body.model)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hali.api.base import ApiDeps
+from hali.api.asking import answered, deps_of
 from hali.api.bodies import read_json
-from hali.api.openai_answers import answer, generations, share_of
+from hali.api.openai_answers import answer, generations
 from hali.api.openai_completion import CompletionRequest, Prompt, asked_prompts, completion_requests, tries_of
 from hali.api.openai_completion_reply import CompletionShape
 from hali.api.openai_reply import Frame
@@ -20,7 +20,7 @@ from hali.pipeline.base import ServedModel
 
 async def completions(request: Request) -> Response:
     """What follows each prompt, whole or streamed; the generation ends when the client leaves."""
-    deps: ApiDeps = request.app.state.deps
+    deps = deps_of(request)
     body = await read_json(request, CompletionRequest, deps.limits.body_bytes)
     asked, tries = completion_requests(body), tries_of(body)
     model = deps.catalog.find(body.model)
@@ -41,16 +41,12 @@ async def completions(request: Request) -> Response:
 
 async def _echoes(request: Request, model: ServedModel, prompts: list[Prompt]) -> tuple[str, ...]:
     """The text of each prompt; the engine knows that of tokens."""
-    deps: ApiDeps = request.app.state.deps
-    owner, weight = share_of(request)
     texts = []
     for prompt in prompts:
         if isinstance(prompt, str):
             texts.append(prompt)
-            continue
-        answered = await deps.router.ask(model, Detokenize(prompt), key=owner, weight=weight)
-        assert isinstance(answered, Text)
-        texts.append(answered.text)
+        else:
+            texts.append((await answered(request, model, Detokenize(prompt), Text)).text)
     return tuple(texts)
 
 

@@ -136,4 +136,4 @@ async def metrics(request: Request) -> Response:
     return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
-ROUTES = (Endpoint("/metrics", metrics, summary="What is counted, as Prometheus reads it"),)
+ROUTES = (Endpoint("/metrics", metrics, summary="What is counted, as Prometheus reads it", media="text/plain"),)

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from hali.api.openai_refusals import invalid, unsupported
+from hali.api.regex_grammar import grammar_of, spelled
 from hali.model.generation import ReplyFormat
 
 Schema = dict[str, Any] | bool
@@ -97,7 +98,7 @@ def _structured(asked: StructuredOutputs, prefix: str) -> Iterator[tuple[str, Re
     if asked.json is not None:
         yield f"{prefix}json", ReplyFormat(schema=_schema(asked.json, f"{prefix}json"))
     if asked.regex is not None:
-        raise unsupported(f"{prefix}regex")
+        yield f"{prefix}regex", ReplyFormat(grammar=_regex(asked.regex, f"{prefix}regex"))
     if asked.choice:
         yield f"{prefix}choice", ReplyFormat(grammar=one_of(asked.choice))
     if asked.grammar:
@@ -116,13 +117,13 @@ def _schema(sent: Schema | str, where: str) -> Schema:
         raise invalid(where, "is not the JSON text of a schema") from None
 
 
+def _regex(pattern: str, where: str) -> str:
+    try:
+        return grammar_of(pattern)
+    except ValueError as error:
+        raise unsupported(where, f"hali cannot hold a reply to {error}") from None
+
+
 def one_of(texts: list[str]) -> str:
     """A GBNF grammar of exactly these texts."""
-    return "root ::= " + " | ".join(f'"{"".join(map(_escaped, text))}"' for text in texts)
-
-
-def _escaped(character: str) -> str:
-    # GBNF takes \xNN, \uNNNN and \UNNNNNNNN; escaping all but plain letters leaves nothing that could end the literal.
-    if character.isascii() and (character.isalnum() or character == " "):
-        return character
-    return f"\\U{ord(character):08X}"
+    return "root ::= " + " | ".join(f'"{"".join(map(spelled, text))}"' for text in texts)

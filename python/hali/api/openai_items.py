@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from hali.api.openai_messages import ROLES, Part, content_of, tool_call, with_media_checked
+from hali.api.openai_messages import SPEAKERS, Part, content_of, tool_call, with_media_checked
 from hali.api.openai_refusals import invalid, unsupported
 from hali.api.openai_reply import new_id
 from hali.model.generation import Message, ToolCall
@@ -41,8 +41,8 @@ def _complete(item: Item, where: str) -> Item:
     kind = item.type or "message"
     if kind not in _PREFIX:
         raise unsupported(f"{where}.type", f"{kind[:40]!r} is not supported")
-    if kind == "message" and item.role not in ROLES:
-        raise invalid(f"{where}.role", f"{str(item.role)[:40]!r} is not one of {', '.join(ROLES)}")
+    if kind == "message" and item.role not in SPEAKERS:
+        raise invalid(f"{where}.role", f"{str(item.role)[:40]!r} is not one of {', '.join(SPEAKERS)}")
     content = item.content
     if isinstance(content, str):
         content = [Part("output_text" if item.role == "assistant" else "input_text", content)]
@@ -98,7 +98,7 @@ class _Turns:
             self._content, _ = content_of(item.content, f"{where}.content", optional=False)
         else:
             text, images = content_of(item.content, f"{where}.content", optional=False)
-            self.add(Message(ROLES[str(item.role)], text, images=images))
+            self.add(Message(SPEAKERS[str(item.role)], text, images=images))
 
     def add(self, message: Message) -> None:
         """A turn of somebody else."""

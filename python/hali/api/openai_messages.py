@@ -11,14 +11,8 @@ from hali.api.openai_refusals import invalid, unsupported
 from hali.model.generation import MEDIA, Message, ToolCall
 
 # `developer` is OpenAI's new name of `system`; templates know only the old one.
-ROLES = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "assistant": "assistant",
-    "tool": "tool",
-    "function": "tool",
-}
+SPEAKERS = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+ROLES = {**SPEAKERS, "tool": "tool", "function": "tool"}
 _JSON_OBJECT: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 

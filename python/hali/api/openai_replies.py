@@ -104,7 +104,12 @@ async def gathered(events: Indexed, count: int) -> list[tuple[Reply, Done]]:
 def ended(done: Done | None) -> Done:
     """The same; a reply that somebody stopped is an error, or it would pass for a whole one."""
     if done is None:
-        raise Cancelled("the generation ended without a result")
+        raise unfinished()
     if done.reason == "cancelled":
         raise Cancelled("the generation was cancelled")
     return done
+
+
+def unfinished() -> Cancelled:
+    """Why there is no reply though nobody said why."""
+    return Cancelled("the generation ended without a result")

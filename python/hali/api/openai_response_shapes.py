@@ -111,6 +111,13 @@ class ResponseObject(Shape):
     usage: ResponseUsage | None
 
 
+class InputTokenCount(Shape):
+    """How many tokens an input has."""
+
+    object: Literal["response.input_tokens"]
+    input_tokens: int
+
+
 class ResponseDeleted(Shape):
     """A response is gone."""
 

@@ -15,6 +15,7 @@ PATH = "/openapi.json"
 _REFERENCE = "#/components/schemas/{name}"  # where OpenAPI keeps named schemas
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")  # Starlette's {name:path} is OpenAPI's {name}
 _OBJECT: dict[str, Any] = {"type": "object"}
+_TEXT = {"type": "string"}
 
 # What any route may answer besides its own result; the gate and the limits stand before all of them.
 _FAILURES = {
@@ -78,17 +79,18 @@ def _operation_id(endpoint: Endpoint, method: str) -> str:
 
 
 def _parameters(endpoint: Endpoint) -> Iterator[dict[str, Any]]:
-    text = {"type": "string"}
     for name in _PARAMETER.findall(endpoint.path):
-        yield {"name": name, "in": "path", "required": True, "schema": text}
+        yield {"name": name, "in": "path", "required": True, "schema": _TEXT}
     for name in endpoint.query:
-        yield {"name": name, "in": "query", "required": False, "schema": text}
+        yield {"name": name, "in": "query", "required": False, "schema": _TEXT}
 
 
 def _responses(endpoint: Endpoint, schema_of: dict[Any, Any]) -> dict[str, Any]:
     content = _json(_OBJECT if endpoint.response is None else schema_of[endpoint.response])
+    if endpoint.media not in content:
+        content = {endpoint.media: {"schema": _TEXT}}
     if endpoint.stream:
-        content[endpoint.stream] = {"schema": {"type": "string"}}
+        content[endpoint.stream] = {"schema": _TEXT}
     failed = _json(_OBJECT if endpoint.error is None else schema_of[endpoint.error])
     failures = {status: {"description": text, "content": failed} for status, text in _FAILURES.items()}
     return {"200": {"description": "The result.", "content": content}, **failures}

@@ -9,13 +9,15 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hali.api.asking import answered as answered_by
+from hali.api.asking import deps_of, share_of
 from hali.api.base import ApiDeps
 from hali.api.bodies import read_json
-from hali.api.openai_answers import answer, generations, share_of
+from hali.api.openai_answers import answer, generations
 from hali.api.openai_items import Item, answered, as_objects, items_of
 from hali.api.openai_refusals import invalid
-from hali.api.openai_replies import Indexed, ended
-from hali.api.openai_response_shapes import ItemPage, ResponseDeleted, ResponseObject
+from hali.api.openai_replies import Indexed, unfinished
+from hali.api.openai_response_shapes import InputTokenCount, ItemPage, ResponseDeleted, ResponseObject
 from hali.api.openai_response_writer import ResponseWriter
 from hali.api.openai_responses import ResponsesRequest, response_head, response_request
 from hali.api.problems import json_response
@@ -24,6 +26,7 @@ from hali.api.response_store import Stored
 from hali.api.routes import SSE, Endpoint
 from hali.api.streams import EventStream
 from hali.model.errors import HaliError, NotFound, Overloaded, UsageError
+from hali.model.generation import Render, Tokens
 
 MAX_PAGE = 100  # OpenAI's limit of items in one answer
 DEFAULT_PAGE = 20
@@ -31,7 +34,7 @@ DEFAULT_PAGE = 20
 
 async def create(request: Request) -> Response:
     """One response: whole, streamed, or made in the background while the client goes."""
-    deps: ApiDeps = request.app.state.deps
+    deps = deps_of(request)
     body = await read_json(request, ResponsesRequest, deps.limits.body_bytes)
     items = (*_before(request, body), *items_of(body.input))
     asked = response_request(body, items)
@@ -51,11 +54,20 @@ async def create(request: Request) -> Response:
     return await answer(request, lambda: _whole(events, writer, keep))
 
 
+async def count_input(request: Request) -> Response:
+    """How many tokens the same body would send to the model."""
+    deps = deps_of(request)
+    body = await read_json(request, ResponsesRequest, deps.limits.body_bytes)
+    asked = response_request(body, (*_before(request, body), *items_of(body.input)))
+    prompt = await answered_by(request, deps.catalog.find(body.model), Render(asked), Tokens)
+    return json_response({"object": "response.input_tokens", "input_tokens": len(prompt.tokens)})
+
+
 def _before(request: Request, body: ResponsesRequest) -> tuple[Item, ...]:
     """The conversation that this request goes on from."""
     if body.previous_response_id is None:
         return ()
-    deps: ApiDeps = request.app.state.deps
+    deps = deps_of(request)
     try:
         previous = deps.responses.get(body.previous_response_id, share_of(request)[0])
     except NotFound as missing:
@@ -83,7 +95,7 @@ async def _whole(events: Indexed, writer: ResponseWriter, keep: Callable[[], Non
         async for _, event in events:
             writer.take(event)
     if not writer.ended:
-        ended(None)  # raises
+        raise unfinished()
     keep()
     return writer.response
 
@@ -102,7 +114,7 @@ async def _stream(events: Indexed, writer: ResponseWriter, keep: Callable[[], No
             if data:
                 yield data
     if not writer.ended:
-        ended(None)  # raises
+        raise unfinished()
 
 
 def _failing(writer: ResponseWriter, keep: Callable[[], None]) -> Callable[[HaliError], bytes]:
@@ -116,7 +128,7 @@ def _failing(writer: ResponseWriter, keep: Callable[[], None]) -> Callable[[Hali
 
 async def retrieve(request: Request) -> Response:
     """A response that was kept; `stream=true` follows one that is being made, after event `starting_after`."""
-    deps: ApiDeps = request.app.state.deps
+    deps = deps_of(request)
     stored = _stored(request)
     if request.query_params.get("stream", "false") != "true":
         return json_response(stored.writer.response)
@@ -137,7 +149,7 @@ async def cancel(request: Request) -> Response:
 
 async def delete(request: Request) -> Response:
     """Forget a response."""
-    deps: ApiDeps = request.app.state.deps
+    deps = deps_of(request)
     name = request.path_params["response_id"]
     deps.responses.delete(name, share_of(request)[0])
     return json_response({"id": name, "object": "response", "deleted": True})
@@ -162,7 +174,7 @@ async def input_items(request: Request) -> Response:
 
 
 def _stored(request: Request) -> Stored:
-    deps: ApiDeps = request.app.state.deps
+    deps = deps_of(request)
     return deps.responses.get(request.path_params["response_id"], share_of(request)[0])
 
 
@@ -187,6 +199,15 @@ ROUTES = (
         request=ResponsesRequest,
         response=ResponseObject,
         stream=SSE,
+    ),
+    Endpoint(
+        "/v1/responses/input_tokens",
+        count_input,
+        methods=("POST",),
+        summary="How many tokens a response's input has",
+        tag="openai",
+        request=ResponsesRequest,
+        response=InputTokenCount,
     ),
     Endpoint(
         _ONE,

@@ -21,7 +21,8 @@ class Endpoint(Route):
 
     `request` and `response` are msgspec types of the JSON bodies: a request of None means no body, a response of None
     an object that is not described. `stream` is the media type of the same answer when it is streamed, None where it
-    never is; `error` the body of every failure, in the dialect's own shape; `query` the parameters behind the path's `?`.
+    never is; `media` that of a whole answer, if it is no JSON; `error` the body of every failure, in the dialect's own
+    shape; `query` the parameters behind the path's `?`.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Endpoint(Route):
         request: Any = None,
         response: Any = None,
         stream: str | None = None,
+        media: str = "application/json",
         error: Any = ErrorBody,
         query: tuple[str, ...] = (),
     ) -> None:
@@ -42,4 +44,4 @@ class Endpoint(Route):
         self.declared = methods  # without HEAD, which Starlette adds to GET
         self.summary, self.tag = summary, tag
         self.request, self.response, self.error = request, response, error
-        self.stream, self.query = stream, query
+        self.stream, self.media, self.query = stream, media, query

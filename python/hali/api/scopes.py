@@ -29,6 +29,7 @@ NEEDED: Mapping[tuple[str, str], frozenset[Scope]] = {
     ("POST", "/v1/completions"): INFERENCE,
     ("POST", "/v1/embeddings"): INFERENCE,
     ("POST", "/v1/responses"): INFERENCE,
+    ("POST", "/v1/responses/input_tokens"): INFERENCE,
     ("GET", "/v1/responses/{response_id}"): INFERENCE,
     ("DELETE", "/v1/responses/{response_id}"): INFERENCE,
     ("POST", "/v1/responses/{response_id}/cancel"): INFERENCE,

@@ -27,6 +27,7 @@ ROUTES: dict[tuple[str, str], str] = {
     ("POST", "/v1/completions"): "/v1/completions",
     ("POST", "/v1/embeddings"): "/v1/embeddings",
     ("POST", "/v1/responses"): "/v1/responses",
+    ("POST", "/v1/responses/input_tokens"): "/v1/responses/input_tokens",
     ("GET", "/v1/responses/{response_id}"): "/v1/responses/resp_none",
     ("DELETE", "/v1/responses/{response_id}"): "/v1/responses/resp_none",
     ("POST", "/v1/responses/{response_id}/cancel"): "/v1/responses/resp_none/cancel",
@@ -141,7 +142,9 @@ MCP = {"accept": "application/json, text/event-stream"}
 
 
 async def ask(client: httpx.AsyncClient, method: str, path: str, headers: dict[str, str]) -> httpx.Response:
-    fields = {**BODY, "prompt": None} if path == "/v1/responses" else BODY  # there a prompt is a stored template
+    fields = (
+        {**BODY, "prompt": None} if path.startswith("/v1/responses") else BODY
+    )  # there a prompt is a stored template
     body = json.dumps(fields).encode() if method in ("POST", "DELETE") else None
     headers = {**(MCP if path == "/mcp" else {}), **headers}
     return await client.request(method, path, content=body, headers={**(JSON if body else {}), **headers})

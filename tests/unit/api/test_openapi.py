@@ -63,9 +63,13 @@ def test_an_endpoint_tells_its_body_its_parameters_and_its_stream() -> None:
     assert "$ref" in operation["responses"]["4XX"]["content"]["application/json"]["schema"]
 
 
-@pytest.mark.parametrize("path", ["/openapi.json"])
-async def test_the_server_gives_it_to_whoever_asks(client, path) -> None:
-    reply = await client.get(path)
+def test_an_answer_that_is_no_json_says_what_it_is() -> None:
+    operation = document(ROUTES)["paths"]["/metrics"]["get"]
+    assert operation["responses"]["200"]["content"] == {"text/plain": {"schema": {"type": "string"}}}
+
+
+async def test_the_server_gives_it_to_whoever_asks(client) -> None:
+    reply = await client.get("/openapi.json")
     assert reply.headers["content-type"] == "application/json"
     assert reply.json() == document(ROUTES)
 
@@ -86,6 +90,9 @@ CALLED = [
 @pytest.mark.parametrize(
     ("path", "body"),
     [
+        ("/", None),
+        ("/health", None),
+        ("/health/ready", None),
         ("/v1/models", None),
         ("/v1/models/acme/tiny", None),
         ("/v1/chat/completions", {**HELLO, "logprobs": True, "top_logprobs": 1}),

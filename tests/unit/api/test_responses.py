@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 
 import pytest
@@ -24,6 +25,7 @@ from hali.model.generation import (
 from tests.unit.api.sse import named_events_of
 
 PATH = "/v1/responses"
+PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n and so on").decode()
 HI = {"model": "tiny:1m:base:q4_0", "input": "hi"}
 USAGE = Usage(7, 5, 0.1, 0.2, cached_tokens=3, reasoning_tokens=2)
 CALL = ToolCall("call_1", "weather", '{"city":"Paris"}')
@@ -86,9 +88,9 @@ async def test_two_messages_of_an_assistant_are_two_turns_and_a_thought_begins_a
 
 
 async def test_an_image_goes_to_its_place(client, router):
-    image = {"type": "input_image", "image_url": "data:image/png;base64,AAAA", "detail": "auto"}
+    image = {"type": "input_image", "image_url": f"data:image/png;base64,{PNG}", "detail": "auto"}
     await made(client, input=[{"role": "user", "content": [image, {"type": "input_text", "text": "?"}]}])
-    assert router.asked[0][1].messages == (Message("user", f"{MEDIA}?", images=(b"\0\0\0",)),)
+    assert router.asked[0][1].messages == (Message("user", f"{MEDIA}?", images=(base64.b64decode(PNG),)),)
 
 
 async def test_every_field_reaches_the_engine(client, router):
@@ -121,6 +123,7 @@ async def test_every_field_reaches_the_engine(client, router):
         ({"input": []}, "input"),
         ({"input": None}, "input"),
         ({"input": [{"role": "wizard", "content": "x"}]}, "input[0].role"),
+        ({"input": [{"role": "tool", "content": "x"}]}, "input[0].role"),
         ({"input": [{"role": "user"}]}, "input[0].content"),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].type"),
         ({"input": [{"type": "function_call", "name": "f"}]}, "input[0]"),
@@ -293,6 +296,16 @@ async def test_a_response_can_be_fetched_gone_on_from_and_deleted(client, router
     assert (await client.get(f"{PATH}/{first['id']}")).json()["error"]["code"] == "response_not_found"
     await made(client, input="still?", previous_response_id=second["id"])  # has its own copy of the conversation
     assert len(router.asked[2][1].messages) == 5
+
+
+async def test_the_tokens_of_an_input_are_counted_with_what_it_goes_on_from(client, router):
+    first = await made(client)
+    body = {**HI, "input": "and?", "previous_response_id": first["id"]}
+    counted = (await client.post(f"{PATH}/input_tokens", json=body)).json()
+    assert counted == {"object": "response.input_tokens", "input_tokens": 2}
+    ((_, query),) = router.queries
+    assert [message.content for message in query.request.messages] == ["hi", "Hello", "and?"]
+    assert len(router.asked) == 1
 
 
 async def test_calls_and_thoughts_are_part_of_what_is_gone_on_from(client, router):
