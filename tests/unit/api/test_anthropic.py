@@ -248,10 +248,11 @@ async def test_the_whole_message_has_the_same_blocks_and_the_usage(client, route
     }
 
 
+@pytest.mark.parametrize("thinking", [{}, {"thinking": {"type": "adaptive", "display": "omitted"}}])
 @pytest.mark.parametrize("stream", [False, True])
-async def test_thoughts_that_nobody_asked_for_are_not_told(client, router, stream):
+async def test_thoughts_that_nobody_asked_for_are_not_told(client, router, stream, thinking):
     router.script = SCRIPT
-    reply = await post(client, stream=stream)
+    reply = await post(client, stream=stream, **thinking)
     assert "thinking_delta" not in reply.text and "Hm" not in reply.text and "rains" in reply.text
 
 

@@ -77,6 +77,7 @@ async def test_nothing_is_guessed(client, router, name, status):
     for path in ("/api/chat", "/api/generate", "/api/show", "/api/embed"):
         reply = await client.post(path, json={"model": name, "messages": [said("x")], "prompt": "x", "input": "x"})
         assert reply.status_code == status and set(reply.json()) == {"error"}
+        assert status == 404 or "tiny:1m:base:q4_0, other:1m:base:q4_0" in reply.json()["error"]
     assert router.asked == []
 
 
@@ -123,6 +124,16 @@ async def test_a_round_of_tools_becomes_messages_that_templates_know(client, rou
         Message("tool", "Rain.", name="weather", tool_call_id="call_1_0"),
     )
     assert request.tools == (Tool("weather", "Now.", {"type": "object"}),)
+
+
+async def test_answers_of_two_calls_of_one_tool_belong_to_them_in_order(client, router):
+    calls = [{"function": {"name": "weather", "arguments": {"city": city}}} for city in ("Oslo", "Rome")]
+    answers = [said(text, "tool", tool_name="weather") for text in ("Rain.", "Sun.")]
+    await chat(client, messages=[said("?"), said("", "assistant", tool_calls=calls), *answers])
+    assert [(m.content, m.tool_call_id) for m in router.asked[-1][1].messages[2:]] == [
+        ("Rain.", "call_1_0"),
+        ("Sun.", "call_1_1"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -274,7 +285,7 @@ async def test_a_model_that_shall_not_stay_goes_after_its_reply(client, store):
     assert store.done == [("unload", "tiny:1m:base:q4_0")] * 2
 
 
-async def test_to_unload_a_model_a_key_must_be_allowed_to(deps, client_of, store, router):
+async def test_to_unload_fetch_or_delete_a_model_a_key_must_be_allowed_to(deps, client_of, store, router):
     key = ApiKey("ann", "sk-ann", scopes=frozenset({"inference"}))
     client = client_of(dataclasses.replace(deps, keys=(key,), require_key=True))
     client.headers["authorization"] = "Bearer sk-ann"
@@ -282,6 +293,9 @@ async def test_to_unload_a_model_a_key_must_be_allowed_to(deps, client_of, store
         assert (await chat(client, keep_alive=0, stream=stream)).status_code == 403
         assert (await chat(client, stream=stream)).status_code == 200
     assert (await client.post("/api/generate", json={"model": "acme/tiny", "keep_alive": 0})).status_code == 403
+    for method, path in (("POST", "/api/pull"), ("DELETE", "/api/delete"), ("POST", "/api/show"), ("GET", "/api/tags")):
+        reply = await client.request(method, path, json={"model": "acme/tiny"})
+        assert reply.status_code == 403 and "no scope" in reply.json()["error"]
     assert store.done == [] and len(router.asked) == 2
 
 

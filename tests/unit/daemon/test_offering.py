@@ -57,9 +57,9 @@ def offered(board: Any = None, engines: Any = None, *, library: Any = None) -> O
 )
 async def test_nothing_of_this_machine_and_no_address_can_be_pulled_over_http(what: str) -> None:
     board = OneJob()
-    with pytest.raises(HaliError):
-        async for _ in offered(board).pull(what):
-            pass
+    async with aclosing(offered(board).pull(what)) as progress:
+        with pytest.raises(HaliError):
+            await anext(progress)
     assert board.asked == []
 
 
