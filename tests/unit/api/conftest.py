@@ -172,6 +172,9 @@ class MemoryStore:
     async def unload(self, model: ServedModel) -> None:
         self.done.append(("unload", model.id))
 
+    def keep(self, model: ServedModel, seconds: float | None) -> None:
+        self.done.append(("keep", str(seconds)))
+
     async def pull(self, what: str) -> AsyncGenerator[PullProgress, None]:
         self.done.append(("pull", what))
         for step in self.pulls:
