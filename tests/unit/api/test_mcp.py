@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -104,6 +105,18 @@ async def test_failures_of_engine_and_transfer_are_told_too(deps, router, store)
         assert (await client.call_tool("pull", {"model": "x"})).content[0].text == "nobody has it"
         with pytest.raises(MCPError, match="no tool"):
             await client.call_tool("nosuch", {})
+
+
+async def test_a_crash_inside_tells_nothing_of_what_is_inside(deps, router):
+    router.script = [ZeroDivisionError("/home/ann/secret")]
+    async with connected(deps, "legacy") as client:
+        result = await client.call_tool("chat", {"model": "acme/tiny", "prompt": "x"})
+    assert result.is_error and result.content[0].text == "internal error"
+
+
+def test_whoever_does_not_use_mcp_does_not_load_it():
+    code = "import sys, hali.api, hali.cli.mcp; sys.exit(bool({'mcp', 'mcp_types', 'pydantic'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 async def test_a_client_that_leaves_ends_the_generation(deps, router):
