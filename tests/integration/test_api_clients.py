@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,6 +98,37 @@ def test_anthropic_hears_the_same_whole_and_streamed(claude: anthropic.Anthropic
     assert longer.input_tokens != total
 
 
+def test_anthropic_is_told_which_stop_sequence_came(claude: anthropic.Anthropic, said: str) -> None:
+    word = said.split()[2]
+    ask = {"model": "smollm2", "max_tokens": 24, "messages": CAPITAL, "extra_body": {"temperature": 0}}
+    whole = claude.messages.create(stop_sequences=["never said", word], **ask)
+    with claude.messages.stream(stop_sequences=["never said", word], **ask) as stream:
+        last = stream.get_final_message()
+    for reply in (whole, last):
+        assert (reply.stop_reason, reply.stop_sequence) == ("stop_sequence", word)
+        assert reply.content[0].text == said.partition(word)[0]
+
+
+def test_anthropic_gets_the_call_that_it_insists_on_and_hands_back_its_result(claude: anthropic.Anthropic) -> None:
+    schema = {"type": "object", "properties": {"city": {"enum": ["Oslo", "Rome"]}}, "required": ["city"]}
+    tools = [{"name": "weather", "description": "The weather of a city.", "input_schema": schema}]
+    choice = {"type": "tool", "name": "weather", "disable_parallel_tool_use": True}
+    asked = [{"role": "user", "content": "How is the weather in Rome?"}]
+    ask = {"model": "smollm2", "max_tokens": 60, "tools": tools, "extra_body": {"temperature": 0}}
+    whole = claude.messages.create(messages=asked, tool_choice=choice, **ask)
+    with claude.messages.stream(messages=asked, tool_choice=choice, **ask) as stream:
+        last = stream.get_final_message()
+    for reply in (whole, last):
+        (use,) = [block for block in reply.content if block.type == "tool_use"]
+        assert (reply.stop_reason, use.name, set(use.input)) == ("tool_use", "weather", {"city"})
+        assert use.input["city"] in ("Oslo", "Rome")
+    result = {"type": "tool_result", "tool_use_id": use.id, "content": "Sunny, 25 degrees."}
+    turns = [*asked, last.to_param(), {"role": "user", "content": [result]}]
+    final = claude.messages.create(messages=turns, **ask)
+    assert final.stop_reason in ("end_turn", "max_tokens", "tool_use")
+    assert final.usage.input_tokens + final.usage.cache_read_input_tokens > 20
+
+
 def test_anthropic_lists_models_and_is_told_of_unknown_ones(claude: anthropic.Anthropic, model: str) -> None:
     assert [each.id for each in claude.models.list()] == [model]
     with pytest.raises(anthropic.NotFoundError) as caught:
@@ -128,6 +161,25 @@ def test_ollama_hears_the_same_whole_and_streamed(llama: ollama.Client, said: st
     assert (last.eval_count, last.prompt_eval_count) == (24, whole.prompt_eval_count)
     assert last.total_duration >= last.prompt_eval_duration + last.eval_duration > 0
     assert llama.generate("smollm2", CAPITAL[0]["content"], options=GREEDY).response == said
+
+
+def test_ollama_keeps_to_a_schema_and_to_json(llama: ollama.Client) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"n": {"type": "integer"}},
+        "required": ["n"],
+        "additionalProperties": False,
+    }
+    options = {**GREEDY, "num_predict": 60}
+    reply = llama.chat(
+        "smollm2", [{"role": "user", "content": "How many legs has a dog?"}], format=schema, options=options
+    )
+    assert set(json.loads(reply.message.content)) == {"n"}
+    asked = "Name, as JSON, a colour: one key, one short value."
+    whole = llama.generate("smollm2", asked, format="json", options={**options, "num_predict": 200})
+    if whole.done_reason == "stop":  # a model this small may not find an end; a cut reply is only a beginning
+        assert isinstance(json.loads(whole.response), dict)
+    assert whole.response.lstrip().startswith("{")
 
 
 def test_ollama_goes_on_with_a_raw_prompt(llama: ollama.Client) -> None:
@@ -209,7 +261,14 @@ def test_ollama_sees_the_model_on_disk_and_in_memory(
     shown = llama.show("smollm2")
     assert shown.modelinfo["general.architecture"] == "llama"
     assert "im_start" in shown.template and "completion" in shown.capabilities
+
+    def expires() -> float:
+        return llama.ps().models[0].expires_at.timestamp() - time.time()
+
     assert llama.generate("smollm2", keep_alive=-1).done_reason == "load"
+    assert expires() > 1e9
+    llama.chat("smollm2", CAPITAL, options=GREEDY, keep_alive="2h")
+    assert 7000 < expires() <= 7200
     (loaded,) = llama.ps().models
     assert (loaded.model, loaded.context_length > 0, loaded.size > 0) == (model, True, True)
     assert llama.generate("smollm2", keep_alive=0).done_reason == "unload"

@@ -29,7 +29,7 @@ from hali.api.anthropic_request import (
     Turn,
     UserTurn,
 )
-from hali.api.media import image_of, with_images
+from hali.api.media import image_of, unmistakable, with_images
 from hali.model.errors import UsageError
 from hali.model.generation import GenerateRequest, Message, ReplyFormat, SamplingParams, Tool, ToolCall
 
@@ -54,7 +54,7 @@ def generate_request(body: Countable) -> GenerateRequest:
         raise _wrong("tool_choice.name", f"there is no tool {str(choice.name)[:80]!r}")
     sampling = _sampling(body) if isinstance(body, MessagesRequest) else SamplingParams()
     return GenerateRequest(
-        messages=tuple(_messages(body)),
+        messages=unmistakable(_messages(body)),
         sampling=sampling,
         tools=tools,
         tool_choice="none" if choice.type == "none" else "auto" if choice.type == "auto" else "required",
@@ -134,7 +134,7 @@ def _user(turn: UserTurn, where: str, names: dict[str, str]) -> Iterator[Message
         else:
             rest.append(block)
     if rest:
-        content, images = with_images(_parts(rest, where), where)
+        content, images = with_images(_parts(rest, where))
         yield Message("user", content, images=images)
 
 
@@ -143,7 +143,7 @@ def _result(block: ToolResultBlock, where: str, names: dict[str, str]) -> Messag
     if block.tool_use_id not in names:
         raise _wrong(where, f"no earlier turn has a tool_use {block.tool_use_id[:80]!r}")
     parts = [TextBlock(block.content)] if isinstance(block.content, str) else block.content or []
-    content, images = with_images(_parts(parts, where), where)
+    content, images = with_images(_parts(parts, where))
     told = f"Error: {content}" if block.is_error else content
     return Message("tool", told, name=names[block.tool_use_id], tool_call_id=block.tool_use_id, images=images)
 

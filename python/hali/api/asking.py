@@ -40,6 +40,12 @@ def must_hold(request: Request, scope: scopes.Scope) -> None:
         scopes.check_held(key.scopes, frozenset({scope}))
 
 
+def holds(request: Request, scope: scopes.Scope) -> bool:
+    """Whether `must_hold` would pass."""
+    key: ApiKey | None = getattr(request.state, KEY)
+    return key is None or scope in key.scopes
+
+
 def share_of(request: Request) -> tuple[str | None, float]:
     """(owner, weight) of the key that came with the request: whose share of the queue it takes."""
     key: ApiKey | None = getattr(request.state, KEY)

@@ -90,7 +90,10 @@ class ModelStore(Protocol):
         """Into memory; `ModelLoadFailed` and others."""
 
     async def unload(self, model: ServedModel) -> None:
-        """Out of memory, unless somebody is using it."""
+        """Out of memory; while somebody uses it, when they are done."""
+
+    def keep(self, model: ServedModel, seconds: float | None) -> None:
+        """How long it stays in memory after its last request; None = for ever. Nothing happens if it is not there."""
 
     def pull(self, what: str) -> AsyncGenerator[PullProgress, None]:
         """Fetch a model by name, repository, magnet link or infohash, telling how far it is; a `HaliError` if it fails.

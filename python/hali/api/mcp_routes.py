@@ -10,12 +10,11 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from hali.api.asking import deps_of
-from hali.api.dialects import MCP, McpError
+from hali.api.dialects import McpError
 from hali.api.mcp_local import LocalToolbox
-from hali.api.problems import problem
 from hali.api.replies import while_connected
 from hali.api.routes import Endpoint
-from hali.model.errors import Failed, HaliError
+from hali.model.errors import Failed
 from hali.wire.http import read_body
 
 
@@ -48,23 +47,12 @@ class _Answer(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the SDK read the body again and send its answer."""
-        started = False
-
-        async def noted(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
+        toolbox, replayed = LocalToolbox(self._request), _replayed(self._body)
 
         async def work() -> None:
-            toolbox = LocalToolbox(self._request)
-            await self._sdk.answer_http(toolbox, scope, _replayed(self._body), noted, limit=self._limit)
+            await self._sdk.answer_http(toolbox, scope, replayed, send, limit=self._limit)
 
-        try:
-            await while_connected(receive, deps_of(self._request).replies, work)
-        except HaliError as error:
-            if started:
-                raise
-            await problem(error, MCP)(scope, receive, send)
+        await while_connected(receive, deps_of(self._request).replies, work)
 
 
 def _replayed(body: bytes) -> Receive:

@@ -16,6 +16,9 @@ from hali._version import __version__
 from hali.api.mcp_tools import TOOLS, Toolbox, ToolSpec
 from hali.api.problems import told
 from hali.model.errors import HaliError
+from hali.runtime.log import get_logger
+
+log = get_logger(__name__)
 
 INSTRUCTIONS = "Local language models: list them, ask them, fetch more."
 
@@ -51,9 +54,16 @@ async def _called(tool: ToolSpec, toolbox: Toolbox, given: dict[str, Any]) -> ty
     try:
         found = await tool.run(toolbox, tool.arguments(given))
     except HaliError as error:
-        return types.CallToolResult(content=[types.TextContent(text=told(error))], is_error=True)
+        return _failed(told(error))
+    except Exception as bug:  # the border: the SDK would tell the client what it says
+        log.error("mcp.broken", exc=bug, tool=tool.name)
+        return _failed("internal error")
     text = found["text"] if "text" in found else msgspec.json.encode(found).decode()
     return types.CallToolResult(content=[types.TextContent(text=text)], structured_content=found)
+
+
+def _failed(text: str) -> types.CallToolResult:
+    return types.CallToolResult(content=[types.TextContent(text=text)], is_error=True)
 
 
 async def answer_http(toolbox: Toolbox, scope: Scope, receive: Receive, send: Send, *, limit: int) -> None:

@@ -7,7 +7,7 @@ import binascii
 from collections.abc import Iterable
 
 from hali.model.errors import UsageError
-from hali.model.generation import MEDIA
+from hali.model.generation import MEDIA, Message
 
 # First bytes of the formats that libmtmd's decoder (stb_image) reads.
 _FORMATS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"BM")
@@ -24,11 +24,8 @@ def image_of(text: str, where: str) -> bytes:
     return data
 
 
-def with_images(parts: Iterable[str | bytes], where: str, *, between: str = "\n") -> tuple[str, tuple[bytes, ...]]:
-    """Texts and images in their order as the content of a `Message`, and its images. `between` stands between two texts.
-
-    A text that spells the marker of an image beside real images is refused: nobody could tell them apart.
-    """
+def with_images(parts: Iterable[str | bytes], *, between: str = "\n") -> tuple[str, tuple[bytes, ...]]:
+    """Texts and images in their order as the content of a `Message`, and its images. `between` stands between two texts."""
     content, images, last_was_text = "", [], False
     for part in parts:
         if isinstance(part, bytes):
@@ -37,9 +34,16 @@ def with_images(parts: Iterable[str | bytes], where: str, *, between: str = "\n"
         else:
             content += (between if last_was_text else "") + part
         last_was_text = isinstance(part, str)
-    if images and content.count(MEDIA) != len(images):
-        raise _wrong(where, f"a text beside images must not contain {MEDIA}")
     return content, tuple(images)
+
+
+def unmistakable(messages: Iterable[Message]) -> tuple[Message, ...]:
+    """The messages, unless one spells the marker of an image where there are real ones: in the prompt nobody could tell them apart."""
+    found = tuple(messages)
+    images = sum(len(message.images) for message in found)
+    if images and images != sum(message.content.count(MEDIA) for message in found):
+        raise _wrong("messages", f"no text beside images may contain {MEDIA}")
+    return found
 
 
 def _wrong(where: str, what: str) -> UsageError:

@@ -16,6 +16,7 @@ from hali.api.asking import deps_of, store_of, waited
 from hali.api.base import LoadedModel, ModelDetails, PullProgress
 from hali.api.bodies import read_json
 from hali.api.dialects import OLLAMA, OllamaError
+from hali.api.ollama_keep import FOREVER_S
 from hali.api.ollama_names import find, plain
 from hali.api.ollama_reply import Line, failed, ndjson, rfc3339
 from hali.api.ollama_request import Named, PullBody
@@ -25,8 +26,6 @@ from hali.api.streams import EventStream
 from hali.model.errors import UsageError
 from hali.model.names import ModelId, parse
 from hali.pipeline.base import ServedModel
-
-NEVER_S = 100 * 365 * 86400.0  # a model that stays: Ollama's clients want a time
 
 
 async def version(_: Request) -> Response:
@@ -120,7 +119,7 @@ def _row(model: ServedModel) -> Line:
 
 
 def _loaded(each: LoadedModel) -> Line:
-    expires = time.time() + (NEVER_S if each.expires_in_s is None else each.expires_in_s)
+    expires = time.time() + (FOREVER_S if each.expires_in_s is None else each.expires_in_s)  # clients want a time
     row = _row(each.model)
     del row["modified_at"]
     size = each.memory_bytes if each.memory_bytes is not None else each.model.size

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from hali.api.media import image_of, with_images
+from hali.api.media import image_of, unmistakable, with_images
 from hali.api.ollama_request import ChatBody, ChatMessage, GenerateBody, Generation, Options, ToolSpec
 from hali.model.errors import UsageError
 from hali.model.generation import GenerateRequest, Message, ReplyFormat, SamplingParams, Tool, ToolCall
@@ -23,7 +23,7 @@ _REFUSED = {
 
 def chat_request(body: ChatBody) -> GenerateRequest:
     """What the engine is asked by POST /api/chat; `UsageError` naming the field."""
-    return _request(body, messages=tuple(_turns(body.messages or [])), tools=tuple(map(_tool, body.tools or ())))
+    return _request(body, messages=unmistakable(_turns(body.messages or [])), tools=tuple(map(_tool, body.tools or ())))
 
 
 def generate_request(body: GenerateBody) -> GenerateRequest:
@@ -36,7 +36,8 @@ def generate_request(body: GenerateBody) -> GenerateRequest:
             raise _wrong("raw", "a raw prompt is the whole of it: no system, no images")
         return _request(body, prompt=body.prompt or "")
     system = [Message("system", body.system)] if body.system else []
-    return _request(body, messages=(*system, _with_images("user", body.prompt or "", body.images, "images")))
+    turn = _with_images("user", body.prompt or "", body.images, "images")
+    return _request(body, messages=unmistakable([*system, turn]))
 
 
 def _request(body: Generation, **what: Any) -> GenerateRequest:
@@ -89,7 +90,7 @@ def _turns(messages: list[ChatMessage]) -> Iterator[Message]:
     for index, message in enumerate(messages):
         where = f"messages[{index}]"
         if message.role == "tool":
-            yield _answer(message, open_calls)
+            yield _answer(message, open_calls, where)
             continue
         calls = tuple(_call(call, f"call_{index}_{n}") for n, call in enumerate(message.tool_calls or ()))
         open_calls = list(calls) or open_calls
@@ -97,14 +98,15 @@ def _turns(messages: list[ChatMessage]) -> Iterator[Message]:
         yield msgspec.structs.replace(turn, tool_calls=calls, reasoning=message.thinking)
 
 
-def _answer(message: ChatMessage, open_calls: list[ToolCall]) -> Message:
+def _answer(message: ChatMessage, open_calls: list[ToolCall], where: str) -> Message:
     by_id = [call for call in open_calls if call.id == message.tool_call_id]
     by_name = [call for call in open_calls if call.name == message.tool_name]
     found = next(iter(by_id or by_name or open_calls), None)
     if found is None:
-        raise _wrong("messages", "a tool's answer follows no call")
+        raise _wrong(where, "a tool's answer follows no call")
     open_calls.remove(found)
-    return Message("tool", message.content or "", name=found.name, tool_call_id=found.id)
+    turn = _with_images("tool", message.content or "", message.images, where)
+    return msgspec.structs.replace(turn, name=found.name, tool_call_id=found.id)
 
 
 def _call(call: Any, number: str) -> ToolCall:
@@ -114,7 +116,7 @@ def _call(call: Any, number: str) -> ToolCall:
 
 def _with_images(role: str, text: str, images: list[str] | None, where: str) -> Message:
     """Ollama has no place for an image inside a text: they come before it."""
-    content, files = with_images([*(image_of(image, where) for image in images or ()), text], where)
+    content, files = with_images([*(image_of(image, where) for image in images or ()), text])
     return Message(role, content, images=files)
 
 

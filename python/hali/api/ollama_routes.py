@@ -13,9 +13,11 @@ from functools import partial
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hali.api.asking import answered, deps_of, generated, must_hold, store_of, waited
+from hali.api.asking import answered, deps_of, generated, holds, must_hold, store_of, waited
+from hali.api.base import ModelStore
 from hali.api.bodies import read_json
 from hali.api.dialects import OLLAMA, OllamaError
+from hali.api.ollama_keep import Stay, stay_of
 from hali.api.ollama_names import find
 from hali.api.ollama_prompt import chat_request, generate_request
 from hali.api.ollama_reply import Line, Shape, failed, ndjson, reply_lines, rfc3339, whole
@@ -49,8 +51,10 @@ async def generate(request: Request) -> Response:
 async def _reply(
     request: Request, model: ServedModel, body: Generation, asked: GenerateRequest, shape: Shape
 ) -> Response:
+    stay = stay_of(body.keep_alive)
     lines = reply_lines(generated(request, model, asked), body.model, shape, thoughts=body.think is not False)
-    lines = _then_unloaded(request, model, body, lines)
+    if stay is not None and holds(request, "manage") and deps_of(request).models is not None:
+        lines = _then_kept(lines, store_of(request), model, stay)
     if body.stream is not False:
         refuse = partial(problem, dialect=OLLAMA)
         return EventStream(encoded(lines), deps_of(request).replies, failed=failed, refuse=refuse, media_type=NDJSON)
@@ -62,18 +66,15 @@ async def _reply(
     return json_response(await waited(request, collected))
 
 
-async def _then_unloaded(
-    request: Request, model: ServedModel, body: Generation, lines: AsyncGenerator[Line, None]
+async def _then_kept(
+    lines: AsyncGenerator[Line, None], store: ModelStore, model: ServedModel, stay: Stay
 ) -> AsyncGenerator[Line, None]:
-    """With `keep_alive` 0 the model goes as soon as the reply is made. Other values leave it to hali, which knows its memory."""
-    goes = _goes(body.keep_alive) and deps_of(request).models is not None
-    if goes:
-        must_hold(request, "manage")
+    """When the reply is made, how long the model stays is told to its engine, which runs by then."""
     async with aclosing(lines):
         async for line in lines:
+            if line["done"]:
+                store.keep(model, stay.seconds)
             yield line
-    if goes:
-        await store_of(request).unload(model)
 
 
 async def encoded(lines: AsyncGenerator[Line, None]) -> AsyncGenerator[bytes, None]:
@@ -84,20 +85,19 @@ async def encoded(lines: AsyncGenerator[Line, None]) -> AsyncGenerator[bytes, No
 
 
 async def _kept(request: Request, model: ServedModel, body: Generation, shape: Shape) -> Response:
-    goes, store = _goes(body.keep_alive), store_of(request)
+    """Load or unload. To load is what any request does; to unload needs a key that may, as others may be about to ask."""
+    stay, store = stay_of(body.keep_alive), store_of(request)
+    goes = stay is not None and stay.ends
     if goes:
-        must_hold(request, "manage")  # others may be about to use it; to load is what any request does
-    await waited(request, partial(store.unload if goes else store.load, model))
+        must_hold(request, "manage")
+        await waited(request, partial(store.unload, model))
+    else:
+        await waited(request, partial(store.load, model))
+        if stay is not None and holds(request, "manage"):
+            store.keep(model, stay.seconds)
     said = {"message": {"role": "assistant", "content": ""}} if shape == "chat" else {"response": ""}
     head = {"model": body.model, "created_at": rfc3339(time.time()), **said}
     return json_response({**head, "done": True, "done_reason": "unload" if goes else "load"})
-
-
-def _goes(keep_alive: float | str | None) -> bool:
-    """True of 0, `0`, `0s`, `0m`: unload at once."""
-    if isinstance(keep_alive, str):
-        return keep_alive.strip().rstrip("hms").strip("0.") == "" and "0" in keep_alive
-    return keep_alive == 0
 
 
 # ---- embeddings

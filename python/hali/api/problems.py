@@ -23,6 +23,8 @@ _OPENAI_CODES = {
     "rate_limit": "rate_limit_exceeded",
 }
 
+SHOWN = 8  # choices in a message; more would hide what is wrong
+
 
 class ErrorDetail(msgspec.Struct, frozen=True):
     """What failed, on which field, and the name of the failure for programs."""
@@ -48,8 +50,10 @@ class Dialect(msgspec.Struct, frozen=True):
 
 
 def told(error: HaliError) -> str:
-    """What happened and what to do, in one line."""
-    return f"{error} ({error.hint})" if error.hint else str(error)
+    """What happened, what there is to choose from, and what to do, in one line."""
+    choices = error.details.get("choices") or []
+    what = f"{error}: {', '.join(map(str, choices[:SHOWN]))}" if choices else str(error)
+    return f"{what} ({error.hint})" if error.hint else what
 
 
 def body_of(error: HaliError) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
 
 import anyio
 import anyio.to_thread
@@ -61,10 +62,16 @@ class OfferedModels:
         await self._engines.load(model.engine_name, model.path)
 
     async def unload(self, model: ServedModel) -> None:
-        """Out of memory, unless somebody is using it."""
+        """Out of memory; while somebody uses it, when they are done."""
+        self.keep(model, 0)
         for status in self._engines.list():
             if status.model_id == model.engine_name and status.active == 0:
                 await self._engines.stop(model.engine_name, drain=True)
+
+    def keep(self, model: ServedModel, seconds: float | None) -> None:
+        """How long it stays in memory after its last request; nothing happens if it is not there."""
+        with suppress(NotFound):
+            self._engines.keep(model.engine_name, seconds)
 
     # ---- disk
 

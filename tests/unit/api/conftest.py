@@ -115,8 +115,10 @@ class ScriptedRouter:
         return RouterStats(self.accepting, self.running, 0, 0, 0, 0, 0)
 
 
-async def leave(deps: ApiDeps, router: ScriptedRouter, body: dict[str, object]) -> None:
-    """POST a chat as `ann`, straight by ASGI, and go away while the generation is under way."""
+async def leave(
+    deps: ApiDeps, router: ScriptedRouter, body: dict[str, object], path: str = "/v1/chat/completions"
+) -> None:
+    """POST as `ann`, straight by ASGI, and go away while the generation is under way."""
     gone, messages = anyio.Event(), [{"type": "http.request", "body": json.dumps(body).encode()}]
 
     async def receive() -> dict[str, object]:
@@ -132,8 +134,9 @@ async def leave(deps: ApiDeps, router: ScriptedRouter, body: dict[str, object]) 
         (b"host", b"127.0.0.1:47433"),
         (b"content-type", b"application/json"),
         (b"authorization", b"Bearer sk-ann"),
+        (b"accept", b"application/json, text/event-stream"),
     ]
-    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "query_string": b"", "headers": headers}
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers}
     scope |= {"server": ("127.0.0.1", 47433), "asgi": {"version": "3.0"}, "http_version": "1.1"}
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
@@ -168,6 +171,9 @@ class MemoryStore:
 
     async def unload(self, model: ServedModel) -> None:
         self.done.append(("unload", model.id))
+
+    def keep(self, model: ServedModel, seconds: float | None) -> None:
+        self.done.append(("keep", str(seconds)))
 
     async def pull(self, what: str) -> AsyncGenerator[PullProgress, None]:
         self.done.append(("pull", what))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,7 +20,7 @@ from hali.api.base import LoadedModel
 from hali.api.budget import Limits
 from hali.model.errors import EngineCrashed, TransferFailed
 from hali.model.generation import Chunk, Done, Message, Usage
-from tests.unit.api.conftest import DONE, OWN, TINY
+from tests.unit.api.conftest import DONE, OWN, TINY, leave
 
 ERAS = ["legacy", "auto"]  # with the handshake of 2025, and without
 POST = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
@@ -106,15 +107,24 @@ async def test_failures_of_engine_and_transfer_are_told_too(deps, router, store)
             await client.call_tool("nosuch", {})
 
 
-async def test_a_client_that_gives_up_ends_the_generation(deps, router):
+async def test_a_crash_inside_tells_nothing_of_what_is_inside(deps, router):
+    router.script = [ZeroDivisionError("/home/ann/secret")]
+    async with connected(deps, "legacy") as client:
+        result = await client.call_tool("chat", {"model": "acme/tiny", "prompt": "x"})
+    assert result.is_error and result.content[0].text == "internal error"
+
+
+def test_whoever_does_not_use_mcp_does_not_load_it():
+    code = "import sys, hali.api, hali.cli.mcp; sys.exit(bool({'mcp', 'mcp_types', 'pydantic'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+async def test_a_client_that_leaves_ends_the_generation(deps, router):
     router.script = [Chunk("x", 1), anyio.Event(), DONE]
-    async with connected(deps, "auto") as client:
-        with anyio.move_on_after(0.05):
-            await client.call_tool("chat", {"model": "acme/tiny", "prompt": "x"})
-        with anyio.fail_after(5):
-            while router.running:
-                await anyio.sleep(0.005)
-    assert router.asked
+    chat = {"name": "chat", "arguments": {"model": "acme/tiny", "prompt": "x"}}
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": chat}
+    await leave(deps, router, body, "/mcp")
+    assert len(router.asked) == 1 and router.running == 0
 
 
 async def test_the_owner_of_the_key_asks(deps, router):

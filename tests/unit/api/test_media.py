@@ -6,9 +6,9 @@ import base64
 
 import pytest
 
-from hali.api.media import image_of, with_images
+from hali.api.media import image_of, unmistakable, with_images
 from hali.model.errors import UsageError
-from hali.model.generation import MEDIA
+from hali.model.generation import MEDIA, Message
 
 FILES = {"png": b"\x89PNG\r\n\x1a\n", "jpeg": b"\xff\xd8\xff\xe0", "gif": b"GIF89a", "bmp": b"BM\x00"}
 
@@ -25,7 +25,14 @@ def test_what_is_no_image_is_refused(text: str) -> None:
 
 
 def test_images_keep_their_place_among_texts() -> None:
-    assert with_images(["a", b"1", "b", "c", b"2"], "x") == (f"a{MEDIA}b\nc{MEDIA}", (b"1", b"2"))
-    assert with_images([f"only {MEDIA}"], "x") == (f"only {MEDIA}", ())
-    with pytest.raises(UsageError):
-        with_images([b"1", MEDIA], "x")
+    assert with_images(["a", b"1", "b", "c", b"2"]) == (f"a{MEDIA}b\nc{MEDIA}", (b"1", b"2"))
+    assert with_images(["a", "b"], between="") == ("ab", ())
+
+
+def test_a_text_that_spells_the_marker_is_refused_beside_images_and_taken_without() -> None:
+    image, text, plain = Message("user", MEDIA, images=(b"1",)), Message("user", f"say {MEDIA}"), Message("user", "hi")
+    assert unmistakable([image, plain]) == (image, plain)
+    assert unmistakable([text, plain]) == (text, plain)
+    for mistakable in ([image, text], [Message("user", MEDIA * 2, images=(b"1",))]):
+        with pytest.raises(UsageError, match="messages"):
+            unmistakable(mistakable)

@@ -28,11 +28,13 @@ from hali.model.generation import (
     Usage,
 )
 from hali.pipeline import ServedModel
+from tests.unit.api.conftest import TINY
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(8)
 PIC = base64.b64encode(PNG).decode()
 USED = Usage(prompt_tokens=20, completion_tokens=9, ttft_s=0.25, total_s=1.0)
 DONE = Done("stop", USED)
+LOAD = [("load", TINY.id)]
 WEATHER = {"type": "function", "function": {"name": "weather", "description": "Now.", "parameters": {"type": "object"}}}
 CALL = ToolCall("call_7", "weather", '{"city":"Oslo"}')
 SCRIPT = [
@@ -77,6 +79,7 @@ async def test_nothing_is_guessed(client, router, name, status):
     for path in ("/api/chat", "/api/generate", "/api/show", "/api/embed"):
         reply = await client.post(path, json={"model": name, "messages": [said("x")], "prompt": "x", "input": "x"})
         assert reply.status_code == status and set(reply.json()) == {"error"}
+        assert status == 404 or "tiny:1m:base:q4_0, other:1m:base:q4_0" in reply.json()["error"]
     assert router.asked == []
 
 
@@ -123,6 +126,16 @@ async def test_a_round_of_tools_becomes_messages_that_templates_know(client, rou
         Message("tool", "Rain.", name="weather", tool_call_id="call_1_0"),
     )
     assert request.tools == (Tool("weather", "Now.", {"type": "object"}),)
+
+
+async def test_answers_of_two_calls_of_one_tool_belong_to_them_in_order(client, router):
+    calls = [{"function": {"name": "weather", "arguments": {"city": city}}} for city in ("Oslo", "Rome")]
+    answers = [said(text, "tool", tool_name="weather") for text in ("Rain.", "Sun.")]
+    await chat(client, messages=[said("?"), said("", "assistant", tool_calls=calls), *answers])
+    assert [(m.content, m.tool_call_id) for m in router.asked[-1][1].messages[2:]] == [
+        ("Rain.", "call_1_0"),
+        ("Sun.", "call_1_1"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -259,29 +272,55 @@ async def test_errors_before_the_first_line_have_a_status_and_later_ones_are_a_l
 async def test_without_anything_to_say_a_model_is_loaded_or_unloaded(client, store, router):
     for path in ("/api/chat", "/api/generate"):
         assert (await client.post(path, json={"model": "acme/tiny"})).json()["done_reason"] == "load"
-        for zero in (0, "0", "0s", "0m"):
+        for zero in (0, "0", "0s", "0m", "0h0m0s"):
             reply = await client.post(path, json={"model": "acme/tiny", "keep_alive": zero})
             assert reply.json()["done_reason"] == "unload"
-    assert [what for what, _ in store.done] == ["load", *["unload"] * 4] * 2
+        kept = await client.post(path, json={"model": "acme/tiny", "keep_alive": "1h30m"})
+        assert kept.json()["done_reason"] == "load"
+    assert store.done == [*LOAD, *[("unload", TINY.id)] * 5, *LOAD, ("keep", "5400.0")] * 2
     assert router.asked == []
 
 
-async def test_a_model_that_shall_not_stay_goes_after_its_reply(client, store):
+@pytest.mark.parametrize(
+    ("asked", "seconds"),
+    [
+        (0, "0.0"),
+        ("0s", "0.0"),
+        (300, "300.0"),
+        ("5m", "300.0"),
+        ("1h0m1.5s", "3601.5"),
+        ("500ms", "0.5"),
+        ("90", "90.0"),
+        (-1, "None"),
+        ("-1m", "None"),
+        ("-1", "None"),
+        (1e300, "None"),
+        ("99999999999h", "None"),
+    ],
+)
+async def test_how_long_a_model_stays_is_told_when_its_reply_is_made(client, store, asked, seconds):
     for stream in (True, False):
-        await chat(client, keep_alive=0, stream=stream)
-    for stays in (-1, "5m", 300, "10s"):
-        await chat(client, keep_alive=stays)
-    assert store.done == [("unload", "tiny:1m:base:q4_0")] * 2
+        assert (await chat(client, keep_alive=asked, stream=stream)).status_code == 200
+    assert store.done == [("keep", seconds)] * 2
 
 
-async def test_to_unload_a_model_a_key_must_be_allowed_to(deps, client_of, store, router):
+@pytest.mark.parametrize("asked", ["", "soon", "5 m", "5mm", "m", "--5m", "1e3", "5m!", "٣s", "9" * 400])
+async def test_what_is_no_duration_is_refused(client, store, router, asked):
+    reply = await chat(client, keep_alive=asked)
+    assert reply.status_code == 400 and "keep_alive" in reply.json()["error"]
+    assert store.done == router.asked == []
+
+
+async def test_to_keep_unload_fetch_or_delete_a_model_a_key_must_be_allowed_to(deps, client_of, store, router):
     key = ApiKey("ann", "sk-ann", scopes=frozenset({"inference"}))
     client = client_of(dataclasses.replace(deps, keys=(key,), require_key=True))
     client.headers["authorization"] = "Bearer sk-ann"
-    for stream in (True, False):
-        assert (await chat(client, keep_alive=0, stream=stream)).status_code == 403
-        assert (await chat(client, stream=stream)).status_code == 200
+    for stream in (True, False):  # the reply is what matters; clients send the hint without being asked
+        assert (await chat(client, keep_alive=0, stream=stream)).status_code == 200
     assert (await client.post("/api/generate", json={"model": "acme/tiny", "keep_alive": 0})).status_code == 403
+    for method, path in (("POST", "/api/pull"), ("DELETE", "/api/delete"), ("POST", "/api/show"), ("GET", "/api/tags")):
+        reply = await client.request(method, path, json={"model": "acme/tiny"})
+        assert reply.status_code == 403 and "no scope" in reply.json()["error"]
     assert store.done == [] and len(router.asked) == 2
 
 

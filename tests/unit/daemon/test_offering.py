@@ -57,9 +57,9 @@ def offered(board: Any = None, engines: Any = None, *, library: Any = None) -> O
 )
 async def test_nothing_of_this_machine_and_no_address_can_be_pulled_over_http(what: str) -> None:
     board = OneJob()
-    with pytest.raises(HaliError):
-        async for _ in offered(board).pull(what):
-            pass
+    async with aclosing(offered(board).pull(what)) as progress:
+        with pytest.raises(HaliError):
+            await anext(progress)
     assert board.asked == []
 
 
@@ -97,18 +97,24 @@ async def test_a_pull_that_fails_raises_what_failed_and_one_that_nobody_watches_
             pass
 
 
-async def test_a_model_that_somebody_uses_is_not_unloaded() -> None:
-    stopped: list[str] = []
+async def test_a_model_that_somebody_uses_goes_when_they_are_done() -> None:
+    done: list[Any] = []
 
     async def stop(name: str, *, drain: bool) -> None:
-        stopped.append(name)
+        done.append(("stop", name))
 
     def engines(active: int) -> Any:
         status = EngineStatus("a@1", "/a", "ready", 1.0, active, None, None, EngineStats())
-        return SimpleNamespace(list=lambda: [status], stop=stop)
+        return SimpleNamespace(
+            list=lambda: [status], stop=stop, keep=lambda name, seconds: done.append((name, seconds))
+        )
 
     model: Any = SimpleNamespace(engine_name="a@1")
     await offered(engines=engines(1)).unload(model)
-    assert stopped == []
+    assert done == [("a@1", 0)]
     await offered(engines=engines(0)).unload(model)
-    assert stopped == ["a@1"]
+    assert done[1:] == [("a@1", 0), ("stop", "a@1")]
+
+
+def test_a_model_that_is_not_loaded_is_not_kept() -> None:
+    offered(engines=EnginePool()).keep(cast(Any, SimpleNamespace(engine_name="a@1")), None)
