@@ -218,19 +218,25 @@ def test_a_format_is_compiled_once_and_each_reply_begins_anew(
 
 # --- what could kill or stop the worker
 
+
+def _rules(count: int, each: str) -> str:
+    rules = [each.format(at, at + 1) for at in range(count)]
+    return "\n".join(["root ::= r0", *rules, f'r{count} ::= "a"'])
+
+
 CHAIN = {f"d{i}": {"type": "array", "items": {"$ref": f"#/$defs/d{i + 1}"}} for i in range(20_000)}
 HOSTILE = {
-    "references as deep as a stack": ReplyFormat(schema={"$defs": {**dict(list(CHAIN.items())[:5000]), "d5000": {}}, "$ref": "#/$defs/d0"}),
-    "more than may be sent": ReplyFormat(schema={"$defs": {**CHAIN, "d20000": {}}, "$ref": "#/$defs/d0"}),
-    "patterns that multiply": ReplyFormat(schema={"allOf": [{"type": "string", "pattern": ".*a.{%d}" % n} for n in range(3, 20)]}),
-    "a word too many": ReplyFormat(schema={"enum": ["%d" % n for n in range(30_000)]}),
-    "rules as deep as a stack": ReplyFormat(grammar="root ::= r0\n" + "\n".join(f"r{i} ::= r{i + 1}" for i in range(8000)) + '\nr8000 ::= "a"'),
-    "brackets as deep as a stack": ReplyFormat(grammar="root ::= " + "(" * 60_000 + '"a"' + ")" * 60_000),
-    "repetitions of repetitions": ReplyFormat(grammar='root ::= (((("a"{0,9999}){0,9999}){0,9999}){0,9999})'),
-    "both ways, sixty times": ReplyFormat(grammar="root ::= r0\n" + "\n".join(f"r{i} ::= r{i + 1} | r{i + 1}" for i in range(60)) + '\nr60 ::= "a"'),
-    "hidden left recursion": ReplyFormat(grammar='root ::= b root "x" | "y"\nb ::= c c\nc ::= "" | "z"'),
-    "no end": ReplyFormat(grammar='root ::= "a" root'),
-    "nothing": ReplyFormat(grammar="root ::= root"),
+    "references as deep as a stack": {"schema": {"$defs": {**dict(list(CHAIN.items())[:5000]), "d5000": {}}, "$ref": "#/$defs/d0"}},
+    "more than may be sent": {"schema": {"$defs": {**CHAIN, "d20000": {}}, "$ref": "#/$defs/d0"}},
+    "patterns that multiply": {"schema": {"allOf": [{"type": "string", "pattern": f".*a.{{{n}}}"} for n in range(3, 20)]}},
+    "a word too many": {"schema": {"enum": [str(n) for n in range(30_000)]}},
+    "rules as deep as a stack": {"grammar": _rules(8000, "r{0} ::= r{1}")},
+    "both ways, sixty times": {"grammar": _rules(60, "r{0} ::= r{1} | r{1}")},
+    "brackets as deep as a stack": {"grammar": "root ::= " + "(" * 60_000 + '"a"' + ")" * 60_000},
+    "repetitions of repetitions": {"grammar": 'root ::= (((("a"{0,9999}){0,9999}){0,9999}){0,9999})'},
+    "hidden left recursion": {"grammar": 'root ::= b root "x" | "y"\nb ::= c c\nc ::= "" | "z"'},
+    "no end": {"grammar": 'root ::= "a" root'},
+    "nothing": {"grammar": "root ::= root"},
 }  # fmt: skip
 
 
@@ -240,7 +246,9 @@ async def test_hostile_schemas_and_grammars_are_answered_and_the_worker_lives(sm
         info = await engine.start(smollm2, EngineOptions(n_ctx=512))
         try:
             for name, wanted in HOSTILE.items():
-                request = GenerateRequest(prompt="a", sampling=SamplingParams(max_tokens=8, seed=1), format=wanted)
+                request = GenerateRequest(
+                    prompt="a", sampling=SamplingParams(max_tokens=8, seed=1), format=ReplyFormat(**wanted)
+                )
                 try:
                     events = [event async for event in engine.generate(request)]
                     assert isinstance(events[-1], Done), name

@@ -22,6 +22,20 @@ from tests.vocabulary import Vocabulary
 pytestmark = pytest.mark.model
 
 ROW = np.dtype([("id", "<i4"), ("logit", "<f4"), ("p", "<f4")])
+TEXTS = (
+    "[a-c]",
+    "[^a-z]",
+    "[ab日-本]",
+    r"[\x41-\x5A\n]",
+    ".",
+    '"a"',
+    '"ab"',
+    '"abc"',
+    '" the"',
+    '"日本"',
+    r'"\n"',
+    r'"\"é"',
+)
 JSON = r"""
 root   ::= object
 value  ::= object | array | string | number | ("true" | "false" | "null") ws
@@ -70,10 +84,7 @@ def _random_grammar(rng: random.Random) -> str:
 
     def item(depth: int, named: list[str]) -> str:
         bracket = [f"({sequence(depth - 1)} | {sequence(depth - 1)})"] if depth and rng.random() < 0.3 else []
-        found = rng.choice(
-            [*named, *bracket, "[a-c]", "[^a-z]", "[ab日-本]", "[\\x41-\\x5A\\n]", ".", '"a"']
-            + ['"ab"', '"abc"', '" the"', '"日本"', '"\\n"', '"\\"é"', '"\\U0001F600"']
-        )
+        found = rng.choice([*named, *bracket, *TEXTS])
         return found + rng.choice(["", "", "", "?", "*", "+", "{2}", "{1,3}", "{2,}", "{0,2}"])
 
     def sequence(depth: int, named: list[str] = names) -> str:

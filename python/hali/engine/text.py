@@ -50,10 +50,10 @@ class StopMatcher:
         return at, stop
 
     def _possible_start(self) -> int:
-        """Length of the longest end of the buffer that a stop string begins with."""
+        """Length of the longest end of the buffer that a stop string begins with, and goes on."""
         for length in range(min(len(self._held), self._longest - 1), 0, -1):
             end = self._held[-length:]
-            if any(stop.startswith(end) for stop in self._stops):
+            if any(len(stop) > length and stop.startswith(end) for stop in self._stops):
                 return length
         return 0
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from hali.engine.schedule import Work
 from hali.engine.session import Session
-from hali.model.generation import Chunk, Done, SamplingParams, Usage
+from hali.model.generation import Candidate, Chunk, Done, SamplingParams, TokenLogprob, Usage
 
 
 class NoSampler:
-    complete = False
+    def __init__(self, told: Sequence[TokenLogprob] = (), complete: bool = False) -> None:
+        self.told, self.complete = list(told), complete
 
-    def logprob(self) -> None:
-        return None
+    def logprob(self) -> TokenLogprob | None:
+        return self.told.pop(0) if self.told else None
 
     def sample(self, ctx: Any, row: int) -> int:
         raise AssertionError("not asked here")
@@ -22,7 +24,7 @@ class NoSampler:
         return None
 
 
-def session(n_ctx: int = 100, **sampling: Any) -> Session:
+def session(n_ctx: int = 100, sampler: NoSampler | None = None, **sampling: Any) -> Session:
     times = iter(range(100))
     return Session(
         b"s" * 16,
@@ -30,7 +32,7 @@ def session(n_ctx: int = 100, **sampling: Any) -> Session:
         SamplingParams(**sampling),
         stops=("<eos>",),
         n_ctx=n_ctx,
-        sampler=NoSampler(),
+        sampler=sampler or NoSampler(),
         clock=lambda: float(next(times)),
     )
 
@@ -94,3 +96,36 @@ def test_a_session_that_was_put_back_computes_all_its_text_again() -> None:
     assert one.work() == Work(4, 3, 1, decoding=True)
     one.done = 0
     assert one.work() == Work(4, 0, 4, decoding=False)
+
+
+def test_the_stop_string_that_ended_the_reply_is_told_but_not_one_of_the_chat_format() -> None:
+    assert session(stop=("no", "END")).accept(7, b"hi END", False)[-1] == Done("stop", Usage(3, 1, 1.0, 2.0), "END")
+    assert session(stop=("END",)).accept(7, b"hi<eos>", False)[-1] == Done("stop", Usage(3, 1, 1.0, 2.0))
+
+
+def test_a_stop_string_does_not_count_before_min_tokens() -> None:
+    one = session(stop=("END",), min_tokens=1)
+    assert one.accept(7, b"aEND", False) == [Chunk("aEND", 1)]
+    events = one.accept(8, b"bEND", False)
+    assert events[0] == Chunk("b", 1) and isinstance(events[1], Done) and events[1].stop == "END"
+
+
+def test_a_stop_string_that_begins_before_min_tokens_and_ends_after_counts() -> None:
+    one = session(stop=("END",), min_tokens=1)
+    assert one.accept(7, b"aEN", False) == [Chunk("a", 1)]
+    assert isinstance(one.accept(8, b"D", False)[-1], Done)
+
+
+def test_a_reply_whose_format_is_complete_ends_without_another_token() -> None:
+    one = session(sampler=NoSampler(complete=True))
+    events = one.accept(7, b"}", False)
+    assert events[0] == Chunk("}", 1) and isinstance(events[1], Done) and events[1].reason == "stop"
+
+
+def test_logprobs_go_out_with_the_text_of_their_tokens() -> None:
+    logprobs = [TokenLogprob(Candidate(token, b"", -1.0)) for token in range(4)]
+    one = session(sampler=NoSampler(logprobs), stop=("END",))
+    assert one.accept(0, b"the E", False) == [Chunk("the ", 1, logprobs=(logprobs[0],))]
+    assert one.accept(1, b"N", False) == []
+    assert one.accept(2, b"V", False) == [Chunk("ENV", 2, logprobs=(logprobs[1], logprobs[2]))]
+    assert isinstance(one.accept(3, b"END", False)[-1], Done), "and none for what the stop string swallowed"
