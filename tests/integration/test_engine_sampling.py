@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -21,6 +22,7 @@ from hali.engine.constraint import Formats
 from hali.engine.options import EngineOptions
 from hali.engine.sampling import Sampler
 from hali.engine.schedule import Slice
+from hali.engine.telling import Drawn
 from hali.model.errors import EngineFailed, UsageError
 from hali.model.generation import GenerateRequest, ReplyFormat, SamplingParams
 
@@ -181,8 +183,9 @@ def formatted(row: Row, wanted: ReplyFormat, **sampling: Any) -> tuple[bytes, bo
     try:
         for _ in range(50):
             token = sampler.sample(row.model.ctx, LAST)
-            if sampler.complete or row.model.is_end(token):
-                return text + row.model.piece(token), sampler.complete
+            complete = sampler.drawn().complete
+            if complete or row.model.is_end(token):
+                return text + row.model.piece(token), complete
             text += row.model.piece(token)
         return text, False
     finally:
@@ -206,6 +209,18 @@ def test_a_reply_ends_only_where_the_grammar_lets_it(row: Row) -> None:
 
 def test_a_complete_format_ends_before_min_tokens(row: Row) -> None:
     assert formatted(row, ReplyFormat(schema={"const": 5}), min_tokens=40) == (b"5", True)
+
+
+def test_who_draws_ahead_is_told_of_each_token_by_itself(row: Row) -> None:
+    request = GenerateRequest(prompt=PROMPT, format=ReplyFormat(grammar="root ::= [ab] [ab] [c]"), logprobs=0)
+    banned = {t: -math.inf for t in range(row.model.n_vocab) if len(row.model.piece(t)) > 1}
+    sampler = row.sampler(msgspec.structs.replace(request, sampling=SamplingParams(logit_bias=banned)))
+    tokens = [sampler.sample(row.model.ctx, LAST) for _ in "abc"]
+    told = [sampler.drawn() for _ in "abc"]
+    sampler.close()
+    assert b"".join(map(row.model.piece, tokens)) in (b"aac", b"abc", b"bac", b"bbc")
+    assert [one.complete for one in told] == [False, False, True]
+    assert [one.logprob.chosen.token for one in told if one.logprob] == tokens
 
 
 def test_samplers_work_on_the_few_tokens_that_a_format_leaves(row: Row) -> None:
@@ -253,8 +268,7 @@ def test_logprobs_are_of_the_models_own_logits_over_the_temperature(row: Row, te
     sampling = SamplingParams(temperature=temperature, seed=1, presence_penalty=10.0, top_k=3, logit_bias={7: 5.0})
     sampler = row.sampler(GenerateRequest(prompt=PROMPT, sampling=sampling, logprobs=4))
     tokens = [sampler.sample(row.model.ctx, LAST) for _ in range(3)]
-    told = [sampler.logprob() for _ in range(3)]
-    assert sampler.logprob() is None
+    told = [sampler.drawn().logprob for _ in range(3)]
     sampler.close()
     scaled = row.logits.astype(np.float64) / (temperature or 1)
     right = scaled - scaled.max() - np.log(np.exp(scaled - scaled.max()).sum())
@@ -270,5 +284,5 @@ def test_logprobs_are_of_the_models_own_logits_over_the_temperature(row: Row, te
 def test_nobody_who_did_not_ask_is_told(row: Row) -> None:
     sampler = row.sampler(row.request())
     sampler.sample(row.model.ctx, LAST)
-    assert sampler.logprob() is None
+    assert sampler.drawn() == Drawn()
     sampler.close()

@@ -15,8 +15,9 @@ from hali.engine import chain
 from hali.engine.constraint import Constraint, Formats
 from hali.engine.logprobs import check_top, told
 from hali.engine.ranges import check
+from hali.engine.telling import Drawn
 from hali.model.errors import EngineFailed, UsageError
-from hali.model.generation import GenerateRequest, TokenLogprob
+from hali.model.generation import GenerateRequest
 
 _ROW = np.dtype([("id", "<i4"), ("logit", "<f4"), ("p", "<f4")])  # llama_token_data
 
@@ -50,7 +51,7 @@ class Sampler:
         self._constraint: Constraint | None = formats.constraint(request.format)
         self._banned = [token for token, bias in params.logit_bias.items() if bias == -math.inf]
         self._taken = 0
-        self._told: deque[TokenLogprob] = deque()
+        self._drawn: deque[Drawn] = deque()
         self._rows: Any = None  # candidates of one draw; made when first needed
         self._chain: Any = chain.build(params, model, prompt)
         Sampler.alive += 1
@@ -70,18 +71,15 @@ class Sampler:
         self._taken += 1
         if self._constraint is not None:
             self._constraint.take(token)
+        logprob = None
         if self._top is not None:
-            self._told.append(told(logits, token, self._top, self._params.temperature, self._model.piece))
+            logprob = told(logits, token, self._top, self._params.temperature, self._model.piece)
+        self._drawn.append(Drawn(logprob, self._constraint is not None and self._constraint.complete))
         return token
 
-    def logprob(self) -> TokenLogprob | None:
-        """Of the first token returned by `sample` and not yet asked about; None where they were not asked for."""
-        return self._told.popleft() if self._told else None
-
-    @property
-    def complete(self) -> bool:
-        """Whether the reply is whole: its format lets nothing follow."""
-        return self._constraint is not None and self._constraint.complete
+    def drawn(self) -> Drawn:
+        """More about the first token that `sample` returned and that was not yet asked about."""
+        return self._drawn.popleft()
 
     def close(self) -> None:
         """Free the chain; further calls do nothing."""

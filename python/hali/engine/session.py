@@ -11,7 +11,7 @@ import msgspec
 from hali.engine.output import ReplyReader
 from hali.engine.schedule import Work
 from hali.engine.speculate import Guesser
-from hali.engine.telling import Untold
+from hali.engine.telling import Drawn, Untold
 from hali.engine.text import InsideCharacter, TextStream
 from hali.model.generation import (
     Chunk,
@@ -19,7 +19,6 @@ from hali.model.generation import (
     FinishReason,
     GenerationEvent,
     SamplingParams,
-    TokenLogprob,
     ToolCalled,
     Usage,
 )
@@ -33,12 +32,8 @@ class Drawer(Protocol):
     def sample(self, ctx: Any, row: int) -> int:
         """Draw a token from the logits of a row."""
 
-    def logprob(self) -> TokenLogprob | None:
-        """Of the first token drawn and not yet asked about; None where nobody wants it."""
-
-    @property
-    def complete(self) -> bool:
-        """Whether the reply's format lets nothing follow."""
+    def drawn(self) -> Drawn:
+        """More about the first token drawn that was not yet asked about."""
 
     def close(self) -> None:
         """Give the native chain back."""
@@ -105,7 +100,7 @@ class Session:
         """Take a sampled token; the events to send. The last one is `Done` when the reply is over."""
         if self._first is None:
             self._first = self._clock()
-        logprob = self.sampler.logprob()
+        logprob, complete = self.sampler.drawn()
         if is_end:
             return self.finish("stop")
         self.tokens.append(token)
@@ -114,7 +109,7 @@ class Session:
         text = self._text.push(piece, armed=self.n_reply > self._min_tokens or not self._min_tokens)
         if self._text.stopped:
             return self._close(text, "stop", 1)
-        if self.sampler.complete:
+        if complete:
             return self._close(text + self._text.finish(), "stop", 1)
         if self._enough(piece):
             return self._close(text + self._text.finish(), "length", 1)

@@ -1,10 +1,18 @@
-"""Which logprobs go out with which text. Pure."""
+"""What a sampler tells of a token besides its number, and with which text that goes out. Pure."""
 
 from __future__ import annotations
 
 from collections import deque
+from typing import NamedTuple
 
 from hali.model.generation import TokenLogprob
+
+
+class Drawn(NamedTuple):
+    """Of one token: its logprob, None where nobody asked; whether the reply's format lets nothing follow it."""
+
+    logprob: TokenLogprob | None = None
+    complete: bool = False
 
 
 class Untold:

@@ -17,6 +17,7 @@ from hali.engine.loop import MAX_QUEUED, Loop
 from hali.engine.output import Dialect
 from hali.engine.reasoning import Marks
 from hali.engine.schedule import Slice
+from hali.engine.telling import Drawn
 from hali.model.errors import EngineFailed, HaliError
 from hali.model.generation import Chunk, Done, GenerateRequest, GenerationEvent, SamplingParams
 
@@ -25,7 +26,6 @@ END = 0
 
 class FakeSampler:
     alive = 0
-    complete = False
 
     def __init__(self, *_: object) -> None:
         FakeSampler.alive += 1
@@ -33,8 +33,8 @@ class FakeSampler:
     def sample(self, ctx: Any, row: int) -> int:
         return 65
 
-    def logprob(self) -> None:
-        return None
+    def drawn(self) -> Drawn:
+        return Drawn()
 
     def close(self) -> None:
         FakeSampler.alive -= 1
@@ -300,3 +300,21 @@ def test_marks_that_are_special_tokens_reach_the_reader_and_no_client(monkeypatc
     assert rig.events[b"a"][0] == Chunk("<think>", 2, reasoning=True)
     assert rig.done(b"a").usage.reasoning_tokens == 2
     assert rig.events[b"b"] == [rig.done(b"b")]
+
+
+def test_a_session_that_has_no_token_to_come_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(FakeModel())
+    rig.open(b"a", 20, max_tokens=2)
+    rig.open(b"b", 20, max_tokens=2)
+    doomed = rig.loop._waiting[0].sampler
+
+    def sample(self: FakeSampler, ctx: Any, row: int) -> int:
+        if self is doomed:
+            raise EngineFailed("the model computed no numbers", code="nan")
+        return 65
+
+    monkeypatch.setattr(FakeSampler, "sample", sample)
+    rig.run()
+    assert rig.errors[b"a"].code == "nan"
+    assert rig.done(b"b").usage.completion_tokens == 2
+    assert rig.nothing_held()

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from hali.engine.schedule import Work
 from hali.engine.session import Session
+from hali.engine.telling import Drawn
 from hali.model.generation import Candidate, Chunk, Done, SamplingParams, TokenLogprob, Usage
 
 
 class NoSampler:
-    def __init__(self, told: Sequence[TokenLogprob] = (), complete: bool = False) -> None:
-        self.told, self.complete = list(told), complete
+    def __init__(self, *told: Drawn) -> None:
+        self._told = list(told)
 
-    def logprob(self) -> TokenLogprob | None:
-        return self.told.pop(0) if self.told else None
+    def drawn(self) -> Drawn:
+        return self._told.pop(0) if self._told else Drawn()
 
     def sample(self, ctx: Any, row: int) -> int:
         raise AssertionError("not asked here")
@@ -117,14 +117,14 @@ def test_a_stop_string_that_begins_before_min_tokens_and_ends_after_counts() -> 
 
 
 def test_a_reply_whose_format_is_complete_ends_without_another_token() -> None:
-    one = session(sampler=NoSampler(complete=True))
+    one = session(sampler=NoSampler(Drawn(complete=True)))
     events = one.accept(7, b"}", False)
     assert events[0] == Chunk("}", 1) and isinstance(events[1], Done) and events[1].reason == "stop"
 
 
 def test_logprobs_go_out_with_the_text_of_their_tokens() -> None:
     logprobs = [TokenLogprob(Candidate(token, b"", -1.0)) for token in range(4)]
-    one = session(sampler=NoSampler(logprobs), stop=("END",))
+    one = session(sampler=NoSampler(*map(Drawn, logprobs)), stop=("END",))
     assert one.accept(0, b"the E", False) == [Chunk("the ", 1, logprobs=(logprobs[0],))]
     assert one.accept(1, b"N", False) == []
     assert one.accept(2, b"V", False) == [Chunk("ENV", 2, logprobs=(logprobs[1], logprobs[2]))]
