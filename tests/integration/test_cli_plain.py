@@ -48,6 +48,20 @@ def test_a_piped_prompt_gets_the_reply_and_nothing_else_on_standard_output(owner
     assert told["tokens_per_s"] > 0 < told["ttft_s"] <= told["total_s"]
 
 
+@pytest.mark.model
+def test_a_reply_fits_its_schema_and_an_image_is_refused_by_a_model_that_cannot_see(
+    owner: TestNode, tmp_path: Path
+) -> None:
+    schema, image = tmp_path / "schema.json", tmp_path / "dot.png"
+    schema.write_text(json.dumps({"type": "object", "properties": {"blue": {"type": "boolean"}}, "required": ["blue"]}))
+    image.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(32))
+    told = owner.ok("run", "smollm2", "Is the sky blue?", "--format", str(schema), "--max-tokens", "60")
+    assert isinstance(json.loads(told["content"])["blue"], bool)
+    assert told["reasoning"] is None
+    said = owner.fails("run", "smollm2", "What is it?", "--image", str(image), code=2)
+    assert "image" in said
+
+
 def test_a_prompt_that_is_empty_and_a_model_that_is_not_here_are_told_apart(owner: TestNode) -> None:
     empty = owner.hali("run", "smollm2", stdin=" \n")
     assert (empty.returncode, empty.stderr) == (2, "hali: the prompt is empty\n")
