@@ -121,6 +121,12 @@ TABLE: dict[str, Row] = {
     "cli hali search TEXT": _WORDS,
     "cli hali search --sort": Row("ours: compared with the orders there are"),
     "cli hali stop MODEL": _LOOKED_UP,
+    "cli hali load MODEL": _LOOKED_UP,
+    "cli hali load --keep-alive": Row("ours: a duration"),
+    "cli hali bench MODEL": _LOOKED_UP,
+    "cli hali bench --streams": Row("ours: numbers"),
+    "cli hali run --image": _OPERATOR,
+    "cli hali run --format": _OPERATOR,
     "cli hali demo FILE": _OPERATOR,
     "cli hali demo --prompt": Row("ours: text for the model"),
     "cli hali keys create NAME": _KEY,
@@ -137,6 +143,13 @@ TABLE: dict[str, Row] = {
     "ipc stats": _NO_NAME,
     "ipc models": _NO_NAME,
     "ipc ps": _NO_NAME,
+    "ipc load model": _LOOKED_UP,
+    "ipc load keep_alive": _NO_NAME,
+    "ipc bench model": _LOOKED_UP,
+    "ipc bench prompt": _NO_NAME,
+    "ipc bench generate": _NO_NAME,
+    "ipc bench streams": _NO_NAME,
+    "ipc bench repeat": _NO_NAME,
     "ipc stop": _NO_NAME,
     "ipc info model": _LOOKED_UP,
     "ipc verify model": _LOOKED_UP,
@@ -259,6 +272,10 @@ TABLE: dict[str, Row] = {
     "writes hali.share.leftovers": _STORE,
     "writes hali.share.partials": _PART,
     "writes hali.store.partials": _PART,
+    "decodes hali.cli.attachments": _OPERATOR,
+    "decodes hali.cli.transcript": _OPERATOR,
+    "writes hali.cli.history": Row("ours: fixed names in the data directory"),
+    "writes hali.cli.transcript": _OPERATOR,
     "decodes hali.cli.chat": Row("ours: answers of our own daemon"),
     "connects hali.cli.mcp_remote": Row("ours: the address that our own daemon told"),
     "decodes hali.cli.mcp_remote": Row("ours: answers of our own daemon"),
@@ -382,7 +399,7 @@ def _routes() -> Iterator[str]:
 
 def _ipc() -> Iterator[str]:
     """Methods with the parameters they read by `field(params, NAME, …)`."""
-    for module in ("methods", "registry", "keys"):
+    for module in ("methods", "registry", "keys", "engines"):
         yield from _ipc_of(ast.parse((SOURCE / "daemon" / f"{module}.py").read_text()))
 
 

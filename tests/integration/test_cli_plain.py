@@ -48,6 +48,20 @@ def test_a_piped_prompt_gets_the_reply_and_nothing_else_on_standard_output(owner
     assert told["tokens_per_s"] > 0 < told["ttft_s"] <= told["total_s"]
 
 
+@pytest.mark.model
+def test_a_reply_fits_its_schema_and_an_image_is_refused_by_a_model_that_cannot_see(
+    owner: TestNode, tmp_path: Path
+) -> None:
+    schema, image = tmp_path / "schema.json", tmp_path / "dot.png"
+    schema.write_text(json.dumps({"type": "object", "properties": {"blue": {"type": "boolean"}}, "required": ["blue"]}))
+    image.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(32))
+    told = owner.ok("run", "smollm2", "Is the sky blue?", "--format", str(schema), "--max-tokens", "60")
+    assert isinstance(json.loads(told["content"])["blue"], bool)
+    assert told["reasoning"] is None
+    said = owner.fails("run", "smollm2", "What is it?", "--image", str(image), code=2)
+    assert "image" in said
+
+
 def test_a_prompt_that_is_empty_and_a_model_that_is_not_here_are_told_apart(owner: TestNode) -> None:
     empty = owner.hali("run", "smollm2", stdin=" \n")
     assert (empty.returncode, empty.stderr) == (2, "hali: the prompt is empty\n")
@@ -75,6 +89,34 @@ def test_models_in_memory_are_listed_and_unloaded_and_nothing_is_said_plainly(ow
     assert owner.hali("ps").stdout.startswith("No model is loaded.")
     assert owner.ok("ps") == []
     assert owner.hali("stop", "nosuch").returncode == 3
+
+
+@pytest.mark.model
+def test_a_model_is_loaded_for_as_long_as_was_said_and_all_are_unloaded_at_once(owner: TestNode) -> None:
+    assert owner.ok("load", "smollm2", "--keep-alive", "2h")["n_ctx"] == 4096
+    (engine,) = owner.ok("ps")
+    assert 7000 < engine["expires_in_s"] <= 7200
+    assert engine["kv_total"] >= engine["n_ctx"] and engine["kv_used"] == 0
+    assert engine["reserved_bytes"] > engine["memory_bytes"] > 50e6
+    assert "1h59m" in owner.hali("ps").stdout
+    owner.ok("load", "smollm2", "--keep-alive", "-1")
+    assert owner.ok("ps")[0]["expires_in_s"] is None
+    assert owner.ok("stop", "--all") == {"stopped": ["smollm2:135m:instruct:q4_1"]}
+    assert owner.ok("ps") == [] and owner.ok("stop", "--all") == {"stopped": []}
+    assert owner.hali("load", "smollm2", "--keep-alive", "soon").returncode == 2
+    assert owner.hali("stop").returncode == 2
+
+
+@pytest.mark.model
+def test_a_bench_tells_rates_for_each_number_of_streams(owner: TestNode) -> None:
+    told = owner.ok("bench", "smollm2", "--prompt", "16", "--generate", "4", "--streams", "1,2", "--repeat", "1")
+    tests = [(row["test"], row["streams"]) for row in told["results"]]
+    assert tests == [("pp16", 1), ("tg4", 1), ("pp16", 2), ("tg4", 2)]
+    assert all(row["tokens_per_s"] > 0 for row in told["results"])
+    lines = owner.hali("bench", "smollm2", "--prompt", "16", "--generate", "0", "--repeat", "1").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["TEST", "pp16"]
+    assert "context" in owner.fails("bench", "smollm2", "--prompt", "5000", code=2)
+    assert "--streams" in owner.fails("bench", "smollm2", "--streams", "0", code=2)
 
 
 def test_a_pull_tells_plain_lines_json_lines_or_nothing(owner: TestNode, tmp_path: Path) -> None:

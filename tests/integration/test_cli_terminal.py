@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -63,6 +64,37 @@ def test_ctrl_c_at_the_prompt_drops_the_line_and_twice_ends_the_chat(seeder: Tes
         chat.type(CTRL_C)
         assert chat.end() == 130
         assert "Traceback" not in chat.text
+
+
+@pytest.mark.model
+def test_commands_change_a_chat_and_prompts_come_back_in_the_next_one(seeder: TestNode, tmp_path: Path) -> None:
+    saved = tmp_path / "chat.json"
+    with hali(seeder, "run", "smollm2", "--temperature", "0", columns=200) as chat:
+        chat.until(">>> ")
+        for typed, shown in (
+            ("/set max_tokens 4", "max_tokens: 4"),
+            ("/set temperature hot", "hali: temperature is a number from 0 to 2"),
+            ("/clean", "hali: no command /clean"),
+            ("Say something nice", ">>> Say something nice"),
+            ("/stats", "completion_tokens: 4"),
+            ("/retry", ">>> /retry"),
+            (f"/save {saved}", "Saved as"),
+        ):
+            prompts = chat.text.count(">>> ")
+            chat.type(f"{typed}\n")
+            chat.until(lambda text, shown=shown, prompts=prompts: shown in text and text.count(">>> ") > prompts)  # type: ignore[misc]
+        chat.type("/bye\n")
+        assert chat.end() == 0
+    assert [turn["role"] for turn in json.loads(saved.read_text())["messages"]] == ["user", "assistant"]
+    assert seeder.paths.prompts.stat().st_mode & 0o777 == 0o600
+    with hali(seeder, "run", "smollm2") as chat:
+        chat.until(">>> ")
+        chat.type("\x1b[A\x1b[A\x1b[A\x1b[A\x1b[A")  # five lines up
+        chat.until("Say something nice")
+        chat.type(CTRL_C)
+        chat.until("Ctrl-C once more")
+        chat.type(CTRL_D)
+        assert chat.end() == 0
 
 
 @pytest.mark.model

@@ -14,6 +14,7 @@ from hali.model.errors import EngineFailed, Failed, HaliError, NotFound, Overloa
 
 CONNECT_S = 10.0  # to a daemon of this machine
 READ_S = 600.0  # loading a large model from a cold disk can take minutes before the first byte of the answer
+Content = str | list[dict[str, Any]]  # of a message: a text, or parts of which some are images
 BY_STATUS: dict[int, type[HaliError]] = {
     400: UsageError,
     401: Refused,
@@ -24,36 +25,54 @@ BY_STATUS: dict[int, type[HaliError]] = {
 }
 
 
+class Thought(str):
+    """A piece of a reply that is a thought of the model, not the answer."""
+
+    __slots__ = ()
+
+
 class ChatClient:
-    """Keeps the history; `say` adds a turn once its reply is complete or was stopped by the user, not when it failed."""
+    """Keeps the history; `say` adds a turn once its reply is complete or was stopped by the user, not when it failed.
+
+    `system` and `options` (further fields of a request) may be changed between turns.
+    """
 
     def __init__(self, url: str, key_file: Path, model: str, system: str | None, options: Mapping[str, Any]) -> None:
         self.model = model
         self._url = url
-        self._options = {name: value for name, value in options.items() if value is not None}
-        self._system = [{"role": "system", "content": system}] if system else []
-        self._history: list[dict[str, str]] = []
+        self.options = {name: value for name, value in options.items() if value is not None}
+        self.system = system
+        self.history: list[dict[str, Any]] = []
         self._headers = {"content-type": "application/json"}
         if key_file.exists():
             self._headers["authorization"] = f"Bearer {key_file.read_text().strip()}"
 
     def clear(self) -> None:
         """Forget the conversation."""
-        self._history.clear()
+        self.history.clear()
 
-    def say(self, prompt: str) -> Reply:
+    def take_back(self) -> Content | None:
+        """Forget the last turn; what was asked in it, None when there is none."""
+        if len(self.history) < 2:
+            return None
+        turn, self.history = self.history[-2], self.history[:-2]
+        content: Content = turn["content"]
+        return content
+
+    def say(self, prompt: Content) -> Reply:
         """The reply to `prompt`, streamed by iterating over it."""
         turn = {"role": "user", "content": prompt}
+        system = [{"role": "system", "content": self.system}] if self.system else []
         body = {
             "model": self.model,
-            "messages": [*self._system, *self._history, turn],
+            "messages": [*system, *self.history, turn],
             "stream": True,
             "stream_options": {"include_usage": True},
-            **self._options,
+            **self.options,
         }
 
         def remember(text: str) -> None:
-            self._history += [turn, {"role": "assistant", "content": text}]
+            self.history += [turn, {"role": "assistant", "content": text}]
 
         return Reply(_stream(self._url, self._headers, body), remember)
 
@@ -63,7 +82,7 @@ class Reply:
 
     def __init__(self, events: Iterator[dict[str, Any]], remember: Callable[[str], None]) -> None:
         self._events, self._remember = events, remember
-        self.text = ""
+        self.text = self.thoughts = ""
         self.finish_reason: str | None = None
         self.ttft_s: float | None = None
         self.total_s: float | None = None
@@ -91,11 +110,12 @@ class Reply:
         self.usage = event.get("usage") or self.usage
         for choice in event.get("choices", []):
             self.finish_reason = choice.get("finish_reason") or self.finish_reason
-            piece = choice["delta"].get("content") or ""
-            if piece:
-                self.ttft_s = self.ttft_s if self.ttft_s is not None else time.monotonic() - started
-                self.text += piece
-                yield piece
+            piece, thought = (choice["delta"].get(name) or "" for name in ("content", "reasoning_content"))
+            if (piece or thought) and self.ttft_s is None:
+                self.ttft_s = time.monotonic() - started
+            self.text += piece
+            self.thoughts += thought
+            yield from filter(None, (Thought(thought), piece))
 
     def timing(self) -> dict[str, Any]:
         """Seconds, tokens, and tokens a second after the first."""

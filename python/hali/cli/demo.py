@@ -18,7 +18,7 @@ from hali.cli.apps import new_app
 from hali.cli.chat import ChatClient, Reply
 from hali.cli.jobs import run_job
 from hali.cli.output import Output, current
-from hali.cli.run import Screen
+from hali.cli.screen import Screen
 from hali.config.paths import Paths
 from hali.daemon.client import DaemonClient
 from hali.model.errors import Failed, NotFound, UsageError

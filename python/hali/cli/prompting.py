@@ -10,9 +10,7 @@ FENCE = '"""'
 
 
 def read_prompt() -> str:
-    """One prompt, with line editing and history; several lines between triple quotes. EOFError at the end of input."""
-    with contextlib.suppress(ImportError):
-        import readline  # noqa: F401  # importing it gives `input` arrow keys, history and pasting of several lines
+    """One prompt; several lines between triple quotes. EOFError at the end of input."""
     said = input(">>> ").strip()
     if not said.startswith(FENCE):
         return said

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-from contextlib import closing
 from typing import Annotated
 
 import typer
 
 from hali.cli import control
 from hali.cli.apps import new_app
-from hali.cli.chat import ChatClient, Reply
+from hali.cli.attachments import content_of, image_url, response_format
+from hali.cli.chat import ChatClient, Content
 from hali.cli.choosing import with_choice
+from hali.cli.conversation import converse, show
+from hali.cli.history import kept
 from hali.cli.output import Output, current
-from hali.cli.prompting import no_echo, read_prompt
 from hali.cli.store import whole
-from hali.cli.wrapping import Wrapper
 from hali.config.paths import from_environment
 from hali.daemon.client import DaemonClient
-from hali.model.errors import Cancelled, ExitCode, HaliError, NotFound, UsageError
+from hali.model.errors import Cancelled, NotFound, UsageError
 
 app = new_app()
-COMMANDS = {
-    "/clear": "forget the conversation",
-    "/bye": "end it (Ctrl-D too)",
-    "/help": "this list",
-    '"""': "begins and ends a prompt of several lines",
-    "Ctrl-C": "stops a reply",
-}
 
 
 @app.command()
@@ -47,13 +39,22 @@ def run(
     ] = 0.7,
     max_tokens: Annotated[int | None, typer.Option(metavar="N", min=1, help="Longest reply, in tokens.")] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Same seed, same reply.")] = None,
+    image: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="An image for the (first) prompt; may be given more than once."),
+    ] = None,
+    format_: Annotated[
+        str | None,
+        typer.Option("--format", metavar="FORM", help="`json`, or a file with a JSON schema that replies must fit."),
+    ] = None,
 ) -> None:
     """Chat with a model in the terminal, or answer one prompt.
 
-    Starts the daemon when it does not run. In a chat `/help` lists what can be typed. Without a terminal the prompt is read from
-    standard input and the reply is printed as it comes.
+    Starts the daemon when it does not run. In a chat `/help` lists what can be typed; what was typed is kept in the data directory
+    for the arrow keys of the next chat. Without a terminal the prompt is read from standard input and the reply is printed as it
+    comes, without what the model thought before it.
 
-    With --json (one prompt only): `model`, `content`, `finish_reason`, `ttft_s` (seconds to the first token), `total_s`,
+    With --json (one prompt only): `model`, `content`, `reasoning`, `finish_reason`, `ttft_s` (seconds to the first token), `total_s`,
     `prompt_tokens`, `completion_tokens`, `tokens_per_s`; null is unknown.
     """
     out = current(ctx)
@@ -65,15 +66,18 @@ def run(
         )
     if prompt is not None:
         prompt = _text(prompt)
-    options = {"temperature": temperature, "max_tokens": max_tokens, "seed": seed}
+    images = tuple(image_url(file) for file in image or ())
+    form = response_format(format_) if format_ is not None else None
+    options = {"temperature": temperature, "max_tokens": max_tokens, "seed": seed, "response_format": form}
     with control.needed(out) as client:
         found = with_choice(out, model, lambda name: _find(client, name))
         chat = ChatClient(client.call("status")["http"], from_environment().api_key, found, system, options)
         loaded = _is_loaded(client, found)
     if prompt is not None:
-        _once(out, chat, prompt, loaded=loaded)
+        _once(out, chat, content_of(prompt, images), loaded=loaded)
     else:
-        _converse(out, chat, loaded=loaded)
+        with kept(from_environment().prompts):
+            converse(out, chat, loaded=loaded, images=images)
 
 
 def _find(client: DaemonClient, name: str) -> str:
@@ -100,93 +104,10 @@ def _is_loaded(client: DaemonClient, model_id: str) -> bool:
     return any(e["model_id"] == model_id and e["state"] == "ready" for e in client.call("ps")["engines"])
 
 
-def _once(out: Output, chat: ChatClient, prompt: str, *, loaded: bool) -> None:
-    reply, stopped = _print(out, chat, prompt, loaded=loaded)
+def _once(out: Output, chat: ChatClient, prompt: Content, *, loaded: bool) -> None:
+    reply, stopped = show(out, chat, prompt, loaded=loaded)
     if stopped:
         raise Cancelled("the reply was stopped")
     if out.as_json:
-        out.json({"model": chat.model, "content": reply.text, "finish_reason": reply.finish_reason, **reply.timing()})
-
-
-def _converse(out: Output, chat: ChatClient, *, loaded: bool) -> None:
-    """Turns until /bye, Ctrl-D, or Ctrl-C twice at the prompt; a failed turn is not part of the history."""
-    out.note(f"{chat.model} — /bye or Ctrl-D ends the chat, /help lists more.")
-    while (said := _next(out)) is not None:
-        if said == "/clear":
-            chat.clear()
-        elif said in ("/help", "/?"):
-            out.note("\n".join(f"  {name:<8}{text}" for name, text in COMMANDS.items()))
-        elif said:
-            try:
-                _print(out, chat, said, loaded=loaded)
-                loaded = True
-            except HaliError as exc:
-                out.error(exc)
-            out.line()
-
-
-def _next(out: Output) -> str | None:
-    """The next prompt; None when the chat is over."""
-    interrupted = False
-    while True:
-        try:
-            said = read_prompt()
-        except EOFError:
-            out.line()
-            return None
-        except KeyboardInterrupt:
-            out.line()
-            if interrupted:
-                raise typer.Exit(ExitCode.INTERRUPTED) from None
-            interrupted = True
-            out.note("(/bye or Ctrl-D ends the chat, and so does Ctrl-C once more)")
-            continue
-        return None if said in ("/bye", "/exit", "/quit") else said
-
-
-def _print(out: Output, chat: ChatClient, prompt: str, *, loaded: bool) -> tuple[Reply, bool]:
-    """Print the reply as it comes; the second value tells whether the user stopped it."""
-    reply = chat.say(prompt)
-    try:
-        with (
-            no_echo(),
-            Screen(out, "" if loaded else f"loading {chat.model} …") as screen,
-            closing(reply.__iter__()) as pieces,
-        ):
-            for piece in pieces:
-                screen.write(piece)
-    except KeyboardInterrupt:
-        out.note("\n(stopped)")
-        return reply, True
-    out.line()
-    return reply, False
-
-
-class Screen:
-    """Where a reply is written: wrapped on a terminal, as it is elsewhere, nowhere with --json."""
-
-    def __init__(self, out: Output, waiting: str = "") -> None:
-        self._silent = out.as_json
-        terminal = sys.stdout.isatty()
-        self._wrap = Wrapper(shutil.get_terminal_size().columns) if terminal else None
-        self._waiting = waiting if terminal and out.animated else ""
-
-    def __enter__(self) -> Screen:
-        if self._waiting:
-            print(self._waiting, end="", file=sys.stderr, flush=True)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._erase()
-
-    def _erase(self) -> None:
-        if self._waiting:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-            self._waiting = ""
-
-    def write(self, piece: str) -> None:
-        """A piece of the reply."""
-        self._erase()
-        if not self._silent:
-            sys.stdout.write(self._wrap.feed(piece) if self._wrap else piece)
-            sys.stdout.flush()
+        said = {"content": reply.text, "reasoning": reply.thoughts or None, "finish_reason": reply.finish_reason}
+        out.json({"model": chat.model, **said, **reply.timing()})

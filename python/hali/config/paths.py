@@ -54,6 +54,11 @@ class Paths(msgspec.Struct, frozen=True):
         return self.home / "api.key"
 
     @property
+    def prompts(self) -> Path:
+        """What was typed in chats, 0600."""
+        return self.home / "prompts"
+
+    @property
     def database(self) -> Path:
         """SQLite."""
         return self.home / "hali.db"

@@ -13,18 +13,18 @@ import msgspec
 from msgspec import Meta
 
 from hali.daemon.choices import Choices
+from hali.daemon.engines import EngineMethods
 from hali.daemon.ipc import Emit, Handler, Params, field
 from hali.daemon.keys import KeyMethods
 from hali.daemon.node import Node, kv_tokens
 from hali.daemon.parts import part_called, removed_part, seeding_part
 from hali.daemon.pruning import prune
 from hali.daemon.registry import RegistryMethods, listed_in
-from hali.daemon.removing import remove, unload
+from hali.daemon.removing import remove
 from hali.daemon.statistics import statistics
 from hali.daemon.telling import telling_hashing, watch
 from hali.daemon.views import (
     describe_allowance,
-    describe_engine,
     describe_header,
     describe_job,
     describe_model,
@@ -75,14 +75,13 @@ class Methods:
             "rm": self.rm,
             "prune": self.prune,
             "pin": self.pin,
-            "ps": self.ps,
-            "unload": self.unload,
             "stop": self.stop,
         } | self._others()
 
     def _others(self) -> dict[str, Handler]:
         """Those of modules of their own."""
-        return RegistryMethods(self._node).table() | KeyMethods(self._node.api_keys, self._node.key_ring).table()
+        keys = KeyMethods(self._node.api_keys, self._node.key_ring)
+        return RegistryMethods(self._node).table() | keys.table() | EngineMethods(self._node).table()
 
     async def ping(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """Who answers."""
@@ -302,14 +301,3 @@ class Methods:
         """Read the configuration again; live keys are in force on return."""
         done = await self._node.reload()
         return {"applied": done.applied, "restart": done.restart, "sources": done.sources}
-
-    # ---- engines
-
-    async def ps(self, params: Params, emit: Emit) -> Mapping[str, Any]:
-        """Models in memory."""
-        return {"engines": [describe_engine(status) for status in self._node.engines.list()]}
-
-    async def unload(self, params: Params, emit: Emit) -> Mapping[str, Any]:
-        """Unload one model."""
-        entry = self._node.library.find(field(params, "model", str))
-        return {"stopped": await unload(self._node.engines, entry)}

@@ -111,10 +111,16 @@ def describe_engine(status: EngineStatus) -> dict[str, Any]:
         "model_id": status.model_id.partition("@")[0],  # engines are named id@sha256, see ServedModel.engine_name
         "state": status.state,
         "pid": info.pid if info is not None else None,
+        "sha256_prefix": status.model_id.partition("@")[2],
         "n_ctx": info.n_ctx if info is not None else None,
+        "kv_used": stats.kv_used,
+        "kv_total": stats.kv_total,
         "memory_bytes": stats.rss_bytes,
+        "reserved_bytes": status.reserved_bytes,
         "active": status.active,
+        "tokens_per_s": stats.tokens_per_s,
         "idle_s": status.idle_s,
+        "expires_in_s": status.expires_in_s,
         "prompt_tokens": stats.prompt_tokens,
         "completion_tokens": stats.completion_tokens,
     }

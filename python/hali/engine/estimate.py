@@ -23,6 +23,7 @@ HEAD = (
     64  # elements of a head where the header does not say: the smallest in use, so that scores are not underestimated
 )
 STATES = 128  # of Mamba 2 as it is trained
+CACHE = 1 << 30  # of kept beginnings, and never more than a full KV cache (retained.py)
 PROCESS = 80 * MIB  # of a worker without a model: Python, llama.cpp's code, the vocabulary's strings
 MIN_CONTEXT = 1024  # a shorter one would refuse prompts that every client sends: then the model does not fit
 
@@ -58,12 +59,13 @@ class Memory(msgspec.Struct, frozen=True):
     kv: int
     compute: int
     output: int
+    cache: int = 0  # at most: of the beginnings of past texts, which fill it in time
     process: int = PROCESS
 
     @property
     def total(self) -> int:
         """All of them."""
-        return self.weights + self.kv + self.compute + self.output + self.process
+        return self.weights + self.kv + self.compute + self.output + self.cache + self.process
 
 
 def shape_of(layouts: Sequence[GgufLayout]) -> Shape:
@@ -154,6 +156,7 @@ def estimate(shape: Shape, options: EngineOptions, layers: Layers | None = None)
         kv=round(kv) + state,
         compute=_compute(shape, rows, cells, flash=options.flash_attn, last=last),
         output=options.n_seq_max * shape.vocabulary * F32 if last else 0,
+        cache=min(CACHE, round(kv)) if options.prefix_cache else 0,
     )
 
 

@@ -29,9 +29,12 @@ async def fitted(path: Path, options: EngineOptions, room: int | None) -> Fitted
     """
     try:
         shape = await to_thread.run_sync(_shape, path)
+        beside = (
+            0 if options.projector is None else Path(options.projector).stat().st_size
+        )  # its weights are nearly all
     except (HaliError, OSError):
         return Fitted(options, 0, True)
-    chosen = options if room is None else fitting(shape, options, room)
+    chosen = options if room is None else fitting(shape, options, room - beside)
     if chosen is None:
         chosen = (
             options
@@ -40,7 +43,7 @@ async def fitted(path: Path, options: EngineOptions, room: int | None) -> Fitted
                 options, n_ctx=min(MIN_CONTEXT, shape.context), n_kv=min(MIN_CONTEXT, shape.context)
             )
         )
-    needed = estimate(shape, chosen).total
+    needed = estimate(shape, chosen).total + beside
     return Fitted(chosen, needed, chosen is options and (room is None or needed <= room))
 
 

@@ -70,3 +70,4 @@ class EngineStats(msgspec.Struct, frozen=True):
     drafted: int = 0  # tokens computed ahead
     accepted: int = 0  # of them that were right
     rss_bytes: int | None = None
+    tokens_per_s: float | None = None  # sampled, all sessions together, over the last seconds; None while none runs

@@ -19,6 +19,7 @@ from hali._native import frames, ggufcheck
 from hali.engine import protocol
 from hali.engine.child import Child, Link, spawn
 from hali.engine.options import EngineOptions, EngineStats
+from hali.engine.pace import Pace
 from hali.engine.reply import Reply
 from hali.model.errors import EngineCrashed, EngineUnavailable, HaliError, ModelLoadFailed, ProtocolError, UsageError
 from hali.model.generation import Answer, Done, EngineInfo, GenerateRequest, GenerationEvent, Query, Usage
@@ -52,6 +53,7 @@ class EngineProcess:
         self._gone = anyio.Event()
         self._failure: HaliError | None = None
         self._stats = EngineStats()
+        self._pace = Pace()
         self._heard = -math.inf
         self._stopping = False
 
@@ -187,7 +189,7 @@ class EngineProcess:
     def stats(self) -> EngineStats:
         """The counters of the last report, and the memory the process holds now."""
         rss = None if self._child is None or self._gone.is_set() else self._child.rss_bytes()
-        return msgspec.structs.replace(self._stats, rss_bytes=rss)
+        return msgspec.structs.replace(self._stats, rss_bytes=rss, tokens_per_s=self._pace.rate)
 
     # --- callbacks of the link and the child
 
@@ -232,6 +234,7 @@ class EngineProcess:
             self.progress = ack.fraction
         elif isinstance(ack, protocol.Report):
             self._stats = ack.stats
+            self._pace.add(self._heard, ack.stats.completion_tokens, busy=ack.stats.sessions > 0)
         else:
             self.info = msgspec.structs.replace(ack.info, model_id=self.model_id)
             self.confinement, self.progress = ack.confinement, 1.0

@@ -11,7 +11,10 @@ from typing import Any, ClassVar
 
 import pytest
 
-from hali.cli.chat import ChatClient
+from hali.cli.chat import ChatClient, Thought
+from hali.cli.conversation import show
+from hali.cli.output import Output
+from hali.cli.screen import DIM, PLAIN
 from hali.model.errors import EngineFailed, Failed, NotFound, Overloaded
 
 
@@ -125,3 +128,21 @@ def test_the_key_is_sent_when_there_is_one(server: str, tmp_path: Path) -> None:
 def test_no_server_is_said_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(Failed, match="the connection to the daemon broke"):
         list(client("http://127.0.0.1:1", tmp_path).say("hello"))
+
+
+def test_thoughts_are_told_apart_shown_dimmed_and_not_sent_again(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    thought = b'data: {"choices": [{"delta": {"reasoning_content": "hm"}, "finish_reason": null}]}\n\n'
+    Canned.replies = [(200, thought + events("yes")), (200, thought + events("yes")), (200, thought + events("no"))]
+    chat = client(server, tmp_path)
+    reply = chat.say("hello")
+    assert [(piece, isinstance(piece, Thought)) for piece in reply] == [("hm", True), ("yes", False)]
+    assert (reply.text, reply.thoughts) == ("yes", "hm")
+    show(Output(), chat, "piped", loaded=True)
+    assert capsys.readouterr().out == "yes\n"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    show(Output(), chat, "on a terminal", loaded=True)
+    assert capsys.readouterr().out == f"{DIM}hm{PLAIN}\n\nno\n"
+    assert "hm" not in json.dumps(Canned.seen[2]["body"])

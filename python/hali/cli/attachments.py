@@ -1,0 +1,62 @@
+"""What goes with a prompt: images as data URLs, and the form that a reply must have."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+from hali.model.errors import NotFound, Refused, UsageError
+
+MAX_IMAGE = 5_500_000  # bytes: as base64 the API's limit of 8 MiB for a body
+# How files of these kinds begin. What else there is, llama.cpp's decoder does not read.
+KINDS = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF8", "image/gif"),
+    (b"BM", "image/bmp"),
+)
+
+
+def image_url(file: str) -> str:
+    """The `data:` URL of an image file; UsageError for what is none."""
+    data = _read(file)
+    kind = next((kind for start, kind in KINDS if data.startswith(start)), None)
+    if kind is None:
+        raise UsageError(f"{file} is no PNG, JPEG, GIF or BMP image")
+    if len(data) > MAX_IMAGE:
+        raise UsageError(f"{file} is larger than {MAX_IMAGE / 1e6:.1f} MB", hint="make it smaller first")
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def content_of(prompt: str, images: tuple[str, ...]) -> str | list[dict[str, Any]]:
+    """The content of a message: the images (data URLs) before the question about them."""
+    if not images:
+        return prompt
+    parts: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": url}} for url in images]
+    return [*parts, {"type": "text", "text": prompt}]
+
+
+def response_format(text: str) -> dict[str, Any]:
+    """`json`, or a file with a JSON schema, as the API takes it; UsageError for what is neither."""
+    if text == "json":
+        return {"type": "json_object"}
+    try:
+        schema = json.loads(_read(text))
+    except ValueError as exc:
+        raise UsageError(
+            f"{text} is no JSON: {exc}", hint="--format takes `json` or a file with a JSON schema"
+        ) from None
+    if not isinstance(schema, dict | bool):
+        raise UsageError(f"{text} is no JSON schema: it is no object")
+    return {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema}}
+
+
+def _read(file: str) -> bytes:
+    try:
+        return Path(file).expanduser().read_bytes()
+    except FileNotFoundError:
+        raise NotFound(f"there is no file {file}") from None
+    except (OSError, RuntimeError) as exc:  # RuntimeError: ~nobody
+        raise Refused(f"cannot read {file}: {exc}") from None

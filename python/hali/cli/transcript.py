@@ -1,0 +1,68 @@
+"""A chat in a file, so that it can go on another day."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hali.cli.chat import ChatClient
+from hali.config.files import write_secret
+from hali.model.errors import NotFound, Refused, UsageError
+
+MARK = "hali_chat"  # what such a file has, and no other: only these are written over
+VERSION = 1
+
+
+def save(chat: ChatClient, file: str) -> None:
+    """Write the chat; UsageError when something else is there."""
+    path = _path(file)
+    if path.exists():
+        _read(path)
+    told = {
+        MARK: VERSION,
+        "model": chat.model,
+        "system": chat.system,
+        "options": chat.options,
+        "messages": chat.history,
+    }
+    try:
+        write_secret(path, json.dumps(told, ensure_ascii=False, indent=2).encode())
+    except OSError as exc:
+        raise Refused(f"cannot write {file}: {exc.strerror}") from None
+
+
+def load(chat: ChatClient, file: str) -> None:
+    """Go on where the saved chat ended, with the model of this one."""
+    told = _read(_path(file))
+    system, messages = told.get("system"), told.get("messages")
+    if not isinstance(system, str | None) or not isinstance(messages, list) or not all(map(_is_turn, messages)):
+        raise UsageError(f"{file} is damaged: it holds no chat")
+    chat.history, chat.system = messages, system
+
+
+def _is_turn(message: object) -> bool:
+    return isinstance(message, dict) and message.get("role") in ("user", "assistant") and "content" in message
+
+
+def _path(file: str) -> Path:
+    if not file:
+        raise UsageError("name a file")
+    try:
+        return Path(file).expanduser()
+    except RuntimeError as exc:
+        raise UsageError(f"{file}: {exc}") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        told = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise NotFound(f"there is no file {path}") from None
+    except OSError as exc:
+        raise Refused(f"cannot read {path}: {exc.strerror}") from None
+    except ValueError:
+        told = None
+    if not isinstance(told, dict) or told.get(MARK) != VERSION:
+        raise UsageError(f"{path} is no chat that hali saved")
+    return told
