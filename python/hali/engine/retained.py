@@ -26,16 +26,32 @@ class Retained:
         self.tree = PrefixTree(0)
         self.hits = self.hit_tokens = 0
 
-    def attach(self, key: int, tokens: Sequence[int]) -> int:
-        """Give the empty sequence `key` the cells of the longest kept beginning of `tokens`; how many tokens that is."""
+    def reusable(self, tokens: Sequence[int]) -> int:
+        """How many of `tokens` need not be computed where they are at hand."""
+        return reusable(len(tokens), self._n_batch)
+
+    def kept(self, tokens: Sequence[int]) -> int:
+        """How many of the first `tokens` are at hand."""
+        return sum(count for _, count in self.tree.match(tokens, self.reusable(tokens)))
+
+    def attach(self, key: int, tokens: Sequence[int], length: int) -> int:
+        """Give the empty sequence `key` the kept cells of the first `length` of `tokens`; how many it got."""
         done = 0
-        for state, count in self.tree.match(tokens, reusable(len(tokens), self._n_batch)):
+        for state, count in self.tree.match(tokens, length):
             if not self._put(key, state, done, count):
                 break  # no room in the KV cache: the rest is computed when there is
             done += count
-        self.hits += done > 0
-        self.hit_tokens += done
+        self._count(done)
         return done
+
+    def share(self, source: int, key: int, length: int) -> None:
+        """Give the empty sequence `key` the first `length` cells of `source`, which keeps them too."""
+        low.llama_memory_seq_cp(self._memory, source, key, 0, length)
+        self._count(length)
+
+    def _count(self, length: int) -> None:
+        self.hits += length > 0
+        self.hit_tokens += length
 
     def keep(self, key: int, tokens: Sequence[int]) -> None:
         """Keep the cells of `tokens`, all computed in sequence `key`, by whole blocks."""

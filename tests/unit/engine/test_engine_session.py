@@ -93,9 +93,9 @@ def test_a_session_that_was_put_back_computes_all_its_text_again() -> None:
     one = session()
     one.key, one.done = 4, 3
     one.accept(7, b"a", False)
-    assert one.work() == Work(4, 3, 1, decoding=True)
+    assert one.work() == Work(4, 3, 1, decoding=True, frees=3)
     one.done = 0
-    assert one.work() == Work(4, 0, 4, decoding=False)
+    assert one.work() == Work(4, 0, 4, decoding=False, frees=0)
 
 
 def test_the_stop_string_that_ended_the_reply_is_told_but_not_one_of_the_chat_format() -> None:
