@@ -11,6 +11,7 @@ from hali.engine.options import EngineOptions
 from hali.engine.prefix import BLOCK, GRAIN
 from hali.engine.process import EngineProcess
 from hali.model.generation import Chunk, Done, GenerateRequest, Message, SamplingParams, Usage
+from tests.fakes.tiny_models import Tiny, gemma2, mamba
 
 pytestmark = pytest.mark.model
 
@@ -77,3 +78,21 @@ async def test_switched_off_every_prompt_is_computed_whole(smollm2: Path) -> Non
         await engine.stop()
     assert (one.cached_tokens, other.cached_tokens, stats.cached_tokens, stats.cached_bytes) == (0, 0, 0, 0)
     assert stats.prompt_tokens == 2 * one.prompt_tokens
+
+
+@pytest.mark.parametrize("tiny", [mamba(), gemma2()], ids=lambda tiny: tiny.arch)
+async def test_a_model_that_cannot_go_back_does_without_the_cache_and_without_guesses(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    engine = EngineProcess("test")
+    await engine.start(tiny.write(tmp_path / "tiny.gguf"), EngineOptions(threads=1, threads_batch=1, speculation="always"))
+    request = GenerateRequest(prompt="abcd" * 50, sampling=SamplingParams(temperature=0.0, max_tokens=80))
+    try:
+        alone, one = await reply(engine, request)
+        again, other = await reply(engine, request)
+        stats = engine.stats()
+    finally:
+        await engine.stop()
+    assert alone == again
+    assert one.completion_tokens > 0
+    assert (other.cached_tokens, stats.cached_tokens, stats.drafted) == (0, 0, 0)

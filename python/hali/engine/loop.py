@@ -55,7 +55,7 @@ class Loop:
         self._running: dict[int, Session] = {}  # by key, oldest first
         self._waiting: deque[Session] = deque()
         self._turn = itertools.count()
-        self._long: frozenset[bytes] = frozenset()  # sessions with prompt rows in the decode under way
+        self._stoppable: frozenset[bytes] = frozenset()  # sessions for which the decode under way may be stopped
         self._doomed: set[bytes] = set()  # cancelled by another thread, not yet by `cancel`
         self._read: list[Session] = []  # whose prompt was computed in the last step
         self._prompt_tokens = self._completion_tokens = self._decodes = self._preempted = 0
@@ -126,9 +126,12 @@ class Loop:
             self.cancel(session.ident)
 
     def interrupt(self, ident: bytes) -> None:
-        """From another thread, before `cancel`: stop a decode with prompt rows of `ident`; single rows are short."""
+        """From another thread, before `cancel`: stop a decode that is for `ident` alone or has prompt rows of it.
+
+        A single row among those of others is short, and stopping it would cost the others theirs.
+        """
         self._doomed.add(ident)
-        if ident in self._long:
+        if ident in self._stoppable:
             self._model.abort[0] = b"\1"
 
     # --- one batch
@@ -204,8 +207,9 @@ class Loop:
 
     def _execute(self, slices: tuple[plan.Slice, ...]) -> None:
         self._model.abort[0] = b"\0"
-        self._long = frozenset(self._running[part.key].ident for part in slices if part.count > 1)
-        if not self._doomed.isdisjoint(self._long):
+        alone = len(slices) == 1
+        self._stoppable = frozenset(self._running[part.key].ident for part in slices if alone or part.count > 1)
+        if not self._doomed.isdisjoint(self._stoppable):
             return  # the order to cancel lies in the inbox already
         for part in slices:
             self._running[part.key].begin()
@@ -217,7 +221,7 @@ class Loop:
             self._give_up(slices, error)
             return
         finally:
-            self._long = frozenset()
+            self._stoppable = frozenset()
         self._decodes += 1
         if code == ABORTED:
             self._rewind(slices)

@@ -196,13 +196,15 @@ def test_an_order_to_cancel_that_comes_before_the_decode_saves_it() -> None:
     assert rig.nothing_held()
 
 
-def test_single_rows_are_not_interrupted() -> None:
-    rig = Rig(FakeModel())
-    rig.open(b"a", 1, max_tokens=5)
-    rig.run(steps=2)
-    rig.model.during = lambda: (rig.loop.interrupt(b"a"), 0)[1]
-    rig.run(steps=1)
-    assert rig.model.abort[0] == b"\0"
+def test_single_rows_are_not_interrupted_in_company_but_are_alone() -> None:
+    for others in ((), (b"b",)):
+        rig = Rig(FakeModel())
+        for ident in (b"a", *others):
+            rig.open(ident, 1, max_tokens=5)
+        rig.run(steps=2)
+        rig.model.during = lambda rig=rig: (rig.loop.interrupt(b"a"), 0)[1]
+        rig.run(steps=1)
+        assert rig.model.abort[0] == (b"\0" if others else b"\1")
 
 
 def test_a_failed_decode_fails_its_sessions_and_no_others() -> None:
