@@ -85,7 +85,9 @@ async def test_a_model_that_cannot_go_back_does_without_the_cache_and_without_gu
     tiny: Tiny, tmp_path: Path
 ) -> None:
     engine = EngineProcess("test")
-    await engine.start(tiny.write(tmp_path / "tiny.gguf"), EngineOptions(threads=1, threads_batch=1, speculation="always"))
+    await engine.start(
+        tiny.write(tmp_path / "tiny.gguf"), EngineOptions(threads=1, threads_batch=1, speculation="always")
+    )
     request = GenerateRequest(prompt="abcd" * 50, sampling=SamplingParams(temperature=0.0, max_tokens=80))
     try:
         alone, one = await reply(engine, request)
