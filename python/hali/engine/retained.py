@@ -60,10 +60,13 @@ class Retained:
     def _take(self, key: int, start: int) -> bytearray:
         """The state of one block of a sequence; empty if llama.cpp gives none."""
         low.llama_memory_seq_cp(self._memory, key, self._scratch, start, start + BLOCK)
-        state = bytearray(low.llama_state_seq_get_size(self._ctx, self._scratch))
-        written = low.llama_state_seq_get_data(self._ctx, _array(state), len(state), self._scratch)
+        try:
+            state = bytearray(low.llama_state_seq_get_size(self._ctx, self._scratch))
+        except MemoryError:  # at the worker's limit: what is kept is the first thing to do without
+            state = bytearray()
+        written = low.llama_state_seq_get_data(self._ctx, _array(state), len(state), self._scratch) if state else 0
         low.llama_memory_seq_rm(self._memory, self._scratch, -1, -1)
-        if written != len(state):
+        if not written or written != len(state):
             return bytearray()
         self.tree.budget = self.tree.budget or min(MOST_BYTES, self._n_kv // BLOCK * written)
         return state
