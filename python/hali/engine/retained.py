@@ -35,11 +35,12 @@ class Retained:
         return sum(count for _, count in self.tree.match(tokens, self.reusable(tokens)))
 
     def attach(self, key: int, tokens: Sequence[int], length: int) -> int:
-        """Give the empty sequence `key` the kept cells of the first `length` of `tokens`; how many it got."""
+        """Give the empty sequence `key` the kept cells of the first `length` of `tokens`; 0 if there is no room for them."""
         done = 0
         for state, count in self.tree.match(tokens, length):
             if not self._put(key, state, done, count):
-                break  # no room in the KV cache: the rest is computed when there is
+                low.llama_memory_seq_rm(self._memory, key, -1, -1)
+                return 0
             done += count
         self._count(done)
         return done

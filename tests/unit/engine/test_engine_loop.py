@@ -377,7 +377,7 @@ class FakeRetained:
 
     kept = reusable
 
-    def attach(self, key: int, tokens: list[int]) -> int:
+    def attach(self, key: int, tokens: list[int], length: int) -> int:
         return 0
 
     def keep(self, key: int, tokens: list[int]) -> None:

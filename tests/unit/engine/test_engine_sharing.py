@@ -12,6 +12,7 @@ from hali.engine.prefix import BLOCK, GRAIN
 from hali.engine.retained import Retained
 from hali.engine.session import Session
 from hali.engine.sharing import Sharing, common
+from hali.engine.telling import Drawn
 from hali.model.generation import SamplingParams
 
 
@@ -42,19 +43,17 @@ class FakeRetained:
 
 class Sampler:
     def sample(self, ctx: Any, row: int) -> int:
-        raise AssertionError
+        raise AssertionError("not asked here")
+
+    def drawn(self) -> Drawn:
+        raise AssertionError("not asked here")
 
     def close(self) -> None:
         pass
 
-    complete = False
 
-    def logprob(self) -> None:
-        return None
-
-
-def session(key: int, prompt: list[int], done: int = 0) -> Session:
-    made = Session(b"", prompt, SamplingParams(), stops=(), n_ctx=10_000, sampler=Sampler())
+def session(key: int, prompt: list[int], done: int = 0, pictures: tuple[Any, ...] = ()) -> Session:
+    made = Session(b"", prompt, SamplingParams(), stops=(), n_ctx=10_000, sampler=Sampler(), pictures=pictures)
     made.key, made.done = key, done
     return made
 
@@ -111,6 +110,24 @@ def test_what_is_kept_is_taken_when_it_is_more_than_the_running_have() -> None:
     sharing.enter(new, [donor])
     assert retained.given == [("kept", 1, 104)]
     assert new.done == 104
+
+
+class Image:
+    def __init__(self, start: int, count: int) -> None:
+        self.start, self.count = start, count
+
+    def close(self) -> None:
+        pass
+
+
+def test_an_image_is_shared_whole_or_not_at_all() -> None:
+    donor = session(0, [*SYSTEM, 2], done=101)
+    for images, expected in (((Image(90, 20),), 88), ((Image(51, 30), Image(81, 40)), 48), ((Image(40, 20),), 100)):
+        new = session(1, [*SYSTEM, 3, 3], pictures=images)
+        _, sharing = rig(donor)
+        sharing.enter(new, [donor])
+        assert sharing.ready(new)
+        assert new.done == expected
 
 
 def test_a_short_common_beginning_is_not_worth_a_wait() -> None:
