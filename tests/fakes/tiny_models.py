@@ -50,6 +50,8 @@ class Tiny:
     def _add_tensor(self, writer: GGUFWriter, name: str, data: np.ndarray[Any, np.dtype[np.float32]]) -> None:
         if "norm" in name:
             data = np.ones_like(data) if name.endswith("weight") else np.zeros_like(data)
+        if name.endswith("ssm_a"):
+            data = -np.abs(data)  # a state that decays; growing, it would be infinite after a hundred tokens
         if data.ndim < 2 or "norm" in name or self.matrices == GGMLQuantizationType.F32:
             writer.add_tensor(name, data)
         else:

@@ -12,7 +12,13 @@ from hali.engine.schedule import PREFILL_BESIDE_DECODE, Work, schedule
 def _works(draw: st.DrawFn) -> list[Work]:
     kinds = draw(st.lists(st.tuples(st.booleans(), st.integers(0, 500), st.integers(1, 3000)), max_size=12))
     return [
-        Work(key, max(held, 1) if decoding else held, 1 if decoding else pending, decoding)
+        Work(
+            key,
+            max(held, 1) if decoding else held,
+            1 if decoding else pending,
+            decoding,
+            max(held, 1) if decoding else held,
+        )
         for key, (decoding, held, pending) in enumerate(kinds)
     ]
 
@@ -46,7 +52,7 @@ def test_a_plan_is_a_batch_that_can_be_computed(works: list[Work], n_batch: int,
 @given(st.lists(st.integers(1, 2000), min_size=1, max_size=8), st.integers(8, 512))
 @settings(derandomize=True, max_examples=200, deadline=None)
 def test_prompts_alone_fill_the_batch_or_are_all_served(pending: list[int], n_batch: int) -> None:
-    works = [Work(key, 0, count, False) for key, count in enumerate(pending)]
+    works = [Work(key, 0, count, False, 0) for key, count in enumerate(pending)]
     plan = schedule(works, n_batch=n_batch, kv_free=1 << 20, turn=0)
     assert sum(part.count for part in plan.slices) == min(n_batch, sum(pending))
     smallest = min(part.count for part in plan.slices)
@@ -65,7 +71,8 @@ def test_every_session_ends_however_small_the_cache(prompts: list[int], n_kv: in
         while waiting and (not running or sum(known for _, known in running.values()) + waiting[0] <= n_kv):
             running[turn * 100 + len(running)] = [0, waiting.pop(0)]
         works = [
-            Work(key, held, known - held, held > 0 and known - held == 1) for key, (held, known) in running.items()
+            Work(key, held, known - held, held > 0 and known - held == 1, held)
+            for key, (held, known) in running.items()
         ]
         held = sum(work.held for work in works)
         plan = schedule(works, n_batch=n_batch, kv_free=n_kv - held, turn=turn)

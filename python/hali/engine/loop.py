@@ -10,7 +10,7 @@ from collections.abc import Callable
 import msgspec
 
 from hali.engine import schedule as plan
-from hali.engine import speculate
+from hali.engine.ahead import LookAhead
 from hali.engine.backend import ABORTED, NO_SLOT, Model
 from hali.engine.chat import Prompt, Prompter
 from hali.engine.constraint import Formats
@@ -18,6 +18,8 @@ from hali.engine.options import EngineStats
 from hali.engine.retained import Retained
 from hali.engine.sampling import Sampler
 from hali.engine.session import MAX_STOP_BYTES, MAX_STOPS, Session
+from hali.engine.sharing import Sharing
+from hali.engine.speculate import Speculation
 from hali.engine.vision import Picture, Projector
 from hali.model.errors import EngineFailed, HaliError, Overloaded, UsageError
 from hali.model.generation import Done, GenerateRequest, GenerationEvent, SamplingParams
@@ -40,13 +42,12 @@ class Loop:
         fail: Fail,
         *,
         retained: Retained | None = None,  # None: nothing is kept for later requests
-        speculation: speculate.Speculation = "off",
+        speculation: Speculation = "off",
         projector: Projector | None = None,
     ) -> None:
         self._model, self._prompter = model, prompter
-        self._retained, self._speculation = retained, speculation
+        self._retained, self._sharing, self._ahead = retained, Sharing(retained), LookAhead(speculation)
         self._projector = projector
-        self._costs = speculate.Costs()
         self._emit, self._fail = emit, fail
         self._formats = Formats(model)
         self._n_seq_max = n_seq_max
@@ -54,11 +55,10 @@ class Loop:
         self._running: dict[int, Session] = {}  # by key, oldest first
         self._waiting: deque[Session] = deque()
         self._turn = itertools.count()
-        self._long: frozenset[bytes] = frozenset()  # sessions with prompt rows in the decode under way
+        self._stoppable: frozenset[bytes] = frozenset()  # sessions for which the decode under way may be stopped
         self._doomed: set[bytes] = set()  # cancelled by another thread, not yet by `cancel`
         self._read: list[Session] = []  # whose prompt was computed in the last step
         self._prompt_tokens = self._completion_tokens = self._decodes = self._preempted = 0
-        self._drafted = self._accepted = 0
 
     @property
     def busy(self) -> bool:
@@ -126,9 +126,12 @@ class Loop:
             self.cancel(session.ident)
 
     def interrupt(self, ident: bytes) -> None:
-        """From another thread, before `cancel`: stop a decode with prompt rows of `ident`; single rows are short."""
+        """From another thread, before `cancel`: stop a decode that is for `ident` alone or has prompt rows of it.
+
+        A single row among those of others is short, and stopping it would cost the others theirs.
+        """
         self._doomed.add(ident)
-        if ident in self._long:
+        if ident in self._stoppable:
             self._model.abort[0] = b"\1"
 
     # --- one batch
@@ -136,26 +139,31 @@ class Loop:
     def step(self) -> None:
         """Compute one batch for the sessions that were let in."""
         self._keep_prompts()
-        self._see()
+        ready = [session for session in self._running.values() if self._sharing.ready(session)]
+        self._see(ready)
+        ready = [session for session in ready if session.key >= 0 and session.picture is None]
+        kv_free = self._model.n_kv - self._sharing.cells.used
+        tight = kv_free < len(ready)
         chosen = plan.schedule(
-            [session.work() for session in self._running.values() if session.picture is None],
+            [session.work(self._sharing.cells.own(session.key) if tight else None) for session in ready],
             n_batch=self._model.n_batch,
-            kv_free=self._model.n_kv - self._kv_used(),
+            kv_free=kv_free,
             turn=next(self._turn),
         )
         for key in chosen.preempt:
             self._put_back(self._running[key])
         if chosen.slices:
-            self._execute(self._look_ahead(chosen.slices))
+            room = min(self._model.n_batch, self._model.n_kv - self._sharing.cells.used) - len(chosen.slices)
+            self._execute(self._ahead.add(chosen.slices, self._running, room))
 
-    def _see(self) -> None:
+    def _see(self, ready: list[Session]) -> None:
         """Compute one image, if a session has come to one: others wait for it as they do for a long batch."""
-        session = next((it for it in self._running.values() if it.picture is not None), None)
+        session = next((it for it in ready if it.picture is not None), None)
         if session is None or session.ident in self._doomed:
             return
         picture = session.picture
         assert isinstance(picture, Picture) and self._projector is not None
-        if picture.count > self._model.n_kv - self._kv_used():
+        if picture.count > self._model.n_kv - self._sharing.cells.used:
             self._no_slot()
             return
         session.begin()
@@ -168,46 +176,20 @@ class Loop:
             return
         self._prompt_tokens += picture.count
         session.done += picture.count
-
-    def _look_ahead(self, slices: tuple[plan.Slice, ...]) -> tuple[plan.Slice, ...]:
-        """Add what the sessions may say next, in a batch of single rows: beside prompts there is no room to win."""
-        if self._speculation == "off" or not self._all_decode(slices):
-            return slices
-        room = min(self._model.n_batch, self._model.n_kv - self._kv_used()) - len(slices)
-        sessions = [self._running[part.key] for part in slices]
-        most = speculate.WIDTHS[-1]
-        ahead = speculate.choose(
-            [
-                speculate.Candidate(it.key, it.guesser, it.guesser.guess(it.tokens, min(most, it.left - 1)))
-                for it in sessions
-            ],
-            len(slices),
-            room,
-            self._costs,
-            self._speculation,
-        )
-        return tuple(plan.Slice(part.key, part.count, ahead.get(part.key, ())) for part in slices)
-
-    def _all_decode(self, slices: tuple[plan.Slice, ...]) -> bool:
-        return all(part.count == 1 and self._running[part.key].n_reply for part in slices)
+        self._sharing.cells.resize(session.key, session.done)
 
     def _keep_prompts(self) -> None:
         """Now, when their first tokens are on the way, and before their sessions end: others may come meanwhile."""
         for session in self._read:
-            if session.key >= 0:
-                self._keep(session)
+            self._sharing.keep(session)
         self._read = []
-
-    def _keep(self, session: Session) -> None:
-        if self._retained is not None:
-            self._retained.keep(session.key, session.tokens[: session.done])
 
     def admit(self) -> None:
         """Let in as many waiting sessions as there are sequence ids and KV cells for."""
         while self._waiting and plan.may_enter(
             len(self._waiting[0].tokens),
             running=len(self._running),
-            committed=sum(len(session.tokens) for session in self._running.values()),
+            committed=self._committed(),
             n_kv=self._model.n_kv,
             slots_free=len(self._free),
         ):
@@ -215,18 +197,19 @@ class Loop:
                 self._model.clear()
             session = self._waiting.popleft()
             session.key = self._free.pop()
+            self._sharing.enter(session, self._running.values())
             self._running[session.key] = session
-            if self._retained is not None:
-                found = self._retained.attach(session.key, session.tokens)
-                session.done = session.whole(found)
-                if session.done < found:
-                    self._model.forget(session.key, session.done)
-                session.cached = max(session.cached, min(session.done, session.n_prompt))
+
+    def _committed(self) -> int:
+        """Cells taken, and those that the tokens known by now will take."""
+        pending = sum(len(session.tokens) - session.done for session in self._running.values())
+        return self._sharing.cells.used + pending
 
     def _execute(self, slices: tuple[plan.Slice, ...]) -> None:
         self._model.abort[0] = b"\0"
-        self._long = frozenset(self._running[part.key].ident for part in slices if part.count > 1)
-        if not self._doomed.isdisjoint(self._long):
+        alone = len(slices) == 1
+        self._stoppable = frozenset(self._running[part.key].ident for part in slices if alone or part.count > 1)
+        if not self._doomed.isdisjoint(self._stoppable):
             return  # the order to cancel lies in the inbox already
         for part in slices:
             self._running[part.key].begin()
@@ -238,22 +221,15 @@ class Loop:
             self._give_up(slices, error)
             return
         finally:
-            self._long = frozenset()
+            self._stoppable = frozenset()
         self._decodes += 1
         if code == ABORTED:
             self._rewind(slices)
         elif code == NO_SLOT:
             self._no_slot()
         else:
-            self._measure(slices, time.perf_counter() - began)
+            self._ahead.measure(slices, self._running, time.perf_counter() - began)
             self._update(slices)
-
-    def _measure(self, slices: tuple[plan.Slice, ...], seconds: float) -> None:
-        rows = sum(part.rows for part in slices)
-        if self._all_decode(slices):
-            self._costs.observe(rows, seconds)
-        else:
-            self._costs.observe_prompt(rows, seconds)
 
     def _update(self, slices: tuple[plan.Slice, ...]) -> None:
         """Account for computed rows; where a session's last token was among them, sample its next one."""
@@ -262,6 +238,7 @@ class Loop:
             if session.n_reply == 0:
                 self._prompt_tokens += part.count
             session.done += part.count
+            self._sharing.cells.resize(part.key, session.done)
             if session.done == len(session.tokens):
                 self._sample(session, part.ahead)
 
@@ -274,9 +251,9 @@ class Loop:
         while self._draw(session, row + right) and right < len(ahead) and session.tokens[-1] == ahead[right]:
             right += 1
             session.done += 1
-        self._drafted += len(ahead)
-        self._accepted += right
-        session.guesser.learn(session.tokens[begin:])
+        if right and session.key == key:
+            self._sharing.cells.resize(key, session.done)
+        self._ahead.learn(session, ahead, right, begin)
         if session.key == key and right < len(ahead):
             self._model.forget(key, session.done)
 
@@ -307,7 +284,7 @@ class Loop:
     def _end(self, session: Session, events: list[GenerationEvent], *, keep: bool) -> None:
         """Give back first, then tell: who hears `Done` finds everything free."""
         if keep:
-            self._keep(session)
+            self._sharing.keep(session)
         self._release(session)
         self._send(session, events)
 
@@ -320,6 +297,7 @@ class Loop:
 
     def _vacate(self, session: Session) -> None:
         self._model.forget(session.key)
+        self._sharing.leave(session)
         del self._running[session.key]
         self._free.append(session.key)
         session.key, session.done = -1, 0
@@ -327,7 +305,7 @@ class Loop:
     def _put_back(self, session: Session) -> None:
         """The KV cache is full: this session, the youngest, waits and computes its text again later."""
         self._preempted += 1
-        self._keep(session)
+        self._sharing.keep(session)
         self._vacate(session)
         self._waiting.appendleft(session)
 
@@ -347,6 +325,7 @@ class Loop:
             session = self._running[part.key]
             if not self._model.forget(part.key, session.done):
                 self._model.forget(part.key)  # recurrent states cannot go back part of the way
+                self._sharing.cells.resize(part.key, 0)
                 session.done = 0
 
     def _give_up(self, slices: tuple[plan.Slice, ...], error: EngineFailed) -> None:
@@ -356,9 +335,6 @@ class Loop:
             self._fail(session.ident, error)
 
     # --- counting
-
-    def _kv_used(self) -> int:
-        return sum(session.done for session in self._running.values())
 
     def stats(self) -> EngineStats:
         """Counters as of now."""
@@ -379,8 +355,8 @@ class Loop:
             cache_hits=kept.hits if kept else 0,
             cache_hit_tokens=kept.hit_tokens if kept else 0,
             cache_evicted=kept.tree.evicted if kept else 0,
-            drafted=self._drafted,
-            accepted=self._accepted,
+            drafted=self._ahead.drafted,
+            accepted=self._ahead.accepted,
         )
 
 

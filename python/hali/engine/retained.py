@@ -26,16 +26,33 @@ class Retained:
         self.tree = PrefixTree(0)
         self.hits = self.hit_tokens = 0
 
-    def attach(self, key: int, tokens: Sequence[int]) -> int:
-        """Give the empty sequence `key` the cells of the longest kept beginning of `tokens`; how many tokens that is."""
+    def reusable(self, tokens: Sequence[int]) -> int:
+        """How many of `tokens` need not be computed where they are at hand."""
+        return reusable(len(tokens), self._n_batch)
+
+    def kept(self, tokens: Sequence[int]) -> int:
+        """How many of the first `tokens` are at hand."""
+        return sum(count for _, count in self.tree.match(tokens, self.reusable(tokens)))
+
+    def attach(self, key: int, tokens: Sequence[int], length: int) -> int:
+        """Give the empty sequence `key` the kept cells of the first `length` of `tokens`; 0 if there is no room for them."""
         done = 0
-        for state, count in self.tree.match(tokens, reusable(len(tokens), self._n_batch)):
+        for state, count in self.tree.match(tokens, length):
             if not self._put(key, state, done, count):
-                break  # no room in the KV cache: the rest is computed when there is
+                low.llama_memory_seq_rm(self._memory, key, -1, -1)
+                return 0
             done += count
-        self.hits += done > 0
-        self.hit_tokens += done
+        self._count(done)
         return done
+
+    def share(self, source: int, key: int, length: int) -> None:
+        """Give the empty sequence `key` the first `length` cells of `source`, which keeps them too."""
+        low.llama_memory_seq_cp(self._memory, source, key, 0, length)
+        self._count(length)
+
+    def _count(self, length: int) -> None:
+        self.hits += length > 0
+        self.hit_tokens += length
 
     def keep(self, key: int, tokens: Sequence[int]) -> None:
         """Keep the cells of `tokens`, all computed in sequence `key`, by whole blocks."""
@@ -44,10 +61,13 @@ class Retained:
     def _take(self, key: int, start: int) -> bytearray:
         """The state of one block of a sequence; empty if llama.cpp gives none."""
         low.llama_memory_seq_cp(self._memory, key, self._scratch, start, start + BLOCK)
-        state = bytearray(low.llama_state_seq_get_size(self._ctx, self._scratch))
-        written = low.llama_state_seq_get_data(self._ctx, _array(state), len(state), self._scratch)
+        try:
+            state = bytearray(low.llama_state_seq_get_size(self._ctx, self._scratch))
+        except MemoryError:  # at the worker's limit: what is kept is the first thing to do without
+            state = bytearray()
+        written = low.llama_state_seq_get_data(self._ctx, _array(state), len(state), self._scratch) if state else 0
         low.llama_memory_seq_rm(self._memory, self._scratch, -1, -1)
-        if written != len(state):
+        if not written or written != len(state):
             return bytearray()
         self.tree.budget = self.tree.budget or min(MOST_BYTES, self._n_kv // BLOCK * written)
         return state

@@ -19,6 +19,7 @@ class Work:
     held: int
     pending: int
     decoding: bool  # its prompt is done: exactly one token is pending
+    frees: int  # cells of the `held` that no other session has too
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ def _make_room(works: Sequence[Work], kv_free: int) -> tuple[list[Work], tuple[i
     while len(kept) > 1 and len(kept) > kv_free:
         last = kept.pop()
         preempt.append(last.key)
-        kv_free += last.held
+        kv_free += last.frees
     return kept, tuple(preempt), kv_free
 
 

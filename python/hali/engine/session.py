@@ -108,11 +108,15 @@ class Session:
         if self._computed is None:
             self._computed = self._clock()
 
-    def work(self) -> Work:
-        """How the scheduler sees it. A session that was put back computes its reply so far like a prompt."""
+    def work(self, own: int | None = None) -> Work:
+        """How the scheduler sees it; `own` cells come free when it steps back, None = all it has.
+
+        A session that was put back computes its reply so far like a prompt.
+        """
         picture = self._next_picture()
         pending = (len(self.tokens) if picture is None else picture.start) - self.done
-        return Work(self.key, self.done, pending, decoding=pending == 1 and self.n_reply > 0)
+        frees = self.done if own is None else own
+        return Work(self.key, self.done, pending, decoding=pending == 1 and self.n_reply > 0, frees=frees)
 
     @property
     def picture(self) -> Picture | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from random import Random
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -31,7 +32,7 @@ class FakeSampler:
         FakeSampler.alive += 1
 
     def sample(self, ctx: Any, row: int) -> int:
-        return 65
+        return int(ctx.says(ctx.positions[row]))
 
     def drawn(self) -> Drawn:
         return Drawn()
@@ -44,7 +45,9 @@ class FakeModel:
     """Keeps the positions of each sequence, and refuses what llama.cpp would refuse."""
 
     def __init__(self, n_ctx: int = 64, n_kv: int = 128) -> None:
-        self.n_ctx, self.n_kv, self.n_batch, self.n_vocab, self.ctx = n_ctx, n_kv, 32, 100, None
+        self.n_ctx, self.n_kv, self.n_batch, self.n_vocab, self.ctx = n_ctx, n_kv, 32, 100, self
+        self.says: Callable[[int], int] = lambda position: 65  # the token after a position
+        self.positions: list[int] = []  # of the rows of the last decode
         self.abort = [b"\0"]
         self.held: dict[int, int] = {}
         self.batch = SimpleNamespace(row_of_last={})
@@ -55,15 +58,19 @@ class FakeModel:
 
     def decode(self, slices: Sequence[Slice], tokens: Callable[[int], list[int]], start: Callable[[int], int]) -> int:
         code = self.during()
-        self.shapes.append([part.count for part in slices])
+        self.shapes.append([part.rows for part in slices])
         for part in slices:
             assert start(part.key) == self.held.get(part.key, 0), "positions have no gap"
             assert len(tokens(part.key)) >= start(part.key) + part.count
+            assert start(part.key) + part.rows <= self.n_ctx
         if code in (0, ABORTED):  # an aborted decode leaves cells behind
             for part in slices:
-                self.held[part.key] = start(part.key) + part.count
+                self.held[part.key] = start(part.key) + part.rows
         assert sum(self.held.values()) <= self.n_kv
-        self.batch.row_of_last = {part.key: 0 for part in slices}
+        self.positions, self.batch.row_of_last = [], {}
+        for part in slices:
+            self.batch.row_of_last[part.key] = len(self.positions) + part.count - 1
+            self.positions += range(start(part.key), start(part.key) + part.rows)
         return code
 
     def forget(self, key: int, start: int = 0) -> bool:
@@ -94,11 +101,13 @@ class FakePrompter:
 class Rig:
     """A loop, what it emitted and what it failed."""
 
-    def __init__(self, model: FakeModel, n_seq_max: int = 4) -> None:
+    def __init__(self, model: FakeModel, n_seq_max: int = 4, **options: Any) -> None:
         self.model = model
         self.events: dict[bytes, list[GenerationEvent]] = {}
         self.errors: dict[bytes, HaliError] = {}
-        self.loop = Loop(cast(Model, model), cast(Prompter, FakePrompter()), n_seq_max, self._emit, self._fail)
+        self.loop = Loop(
+            cast(Model, model), cast(Prompter, FakePrompter()), n_seq_max, self._emit, self._fail, **options
+        )
 
     def _emit(self, ident: bytes, step: int, event: GenerationEvent) -> None:
         assert step == len(self.events.setdefault(ident, []))
@@ -115,6 +124,9 @@ class Rig:
             self.loop.admit()
             self.loop.step()
             steps -= 1
+
+    def text(self, ident: bytes) -> str:
+        return "".join(event.text for event in self.events[ident] if isinstance(event, Chunk))
 
     def done(self, ident: bytes) -> Done:
         last = self.events[ident][-1]
@@ -196,13 +208,15 @@ def test_an_order_to_cancel_that_comes_before_the_decode_saves_it() -> None:
     assert rig.nothing_held()
 
 
-def test_single_rows_are_not_interrupted() -> None:
-    rig = Rig(FakeModel())
-    rig.open(b"a", 1, max_tokens=5)
-    rig.run(steps=2)
-    rig.model.during = lambda: (rig.loop.interrupt(b"a"), 0)[1]
-    rig.run(steps=1)
-    assert rig.model.abort[0] == b"\0"
+def test_single_rows_are_not_interrupted_in_company_but_are_alone() -> None:
+    for others in ((), (b"b",)):
+        rig = Rig(FakeModel())
+        for ident in (b"a", *others):
+            rig.open(ident, 1, max_tokens=5)
+        rig.run(steps=2)
+        rig.model.during = lambda rig=rig: (rig.loop.interrupt(b"a"), 0)[1]
+        rig.run(steps=1)
+        assert rig.model.abort[0] == (b"\0" if others else b"\1")
 
 
 def test_a_failed_decode_fails_its_sessions_and_no_others() -> None:
@@ -317,4 +331,67 @@ def test_a_session_that_has_no_token_to_come_fails_alone(monkeypatch: pytest.Mon
     rig.run()
     assert rig.errors[b"a"].code == "nan"
     assert rig.done(b"b").usage.completion_tokens == 2
+    assert rig.nothing_held()
+
+
+def test_what_was_guessed_right_needs_no_decode_of_its_own() -> None:
+    rig = Rig(FakeModel(), speculation="always")
+    rig.open(b"a", 8, max_tokens=20)
+    rig.run()
+    assert rig.text(b"a") == "A" * 20
+    assert len(rig.model.shapes) < 8
+    stats = rig.loop.stats()
+    assert stats.drafted == stats.accepted == 20 - len(rig.model.shapes)
+    assert rig.nothing_held()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_guesses_change_nothing_of_what_is_said(seed: int) -> None:
+    random = Random(seed)
+    period = [random.randrange(65, 70) for _ in range(random.randrange(2, 6))]
+    surprises = {at: random.randrange(60, 90) for at in range(200) if random.random() < 0.15}
+    surprises[random.randrange(40, 160)] = END
+    said = {}
+    for mode in ("off", "always"):
+        rig = Rig(FakeModel(n_ctx=120, n_kv=200), speculation=mode)
+        rig.model.says = lambda position: surprises.get(position, period[position % len(period)])
+        for ident, prompt in ((b"a", 5), (b"b", 30), (b"c", 11)):
+            rig.open(ident, prompt)
+        rig.run()
+        said[mode] = {ident: (rig.text(ident), rig.done(ident).reason) for ident in rig.events}
+        assert rig.nothing_held()
+    assert rig.loop.stats().accepted > 0
+    assert said["off"] == said["always"]
+
+
+class FakeRetained:
+    """Keeps nothing, and notes what it was asked to keep."""
+
+    def __init__(self) -> None:
+        self.tree = SimpleNamespace(tokens=0, held=0, evicted=0)
+        self.hits = self.hit_tokens = 0
+        self.asked: list[int] = []
+
+    def reusable(self, tokens: list[int]) -> int:
+        return 0
+
+    kept = reusable
+
+    def attach(self, key: int, tokens: list[int], length: int) -> int:
+        return 0
+
+    def keep(self, key: int, tokens: list[int]) -> None:
+        self.asked.append(len(tokens))
+
+
+def test_prompts_are_kept_once_read_and_texts_when_they_end_or_step_back_but_not_when_cancelled() -> None:
+    retained = FakeRetained()
+    rig = Rig(FakeModel(), retained=retained)
+    rig.open(b"a", 10, max_tokens=4)
+    rig.run()
+    assert retained.asked == [10, 13], "the last token of a reply was never computed"
+    rig.open(b"b", 20, max_tokens=4)
+    rig.run(steps=1)
+    rig.loop.cancel(b"b")
+    assert retained.asked == [10, 13]
     assert rig.nothing_held()

@@ -6,11 +6,11 @@ from hali.engine.schedule import PREFILL_BESIDE_DECODE, Plan, Slice, Work, may_e
 
 
 def decode(key: int, held: int = 10) -> Work:
-    return Work(key, held, 1, decoding=True)
+    return Work(key, held, 1, decoding=True, frees=held)
 
 
 def prompt(key: int, pending: int, held: int = 0) -> Work:
-    return Work(key, held, pending, decoding=False)
+    return Work(key, held, pending, decoding=False, frees=held)
 
 
 def plan(*works: Work, n_batch: int = 512, kv_free: int = 10_000, turn: int = 0) -> Plan:

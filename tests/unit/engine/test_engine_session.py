@@ -93,9 +93,9 @@ def test_a_session_that_was_put_back_computes_all_its_text_again() -> None:
     one = session()
     one.key, one.done = 4, 3
     one.accept(7, b"a", False)
-    assert one.work() == Work(4, 3, 1, decoding=True)
+    assert one.work() == Work(4, 3, 1, decoding=True, frees=3)
     one.done = 0
-    assert one.work() == Work(4, 0, 4, decoding=False)
+    assert one.work() == Work(4, 0, 4, decoding=False, frees=0)
 
 
 def test_the_stop_string_that_ended_the_reply_is_told_but_not_one_of_the_chat_format() -> None:
@@ -129,3 +129,13 @@ def test_logprobs_go_out_with_the_text_of_their_tokens() -> None:
     assert one.accept(1, b"N", False) == []
     assert one.accept(2, b"V", False) == [Chunk("ENV", 2, logprobs=(logprobs[1], logprobs[2]))]
     assert isinstance(one.accept(3, b"END", False)[-1], Done), "and none for what the stop string swallowed"
+
+
+def test_usage_tells_the_wait_before_the_first_row_and_what_was_not_computed() -> None:
+    one = session()
+    one.begin()
+    one.begin()
+    one.cached = 2
+    usage = one.finish("stop")[-1]
+    assert isinstance(usage, Done)
+    assert (usage.usage.queue_s, usage.usage.cached_tokens, usage.usage.total_s) == (1.0, 2, 2.0)

@@ -1,0 +1,89 @@
+"""llama-cpp-python as the judge of a greedy text: was each token the likeliest, or as good as?
+
+The same text computed in batches of another shape has other roundings, which a quantised model amplifies. Where two
+tokens are nearly tied, that decides between them. The judge walks through the text with its own logits, one token at a
+time as it would generate, and tells each place where it would have gone on differently, and by how much.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+_JUDGE = """
+import json, sys, llama_cpp, numpy
+path, n_ctx = sys.argv[1], int(sys.argv[2])
+llm = llama_cpp.Llama(path, n_ctx=n_ctx, n_threads=1, n_threads_batch=1, verbose=False)
+end = llm.token_eos()
+pieces = [llm.detokenize([token], special=False) for token in range(llm.n_vocab())]
+
+def candidates(logits):
+    order = numpy.argsort(-logits)
+    return (int(token) for token in order)
+
+def judge(tokens, rest, ended):
+    llm.reset()
+    llm.eval(tokens)
+    differs, step = [], 0
+    while rest or ended:
+        logits = numpy.ctypeslib.as_array(llm._ctx.get_logits_ith(-1), (llm.n_vocab(),)).copy()
+        ranked = candidates(logits)
+        best = next(ranked)
+        fits = lambda token: rest.startswith(pieces[token]) and pieces[token] if rest else token == end
+        token = best if fits(best) else next((token for token in ranked if fits(token)), None)
+        if token is None:
+            raise SystemExit(f"no token continues with {rest[:20]!r}")
+        if token != best:
+            spelled = [(pieces[t] or b"<end>").decode("utf-8", "replace") for t in (best, token)]
+            differs.append([step, *spelled, float(logits[best] - logits[token])])
+        if token == end:
+            break
+        rest, step = rest[len(pieces[token]):], step + 1
+        if rest or ended:
+            llm.eval([token])
+    return differs, step
+
+for line in sys.stdin:
+    case = json.loads(line)
+    print(json.dumps(judge(case["tokens"], case["text"].encode(), case["ended"])), flush=True)
+"""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """At token `step` the judge's likeliest is `theirs`, ahead of `ours` by `gap` (logits)."""
+
+    step: int
+    theirs: str
+    ours: str
+    gap: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Where a text differs, and how many tokens it has."""
+
+    differences: tuple[Difference, ...]
+    tokens: int
+
+
+Case = tuple[tuple[int, ...], str, bool]  # tokens of the prompt, greedy text, whether the model itself ended it
+
+
+async def judge(path: Path, cases: list[Case], n_ctx: int = 4096) -> list[Verdict]:
+    """A verdict for each case."""
+    lines = [json.dumps({"tokens": tokens, "text": text, "ended": ended}) + "\n" for tokens, text, ended in cases]
+    command = [sys.executable, "-c", _JUDGE, str(path), str(n_ctx)]
+    with anyio.fail_after(1800):
+        done = await anyio.run_process(command, input="".join(lines).encode(), check=True)
+    return [_verdict(json.loads(line)) for line in done.stdout.splitlines()]
+
+
+def _verdict(answer: Any) -> Verdict:
+    differences, tokens = answer
+    return Verdict(tuple(Difference(*difference) for difference in differences), tokens)
