@@ -16,6 +16,7 @@ from llama_cpp import llama_cpp as low
 
 from hali.engine.batch import Batch
 from hali.engine.cores import choose_threads, usable_cores
+from hali.engine.kinds import kind_of, pooling_of, rows_of
 from hali.engine.options import DEFAULT_CONTEXT, MAX_SEQUENCES, EngineOptions
 from hali.engine.retained import Retained
 from hali.engine.schedule import Slice
@@ -87,9 +88,12 @@ class Model:
             self.vocab = low.llama_model_get_vocab(self.model)
             self._check_kind(path, options)
             self.n_ctx, self.n_kv = self._sizes(options)
-            self.n_batch = min(self.n_ctx, options.n_batch)
+            self.n_batch = min(self.n_ctx, options.n_batch) if self.kind == "chat" else self.n_ctx
             self.abort = ctypes.create_string_buffer(2)  # "" or "\1", read as a C string; see _context_params
-            self.ctx = low.llama_init_from_model(self.model, self._context_params(options))
+            if self.kind == "chat":
+                self.ctx = low.llama_init_from_model(self.model, self._context_params(options))
+            else:
+                self.ctx = self.embedding_context(options, self.n_ctx)
             if not self.ctx:
                 raise ModelLoadFailed(f"no context of {self.n_kv} tokens for {path.name}: {log.reason()}")
             undo.callback(low.llama_free, self.ctx)
@@ -113,11 +117,13 @@ class Model:
         return model
 
     def _check_kind(self, path: Path, options: EngineOptions) -> None:
-        if low.llama_model_has_encoder(self.model) or not low.llama_model_has_decoder(self.model):
-            raise ModelLoadFailed(f"{path.name} is not a plain decoder model; hali cannot chat with it yet")
+        encodes = bool(low.llama_model_has_encoder(self.model))
+        if encodes and low.llama_model_has_decoder(self.model):
+            raise ModelLoadFailed(f"{path.name} is an encoder with a decoder; hali runs models that are one of the two")
+        self.kind = kind_of(self.meta, encoder_only=encodes)
         self.n_layer = int(low.llama_model_n_layer(self.model))
         # A recurrent state cannot go back; a sliding window has overwritten what it would need to go back to.
-        self.goes_back = not (
+        self.goes_back = self.kind == "chat" and not (
             low.llama_model_is_recurrent(self.model)
             or low.llama_model_is_hybrid(self.model)
             or low.llama_model_n_swa(self.model) > 0
@@ -132,7 +138,10 @@ class Model:
 
     def _sizes(self, options: EngineOptions) -> tuple[int, int]:
         """(context of one session, cells of the shared KV cache)."""
-        trained = int(low.llama_model_n_ctx_train(self.model))
+        self.n_trained = trained = int(low.llama_model_n_ctx_train(self.model))
+        if self.kind != "chat":
+            rows = rows_of(self.kind, trained=trained, wanted=options.n_ctx, n_batch=options.n_batch)
+            return rows, rows
         n_ctx = min(trained, options.n_ctx or min(trained, DEFAULT_CONTEXT))
         n_kv = options.n_kv or min(2, options.n_seq_max) * n_ctx
         original = self._original_context()
@@ -186,6 +195,16 @@ class Model:
         )
         self._undo.callback(found.close)
         return found
+
+    def embedding_context(self, options: EngineOptions, rows: int) -> Any:
+        """A context that makes vectors of texts of up to `rows` tokens; EngineFailed if there is no room for it."""
+        params = self._context_params(options)
+        params.n_ctx = params.n_batch = params.n_ubatch = rows  # a text is computed in one piece
+        params.embeddings, params.pooling_type = True, pooling_of(self.meta)
+        ctx = low.llama_init_from_model(self.model, params)
+        if not ctx:
+            raise EngineFailed(f"no context for vectors of {rows} tokens: {self._log.reason()}")
+        return ctx
 
     def close(self) -> None:
         """Free context and model."""
