@@ -143,6 +143,13 @@ fn sizes_fit_each_other() {
     assert_eq!(reason(|image| image.tensor("token_embd.weight").shape = vec![32, 260]), "shape");
     assert_eq!(set("llama.attention.key_length", V::U32(32)), "hparam");
     assert_eq!(set("llama.rope.dimension_count", V::U32(8)), "hparam");
+    assert_eq!(set("llama.embedding_length_out", V::U32(64)), "");
+    assert_eq!(set("llama.embedding_length_out", V::U32(65)), "hparam");
+    let dense = |image: &mut Image| {
+        image.set("llama.embedding_length_out", V::U32(96));
+        image.add("dense_2.weight", &[64, 96]);
+    };
+    assert_eq!(reason(dense), "", "a layer makes the vectors longer");
     assert_eq!(set("llama.context_length", V::U32(0)), "hparam");
     assert_eq!(set("llama.context_length", V::U32(1 << 31)), "hparam", "negative for llama.cpp");
 }
