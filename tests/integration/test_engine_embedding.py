@@ -14,7 +14,7 @@ import pytest
 
 from hali.engine.options import EngineOptions
 from hali.engine.process import EngineProcess
-from hali.model.errors import UsageError
+from hali.model.errors import ModelLoadFailed, UsageError
 from hali.model.generation import (
     Done,
     Embed,
@@ -29,6 +29,7 @@ from hali.model.generation import (
     Tokens,
 )
 from tests.fakes import tiny_models
+from tests.fakes.gguf_image import text, unpack
 
 DEADLINE_S = 60.0
 TEXTS = ("the cat sat on the mat", "hello world", "dogs", "naïve 詩 \U0001f999", "the dog")
@@ -104,6 +105,23 @@ async def test_many_texts_are_each_their_own_whatever_they_are_computed_with(tmp
         together = await vectors(engine, Embed(many))
         alone = np.concatenate([await vectors(engine, Embed((text,))) for text in many[::7]])
     assert np.allclose(together[::7], alone, atol=CLOSE)
+
+
+@pytest.mark.parametrize("rows", [61, 62, 63])
+async def test_any_length_of_texts_and_any_number_of_them_together_works(rows: int, tmp_path: Path) -> None:
+    for make in (tiny_models.bert, tiny_models.llama):
+        path = make().write(tmp_path / f"{make.__name__}.gguf")
+        async with running(path, EngineOptions(n_ctx=rows, n_batch=rows, n_seq_max=5)) as engine:
+            assert (await vectors(engine, Embed(("the",) * 7))).shape == (7, 64)
+
+
+async def test_a_model_without_a_vocabulary_is_not_loaded(tmp_path: Path) -> None:
+    path = tiny_models.llama().write(tmp_path / "model.gguf")
+    image = unpack(path.read_bytes())
+    image.key("tokenizer.ggml.model").value = text(b"none")
+    path.write_bytes(image.pack())
+    with pytest.raises(ModelLoadFailed, match="has no vocabulary"):
+        await EngineProcess("test").start(path)
 
 
 async def test_without_normalising_the_length_is_the_models_own(tmp_path: Path) -> None:

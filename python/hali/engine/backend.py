@@ -16,7 +16,7 @@ from llama_cpp import llama_cpp as low
 
 from hali.engine.batch import Batch
 from hali.engine.cores import choose_threads, usable_cores
-from hali.engine.kinds import kind_of, pooling_of, rows_of
+from hali.engine.kinds import kind_of, pooling_of, rows_of, sequences_of
 from hali.engine.options import DEFAULT_CONTEXT, MAX_SEQUENCES, EngineOptions
 from hali.engine.retained import Retained
 from hali.engine.schedule import Slice
@@ -120,6 +120,8 @@ class Model:
         encodes = bool(low.llama_model_has_encoder(self.model))
         if encodes and low.llama_model_has_decoder(self.model):
             raise ModelLoadFailed(f"{path.name} is an encoder with a decoder; hali runs models that are one of the two")
+        if low.llama_vocab_type(self.vocab) == low.LLAMA_VOCAB_TYPE_NONE:
+            raise ModelLoadFailed(f"{path.name} has no vocabulary; it is a part of a model")
         self.kind = kind_of(self.meta, encoder_only=encodes)
         self.n_layer = int(low.llama_model_n_layer(self.model))
         # A recurrent state cannot go back; a sliding window has overwritten what it would need to go back to.
@@ -200,6 +202,7 @@ class Model:
         """A context that makes vectors of texts of up to `rows` tokens; EngineFailed if there is no room for it."""
         params = self._context_params(options)
         params.n_ctx = params.n_batch = params.n_ubatch = rows  # a text is computed in one piece
+        params.n_seq_max = sequences_of(rows, options.n_seq_max)
         params.embeddings, params.pooling_type = True, pooling_of(self.meta)
         ctx = low.llama_init_from_model(self.model, params)
         if not ctx:

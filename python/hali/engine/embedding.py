@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hali.engine.backend import Model
 from hali.engine.batch import Batch
-from hali.engine.kinds import rows_of
+from hali.engine.kinds import rows_of, sequences_of
 from hali.engine.options import EngineOptions
 from hali.engine.schedule import Slice
 from hali.model.errors import EngineFailed, UsageError
@@ -28,7 +28,6 @@ class Embedder:
 
     def __init__(self, model: Model, options: EngineOptions) -> None:
         self._model, self._options = model, options
-        self._sequences = options.n_seq_max
         self._ctx: Any = None
         self._batch: Batch | None = None
 
@@ -112,7 +111,9 @@ class Embedder:
 
     def _vectors(self, texts: Sequence[list[int]], width: int) -> Iterator[Vector]:
         """What the pooling makes of each text, in their order."""
-        for group in packed([len(text) for text in texts], rows=self.rows, sequences=self._sequences):
+        for group in packed(
+            [len(text) for text in texts], rows=self.rows, sequences=sequences_of(self.rows, self._options.n_seq_max)
+        ):
             yield from self._compute([texts[number] for number in group], width)
 
     def _compute(self, texts: Sequence[list[int]], width: int) -> list[Vector]:

@@ -32,6 +32,11 @@ def _said(meta: Callable[[str], str]) -> int | None:
     return int(text) if text in map(str, POOLINGS) else None
 
 
+def sequences_of(rows: int, most: int) -> int:
+    """Texts computed together: a divisor of `rows`, or llama.cpp aborts when it plans a batch for all of them."""
+    return next(count for count in range(min(rows, most), 0, -1) if rows % count == 0)
+
+
 def rows_of(kind: EngineKind, *, trained: int, wanted: int, n_batch: int) -> int:
     """The longest text, in tokens, that is made a vector: it is computed in one piece.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hali.engine.embedding import packed
-from hali.engine.kinds import kind_of, pooling_of, rows_of
+from hali.engine.kinds import kind_of, pooling_of, rows_of, sequences_of
 
 
 def meta(**said: str):
@@ -44,6 +44,10 @@ def test_an_embedding_model_takes_what_it_was_trained_for_and_a_chat_model_a_bat
     assert rows_of("embedding", trained=32_768, wanted=0, n_batch=64) == 2048
     assert rows_of("rerank", trained=32_768, wanted=8192, n_batch=64) == 8192
     assert rows_of("chat", trained=8192, wanted=4096, n_batch=512) == 512
+
+
+def test_as_many_texts_are_computed_together_as_divide_the_rows() -> None:
+    assert [sequences_of(rows, 8) for rows in (512, 514, 511, 509, 6, 1)] == [8, 2, 7, 1, 6, 1]
 
 
 def test_texts_are_packed_in_order_as_many_as_fit() -> None:
