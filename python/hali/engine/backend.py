@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from hali.engine.options import DEFAULT_CONTEXT, MAX_SEQUENCES, EngineOptions
 from hali.engine.retained import Retained
 from hali.engine.schedule import Slice
 from hali.engine.vision import Projector
+from hali.engine.specials import MOST, SpecialTexts
 from hali.model.errors import EngineFailed, ModelLoadFailed, UsageError
 
 KV_TYPES = {
@@ -258,12 +260,23 @@ class Model:
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
         """Token ids; special tokens spelled in the text count, as llama-cpp-python has it for chats and prompts."""
         data = text.encode("utf-8", "replace")
+        if len(data) > MOST and self._special_texts.too_many(data):
+            raise UsageError(f"a text with more than {MOST} special tokens", code="tokenize")
         room = len(data) + 8  # no tokenizer makes more tokens than bytes, plus BOS and EOS
         tokens = (low.llama_token * room)()
         count = low.llama_tokenize(self.vocab, data, len(data), tokens, room, add_special, parse_special)
         if count < 0:
             raise UsageError(f"a prompt of {len(data)} bytes cannot be tokenized", code="tokenize")
         return list(tokens[:count])
+
+    @cached_property
+    def _special_texts(self) -> SpecialTexts:
+        recognised = low.LLAMA_TOKEN_ATTR_CONTROL | low.LLAMA_TOKEN_ATTR_USER_DEFINED | low.LLAMA_TOKEN_ATTR_UNKNOWN
+        return SpecialTexts(
+            low.llama_vocab_get_text(self.vocab, token) or b""
+            for token in range(self.n_vocab)
+            if low.llama_vocab_get_attr(self.vocab, token) & recognised
+        )
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
         """The bytes a sampled token stands for; special tokens stand for none unless `special`."""
