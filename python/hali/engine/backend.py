@@ -15,6 +15,7 @@ from typing import Any
 import llama_cpp
 from llama_cpp import llama_cpp as low
 
+from hali.engine.adapters import Adapters
 from hali.engine.batch import Batch
 from hali.engine.cores import choose_threads, usable_cores
 from hali.engine.kinds import kind_of, pooling_of, rows_of, sequences_of
@@ -89,15 +90,14 @@ class Model:
             undo.callback(low.llama_model_free, self.model)
             self.vocab = low.llama_model_get_vocab(self.model)
             self._check_kind(path, options)
+            self._adapters = Adapters(self.model, options, log.reason)
             self.n_ctx, self.n_kv = self._sizes(options)
             self.n_batch = min(self.n_ctx, options.n_batch) if self.kind == "chat" else self.n_ctx
             self.abort = ctypes.create_string_buffer(2)  # "" or "\1", read as a C string; see _context_params
             if self.kind == "chat":
-                self.ctx = low.llama_init_from_model(self.model, self._context_params(options))
+                self.ctx = self._context(self._context_params(options))
             else:
                 self.ctx = self.embedding_context(options, self.n_ctx)
-            if not self.ctx:
-                raise ModelLoadFailed(f"no context of {self.n_kv} tokens for {path.name}: {log.reason()}")
             undo.callback(low.llama_free, self.ctx)
             self.memory = low.llama_get_memory(self.ctx)
             self._undo = undo.pop_all()
@@ -201,14 +201,18 @@ class Model:
         return found
 
     def embedding_context(self, options: EngineOptions, rows: int) -> Any:
-        """A context that makes vectors of texts of up to `rows` tokens; EngineFailed if there is no room for it."""
+        """A context that makes vectors of texts of up to `rows` tokens; ModelLoadFailed if there is no room for it."""
         params = self._context_params(options)
         params.n_ctx = params.n_batch = params.n_ubatch = rows  # a text is computed in one piece
         params.n_seq_max = sequences_of(rows, options.n_seq_max)
         params.embeddings, params.pooling_type = True, pooling_of(self.meta)
+        return self._context(params)
+
+    def _context(self, params: Any) -> Any:
         ctx = low.llama_init_from_model(self.model, params)
         if not ctx:
-            raise EngineFailed(f"no context for vectors of {rows} tokens: {self._log.reason()}")
+            raise ModelLoadFailed(f"no context of {params.n_ctx} tokens: {self._log.reason()}")
+        self._adapters.apply(ctx)
         return ctx
 
     def close(self) -> None:
