@@ -169,6 +169,20 @@ fn numbers_are_numbers() {
 }
 
 #[test]
+fn windows_slide_in_some_layer() {
+    let windows = |pattern| {
+        reason(|image| {
+            image.set("llama.attention.sliding_window", V::U32(64));
+            image.set("llama.attention.sliding_window_pattern", pattern);
+        })
+    };
+    assert_eq!(windows(V::U32(2)), "");
+    assert_eq!(windows(V::U32(1)), "hparam");
+    assert_eq!(windows(V::Words(vec![0, 1])), "");
+    assert_eq!(windows(V::Words(vec![0, 0])), "hparam");
+}
+
+#[test]
 fn experts_are_chosen_among_those_there_are() {
     let experts = |all, used, groups, group_used| {
         reason(|image| {
@@ -192,7 +206,8 @@ fn experts_are_chosen_among_those_there_are() {
     ] {
         assert_eq!(experts(all, used, groups, group_used), "hparam", "{all} {used} {groups} {group_used}");
     }
-    assert_eq!(set("llama.nextn_predict_layers", V::U32(3)), "hparam");
+    assert_eq!(set("llama.nextn_predict_layers", V::U32(1)), "");
+    assert_eq!(set("llama.nextn_predict_layers", V::U32(2)), "hparam", "no layer is left");
 }
 
 #[test]
