@@ -40,11 +40,22 @@ def _build_module(root: Path, target: Path, crate: str) -> None:
     """Compile a crate's bindings and lay the module where maturin packs it up like those of Cython."""
     command = ["cargo", "rustc", "--quiet", "--locked", "--release", f"--package={crate}", "--features=python"]
     command += ["--lib", "--crate-type=cdylib", "--target-dir", str(target), "--", "-C", "strip=symbols"]
-    environment = {**os.environ, "PYO3_PYTHON": interpreter()}
+    environment = {**os.environ, **_as_maturin()}
     subprocess.run([*command, *_LINK_ARGUMENTS], cwd=root, env=environment, check=True)
     prefix, suffix = {"darwin": ("lib", ".dylib"), "win32": ("", ".dll")}.get(sys.platform, ("lib", ".so"))
     built = target / "release" / (prefix + crate + suffix)
     extensions.replace(built, root / sources.NATIVE / (crate + extensions.SUFFIX))
+
+
+def _as_maturin() -> dict[str, str]:
+    """What maturin tells PyO3's build scripts: told the same, Cargo compiles PyO3 once for all modules."""
+    major, minor = sys.version_info[:2]
+    return {
+        "PYO3_PYTHON": interpreter(),
+        "PYTHON_SYS_EXECUTABLE": interpreter(),
+        "PYO3_ENVIRONMENT_SIGNATURE": f"cpython-{major}.{minor}-{64 if sys.maxsize > 2**32 else 32}bit",
+        "PYO3_BUILD_EXTENSION_MODULE": "1",
+    }
 
 
 def dist_info(root: Path, target: Path, directory: Path) -> str:

@@ -39,7 +39,7 @@ TEMPLATES = [
     b"{{ messages | tojson(indent=100000000) }}",
     b"{{ 'a'.center(10 ** 11) }}",
     b"{{ range(10 ** 8) | list | length }}",
-    b"<s>" * 3000,
+    b"<s>" * 100_000,
     b"\xff\xfe",
 ]
 

@@ -310,4 +310,22 @@ def mamba() -> Tiny:
     return Tiny("mamba", keys, shapes, bpe)
 
 
+def lora(path: Path, *, rank: int = 4, seed: int = 2, width: int = WIDTH, arch: str = "llama") -> Path:
+    """An adapter for the queries of each block of `llama()`, whose own noise it drowns."""
+    writer = GGUFWriter(path, arch)
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", float(rank))
+    noise = np.random.default_rng(seed)
+    for layer in range(LAYERS):
+        for half, shape in (("a", (rank, width)), ("b", (WIDTH, rank))):
+            data = noise.normal(0, 1, shape).astype(np.float32)
+            writer.add_tensor(f"blk.{layer}.attn_q.weight.lora_{half}", data)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
 DECODERS = {"llama": llama, "mixtral": mixtral, "qwen2": qwen2, "qwen3": qwen3, "gemma2": gemma2, "mamba": mamba}

@@ -1,7 +1,8 @@
 """`python -m tests.fakes.worker_nursery`: workers by fork, for tests that need thousands of them.
 
-Reads the path of a model from each line of standard input. A child, confined and run as `hali.engine.worker` does it,
-loads it and answers one short chat; one line says how that ended: `answered`, `refused <error>`, or `died <signal>`.
+Reads a temperature and the path of a model from each line of standard input. A child loads the model and answers two
+short chats, or makes two vectors or scores, with the worker's own parts; one line says how that ended: `answered`,
+`refused <error>`, or `died <signal>`.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from pathlib import Path
 
 from hali.engine import backend
 from hali.engine.chat import Prompter
+from hali.engine.embedding import Embedder
 from hali.engine.loop import Loop
 from hali.engine.options import EngineOptions
 from hali.model.errors import HaliError
-from hali.model.generation import Done, GenerateRequest, GenerationEvent, Message, SamplingParams
+from hali.model.generation import Done, Embed, GenerateRequest, GenerationEvent, Message, Rerank, SamplingParams
 
 OPTIONS = EngineOptions(n_ctx=128, n_seq_max=1, n_batch=64, threads=1, threads_batch=1)
+TEXTS = ("hello w\u00f6rld \U0001f999\n", "the")
 ANSWERED, REFUSED, UNCAUGHT = 0, 3, 4
 TIME_LIMIT_S = 60  # then SIGALRM ends the child: nothing here takes a second
 
@@ -30,13 +33,25 @@ def answer(path: Path, temperature: float) -> None:
     log = backend.NativeLog()
     log.install()
     model = backend.Model(path, OPTIONS, log, lambda _: None)
+    prompter = Prompter(model)
+    if model.kind == "chat":
+        chat(model, prompter, temperature)
+    embedder = Embedder(model, OPTIONS)
+    if model.kind == "rerank":
+        embedder.rerank(Rerank(TEXTS[1], TEXTS))
+    else:
+        embedder.embed(Embed(TEXTS))
+    embedder.close()
+    model.close()
+
+
+def chat(model: backend.Model, prompter: Prompter, temperature: float) -> None:
+    """Two short replies."""
     failures: list[HaliError] = []
     events: list[GenerationEvent] = []
-    loop = Loop(
-        model, Prompter(model), 1, lambda _, __, event: events.append(event), lambda _, error: failures.append(error)
-    )
+    loop = Loop(model, prompter, 1, lambda _, __, event: events.append(event), lambda _, error: failures.append(error))
     sampling = SamplingParams(temperature=temperature, seed=1, max_tokens=4)
-    for text in ("hello w\u00f6rld \U0001f999\n", "the"):
+    for text in TEXTS:
         loop.open(b"\1" * 16, GenerateRequest(messages=(Message("user", text),), sampling=sampling))
         while loop.busy:
             loop.admit()
@@ -44,7 +59,6 @@ def answer(path: Path, temperature: float) -> None:
         if failures:
             raise failures[0]
         assert isinstance(events[-1], Done), events
-    model.close()
 
 
 def child(path: Path, temperature: float, words: int) -> int:

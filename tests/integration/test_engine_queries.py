@@ -8,7 +8,7 @@ import pytest
 
 from hali.engine.process import EngineProcess
 from hali.model.errors import UsageError
-from hali.model.generation import Detokenize, Embed, GenerateRequest, Message, Render, Text, Tokenize, Tokens
+from hali.model.generation import Detokenize, GenerateRequest, Message, Render, Rerank, Text, Tokenize, Tokens
 
 pytestmark = pytest.mark.model
 
@@ -36,8 +36,8 @@ async def test_what_cannot_be_answered_is_refused_and_the_engine_goes_on(smollm2
     try:
         with pytest.raises(UsageError, match="there is no token 999999"):
             await engine.ask(Detokenize((999_999,)))
-        with pytest.raises(UsageError, match="cannot embed"):
-            await engine.ask(Embed(("a text",)))
+        with pytest.raises(UsageError, match="no score to give"):
+            await engine.ask(Rerank("a text", ("another",)))
         assert isinstance(await engine.ask(Tokenize("a")), Tokens)
     finally:
         await engine.stop()

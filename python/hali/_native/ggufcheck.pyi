@@ -6,7 +6,7 @@ Errors: ``Refused``, and ``OSError`` with errno and the file's name from the ope
 import os
 from collections.abc import Sequence
 
-__all__ = ["Refused", "check"]
+__all__ = ["Refused", "check", "check_adapter"]
 
 class Refused(ValueError):
     """A file that must not reach llama.cpp.
@@ -21,3 +21,6 @@ def check(paths: Sequence[str | os.PathLike[str]]) -> None:
 
     At most 128 MiB are read of each, and other threads run meanwhile.
     """
+
+def check_adapter(path: str | os.PathLike[str]) -> None:
+    """Refused unless a LoRA adapter may be loaded; whether it fits a model is llama.cpp's to say."""

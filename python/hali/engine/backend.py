@@ -8,18 +8,22 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import llama_cpp
 from llama_cpp import llama_cpp as low
 
+from hali.engine.adapters import Adapters
 from hali.engine.batch import Batch
 from hali.engine.cores import choose_threads, usable_cores
+from hali.engine.kinds import kind_of, pooling_of, rows_of, sequences_of
 from hali.engine.options import DEFAULT_CONTEXT, MAX_SEQUENCES, EngineOptions
 from hali.engine.retained import Retained
 from hali.engine.schedule import Slice
 from hali.engine.vision import Projector
+from hali.engine.specials import MOST, SpecialTexts
 from hali.model.errors import EngineFailed, ModelLoadFailed, UsageError
 
 KV_TYPES = {
@@ -86,12 +90,14 @@ class Model:
             undo.callback(low.llama_model_free, self.model)
             self.vocab = low.llama_model_get_vocab(self.model)
             self._check_kind(path, options)
+            self._adapters = Adapters(self.model, options, log.reason)
             self.n_ctx, self.n_kv = self._sizes(options)
-            self.n_batch = min(self.n_ctx, options.n_batch)
+            self.n_batch = min(self.n_ctx, options.n_batch) if self.kind == "chat" else self.n_ctx
             self.abort = ctypes.create_string_buffer(2)  # "" or "\1", read as a C string; see _context_params
-            self.ctx = low.llama_init_from_model(self.model, self._context_params(options))
-            if not self.ctx:
-                raise ModelLoadFailed(f"no context of {self.n_kv} tokens for {path.name}: {log.reason()}")
+            if self.kind == "chat":
+                self.ctx = self._context(self._context_params(options))
+            else:
+                self.ctx = self.embedding_context(options, self.n_ctx)
             undo.callback(low.llama_free, self.ctx)
             self.memory = low.llama_get_memory(self.ctx)
             self._undo = undo.pop_all()
@@ -113,11 +119,15 @@ class Model:
         return model
 
     def _check_kind(self, path: Path, options: EngineOptions) -> None:
-        if low.llama_model_has_encoder(self.model) or not low.llama_model_has_decoder(self.model):
-            raise ModelLoadFailed(f"{path.name} is not a plain decoder model; hali cannot chat with it yet")
+        encodes = bool(low.llama_model_has_encoder(self.model))
+        if encodes and low.llama_model_has_decoder(self.model):
+            raise ModelLoadFailed(f"{path.name} is an encoder with a decoder; hali runs models that are one of the two")
+        if low.llama_vocab_type(self.vocab) == low.LLAMA_VOCAB_TYPE_NONE:
+            raise ModelLoadFailed(f"{path.name} has no vocabulary; it is a part of a model")
+        self.kind = kind_of(self.meta, encoder_only=encodes)
         self.n_layer = int(low.llama_model_n_layer(self.model))
         # A recurrent state cannot go back; a sliding window has overwritten what it would need to go back to.
-        self.goes_back = not (
+        self.goes_back = self.kind == "chat" and not (
             low.llama_model_is_recurrent(self.model)
             or low.llama_model_is_hybrid(self.model)
             or low.llama_model_n_swa(self.model) > 0
@@ -132,7 +142,10 @@ class Model:
 
     def _sizes(self, options: EngineOptions) -> tuple[int, int]:
         """(context of one session, cells of the shared KV cache)."""
-        trained = int(low.llama_model_n_ctx_train(self.model))
+        self.n_trained = trained = int(low.llama_model_n_ctx_train(self.model))
+        if self.kind != "chat":
+            rows = rows_of(self.kind, trained=trained, wanted=options.n_ctx, n_batch=options.n_batch)
+            return rows, rows
         n_ctx = min(trained, options.n_ctx or min(trained, DEFAULT_CONTEXT))
         n_kv = options.n_kv or min(2, options.n_seq_max) * n_ctx
         original = self._original_context()
@@ -187,6 +200,21 @@ class Model:
         self._undo.callback(found.close)
         return found
 
+    def embedding_context(self, options: EngineOptions, rows: int) -> Any:
+        """A context that makes vectors of texts of up to `rows` tokens; ModelLoadFailed if there is no room for it."""
+        params = self._context_params(options)
+        params.n_ctx = params.n_batch = params.n_ubatch = rows  # a text is computed in one piece
+        params.n_seq_max = sequences_of(rows, options.n_seq_max)
+        params.embeddings, params.pooling_type = True, pooling_of(self.meta)
+        return self._context(params)
+
+    def _context(self, params: Any) -> Any:
+        ctx = low.llama_init_from_model(self.model, params)
+        if not ctx:
+            raise ModelLoadFailed(f"no context of {params.n_ctx} tokens: {self._log.reason()}")
+        self._adapters.apply(ctx)
+        return ctx
+
     def close(self) -> None:
         """Free context and model."""
         self._undo.close()
@@ -236,12 +264,23 @@ class Model:
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
         """Token ids; special tokens spelled in the text count, as llama-cpp-python has it for chats and prompts."""
         data = text.encode("utf-8", "replace")
+        if len(data) > MOST and self._special_texts.too_many(data):
+            raise UsageError(f"a text with more than {MOST} special tokens", code="tokenize")
         room = len(data) + 8  # no tokenizer makes more tokens than bytes, plus BOS and EOS
         tokens = (low.llama_token * room)()
         count = low.llama_tokenize(self.vocab, data, len(data), tokens, room, add_special, parse_special)
         if count < 0:
             raise UsageError(f"a prompt of {len(data)} bytes cannot be tokenized", code="tokenize")
         return list(tokens[:count])
+
+    @cached_property
+    def _special_texts(self) -> SpecialTexts:
+        recognised = low.LLAMA_TOKEN_ATTR_CONTROL | low.LLAMA_TOKEN_ATTR_USER_DEFINED | low.LLAMA_TOKEN_ATTR_UNKNOWN
+        return SpecialTexts(
+            low.llama_vocab_get_text(self.vocab, token) or b""
+            for token in range(self.n_vocab)
+            if low.llama_vocab_get_attr(self.vocab, token) & recognised
+        )
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
         """The bytes a sampled token stands for; special tokens stand for none unless `special`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import msgspec
@@ -30,6 +31,7 @@ class EngineOptions(msgspec.Struct, frozen=True):
     projector: str | None = None  # path of the file that turns images into vectors
     speculation: Speculation = "auto"  # compute probable next tokens ahead; "auto" while that is measured to pay
     memory_limit: int | None = None  # bytes of address space of the worker (RLIMIT_AS); None = no limit
+    lora: tuple[tuple[str, float], ...] = ()  # LoRA adapters of every request: the file of each, and how much of it
     layer_start: int = 0
     layer_end: int | None = None  # None = the last layer
     start_timeout_s: float = 300.0  # a 40 GB file from a slow disk at 150 MB/s; then the load has failed
@@ -42,6 +44,7 @@ class EngineOptions(msgspec.Struct, frozen=True):
             for name, low, high in limits
             if not low <= getattr(self, name) <= high
         ]
+        found += [f"the scale {scale} of {path}" for path, scale in self.lora if not math.isfinite(scale)]
         if self.threads < 0 or self.threads_batch < 0:
             found.append("threads are negative")
         if self.kv_type not in ("f32", "f16", "bf16") and not self.flash_attn:

@@ -96,16 +96,7 @@ class EngineProcess:
             raise UsageError(f"engine options: {'; '.join(problems)}")
         if importlib.util.find_spec("llama_cpp") is None:
             raise EngineUnavailable("llama.cpp is not installed here", hint="pip install 'hali[inference]'")
-        parts = parts_beside(path)  # llama.cpp opens the others by itself
-        try:
-            await to_thread.run_sync(ggufcheck.check, parts)
-        except ggufcheck.Refused as error:
-            reason, message, number = error.args
-            raise ModelLoadFailed(
-                f"{parts[number].name} is not a model that can be loaded: {message}", details={"reason": reason}
-            ) from error
-        except OSError as error:
-            raise ModelLoadFailed(f"{Path(error.filename).name} cannot be read: {error.strerror}") from error
+        await to_thread.run_sync(_check_files, path, options)
 
     def _load_failure(self, path: Path) -> HaliError:
         if self._failure is not None:
@@ -266,3 +257,20 @@ class EngineProcess:
         if child is None:
             return {}
         return {"signal": child.signal_name(), "exit": child.returncode, "stderr": child.stderr_tail()}
+
+
+def _check_files(path: Path, options: EngineOptions) -> None:
+    """ModelLoadFailed unless llama.cpp may see the model and its adapters. Reads their headers."""
+    parts = parts_beside(path)  # llama.cpp opens the others by itself
+    try:
+        ggufcheck.check(parts)
+        for adapter, _ in options.lora:
+            parts = [Path(adapter)]
+            ggufcheck.check_adapter(parts[0])
+    except ggufcheck.Refused as error:
+        reason, message, number = error.args
+        raise ModelLoadFailed(
+            f"{parts[number].name} is not a model that can be loaded: {message}", details={"reason": reason}
+        ) from error
+    except OSError as error:
+        raise ModelLoadFailed(f"{Path(error.filename).name} cannot be read: {error.strerror}") from error

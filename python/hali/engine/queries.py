@@ -8,15 +8,16 @@ import msgspec
 
 from hali.engine.backend import Model
 from hali.engine.chat import Prompter
+from hali.engine.embedding import Embedder
 from hali.model.errors import UsageError
-from hali.model.generation import Answer, Detokenize, Query, Render, Text, Tokenize, Tokens
+from hali.model.generation import Answer, Detokenize, Embed, Query, Render, Text, Tokenize, Tokens
 
 
 class Answerer:
     """Answers at once, between two batches."""
 
-    def __init__(self, model: Model, prompter: Prompter) -> None:
-        self._model, self._prompter = model, prompter
+    def __init__(self, model: Model, prompter: Prompter, embedder: Embedder) -> None:
+        self._model, self._prompter, self._embedder = model, prompter, embedder
 
     def answer(self, query: Query) -> Answer:
         """UsageError for what this model cannot answer."""
@@ -28,7 +29,7 @@ class Answerer:
             return self._render(query)
         if isinstance(query, Detokenize):
             return Text(b"".join(self._spelled(query.tokens)).decode("utf-8", "replace"))
-        raise UsageError("this model cannot embed or rerank", code="unsupported")
+        return self._embedder.embed(query) if isinstance(query, Embed) else self._embedder.rerank(query)
 
     def _render(self, query: Render) -> Tokens:
         """The rows of an image are tokens too, as many as the image takes: below 0, and without bytes."""

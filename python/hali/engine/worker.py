@@ -21,7 +21,7 @@ from hali._native import frames
 from hali.engine import protocol
 from hali.engine.confine import confine
 from hali.engine.options import EngineOptions
-from hali.model.errors import EngineUnavailable, HaliError, ProtocolError
+from hali.model.errors import EngineUnavailable, HaliError, ProtocolError, UsageError
 from hali.model.generation import Done, EngineInfo, GenerateRequest, GenerationEvent, Query
 
 READ = 256 * 1024
@@ -79,6 +79,7 @@ class Worker:
         # Imported here: after confine(), and so that a missing library is an answer rather than a traceback.
         from hali.engine import backend
         from hali.engine.chat import Prompter
+        from hali.engine.embedding import Embedder
         from hali.engine.loop import Loop
         from hali.engine.queries import Answerer
 
@@ -100,7 +101,8 @@ class Worker:
             speculation=options.speculation if self._model.goes_back else "off",
             projector=projector,
         )
-        self._answerer = Answerer(self._model, prompter)
+        self._embedder = Embedder(self._model, options)
+        self._answerer = Answerer(self._model, prompter, self._embedder)
         inbox.on_cancel = self._loop.interrupt
         self._stop: protocol.Stop | None = None
         self._load = self._loop.load
@@ -130,6 +132,7 @@ class Worker:
             memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT,
             has_chat_template=has_template,
             reads_images=options.projector is not None,
+            kind=model.kind,
         )
 
     def _emit(self, session: bytes, step: int, event: GenerationEvent) -> None:
@@ -153,6 +156,7 @@ class Worker:
             self._wire.flush()
         self._loop.cancel_all()
         self._wire.flush()
+        self._embedder.close()
         self._model.close()
 
     def _take_frames(self) -> None:
@@ -181,8 +185,11 @@ class Worker:
         except ProtocolError as error:
             self._fail(frame.session, error)
             return
-        if isinstance(order, GenerateRequest):
+        if isinstance(order, GenerateRequest) and self._model.kind == "chat":
             self._loop.open(frame.session, order)
+        elif isinstance(order, GenerateRequest):
+            what = "scores documents" if self._model.kind == "rerank" else "makes vectors of texts"
+            self._fail(frame.session, UsageError(f"this model {what}; it cannot write", code="unsupported"))
         else:
             self._answer(frame.session, order)
 

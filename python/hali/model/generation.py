@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 FinishReason = Literal["stop", "length", "tool_calls", "cancelled"]
+EngineKind = Literal["chat", "embedding", "rerank"]
 ToolChoice = Literal["auto", "none", "required"]
 MEDIA = "<__media__>"  # where an image belongs in a message's text; libmtmd's own default marker
 
@@ -233,3 +234,4 @@ class EngineInfo(msgspec.Struct, frozen=True):
     memory_bytes: int | None = None  # None = not measured
     has_chat_template: bool = False
     reads_images: bool = False
+    kind: EngineKind = "chat"  # what it is for: texts, vectors (`Embed`) or scores (`Rerank`); chats give vectors too

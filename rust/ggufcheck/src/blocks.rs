@@ -16,7 +16,8 @@ pub(crate) fn check(model: &Model<'_>, tokens: Option<u64>) -> Result<()> {
         tensor.check_type()?;
     }
     check_blocks(model)?;
-    check_embedding(model, tokens)
+    check_embedding(model, tokens)?;
+    check_output(model)
 }
 
 fn check_blocks(model: &Model<'_>) -> Result<()> {
@@ -48,5 +49,17 @@ fn check_embedding(model: &Model<'_>, tokens: Option<u64>) -> Result<()> {
     })?;
     demand(tokens.is_none_or(|tokens| tokens == rows), "vocabulary", || {
         format!("{EMBEDDING} has {rows} rows for {} tokens", tokens.unwrap_or(0))
+    })
+}
+
+/// A vector is read out with the length that the header says: a longer one than is computed lies outside.
+fn check_output(model: &Model<'_>) -> Result<()> {
+    let (Some(said), Some(width)) = (model.u32("embedding_length_out")?, model.u32("embedding_length")?) else {
+        return Ok(());
+    };
+    let heads = model.tensors.values().filter(|tensor| tensor.name.starts_with("dense_"));
+    let longest = heads.filter_map(|tensor| tensor.shape.get(1)).copied().fold(width, u64::max);
+    demand(said <= longest || archs::has_other_input(model.arch), "hparam", || {
+        format!("vectors of {said} elements from a model of {longest}")
     })
 }

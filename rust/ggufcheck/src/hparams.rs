@@ -5,6 +5,7 @@ use crate::{
     limits::{MAX_CONTEXT, MAX_EXPERTS, MAX_LAYERS},
     model::Model,
     refusal::{Result, demand, refuse, shown},
+    value::Value,
 };
 
 /// Embedding, head and feed-forward sizes; the largest real ones are under 100,000.
@@ -33,6 +34,7 @@ pub(crate) fn check(model: &Model<'_>) -> Result<()> {
     let width = model.required("embedding_length", 1, MAX_WIDTH)?;
     check_floats(model)?;
     check_divisors(model)?;
+    check_windows(model)?;
     check_heads(model, layers, width)?;
     check_feed_forward(model, layers)?;
     check_experts(model, layers)?;
@@ -61,6 +63,20 @@ fn check_divisors(model: &Model<'_>) -> Result<()> {
         demand(!zero, "hparam", || format!("{} is 0", shown(&model.key(suffix))))?;
     }
     Ok(())
+}
+
+/// Where windows slide, some layer has one: every first of each layer (1) leaves none, and llama.cpp aborts.
+fn check_windows(model: &Model<'_>) -> Result<()> {
+    const PATTERN: &str = "attention.sliding_window_pattern";
+    let none = match model.get(PATTERN) {
+        Some(Value::Numbers(_, span)) => {
+            model.u32("attention.sliding_window")?.unwrap_or(0) > 0
+                && span.of(&model.header.bytes).iter().all(|byte| *byte == 0)
+        }
+        Some(value) => value.as_u32() == Some(1),
+        None => false,
+    };
+    demand(!none, "hparam", || format!("{} leaves no layer with a window", shown(&model.key(PATTERN))))
 }
 
 fn check_heads(model: &Model<'_>, layers: u64, width: u64) -> Result<()> {
@@ -125,7 +141,7 @@ fn check_experts(model: &Model<'_>, layers: u64) -> Result<()> {
     let grouped = groups < 2 || (experts.is_multiple_of(groups) && (1..groups).contains(&group_used));
     demand(grouped, "hparam", || format!("{experts} experts in {groups} groups, of which {group_used} are used"))?;
     let predicted = model.u32("nextn_predict_layers")?.unwrap_or(0);
-    demand(predicted <= layers, "hparam", || format!("{predicted} of {layers} layers predict further tokens"))
+    demand(predicted < layers, "hparam", || format!("{predicted} of {layers} layers predict further tokens"))
 }
 
 fn check_rope_scaling(model: &Model<'_>) -> Result<()> {

@@ -7,6 +7,7 @@
 //!
 //! The core is plain Rust; the `python` feature adds the bindings in `py.rs`.
 
+mod adapter;
 mod archs;
 mod blocks;
 mod charsmap;
@@ -58,6 +59,16 @@ pub fn check_files<P: AsRef<Path>>(paths: &[P]) -> std::result::Result<(), (usiz
         headers.push(open(path.as_ref()).map_err(|error| (number, error))?);
     }
     check_model(&headers).map_err(|error| (0, error))
+}
+
+/// Refused if a LoRA adapter must not reach llama.cpp.
+pub fn check_adapter(header: &Header) -> Result<()> {
+    adapter::check(header)
+}
+
+/// `check_adapter` of a file.
+pub fn check_adapter_file(path: &Path) -> Result<()> {
+    check_adapter(&open(path)?)
 }
 
 fn open(path: &Path) -> Result<Header> {

@@ -15,16 +15,27 @@ create_exception!(hali._native.ggufcheck, Refused, PyValueError, "A file that mu
 #[pymodule(gil_used = false)]
 mod ggufcheck {
     #[pymodule_export]
-    use super::{Refused, check};
+    use super::{Refused, check, check_adapter};
 }
 
 /// See the stub.
 #[pyfunction]
 fn check(py: Python<'_>, paths: Vec<PathBuf>) -> PyResult<()> {
-    py.detach(|| crate::check_files(&paths)).map_err(|(number, error)| match error {
+    py.detach(|| crate::check_files(&paths))
+        .map_err(|(number, error)| mapped(error, number, paths.get(number).cloned().unwrap_or_default()))
+}
+
+/// See the stub.
+#[pyfunction]
+fn check_adapter(py: Python<'_>, path: PathBuf) -> PyResult<()> {
+    py.detach(|| crate::check_adapter_file(&path)).map_err(|error| mapped(error, 0, path))
+}
+
+fn mapped(error: Error, number: usize, path: PathBuf) -> PyErr {
+    match error {
         Error::Refused(refusal) => Refused::new_err((refusal.reason, refusal.message, number)),
-        Error::Io(error) => os_error(&error, paths.get(number).cloned().unwrap_or_default()),
-    })
+        Error::Io(error) => os_error(&error, path),
+    }
 }
 
 /// `OSError(errno, text, filename)`, which Python turns into `FileNotFoundError` and the like.

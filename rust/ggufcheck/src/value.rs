@@ -84,6 +84,11 @@ impl Value {
         }
     }
 
+    /// The number, if it is exactly an f32.
+    pub fn as_f32(&self) -> Option<f64> {
+        if matches!(self, Self::Scalar(Kind::F32, _)) { self.as_float() } else { None }
+    }
+
     /// The number, if it is a floating-point one.
     pub fn as_float(&self) -> Option<f64> {
         match self {

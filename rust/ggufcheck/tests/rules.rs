@@ -143,6 +143,13 @@ fn sizes_fit_each_other() {
     assert_eq!(reason(|image| image.tensor("token_embd.weight").shape = vec![32, 260]), "shape");
     assert_eq!(set("llama.attention.key_length", V::U32(32)), "hparam");
     assert_eq!(set("llama.rope.dimension_count", V::U32(8)), "hparam");
+    assert_eq!(set("llama.embedding_length_out", V::U32(64)), "");
+    assert_eq!(set("llama.embedding_length_out", V::U32(65)), "hparam");
+    let dense = |image: &mut Image| {
+        image.set("llama.embedding_length_out", V::U32(96));
+        image.add("dense_2.weight", &[64, 96]);
+    };
+    assert_eq!(reason(dense), "", "a layer makes the vectors longer");
     assert_eq!(set("llama.context_length", V::U32(0)), "hparam");
     assert_eq!(set("llama.context_length", V::U32(1 << 31)), "hparam", "negative for llama.cpp");
 }
@@ -159,6 +166,20 @@ fn numbers_are_numbers() {
     assert_eq!(set("llama.rope.scaling.type", V::Text(b"yarn".into())), "");
     assert_eq!(set("llama.full_attention_interval", V::U32(0)), "hparam");
     assert_eq!(set("llama.logit_scale", V::F32(f32::INFINITY)), "hparam");
+}
+
+#[test]
+fn windows_slide_in_some_layer() {
+    let windows = |pattern| {
+        reason(|image| {
+            image.set("llama.attention.sliding_window", V::U32(64));
+            image.set("llama.attention.sliding_window_pattern", pattern);
+        })
+    };
+    assert_eq!(windows(V::U32(2)), "");
+    assert_eq!(windows(V::U32(1)), "hparam");
+    assert_eq!(windows(V::Words(vec![0, 1])), "");
+    assert_eq!(windows(V::Words(vec![0, 0])), "hparam");
 }
 
 #[test]
@@ -185,7 +206,8 @@ fn experts_are_chosen_among_those_there_are() {
     ] {
         assert_eq!(experts(all, used, groups, group_used), "hparam", "{all} {used} {groups} {group_used}");
     }
-    assert_eq!(set("llama.nextn_predict_layers", V::U32(3)), "hparam");
+    assert_eq!(set("llama.nextn_predict_layers", V::U32(1)), "");
+    assert_eq!(set("llama.nextn_predict_layers", V::U32(2)), "hparam", "no layer is left");
 }
 
 #[test]
