@@ -234,6 +234,7 @@ HOSTILE = {
     "both ways, sixty times": {"grammar": _rules(60, "r{0} ::= r{1} | r{1}")},
     "brackets as deep as a stack": {"grammar": "root ::= " + "(" * 60_000 + '"a"' + ")" * 60_000},
     "repetitions of repetitions": {"grammar": 'root ::= (((("a"{0,9999}){0,9999}){0,9999}){0,9999})'},
+    "repetitions that overlap": {"grammar": "root ::= ((([a-z]{0,99}){0,99}){0,99}){0,99}"},
     "hidden left recursion": {"grammar": 'root ::= b root "x" | "y"\nb ::= c c\nc ::= "" | "z"'},
     "no end": {"grammar": 'root ::= "a" root'},
     "nothing": {"grammar": "root ::= root"},

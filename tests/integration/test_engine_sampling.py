@@ -209,6 +209,7 @@ def test_a_reply_ends_only_where_the_grammar_lets_it(row: Row) -> None:
 
 def test_a_complete_format_ends_before_min_tokens(row: Row) -> None:
     assert formatted(row, ReplyFormat(schema={"const": 5}), min_tokens=40) == (b"5", True)
+    assert formatted(row, ReplyFormat(grammar='root ::= ""'), min_tokens=40) == (b"", True)
 
 
 def test_who_draws_ahead_is_told_of_each_token_by_itself(row: Row) -> None:

@@ -110,8 +110,7 @@ class Sampler:
         return token
 
     def _without(self, allowed: Any, ends_early: bool) -> Any:
-        """Less what is banned, and less the ends while it is too early for them, unless the format wants the end."""
-        allowed = allowed.copy()
+        """Take out what is banned, and the ends while it is too early for them, unless the format wants the end."""
         allowed[self._banned] = False
         if ends_early:
             later = allowed.copy()

@@ -19,6 +19,13 @@ def test_a_token_goes_out_with_the_first_byte_of_its_text() -> None:
     assert untold.take(7) == ()
 
 
+def test_a_token_that_begins_where_the_text_ends_so_far_waits() -> None:
+    untold = Untold()
+    untold.add(b"ab", A)
+    untold.add(b"cd", B)
+    assert untold.take(2) == (A,)
+
+
 def test_what_a_stop_string_swallowed_is_never_told() -> None:
     untold = Untold()
     untold.add(b"hi E", A)
