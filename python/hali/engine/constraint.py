@@ -25,7 +25,7 @@ WHITESPACE = r"( |\n {0,20})"
 # bytes or more (llguidance follows them by recursion; 500 are harmless).
 _RISKY = re.compile(r'"(pattern|patternProperties|allOf|format|\$dynamicRef)"')
 _SMALL = 8 * 1024
-_CACHED = 16  # compiled formats; each may grow to MAX_STATES
+_CACHED = 16  # compiled formats, 40 MB each at worst
 _LIMITS = llguidance.LLParserLimits(
     max_grammar_size=100_000,
     # Time: with rows of 10,000 items a hostile grammar takes minutes a token, with these a third of a second.
