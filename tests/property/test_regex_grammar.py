@@ -44,6 +44,25 @@ def test_both_match_the_same_texts(pattern, texts, data) -> None:
         assert bool(made.fullmatch(text)) == bool(wanted.fullmatch(text)), (pattern, text)
 
 
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *".a ",
+        *(rf"\{kind}" for kind in "dDwWsSnrtfv.+\\-"),
+        r"[\s\d]",
+        r"[^\w\s]",
+        "[a-c-]",
+        "[^-a]",
+        "[]^]",
+        r"\x41",
+    ],
+)
+def test_each_sign_stands_for_the_same_characters(pattern) -> None:
+    made = as_regex(grammar_of(pattern))
+    for char in map(chr, range(0x250)):
+        assert bool(made.fullmatch(char)) == bool(re.fullmatch(pattern, char, re.ASCII)), (pattern, char)
+
+
 @pytest.mark.parametrize("pattern", ["^ab$", "^a|b$", "ab$", "^ab", "(a|)", "", "a|", "[]a]", "[a-]", r"\{\}", "(?:a)"])
 def test_what_is_special_only_at_some_places_is_understood_there(pattern) -> None:
     made = as_regex(grammar_of(pattern))
