@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import anthropic
@@ -17,6 +19,8 @@ from mcp.client.client import Client
 from mcp.client.stdio import stdio_client
 
 from tests.fakes.hf_server import FakeHub
+from tests.fakes.pictures import png
+from tests.fakes.tiny_projector import write_projector
 from tests.nodes import TestNode, node, until
 
 pytestmark = pytest.mark.model
@@ -65,11 +69,17 @@ def claude(url: str) -> Iterator[anthropic.Anthropic]:
         yield client
 
 
-@pytest.fixture
-def llama(url: str) -> Iterator[ollama.Client]:
+@contextmanager
+def ollama_client(url: str) -> Iterator[ollama.Client]:
     client = ollama.Client(url)
     yield client
     client._client.close()
+
+
+@pytest.fixture
+def llama(url: str) -> Iterator[ollama.Client]:
+    with ollama_client(url) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
@@ -248,6 +258,43 @@ def test_tokens_prompts_and_texts_agree_with_each_other(url: str, claude: anthro
     pieces = post("/tokenize", content="naïve 詩", with_pieces=True)["tokens"]
     raw = [piece["piece"].encode() if isinstance(piece["piece"], str) else bytes(piece["piece"]) for piece in pieces]
     assert b"".join(raw).decode() == "naïve 詩"
+
+
+# ---- pictures, with a projector of random weights: it sees nothing, but another picture makes it say something else
+
+
+@pytest.fixture(scope="module")
+def seeing(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("seeing")
+    with node(folder / "node", lan_enabled="off") as made:
+        url = str(made.start()["http"])
+        projector = write_projector(folder / "mmproj-tiny-f32.gguf", n_embd=576)
+        model = made.call("add", what=str(smollm2), link=True, beside=str(projector))["model_id"]
+        assert httpx.post(f"{url}/api/generate", json={"model": model}, timeout=60).status_code == 200
+        yield url
+
+
+def test_pictures_are_seen_alike_by_both_apis(seeing: str, llama: ollama.Client) -> None:
+    def by_anthropic(picture: bytes) -> str:
+        source = {"type": "base64", "media_type": "image/png", "data": base64.b64encode(picture).decode()}
+        content = [{"type": "image", "source": source}, {"type": "text", "text": "What is this?"}]
+        turns = [{"role": "user", "content": content}]
+        with anthropic.Anthropic(base_url=seeing, api_key="none", max_retries=0, timeout=60) as client:
+            ask = {"model": "smollm2", "max_tokens": 16, "messages": turns, "extra_body": {"temperature": 0}}
+            return str(client.messages.create(**ask).content[0].text)
+
+    def by_ollama(picture: bytes) -> str:
+        turns = [{"role": "user", "content": "What is this?", "images": [picture]}]
+        with ollama_client(seeing) as client:
+            return str(client.chat("smollm2", turns, options={**GREEDY, "num_predict": 16}).message.content)
+
+    first, second = png(28, 28, seed=1), png(28, 28, seed=2)
+    assert by_anthropic(first) == by_ollama(first)
+    assert by_anthropic(second) != by_anthropic(first)
+    with ollama_client(seeing) as client:
+        assert "vision" in client.show("smollm2").capabilities
+    with pytest.raises(ollama.ResponseError):  # the model without a projector
+        llama.chat("smollm2", [{"role": "user", "content": "?", "images": [first]}])
 
 
 # ---- the last, as it stops the engine that the others use
