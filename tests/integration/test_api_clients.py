@@ -18,6 +18,7 @@ from mcp import StdioServerParameters
 from mcp.client.client import Client
 from mcp.client.stdio import stdio_client
 
+from tests.fakes import tiny_models
 from tests.fakes.hf_server import FakeHub
 from tests.fakes.pictures import png
 from tests.fakes.tiny_projector import write_projector
@@ -295,6 +296,37 @@ def test_pictures_are_seen_alike_by_both_apis(seeing: str, llama: ollama.Client)
         assert "vision" in client.show("smollm2").capabilities
     with pytest.raises(ollama.ResponseError):  # the model without a projector
         llama.chat("smollm2", [{"role": "user", "content": "?", "images": [first]}])
+
+
+# ---- vectors, by encoders with random weights
+
+
+@pytest.fixture(scope="module")
+def encoders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("encoders")
+    with node(folder / "node", lan_enabled="off") as made:
+        url = str(made.start()["http"])
+        made.add(tiny_models.bert().write(folder / "Tinybert-1M-F32.gguf"))
+        made.add(tiny_models.bert(pooling=4, ranks=True).write(folder / "Tinyrank-1M-F32.gguf"))
+        for model in ("tinybert", "tinyrank"):
+            assert httpx.post(f"{url}/api/generate", json={"model": model}, timeout=60).status_code == 200
+        yield url
+
+
+def test_ollama_gets_vectors_and_documents_are_ranked(encoders: str) -> None:
+    with ollama_client(encoders) as client:
+        both = client.embed("tinybert", ["hello", "world"]).embeddings
+        (again,) = client.embed("tinybert", "world").embeddings
+        (short,) = client.embed("tinybert", "world", dimensions=4).embeddings
+        raw = client.embeddings("tinybert", "world").embedding
+        assert client.show("tinybert").capabilities == ["embedding"]
+    assert both[1] == pytest.approx(again, abs=1e-5) and both[0] != pytest.approx(both[1], abs=1e-3)
+    assert [sum(x * x for x in vector) for vector in (again, short)] == pytest.approx([1, 1])
+    scale = raw[0] / again[0]
+    assert list(raw) == pytest.approx([scale * x for x in again], rel=1e-4)
+    ask = {"model": "tinyrank", "query": "a", "documents": ["b", "c d", "e f g"], "top_n": 2}
+    results = httpx.post(f"{encoders}/rerank", json=ask, timeout=60).json()["results"]
+    assert len(results) == 2 and results[0]["relevance_score"] >= results[1]["relevance_score"]
 
 
 # ---- the last, as it stops the engine that the others use
