@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import anthropic
@@ -16,7 +18,10 @@ from mcp import StdioServerParameters
 from mcp.client.client import Client
 from mcp.client.stdio import stdio_client
 
+from tests.fakes import tiny_models
 from tests.fakes.hf_server import FakeHub
+from tests.fakes.pictures import png
+from tests.fakes.tiny_projector import write_projector
 from tests.nodes import TestNode, node, until
 
 pytestmark = pytest.mark.model
@@ -65,11 +70,17 @@ def claude(url: str) -> Iterator[anthropic.Anthropic]:
         yield client
 
 
-@pytest.fixture
-def llama(url: str) -> Iterator[ollama.Client]:
+@contextmanager
+def ollama_client(url: str) -> Iterator[ollama.Client]:
     client = ollama.Client(url)
     yield client
     client._client.close()
+
+
+@pytest.fixture
+def llama(url: str) -> Iterator[ollama.Client]:
+    with ollama_client(url) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
@@ -248,6 +259,74 @@ def test_tokens_prompts_and_texts_agree_with_each_other(url: str, claude: anthro
     pieces = post("/tokenize", content="naïve 詩", with_pieces=True)["tokens"]
     raw = [piece["piece"].encode() if isinstance(piece["piece"], str) else bytes(piece["piece"]) for piece in pieces]
     assert b"".join(raw).decode() == "naïve 詩"
+
+
+# ---- pictures, with a projector of random weights: it sees nothing, but another picture makes it say something else
+
+
+@pytest.fixture(scope="module")
+def seeing(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("seeing")
+    with node(folder / "node", lan_enabled="off") as made:
+        url = str(made.start()["http"])
+        projector = write_projector(folder / "mmproj-tiny-f32.gguf", n_embd=576)
+        model = made.call("add", what=str(smollm2), link=True, beside=str(projector))["model_id"]
+        assert httpx.post(f"{url}/api/generate", json={"model": model}, timeout=60).status_code == 200
+        yield url
+
+
+def test_pictures_are_seen_alike_by_both_apis(seeing: str, llama: ollama.Client) -> None:
+    def by_anthropic(picture: bytes) -> str:
+        source = {"type": "base64", "media_type": "image/png", "data": base64.b64encode(picture).decode()}
+        content = [{"type": "image", "source": source}, {"type": "text", "text": "What is this?"}]
+        turns = [{"role": "user", "content": content}]
+        with anthropic.Anthropic(base_url=seeing, api_key="none", max_retries=0, timeout=60) as client:
+            ask = {"model": "smollm2", "max_tokens": 16, "messages": turns, "extra_body": {"temperature": 0}}
+            return str(client.messages.create(**ask).content[0].text)
+
+    def by_ollama(picture: bytes) -> str:
+        turns = [{"role": "user", "content": "What is this?", "images": [picture]}]
+        with ollama_client(seeing) as client:
+            return str(client.chat("smollm2", turns, options={**GREEDY, "num_predict": 16}).message.content)
+
+    first, second = png(28, 28, seed=1), png(28, 28, seed=2)
+    assert by_anthropic(first) == by_ollama(first)
+    assert by_anthropic(second) != by_anthropic(first)
+    with ollama_client(seeing) as client:
+        assert "vision" in client.show("smollm2").capabilities
+    with pytest.raises(ollama.ResponseError):  # the model without a projector
+        llama.chat("smollm2", [{"role": "user", "content": "?", "images": [first]}])
+
+
+# ---- vectors, by encoders with random weights
+
+
+@pytest.fixture(scope="module")
+def encoders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("encoders")
+    with node(folder / "node", lan_enabled="off") as made:
+        url = str(made.start()["http"])
+        made.add(tiny_models.bert().write(folder / "Tinybert-1M-F32.gguf"))
+        made.add(tiny_models.bert(pooling=4, ranks=True).write(folder / "Tinyrank-1M-F32.gguf"))
+        for model in ("tinybert", "tinyrank"):
+            assert httpx.post(f"{url}/api/generate", json={"model": model}, timeout=60).status_code == 200
+        yield url
+
+
+def test_ollama_gets_vectors_and_documents_are_ranked(encoders: str) -> None:
+    with ollama_client(encoders) as client:
+        both = client.embed("tinybert", ["hello", "world"]).embeddings
+        (again,) = client.embed("tinybert", "world").embeddings
+        (short,) = client.embed("tinybert", "world", dimensions=4).embeddings
+        raw = client.embeddings("tinybert", "world").embedding
+        assert client.show("tinybert").capabilities == ["embedding"]
+    assert both[1] == pytest.approx(again, abs=1e-5) and both[0] != pytest.approx(both[1], abs=1e-3)
+    assert [sum(x * x for x in vector) for vector in (again, short)] == pytest.approx([1, 1])
+    scale = raw[0] / again[0]
+    assert list(raw) == pytest.approx([scale * x for x in again], rel=1e-4)
+    ask = {"model": "tinyrank", "query": "a", "documents": ["b", "c d", "e f g"], "top_n": 2}
+    results = httpx.post(f"{encoders}/rerank", json=ask, timeout=60).json()["results"]
+    assert len(results) == 2 and results[0]["relevance_score"] >= results[1]["relevance_score"]
 
 
 # ---- the last, as it stops the engine that the others use

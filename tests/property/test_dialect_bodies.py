@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from typing import Any
 
@@ -18,8 +19,9 @@ from hali.api.ollama_keep import stay_of
 from hali.api.ollama_request import ChatBody, GenerateBody
 from hali.model.errors import UsageError
 from hali.model.generation import MEDIA, GenerateRequest
+from tests.fakes.pictures import png
 
-PNG = "iVBORw0KGgo="
+PNG = base64.b64encode(png(2, 2)).decode()
 WORDS = ["auto", "any", "tool", "none", "user", "assistant", "system", "text", "image", "base64", "url", "tool_use"]
 WORDS += [
     "tool_result",

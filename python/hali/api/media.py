@@ -8,19 +8,18 @@ from collections.abc import Iterable
 
 from hali.model.errors import UsageError
 from hali.model.generation import MEDIA, Message
-
-# First bytes of the formats that libmtmd's decoder (stb_image) reads.
-_FORMATS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"BM")
+from hali.wire.images import check_picture
 
 
 def image_of(text: str, where: str) -> bytes:
-    """The file that base64 `text` holds; `UsageError` naming `where` if it is no PNG, JPEG, GIF or BMP."""
+    """The file that base64 `text` holds; `UsageError` naming `where` if it is no picture that would be decoded."""
     try:
         data = base64.b64decode(text, validate=True)
+        check_picture(data)
+    except UsageError as wrong:
+        raise _wrong(where, wrong.message) from None
     except (binascii.Error, ValueError):
         raise _wrong(where, "the image is not base64") from None
-    if not data.startswith(_FORMATS):
-        raise _wrong(where, "the image is no PNG, JPEG, GIF or BMP file")
     return data
 
 

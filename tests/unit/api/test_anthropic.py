@@ -23,8 +23,9 @@ from hali.model.generation import (
     ToolCalled,
     Usage,
 )
+from tests.fakes.pictures import png
 
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(8)
+PNG = png(2, 2)
 IMAGE = {"type": "base64", "media_type": "image/png", "data": base64.b64encode(PNG).decode()}
 WEATHER = {"name": "weather", "description": "Now.", "input_schema": {"type": "object", "properties": {}}}
 USED = Usage(prompt_tokens=20, completion_tokens=9, ttft_s=0.1, total_s=0.2, cached_tokens=15, reasoning_tokens=4)
@@ -173,7 +174,7 @@ async def test_a_schema_and_an_effort_are_passed_on(client, router):
             "base64 only",
         ),
         ({"messages": [user([{"type": "image", "source": {"type": "base64", "data": "%"}}])]}, "not base64"),
-        ({"messages": [user([{"type": "image", "source": {"type": "base64", "data": "aGFsaQ=="}}])]}, "no PNG"),
+        ({"messages": [user([{"type": "image", "source": {"type": "base64", "data": "aGFsaQ=="}}])]}, "must be a PNG"),
         (
             {"messages": [user([{"type": "image", "source": IMAGE}, {"type": "text", "text": MEDIA}])]},
             "beside images",

@@ -9,16 +9,21 @@ import pytest
 from hali.api.media import image_of, unmistakable, with_images
 from hali.model.errors import UsageError
 from hali.model.generation import MEDIA, Message
-
-FILES = {"png": b"\x89PNG\r\n\x1a\n", "jpeg": b"\xff\xd8\xff\xe0", "gif": b"GIF89a", "bmp": b"BM\x00"}
-
-
-@pytest.mark.parametrize("start", FILES.values(), ids=FILES)
-def test_the_first_bytes_decide_what_is_an_image(start: bytes) -> None:
-    assert image_of(base64.b64encode(start + b"rest").decode(), "x") == start + b"rest"
+from tests.fakes.pictures import png, png_of
 
 
-@pytest.mark.parametrize("text", ["", "%", "aGFsaQ==", "iVBORw0KGgo", "data:image/png;base64,iVBORw0KGgo=", "naïve"])
+def encoded(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def test_a_picture_is_taken_as_it_is() -> None:
+    assert image_of(encoded(png(3, 2)), "x") == png(3, 2)
+
+
+HUGE = encoded(png_of(60_000, 60_000, b""))
+
+
+@pytest.mark.parametrize("text", ["", "%", "aGFsaQ==", "iVBORw0KGgo", f"data:image/png;base64,{HUGE}", "naïve", HUGE])
 def test_what_is_no_image_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="messages"):
         image_of(text, "messages[0]")

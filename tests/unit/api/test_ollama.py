@@ -28,9 +28,10 @@ from hali.model.generation import (
     Usage,
 )
 from hali.pipeline import ServedModel
+from tests.fakes.pictures import png
 from tests.unit.api.conftest import TINY
 
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(8)
+PNG = png(2, 2)
 PIC = base64.b64encode(PNG).decode()
 USED = Usage(prompt_tokens=20, completion_tokens=9, ttft_s=0.25, total_s=1.0)
 DONE = Done("stop", USED)
