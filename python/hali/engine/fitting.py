@@ -33,13 +33,8 @@ async def fitted(path: Path, options: EngineOptions, room: int | None) -> Fitted
         return Fitted(options, 0, True)
     chosen = options if room is None else fitting(shape, options, room - beside)
     if chosen is None:
-        chosen = (
-            options
-            if options.n_ctx or options.n_kv
-            else msgspec.structs.replace(
-                options, n_ctx=min(MIN_CONTEXT, shape.context), n_kv=min(MIN_CONTEXT, shape.context)
-            )
-        )
+        least = min(MIN_CONTEXT, shape.context)
+        chosen = options if options.n_ctx or options.n_kv else msgspec.structs.replace(options, n_ctx=least, n_kv=least)
     needed = estimate(shape, chosen).total + beside
     return Fitted(chosen, needed, chosen is options and (room is None or needed <= room))
 
