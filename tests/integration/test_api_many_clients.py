@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.model, pytest.mark.blocking_ok]
 
 SLOTS = 8
 LIMITS = {"router": {"running": SLOTS, "queued": 16, "queued_per_key": 32}}
-TOKENS = 12
+TOKENS = 6
 FLAT = 16 * 1024 * 1024  # bytes that memory may differ between two rounds: allocators keep some
 SLOW_S = 0.02  # a slow reader takes one event in this time; the model makes one in less
 DEADLINE_S = 300.0
@@ -63,7 +63,7 @@ class Round:
         async for line in response.aiter_lines():
             if line:
                 events.append(line)
-            if kind == 0 and len(events) == 4:
+            if kind == 0 and len(events) == 3:
                 return "left"
             if kind == 1:
                 await anyio.sleep(SLOW_S)

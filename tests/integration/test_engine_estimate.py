@@ -14,6 +14,7 @@ from gguf import GGUFWriter
 from hali.engine.estimate import estimate, shape_of
 from hali.engine.options import EngineOptions
 from hali.wire.gguf import read_layout_file
+from tests.fakes.tiny_models import spm
 
 pytestmark = pytest.mark.model
 
@@ -81,7 +82,7 @@ def test_smollm2_takes_what_was_estimated(smollm2: Path, options: EngineOptions)
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random model of another shape: heads of 32, one KV head for four, a wide feed-forward part, an output of its own."""
-    width, heads, groups, inner, words, layers = 256, 8, 2, 2048, 3000, 5
+    width, heads, groups, inner, layers = 256, 8, 2, 2048, 5
     path = tmp_path_factory.mktemp("odd") / "odd.gguf"
     writer = GGUFWriter(path, "llama")
     writer.add_context_length(8192)
@@ -91,8 +92,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     writer.add_head_count(heads)
     writer.add_head_count_kv(groups)
     writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_vocab_size(words)
-    writer.add_tokenizer_model("none")
+    words = spm(writer)
     kv = width // heads * groups
     matrices = {"attn_q": (width, width), "attn_k": (kv, width), "attn_v": (kv, width), "attn_output": (width, width)}
     matrices |= {"ffn_gate": (inner, width), "ffn_up": (inner, width), "ffn_down": (width, inner)}

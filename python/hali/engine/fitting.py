@@ -28,25 +28,18 @@ async def fitted(path: Path, options: EngineOptions, room: int | None) -> Fitted
     Of a file whose header cannot be read nothing is known: starting it will say what is wrong.
     """
     try:
-        shape = await to_thread.run_sync(_shape, path)
-        beside = (
-            0 if options.projector is None else Path(options.projector).stat().st_size
-        )  # its weights are nearly all
+        shape, beside = await to_thread.run_sync(_read, path, options.projector)
     except (HaliError, OSError):
         return Fitted(options, 0, True)
     chosen = options if room is None else fitting(shape, options, room - beside)
     if chosen is None:
-        chosen = (
-            options
-            if options.n_ctx or options.n_kv
-            else msgspec.structs.replace(
-                options, n_ctx=min(MIN_CONTEXT, shape.context), n_kv=min(MIN_CONTEXT, shape.context)
-            )
-        )
+        least = min(MIN_CONTEXT, shape.context)
+        chosen = options if options.n_ctx or options.n_kv else msgspec.structs.replace(options, n_ctx=least, n_kv=least)
     needed = estimate(shape, chosen).total + beside
     return Fitted(chosen, needed, chosen is options and (room is None or needed <= room))
 
 
-def _shape(path: Path) -> Shape:
-    """Blocks, 80 ms for a large vocabulary."""
-    return shape_of([read_layout_file(part) for part in parts_beside(path)])
+def _read(path: Path, projector: str | None) -> tuple[Shape, int]:
+    """Of the model, and the bytes of its projector, nearly all of which are weights. Blocks, 80 ms for a large vocabulary."""
+    beside = 0 if projector is None else Path(projector).stat().st_size
+    return shape_of([read_layout_file(part) for part in parts_beside(path)]), beside

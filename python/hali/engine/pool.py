@@ -124,7 +124,7 @@ class EnginePool:
 
     def _known(self, model_id: str) -> Entry:
         entry = self._entries.get(model_id)
-        if entry is None or not (entry.usable or entry.stopping):
+        if entry is None or not entry.shown:
             raise NotFound(f"no engine runs for {model_id}")
         return entry
 
@@ -234,7 +234,8 @@ class EnginePool:
             for entry in self._all():
                 if entry.over:
                     await self._end(entry)
-            times = [left for entry in self._all() if (left := entry.expires_in_s) is not None]
+            waiting = [entry for entry in self._all() if not entry.stopping]
+            times = [left for entry in waiting if (left := entry.expires_in_s) is not None]
             with anyio.move_on_after(min([LOOK_S, *times])):
                 await self._rest.wait()
             self._rest = anyio.Event()

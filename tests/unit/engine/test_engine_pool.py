@@ -200,6 +200,7 @@ async def test_who_needs_room_waits_for_the_replies_of_others_and_they_come_back
         await until(lambda: engines.list()[0].active == 1 and engines.list()[0].state == "ready")
         group.start_soon(ask, engines, "b")
         await until(lambda: engines.list()[0].state == "stopping")
+        engines.keep("a", 3600)  # whoever asks about it or stops it still finds it
         group.start_soon(ask, engines, "a")  # a new request for the one that leaves: its turn is after b's
         await until(lambda: len(fakes) == 3)
         assert [fake.starts for fake in fakes] == [1, 0, 0] and fakes[0].stops == 0
