@@ -7,22 +7,20 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-import msgspec
-
 from hali.engine import schedule as plan
 from hali.engine.ahead import LookAhead
 from hali.engine.backend import ABORTED, NO_SLOT, Model
-from hali.engine.chat import Prompt, Prompter
-from hali.engine.constraint import Formats
+from hali.engine.chat import Prompter
+from hali.engine.opening import Opening
 from hali.engine.options import EngineStats
 from hali.engine.retained import Retained
 from hali.engine.sampling import Sampler
-from hali.engine.session import MAX_STOP_BYTES, MAX_STOPS, Session
+from hali.engine.session import Session
 from hali.engine.sharing import Sharing
 from hali.engine.speculate import Speculation
 from hali.engine.vision import Picture, Projector
-from hali.model.errors import EngineFailed, HaliError, Overloaded, UsageError
-from hali.model.generation import Done, GenerateRequest, GenerationEvent, SamplingParams
+from hali.model.errors import EngineFailed, HaliError, Overloaded
+from hali.model.generation import Done, GenerateRequest, GenerationEvent
 
 MAX_QUEUED = 256  # requests waiting in the worker; the router's own queue in front of it is shorter
 
@@ -45,11 +43,10 @@ class Loop:
         speculation: Speculation = "off",
         projector: Projector | None = None,
     ) -> None:
-        self._model, self._prompter = model, prompter
+        self._model, self._opening = model, Opening(model, prompter)
         self._retained, self._sharing, self._ahead = retained, Sharing(retained), LookAhead(speculation)
         self._projector = projector
         self._emit, self._fail = emit, fail
-        self._formats = Formats(model)
         self._n_seq_max = n_seq_max
         self._free = list(range(n_seq_max - 1, -1, -1))  # sequence ids, the lowest on top
         self._running: dict[int, Session] = {}  # by key, oldest first
@@ -75,42 +72,11 @@ class Loop:
     def open(self, ident: bytes, request: GenerateRequest) -> None:
         """Queue a request; what is wrong with it goes to `fail`."""
         try:
-            self._waiting.append(self._session(ident, request))
+            if len(self._waiting) >= MAX_QUEUED:
+                raise Overloaded(f"{MAX_QUEUED} requests already wait for this model", details={"retry_after_s": 5})
+            self._waiting.append(self._opening.session(ident, request))
         except HaliError as error:
             self._fail(ident, error)
-
-    def _session(self, ident: bytes, request: GenerateRequest) -> Session:
-        if len(self._waiting) >= MAX_QUEUED:
-            raise Overloaded(f"{MAX_QUEUED} requests already wait for this model", details={"retry_after_s": 5})
-        _check_stops(request.sampling)
-        prompt = self._prompter.prompt(request)
-        try:
-            return self._with_prompt(ident, request, prompt)
-        except BaseException:
-            for picture in prompt.pictures:
-                picture.close()
-            raise
-
-    def _with_prompt(self, ident: bytes, request: GenerateRequest, prompt: Prompt) -> Session:
-        if len(prompt.tokens) >= self._model.n_ctx:
-            raise UsageError(
-                f"the prompt has {len(prompt.tokens)} tokens; with a reply at most {self._model.n_ctx} fit",
-                hint="shorten the conversation, or load the model with a larger context",
-                code="context_length",
-                details={"prompt_tokens": len(prompt.tokens), "n_ctx": self._model.n_ctx},
-            )
-        asked = msgspec.structs.replace(request, format=prompt.format)  # a forced call is a format too
-        sampler = Sampler(asked, self._model, [token for token in prompt.tokens if token >= 0], self._formats)
-        return Session(
-            ident,
-            prompt.tokens,
-            request.sampling,
-            stops=prompt.stops,
-            n_ctx=self._model.n_ctx,
-            sampler=sampler,
-            reader=prompt.dialect.reader(),
-            pictures=prompt.pictures,
-        )
 
     def cancel(self, ident: bytes) -> None:
         """End a session that nobody waits for and give back all it holds. An unknown one has just ended."""
@@ -358,8 +324,3 @@ class Loop:
             drafted=self._ahead.drafted,
             accepted=self._ahead.accepted,
         )
-
-
-def _check_stops(sampling: SamplingParams) -> None:
-    if len(sampling.stop) > MAX_STOPS or any(len(stop.encode()) > MAX_STOP_BYTES for stop in sampling.stop):
-        raise UsageError(f"at most {MAX_STOPS} stop strings of {MAX_STOP_BYTES} bytes each", code="stop")

@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("llama_cpp")
 
 from hali.engine import loop as module
+from hali.engine import opening
 from hali.engine.backend import ABORTED, NO_SLOT, Model
 from hali.engine.chat import Prompt, Prompter
 from hali.engine.loop import MAX_QUEUED, Loop
@@ -146,6 +147,7 @@ class Rig:
 @pytest.fixture(autouse=True)
 def _fake_sampler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "Sampler", FakeSampler)
+    monkeypatch.setattr(opening, "Sampler", FakeSampler)
     monkeypatch.setattr(FakeSampler, "alive", 0)
 
 

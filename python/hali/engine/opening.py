@@ -1,0 +1,58 @@
+"""From a request to a session: its prompt, its sampler, and what is refused. Worker only."""
+
+from __future__ import annotations
+
+import msgspec
+
+from hali.engine.backend import Model
+from hali.engine.chat import Prompt, Prompter
+from hali.engine.constraint import Formats
+from hali.engine.sampling import Sampler
+from hali.engine.session import MAX_STOP_BYTES, MAX_STOPS, Session
+from hali.model.errors import UsageError
+from hali.model.generation import GenerateRequest, SamplingParams
+
+
+class Opening:
+    """Makes sessions of one model."""
+
+    def __init__(self, model: Model, prompter: Prompter) -> None:
+        self._model, self._prompter = model, prompter
+        self._formats = Formats(model)
+
+    def session(self, ident: bytes, request: GenerateRequest) -> Session:
+        """UsageError for what this model cannot do."""
+        _check_stops(request.sampling)
+        prompt = self._prompter.prompt(request)
+        try:
+            return self._with_prompt(ident, request, prompt)
+        except BaseException:
+            for picture in prompt.pictures:
+                picture.close()
+            raise
+
+    def _with_prompt(self, ident: bytes, request: GenerateRequest, prompt: Prompt) -> Session:
+        if len(prompt.tokens) >= self._model.n_ctx:
+            raise UsageError(
+                f"the prompt has {len(prompt.tokens)} tokens; with a reply at most {self._model.n_ctx} fit",
+                hint="shorten the conversation, or load the model with a larger context",
+                code="context_length",
+                details={"prompt_tokens": len(prompt.tokens), "n_ctx": self._model.n_ctx},
+            )
+        asked = msgspec.structs.replace(request, format=prompt.format)  # a forced call is a format too
+        sampler = Sampler(asked, self._model, [token for token in prompt.tokens if token >= 0], self._formats)
+        return Session(
+            ident,
+            prompt.tokens,
+            request.sampling,
+            stops=prompt.stops,
+            n_ctx=self._model.n_ctx,
+            sampler=sampler,
+            reader=prompt.dialect.reader(),
+            pictures=prompt.pictures,
+        )
+
+
+def _check_stops(sampling: SamplingParams) -> None:
+    if len(sampling.stop) > MAX_STOPS or any(len(stop.encode()) > MAX_STOP_BYTES for stop in sampling.stop):
+        raise UsageError(f"at most {MAX_STOPS} stop strings of {MAX_STOP_BYTES} bytes each", code="stop")
