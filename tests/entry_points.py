@@ -263,6 +263,7 @@ TABLE: dict[str, Row] = {
     "connects hali.registry.client": Row("ours: registry.url of the operator; redirects are not followed"),
     "connects hali.registry.server": _OPERATOR,
     "writes hali.cli.completion": _OPERATOR,
+    "writes hali.engine.trial": Row("ours: the null device"),
     "writes hali.export.folder": Row(
         "hali.export.folder.Folder", "tests/unit/export/test_folder.py::test_a_name_that_leads_elsewhere_is_refused"
     ),
@@ -289,6 +290,10 @@ TABLE: dict[str, Row] = {
         "hali.engine.tool_bodies.make_call", "tests/unit/engine/test_engine_calls.py::test_calls_are_told_from_text"
     ),
     "decodes hali.engine.turns": Row("ours: arguments of a call, an object or left the text they were"),
+    "decodes hali.wire.images": Row(
+        "hali.wire.images.check_picture",
+        "tests/unit/wire/test_images.py::test_no_cut_and_no_flipped_bits_end_in_anything_but_an_answer_or_a_refusal",
+    ),
     "decodes hali.engine.worker": Row("ours: frames between our own processes"),
     "decodes hali.share.board": Row("ours: our own database"),
     "decodes hali.store.journal": Row("ours: our own journal; a damaged one is begun anew"),

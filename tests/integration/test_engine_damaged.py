@@ -98,3 +98,16 @@ async def test_a_text_of_nothing_but_special_tokens_is_refused_before_llama_cpp_
                 await pool.ask("tiny", path, Tokenize("<s>" * 1_000_000))
             tokens = await pool.ask("tiny", path, Tokenize("<s>" * 2000 + "<" * 20_000))
     assert isinstance(tokens, Tokens) and tokens.tokens[:2000] == (1,) * 2000
+
+
+async def test_a_projector_that_is_no_whole_file_never_reaches_a_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hali.engine.process, "spawn", None)
+    path = tiny_models.llama().write(tmp_path / "whole.gguf")
+    projector = tmp_path / "mmproj.gguf"
+    projector.write_bytes(path.read_bytes()[:-100_000])
+    options = EngineOptions(n_ctx=128, projector=str(projector))
+    async with EnginePool(options) as pool:
+        with pytest.raises(ModelLoadFailed, match=r"mmproj\.gguf is not a model that can be loaded: .* beyond the end"):
+            await pool.load("tiny", path)

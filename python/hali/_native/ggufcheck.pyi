@@ -6,7 +6,7 @@ Errors: ``Refused``, and ``OSError`` with errno and the file's name from the ope
 import os
 from collections.abc import Sequence
 
-__all__ = ["Refused", "check", "check_adapter"]
+__all__ = ["Refused", "check", "check_adapter", "check_header"]
 
 class Refused(ValueError):
     """A file that must not reach llama.cpp.
@@ -24,3 +24,6 @@ def check(paths: Sequence[str | os.PathLike[str]]) -> None:
 
 def check_adapter(path: str | os.PathLike[str]) -> None:
     """Refused unless a LoRA adapter may be loaded; whether it fits a model is llama.cpp's to say."""
+
+def check_header(path: str | os.PathLike[str]) -> None:
+    """Refused unless the header of a file of any kind is well formed and its tensors lie inside it: for projectors."""

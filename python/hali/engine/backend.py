@@ -22,8 +22,8 @@ from hali.engine.kinds import kind_of, pooling_of, rows_of, sequences_of
 from hali.engine.options import DEFAULT_CONTEXT, MAX_SEQUENCES, EngineOptions
 from hali.engine.retained import Retained
 from hali.engine.schedule import Slice
-from hali.engine.vision import Projector
 from hali.engine.specials import MOST, SpecialTexts
+from hali.engine.vision import Projector
 from hali.model.errors import EngineFailed, ModelLoadFailed, UsageError
 
 KV_TYPES = {

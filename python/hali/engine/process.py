@@ -260,13 +260,16 @@ class EngineProcess:
 
 
 def _check_files(path: Path, options: EngineOptions) -> None:
-    """ModelLoadFailed unless llama.cpp may see the model and its adapters. Reads their headers."""
+    """ModelLoadFailed unless llama.cpp may see the model, its adapters and its projector. Reads their headers."""
     parts = parts_beside(path)  # llama.cpp opens the others by itself
     try:
         ggufcheck.check(parts)
         for adapter, _ in options.lora:
             parts = [Path(adapter)]
             ggufcheck.check_adapter(parts[0])
+        if options.projector is not None:
+            parts = [Path(options.projector)]
+            ggufcheck.check_header(parts[0])
     except ggufcheck.Refused as error:
         reason, message, number = error.args
         raise ModelLoadFailed(

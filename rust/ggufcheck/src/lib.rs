@@ -61,6 +61,11 @@ pub fn check_files<P: AsRef<Path>>(paths: &[P]) -> std::result::Result<(), (usiz
     check_model(&headers).map_err(|error| (0, error))
 }
 
+/// Refused if the header of a file of any other kind (a projector) is not well formed.
+pub fn check_header_file(path: &Path) -> Result<()> {
+    open(path).map(|_| ())
+}
+
 /// Refused if a LoRA adapter must not reach llama.cpp.
 pub fn check_adapter(header: &Header) -> Result<()> {
     adapter::check(header)

@@ -15,7 +15,7 @@ create_exception!(hali._native.ggufcheck, Refused, PyValueError, "A file that mu
 #[pymodule(gil_used = false)]
 mod ggufcheck {
     #[pymodule_export]
-    use super::{Refused, check, check_adapter};
+    use super::{Refused, check, check_adapter, check_header};
 }
 
 /// See the stub.
@@ -29,6 +29,12 @@ fn check(py: Python<'_>, paths: Vec<PathBuf>) -> PyResult<()> {
 #[pyfunction]
 fn check_adapter(py: Python<'_>, path: PathBuf) -> PyResult<()> {
     py.detach(|| crate::check_adapter_file(&path)).map_err(|error| mapped(error, 0, path))
+}
+
+/// See the stub.
+#[pyfunction]
+fn check_header(py: Python<'_>, path: PathBuf) -> PyResult<()> {
+    py.detach(|| crate::check_header_file(&path)).map_err(|error| mapped(error, 0, path))
 }
 
 fn mapped(error: Error, number: usize, path: PathBuf) -> PyErr {

@@ -326,3 +326,39 @@ fn parts_of_a_split_belong_together() {
     assert!(ggufcheck::check_model(&[part(0, 2, 0..4), part(1, 2, 3..6)]).is_err(), "a tensor in both");
     assert!(ggufcheck::check_model(&[]).is_err());
 }
+
+/// The reason for which an adapter with one change is refused; "" if it is not.
+fn adapter(change: impl FnOnce(&mut Image)) -> &'static str {
+    let mut image = Image { keys: Vec::new(), tensors: Vec::new() };
+    for (key, text) in [("general.architecture", "llama"), ("general.type", "adapter"), ("adapter.type", "lora")] {
+        image.set(key, V::Text(text.into()));
+    }
+    image.set("adapter.lora.alpha", V::F32(8.0));
+    image.add("blk.0.attn_q.weight.lora_a", &[64, 4]);
+    image.add("blk.0.attn_q.weight.lora_b", &[4, 64]);
+    image.add("token_embd.weight.lora_a", &[4, 260]);
+    image.add("token_embd.weight.lora_b", &[4, 64]);
+    change(&mut image);
+    let (bytes, size) = image.pack();
+    match ggufcheck::read_header(&*bytes, size).and_then(|header| ggufcheck::check_adapter(&header)) {
+        Err(ggufcheck::Error::Refused(refusal)) => refusal.reason,
+        Err(ggufcheck::Error::Io(_)) => "io",
+        Ok(()) => "",
+    }
+}
+
+#[test]
+fn adapters_are_pairs_that_fit_each_other() {
+    assert_eq!(adapter(|_| ()), "");
+    assert_eq!(adapter(|image| image.unset("adapter.lora.alpha")), "");
+    assert_eq!(adapter(|image| image.set("adapter.lora.alpha", V::F32(f32::NAN))), "hparam");
+    assert_eq!(adapter(|image| image.set("adapter.lora.alpha", V::U32(8))), "hparam");
+    assert_eq!(adapter(|image| image.set("adapter.type", V::Text(b"control".into()))), "adapter");
+    assert_eq!(adapter(|image| image.set("general.type", V::U32(1))), "adapter");
+    assert_eq!(adapter(|image| image.unset("general.architecture")), "architecture");
+    assert_eq!(adapter(|image| image.tensors.clear()), "no-tensors");
+    assert_eq!(adapter(|image| image.tensors.truncate(3)), "adapter", "one half");
+    assert_eq!(adapter(|image| image.add("output.weight", &[64, 64])), "adapter", "no half");
+    assert_eq!(adapter(|image| image.tensors[0].shape = vec![32, 8]), "shape");
+    assert_eq!(adapter(|image| image.tensors[0].kind = 26), "tensor-type");
+}
