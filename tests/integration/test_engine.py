@@ -96,8 +96,11 @@ async def test_more_chats_than_sequences_wait_their_turn_and_all_are_whole(smoll
         assert nothing_held(engine.stats(), 2)
 
 
-async def test_a_full_kv_cache_puts_the_youngest_back_and_no_reply_is_cut_short(smollm2: Path) -> None:
-    options = EngineOptions(n_ctx=96, n_kv=160, n_seq_max=4)
+@pytest.mark.parametrize(("prefix_cache", "n_kv"), [(False, 160), (True, 150)])  # sharing, they need fewer cells
+async def test_a_full_kv_cache_puts_the_youngest_back_and_no_reply_is_cut_short(
+    smollm2: Path, prefix_cache: bool, n_kv: int
+) -> None:
+    options = EngineOptions(n_ctx=96, n_kv=n_kv, n_seq_max=4, prefix_cache=prefix_cache)
     replies: list[Done] = []
     async with running(smollm2, options) as engine:
 
