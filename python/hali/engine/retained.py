@@ -1,6 +1,7 @@
 """Prefixes shared between requests: the KV cells of past texts, kept in memory outside the KV cache. Worker only.
 
-Outside, because cells that nobody reads still cost every decode: attention runs over all cells up to the last used one.
+Outside, because cells that nobody reads still cost every decode: attention runs over all cells up to the last used one
+(4,096 idle ones made SmolLM2 four times slower).
 And because a session that is alone shall lie in the cache as in a new one, whatever was computed before.
 """
 

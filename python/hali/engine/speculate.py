@@ -11,8 +11,8 @@ from typing import Literal
 
 Speculation = Literal["auto", "off", "always"]
 
-NGRAMS = (4, 2)  # tokens that must repeat, the longer first: a pair alone is right about half as often
-WIDTHS = (1, 2, 4, 8)  # rows tried ahead; past 8 even a copied text seldom goes on unchanged
+NGRAMS = (4, 2)  # tokens that must repeat, the longer first: it says more about where the text is
+WIDTHS = (1, 2, 4, 8)  # rows tried ahead: few, for each is measured by itself; each needs all before it to be right
 SAMPLES = 9  # timings kept of a batch width; the median of them is robust against the machine's other work
 STALE = 256  # decodes after which a timing counts no more: contexts grow, and with them every cost
 LEARN = 0.1  # weight of the newest guess in a session's hit rate: about its last ten tokens count
