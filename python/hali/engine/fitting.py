@@ -28,7 +28,7 @@ async def fitted(path: Path, options: EngineOptions, room: int | None) -> Fitted
     Of a file whose header cannot be read nothing is known: starting it will say what is wrong.
     """
     try:
-        shape, beside = await to_thread.run_sync(_read, path, options.projector)
+        shape, beside = await to_thread.run_sync(_read, path, options)
     except (HaliError, OSError):
         return Fitted(options, 0, True)
     chosen = options if room is None else fitting(shape, options, room - beside)
@@ -39,7 +39,8 @@ async def fitted(path: Path, options: EngineOptions, room: int | None) -> Fitted
     return Fitted(chosen, needed, chosen is options and (room is None or needed <= room))
 
 
-def _read(path: Path, projector: str | None) -> tuple[Shape, int]:
-    """Of the model, and the bytes of its projector, nearly all of which are weights. Blocks, 80 ms for a large vocabulary."""
-    beside = 0 if projector is None else Path(projector).stat().st_size
+def _read(path: Path, options: EngineOptions) -> tuple[Shape, int]:
+    """Of the model, and the bytes of its projector and adapters, nearly all of them weights. Blocks, 80 ms for a large vocabulary."""
+    files = [file for file, _ in options.lora] + ([options.projector] if options.projector else [])
+    beside = sum(Path(file).stat().st_size for file in files)
     return shape_of([read_layout_file(part) for part in parts_beside(path)]), beside
