@@ -105,12 +105,14 @@ fn check_head_size(model: &Model<'_>, width: u64, heads: &[u64]) -> Result<()> {
     demand(key == value || !archs::has_equal_heads(model.arch), "hparam", || {
         format!("keys of {key} and values of {value} elements in a {} model", shown(model.arch))
     })?;
-    check_rotation(model, key)
+    check_rotation(model, "rope.dimension_count", key)?;
+    let in_window = model.u32("attention.key_length_swa")?.unwrap_or(key);
+    check_rotation(model, "rope.dimension_count_swa", in_window)
 }
 
 /// Pairs of elements are rotated, and no more than there are.
-fn check_rotation(model: &Model<'_>, key: u64) -> Result<()> {
-    let Some(rotated) = model.u32("rope.dimension_count")? else { return Ok(()) };
+fn check_rotation(model: &Model<'_>, suffix: &str, key: u64) -> Result<()> {
+    let Some(rotated) = model.u32(suffix)? else { return Ok(()) };
     demand(rotated.is_multiple_of(2) && rotated <= MAX_WIDTH, "hparam", || format!("{rotated} rotated elements"))?;
     demand(rotated <= key || key == 0 || model.u32("attention.key_length_mla")?.is_some(), "hparam", || {
         format!("{rotated} rotated elements of {key}")
