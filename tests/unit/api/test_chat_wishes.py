@@ -19,11 +19,12 @@ from hali.model.generation import (
     TokenLogprob,
     Usage,
 )
+from tests.fakes.pictures import png
 from tests.unit.api.sse import events_of
 
 PATH = "/v1/chat/completions"
 HELLO = {"model": "tiny:1m:base:q4_0", "messages": [{"role": "user", "content": "hi"}]}
-PNG = b"\x89PNG\r\n\x1a\n and so on"
+PNG = png(2, 2)
 URL = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
 
 

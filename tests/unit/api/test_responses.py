@@ -22,10 +22,11 @@ from hali.model.generation import (
     ToolCalled,
     Usage,
 )
+from tests.fakes.pictures import png
 from tests.unit.api.sse import named_events_of
 
 PATH = "/v1/responses"
-PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n and so on").decode()
+PNG = base64.b64encode(png(2, 2)).decode()
 HI = {"model": "tiny:1m:base:q4_0", "input": "hi"}
 USAGE = Usage(7, 5, 0.1, 0.2, cached_tokens=3, reasoning_tokens=2)
 CALL = ToolCall("call_1", "weather", '{"city":"Paris"}')
