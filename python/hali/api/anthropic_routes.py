@@ -18,6 +18,7 @@ from hali.api.asking import answered, deps_of, generated, waited
 from hali.api.bodies import read_json
 from hali.api.dialects import ANTHROPIC, VERSION_HEADER, AnthropicError
 from hali.api.problems import json_response, problem
+from hali.api.refusals import invalid
 from hali.api.routes import SSE, Endpoint
 from hali.api.streams import EventStream
 from hali.model.errors import UsageError
@@ -99,7 +100,7 @@ def _limit(text: str | None) -> int:
     if text is None:
         return PAGE
     if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= MAX_PAGE):
-        raise UsageError(f"limit: a number from 1 to {MAX_PAGE}", code="invalid_value", details={"param": "limit"})
+        raise invalid("limit", f"a number from 1 to {MAX_PAGE}")
     return int(text)
 
 

@@ -21,9 +21,9 @@ from hali.api.ollama_names import find, plain
 from hali.api.ollama_reply import Line, failed, ndjson, rfc3339
 from hali.api.ollama_request import Named, PullBody
 from hali.api.problems import json_response, problem
+from hali.api.refusals import invalid
 from hali.api.routes import NDJSON, Endpoint
 from hali.api.streams import EventStream
-from hali.model.errors import UsageError
 from hali.model.names import ModelId, parse
 from hali.pipeline.base import ServedModel
 
@@ -106,7 +106,7 @@ async def _encoded(lines: AsyncGenerator[Line, None]) -> AsyncGenerator[bytes, N
 def _name(body: Named) -> str:
     name = body.model or body.name
     if not name:
-        raise UsageError("model: is missing", code="invalid_value", details={"param": "model"})
+        raise invalid("model", "is missing")
     return name
 
 

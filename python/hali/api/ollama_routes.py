@@ -23,9 +23,9 @@ from hali.api.ollama_prompt import chat_request, generate_request
 from hali.api.ollama_reply import Line, Shape, failed, ndjson, reply_lines, rfc3339, whole
 from hali.api.ollama_request import ChatBody, EmbedBody, EmbeddingsBody, GenerateBody, Generation
 from hali.api.problems import json_response, problem
+from hali.api.refusals import invalid
 from hali.api.routes import NDJSON, Endpoint, Handler
 from hali.api.streams import EventStream
-from hali.model.errors import UsageError
 from hali.model.generation import Embed, Embeddings, GenerateRequest
 from hali.pipeline.base import ServedModel
 
@@ -126,7 +126,7 @@ async def embeddings(request: Request) -> Response:
     body = await read_json(request, EmbeddingsBody, deps_of(request).limits.body_bytes)
     model = find(body.model, deps_of(request).catalog.find)
     if not body.prompt:
-        raise UsageError("prompt: there is nothing to embed", code="invalid_value", details={"param": "prompt"})
+        raise invalid("prompt", "there is nothing to embed")
     found = await answered(request, model, Embed((body.prompt,), normalize=False), Embeddings)
     return json_response({"embedding": floats(found.vectors[0]).tolist()})
 

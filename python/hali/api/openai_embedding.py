@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from hali.api.openai_completion import Token, prompts_of
-from hali.api.openai_refusals import invalid
+from hali.api.refusals import invalid
 from hali.model.generation import Embed, Embeddings
 
 MAX_INPUTS = 2048  # OpenAI's limit

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from hali.api.openai_format import FormatFields
-from hali.api.openai_refusals import Asks, given, invalid, other_than
+from hali.api.refusals import Asks, given, invalid, other_than
 from hali.model.generation import SamplingParams
 
 MAX_STOPS = 16  # OpenAI takes 4; programs written for llama.cpp and vLLM send more, and each is one suffix to compare

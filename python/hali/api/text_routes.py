@@ -15,8 +15,9 @@ from hali.api.bodies import read_json
 from hali.api.dialects import LlamaError
 from hali.api.openai_chat import ChatRequest, generate_requests
 from hali.api.problems import json_response
+from hali.api.refusals import invalid
 from hali.api.routes import Endpoint, Handler
-from hali.model.errors import AmbiguousName, NotFound, UsageError
+from hali.model.errors import AmbiguousName, NotFound
 from hali.model.generation import Detokenize, Render, Rerank, Scores, Text, Tokenize, Tokens
 from hali.pipeline.base import ServedModel
 
@@ -96,7 +97,7 @@ async def rerank(request: Request) -> Response:
     body = await read_json(request, RerankBody, deps_of(request).limits.body_bytes)
     documents = body.documents if body.documents is not None else body.texts
     if not documents:
-        raise _missing("documents", "at least one is needed")
+        raise invalid("documents", "at least one is needed")
     model = _model(request, body.model)
     found = await answered(request, model, Rerank(body.query, tuple(documents)), Scores)
     best = _best(found.scores, body.top_n)
@@ -135,10 +136,6 @@ def _model(request: Request, name: str | None) -> ServedModel:
         choices = [model.id for model in models]
         raise AmbiguousName(f"model: name one of {len(models)}", choices=choices, hint="GET /v1/models lists them")
     return models[0]
-
-
-def _missing(param: str, what: str) -> UsageError:
-    return UsageError(f"{param}: {what}", code="invalid_value", details={"param": param})
 
 
 def _post(path: str, handler: Handler, summary: str, body: type) -> Endpoint:
