@@ -18,7 +18,7 @@ from hali.api.bodies import read_json
 from hali.api.dialects import OLLAMA, OllamaError
 from hali.api.ollama_keep import FOREVER_S
 from hali.api.ollama_names import find, plain
-from hali.api.ollama_reply import Line, failed, ndjson, rfc3339
+from hali.api.ollama_reply import Line, encoded, failed, rfc3339
 from hali.api.ollama_request import Named, PullBody
 from hali.api.problems import json_response, problem
 from hali.api.refusals import invalid
@@ -76,7 +76,7 @@ async def pull(request: Request) -> Response:
     lines = pull_lines(store_of(request).pull(plain(_name(body))))
     if body.stream is not False:
         refuse = partial(problem, dialect=OLLAMA)
-        return EventStream(_encoded(lines), deps_of(request).replies, failed=failed, refuse=refuse, media_type=NDJSON)
+        return EventStream(encoded(lines), deps_of(request).replies, failed=failed, refuse=refuse, media_type=NDJSON)
 
     async def finished() -> Line:
         async with aclosing(lines):
@@ -95,12 +95,6 @@ async def pull_lines(progress: AsyncGenerator[PullProgress, None]) -> AsyncGener
 
 
 _WORDS = {"downloading": "pulling", "hashing": "verifying", "seeding": "sharing"}
-
-
-async def _encoded(lines: AsyncGenerator[Line, None]) -> AsyncGenerator[bytes, None]:
-    async with aclosing(lines):
-        async for line in lines:
-            yield ndjson(line)
 
 
 def _name(body: Named) -> str:

@@ -23,6 +23,13 @@ def ndjson(line: Any) -> bytes:
     return msgspec.json.encode(line) + b"\n"
 
 
+async def encoded(lines: AsyncGenerator[Line, None]) -> AsyncGenerator[bytes, None]:
+    """Lines of JSON."""
+    async with aclosing(lines):
+        async for line in lines:
+            yield ndjson(line)
+
+
 def failed(error: HaliError) -> bytes:
     """An error in the middle of a stream."""
     return ndjson(ollama_body(error))
