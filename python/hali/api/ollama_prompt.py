@@ -10,7 +10,7 @@ import msgspec
 from hali.api.media import image_of, unmistakable, with_images
 from hali.api.ollama_request import ChatBody, ChatMessage, GenerateBody, Generation, Options, ToolSpec
 from hali.api.refusals import invalid, unsupported
-from hali.model.generation import GenerateRequest, Message, ReplyFormat, SamplingParams, Tool, ToolCall
+from hali.model.generation import MAX_STOPS, GenerateRequest, Message, ReplyFormat, SamplingParams, Tool, ToolCall
 
 # Ollama's api/types.go, DefaultOptions: what its clients count on when they send nothing.
 _DEFAULTS = {"temperature": 0.8, "top_k": 40, "top_p": 0.9, "repeat_penalty": 1.1, "repeat_last_n": 64}
@@ -68,6 +68,8 @@ def _sampling(options: Options) -> SamplingParams:
     named = {name: getattr(options, name) for name in SamplingParams.__struct_fields__ if hasattr(options, name)}
     given = {**_DEFAULTS, **{name: value for name, value in named.items() if value is not None}}
     stops = (options.stop,) if isinstance(options.stop, str) else tuple(options.stop or ())
+    if len(stops) > MAX_STOPS:
+        raise invalid("options.stop", f"at most {MAX_STOPS} strings")
     limit = options.num_predict
     if limit == 0:
         raise invalid("options.num_predict", "0 would be no answer; below 0 is without a limit")

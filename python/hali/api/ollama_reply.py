@@ -11,7 +11,8 @@ from typing import Any, Literal
 import msgspec
 
 from hali.api.dialects import ollama_body
-from hali.model.errors import Cancelled, HaliError
+from hali.api.endings import ended, unfinished
+from hali.model.errors import HaliError
 from hali.model.generation import Candidate, Chunk, Done, GenerationEvent, ToolCalled
 
 Line = dict[str, Any]
@@ -44,9 +45,10 @@ async def reply_lines(
     events: AsyncGenerator[GenerationEvent, None], model: str, shape: Shape, *, thoughts: bool
 ) -> AsyncGenerator[Line, None]:
     """The reply to a request for `model`, as named there. Without `thoughts` those of the model are left out."""
-    began = time.monotonic()
+    began, last = time.monotonic(), None
     async with aclosing(events):
         async for item in events:
+            last = item
             if isinstance(item, Done):
                 yield _line(model, shape, {}) | _end(item, time.monotonic() - began)
             elif isinstance(item, ToolCalled):
@@ -55,6 +57,8 @@ async def reply_lines(
                 yield _line(model, shape, {"thinking": item.text}) | _logprobs(item)
             elif not item.reasoning and (item.text or item.logprobs):
                 yield _line(model, shape, {"content": item.text}) | _logprobs(item)
+    if not isinstance(last, Done):
+        raise unfinished()
 
 
 def _line(model: str, shape: Shape, said: Line) -> Line:
@@ -73,9 +77,7 @@ def _called(item: ToolCalled) -> Line:
 
 def _end(done: Done, wall_s: float) -> Line:
     """Durations in nanoseconds; what went by before the engine took the request was loading and waiting."""
-    if done.reason == "cancelled":
-        raise Cancelled("the generation was cancelled")
-    usage = done.usage
+    usage = ended(done).usage
     first = usage.ttft_s if usage.ttft_s is not None else usage.total_s
     return {
         "done": True,
@@ -106,14 +108,12 @@ def _token(candidate: Candidate) -> Line:
 async def whole(lines: AsyncIterator[Line], shape: Shape) -> Line:
     """The whole reply: the last line with all that was said in those before."""
     said: dict[str, list[Any]] = {}
-    last: Line = {"done": False}
+    last: Line = {}
     async for last in lines:
         part = last["message"] if shape == "chat" else {**last, "content": last["response"]}
         for name in ("content", "thinking", "tool_calls"):
             said.setdefault(name, []).extend([part[name]] if isinstance(part.get(name), str) else part.get(name, []))
         said.setdefault("logprobs", []).extend(last.get("logprobs", []))
-    if not last["done"]:
-        raise Cancelled("the generation ended without a result")
     return _folded(last, said, shape)
 
 

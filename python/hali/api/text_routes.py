@@ -14,14 +14,13 @@ from hali.api.asking import answered, deps_of
 from hali.api.bodies import read_json
 from hali.api.dialects import LlamaError
 from hali.api.openai_chat import ChatRequest, generate_requests
+from hali.api.openai_completion import Token
 from hali.api.problems import json_response
 from hali.api.refusals import invalid
 from hali.api.routes import Endpoint, Handler
 from hali.model.errors import AmbiguousName, NotFound
 from hali.model.generation import Detokenize, Render, Rerank, Scores, Text, Tokenize, Tokens
 from hali.pipeline.base import ServedModel
-
-Token = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 
 class TokenizeBody(msgspec.Struct):
