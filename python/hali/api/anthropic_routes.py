@@ -14,6 +14,7 @@ from starlette.responses import Response
 from hali.api.anthropic_prompt import generate_request, thinks
 from hali.api.anthropic_reply import Event, failed, message, message_events, sse
 from hali.api.anthropic_request import Countable, MessagesRequest
+from hali.api.anthropic_shapes import SaidMessage, TokenCount
 from hali.api.asking import answered, deps_of, generated, waited
 from hali.api.bodies import read_json
 from hali.api.dialects import ANTHROPIC, VERSION_HEADER, AnthropicError
@@ -123,6 +124,7 @@ ROUTES = (
         summary="The model's turn in a conversation",
         tag="anthropic",
         request=MessagesRequest,
+        response=SaidMessage,
         stream=SSE,
         error=AnthropicError,
     ),
@@ -133,6 +135,7 @@ ROUTES = (
         summary="How many tokens a prompt has",
         tag="anthropic",
         request=Countable,
+        response=TokenCount,
         error=AnthropicError,
     ),
 )

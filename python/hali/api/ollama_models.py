@@ -20,6 +20,7 @@ from hali.api.ollama_keep import FOREVER_S
 from hali.api.ollama_names import find, plain
 from hali.api.ollama_reply import Line, encoded, failed, rfc3339
 from hali.api.ollama_request import Named, PullBody
+from hali.api.ollama_shapes import ListedModels, PullEnd, RunningModels, ShownModel, Version
 from hali.api.problems import json_response, problem
 from hali.api.refusals import invalid
 from hali.api.routes import NDJSON, Endpoint
@@ -171,10 +172,17 @@ def _endpoint(path: str, handler: Any, summary: str, **declared: Any) -> Endpoin
 
 
 ROUTES = (
-    _endpoint("/api/version", version, "The version of hali"),
-    _endpoint("/api/tags", tags, "All models that can answer"),
-    _endpoint("/api/ps", ps, "Models in memory"),
-    _endpoint("/api/show", show, "What the file of a model says about it", methods=("POST",), request=Named),
-    _endpoint("/api/pull", pull, "Fetch a model", methods=("POST",), request=PullBody, stream=NDJSON),
+    _endpoint("/api/version", version, "The version of hali", response=Version),
+    _endpoint("/api/tags", tags, "All models that can answer", response=ListedModels),
+    _endpoint("/api/ps", ps, "Models in memory", response=RunningModels),
+    _endpoint(
+        "/api/show",
+        show,
+        "What the file of a model says about it",
+        methods=("POST",),
+        request=Named,
+        response=ShownModel,
+    ),
+    _endpoint("/api/pull", pull, "Fetch a model", methods=("POST",), request=PullBody, response=PullEnd, stream=NDJSON),
     _endpoint("/api/delete", delete, "Delete a model", methods=("DELETE",), request=Named),
 )

@@ -12,6 +12,7 @@ import msgspec
 
 from hali.api.dialects import ollama_body
 from hali.api.endings import ended, unfinished
+from hali.api.openai_reply import finite
 from hali.model.errors import HaliError
 from hali.model.generation import Candidate, Chunk, Done, GenerationEvent, ToolCalled
 
@@ -102,7 +103,7 @@ def _logprobs(chunk: Chunk) -> Line:
 
 def _token(candidate: Candidate) -> Line:
     text = candidate.text
-    return {"token": text.decode(errors="replace"), "logprob": candidate.logprob, "bytes": list(text)}
+    return {"token": text.decode(errors="replace"), "logprob": finite(candidate.logprob), "bytes": list(text)}
 
 
 async def whole(lines: AsyncIterator[Line], shape: Shape) -> Line:

@@ -19,6 +19,7 @@ from hali.api.ollama_names import find
 from hali.api.ollama_prompt import chat_request, generate_request
 from hali.api.ollama_reply import Line, Shape, encoded, failed, reply_lines, rfc3339, whole
 from hali.api.ollama_request import ChatBody, EmbedBody, EmbeddingsBody, GenerateBody, Generation
+from hali.api.ollama_shapes import ChatReply, EmbeddingsReply, EmbedReply, GenerateReply
 from hali.api.problems import json_response, problem
 from hali.api.refusals import invalid
 from hali.api.routes import NDJSON, Endpoint, Handler
@@ -127,7 +128,7 @@ def _floats(vector: bytes, dimensions: int | None = None) -> list[float]:
     return (found if dimensions is None else shortened(found, dimensions)).tolist()
 
 
-def _post(path: str, handler: Handler, summary: str, body: type, stream: str | None = None) -> Endpoint:
+def _post(path: str, handler: Handler, summary: str, body: type, said: type, stream: str | None = None) -> Endpoint:
     return Endpoint(
         path,
         handler,
@@ -135,14 +136,15 @@ def _post(path: str, handler: Handler, summary: str, body: type, stream: str | N
         summary=summary,
         tag="ollama",
         request=body,
+        response=said,
         stream=stream,
         error=OllamaError,
     )
 
 
 ROUTES = (
-    _post("/api/chat", chat, "The model's turn in a chat", ChatBody, NDJSON),
-    _post("/api/generate", generate, "The answer to a prompt", GenerateBody, NDJSON),
-    _post("/api/embed", embed, "Vectors that stand for texts", EmbedBody),
-    _post("/api/embeddings", embeddings, "One vector that stands for a text", EmbeddingsBody),
+    _post("/api/chat", chat, "The model's turn in a chat", ChatBody, ChatReply, NDJSON),
+    _post("/api/generate", generate, "The answer to a prompt", GenerateBody, GenerateReply, NDJSON),
+    _post("/api/embed", embed, "Vectors that stand for texts", EmbedBody, EmbedReply),
+    _post("/api/embeddings", embeddings, "One vector that stands for a text", EmbeddingsBody, EmbeddingsReply),
 )

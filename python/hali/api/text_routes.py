@@ -13,6 +13,7 @@ from starlette.responses import Response
 from hali.api.asking import answered, deps_of
 from hali.api.bodies import read_json
 from hali.api.dialects import LlamaError
+from hali.api.llama_shapes import Ranking, RenderedPrompt, TextOfTokens, TextRank, TokenList
 from hali.api.openai_chat import ChatRequest, generate_requests
 from hali.api.openai_completion import Token
 from hali.api.problems import json_response
@@ -137,14 +138,24 @@ def _model(request: Request, name: str | None) -> ServedModel:
     return models[0]
 
 
-def _post(path: str, handler: Handler, summary: str, body: type) -> Endpoint:
-    return Endpoint(path, handler, methods=("POST",), summary=summary, tag="text", request=body, error=LlamaError)
+def _post(path: str, handler: Handler, summary: str, body: type, said: Any) -> Endpoint:
+    return Endpoint(
+        path,
+        handler,
+        methods=("POST",),
+        summary=summary,
+        tag="text",
+        request=body,
+        response=said,
+        error=LlamaError,
+    )
 
 
+Ranked = Ranking | list[TextRank]  # by the name that the documents were sent under
 ROUTES = (
-    _post("/tokenize", tokenize, "The tokens of a text", TokenizeBody),
-    _post("/detokenize", detokenize, "The text of tokens", DetokenizeBody),
-    _post("/apply-template", apply_template, "The prompt that a chat becomes", TemplateBody),
-    _post("/v1/rerank", rerank, "Documents by how well they answer", RerankBody),
-    _post("/rerank", rerank, "Documents by how well they answer", RerankBody),
+    _post("/tokenize", tokenize, "The tokens of a text", TokenizeBody, TokenList),
+    _post("/detokenize", detokenize, "The text of tokens", DetokenizeBody, TextOfTokens),
+    _post("/apply-template", apply_template, "The prompt that a chat becomes", TemplateBody, RenderedPrompt),
+    _post("/v1/rerank", rerank, "Documents by how well they answer", RerankBody, Ranked),
+    _post("/rerank", rerank, "Documents by how well they answer", RerankBody, Ranked),
 )
