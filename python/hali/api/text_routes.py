@@ -144,7 +144,7 @@ def _post(path: str, handler: Handler, summary: str, body: type, said: Any) -> E
         handler,
         methods=("POST",),
         summary=summary,
-        tag="text",
+        tag="llama-server",
         request=body,
         response=said,
         error=LlamaError,

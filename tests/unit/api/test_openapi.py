@@ -7,6 +7,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.routing import Match, Route
 
+from hali.api import dialects, metrics
 from hali.api.app import ROUTES
 from hali.api.base import LoadedModel
 from hali.api.openai_response_shapes import ItemPage, ResponseDeleted, ResponseObject
@@ -42,6 +43,12 @@ def test_every_route_is_declared_and_in_the_document() -> None:
         (method.upper(), path) for path, operations in document(ROUTES)["paths"].items() for method in operations
     }
     assert len(described) == sum(len(route.declared) for route in ROUTES)
+
+
+def test_a_route_is_counted_and_fails_in_the_words_of_the_api_that_it_is_listed_under() -> None:
+    for route in ROUTES:
+        assert metrics.dialect_of(route.path) == route.tag
+        assert dialects.dialect_of(route.path).name == ("openai" if route.tag == "hali" else route.tag)
 
 
 def test_an_endpoint_tells_its_body_its_parameters_and_its_stream() -> None:
