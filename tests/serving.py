@@ -13,6 +13,7 @@ import anyio
 import openai
 
 from hali.api import ApiDeps, ApiServer, Bind
+from hali.engine.options import EngineOptions
 from hali.engine.pool import EnginePool
 from hali.model.errors import NotFound
 from hali.pipeline import InferenceRouter, RouterLimits, ServedModel
@@ -22,14 +23,12 @@ COUNT = [{"role": "user", "content": "Count from 1 to 200, in words."}]
 
 
 class OneFile:
-    """The catalogue: SmolLM2 alone."""
+    """The catalogue: one model alone, SmolLM2 unless it is named otherwise."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, name: str = "smollm2:135m:instruct:q4_1", alias: str = "smol") -> None:
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        self.model = ServedModel(
-            "smollm2:135m:instruct:q4_1", sha256, path, 1_700_000_000, path.stat().st_size, ("smol",)
-        )
+        self.model = ServedModel(name, sha256, path, 1_700_000_000, path.stat().st_size, (alias,))
 
     def list(self) -> list[ServedModel]:
         return [self.model]
@@ -50,9 +49,15 @@ class Stack:
 
 
 @asynccontextmanager
-async def serving(catalog: OneFile, *, limits: RouterLimits | None = None, **changes: object) -> AsyncIterator[Stack]:
+async def serving(
+    catalog: OneFile,
+    *,
+    limits: RouterLimits | None = None,
+    engine: EngineOptions | None = None,
+    **changes: object,
+) -> AsyncIterator[Stack]:
     """Everything as the daemon joins it, and a client. Whatever the test does, nothing is left in hand at the end."""
-    async with EnginePool() as pool:
+    async with EnginePool(engine) as pool:
         router = InferenceRouter(catalog, pool, limits)
         deps = dataclasses.replace(ApiDeps(catalog=catalog, router=router), **changes)
         async with anyio.create_task_group() as group:

@@ -13,7 +13,10 @@ import openai
 import pytest
 
 from hali.api import ApiKey
+from hali.engine.options import EngineOptions
+from hali.model.generation import GenerateRequest, Message, Render
 from hali.pipeline import RouterLimits
+from tests.near_ties import NEAR_TIE, Case, judge
 from tests.serving import COUNT, OneFile, serving, streamed, until
 
 pytestmark = pytest.mark.model
@@ -53,11 +56,11 @@ async def test_models_are_listed_and_retrieved(catalog):
             assert (await stack.client.models.retrieve(name)).id == catalog.model.id
 
 
-async def test_alone_and_at_temperature_0_the_text_is_llama_cpp_pythons_own(catalog):
+async def test_alone_without_speculation_and_at_temperature_0_the_text_is_llama_cpp_pythons_own(catalog):
     command = [sys.executable, "-c", REFERENCE, str(catalog.model.path), json.dumps(CONVERSATIONS)]
     done = await anyio.run_process(command)
     expected = [json.loads(line) for line in done.stdout.splitlines()]
-    async with serving(catalog) as stack:
+    async with serving(catalog, engine=EngineOptions(speculation="off")) as stack:
         for messages, (text, reason, usage) in zip(CONVERSATIONS, expected, strict=True):
             reply = await stack.client.chat.completions.create(
                 model="smol", messages=messages, temperature=0, max_tokens=48
@@ -66,6 +69,19 @@ async def test_alone_and_at_temperature_0_the_text_is_llama_cpp_pythons_own(cata
             assert (choice.message.content, choice.finish_reason) == (text, reason)
             assert {name: getattr(reply.usage, name) for name in usage} == usage
             assert (await streamed(stack.client, messages, temperature=0, max_tokens=48))[0] == text
+
+
+async def test_as_it_comes_the_text_at_temperature_0_is_llama_cpps_own_or_a_near_tie(catalog):
+    cases: list[Case] = []
+    async with serving(catalog) as stack:
+        for messages in CONVERSATIONS * 2:
+            text, chunks = await streamed(stack.client, messages, temperature=0, max_tokens=48)
+            turns = tuple(Message(turn["role"], turn["content"]) for turn in messages)
+            prompt = await stack.router.ask("smol", Render(GenerateRequest(messages=turns)))
+            cases.append((prompt.tokens, text, chunks[-1].choices[0].finish_reason == "stop"))
+    verdicts = await judge(catalog.model.path, cases)
+    assert all(place.gap < NEAR_TIE for verdict in verdicts for place in verdict.differences)
+    assert sum(verdict.tokens for verdict in verdicts) > 100
 
 
 async def test_eight_at_once_are_all_whole(catalog):

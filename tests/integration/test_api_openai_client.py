@@ -14,6 +14,7 @@ import pytest
 from hali.api import ApiDeps, ApiKey
 from hali.model.errors import EngineCrashed, EngineFailed, HaliError, NotFound, Overloaded, UsageError
 from hali.model.generation import Candidate, Chunk, Done, Embed, TokenLogprob, ToolCall, ToolCalled, Usage
+from tests.fakes.pictures import png
 from tests.serving import answering
 from tests.unit.api.conftest import TINY, MemoryCatalog, ScriptedRouter
 
@@ -23,7 +24,7 @@ STOP, CALLED = Done("stop", USAGE), Done("tool_calls", USAGE)
 PARIS = ToolCall("call_1", "weather", '{"city":"Paris"}')
 ROME = ToolCall("call_2", "weather", '{"city":"Rome"}')
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
-PNG = b"\x89PNG\r\n\x1a\n and so on"
+PNG = png(2, 2)
 
 
 class City(pydantic.BaseModel):

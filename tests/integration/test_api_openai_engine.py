@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import anyio
+import numpy as np
 import openai
 import pytest
 
+from hali.engine.options import EngineOptions
 from hali.model.generation import Tokenize
+from tests.fakes import tiny_models
+from tests.fakes.pictures import png
+from tests.fakes.tiny_projector import ROWS, write_projector
 from tests.serving import COUNT, OneFile, serving, until
 
 pytestmark = pytest.mark.model
@@ -131,3 +137,77 @@ async def test_a_context_that_overflows_is_told_by_every_endpoint(catalog):
             with pytest.raises(openai.BadRequestError) as refused:
                 await call()
             assert refused.value.code == "context_length_exceeded"
+
+
+# ---- vectors, by an encoder with random weights
+
+
+async def test_texts_tokens_and_both_encodings_become_the_same_vectors(tmp_path):
+    path = tiny_models.bert().write(tmp_path / "bert.gguf")
+    async with serving(OneFile(path, "tinybert:1m:base:f32", "bert")) as stack:
+        create = stack.client.embeddings.create
+        one = await create(model="bert", input="the cat sat")  # the client asks for base64 and unpacks it
+        both = await create(model="bert", input=["the cat sat", "hello world"])
+        plain = await create(model="bert", input=["the cat sat", "hello world"], encoding_format="float")
+        tokens = (await stack.router.ask("bert", Tokenize("the cat sat", add_special=True))).tokens
+        told = await create(model="bert", input=[list(tokens)])
+        short = await create(model="bert", input="the cat sat", dimensions=4)
+        packed = await create(model="bert", input="the cat sat", encoding_format="base64")
+    cat, hello = (np.array(each.embedding) for each in plain.data)
+    # Batches of another shape round differently in the last bits (test_engine_embedding.py); other texts are far away.
+    for same in (one.data[0], both.data[0], told.data[0]):
+        assert np.allclose(same.embedding, cat, atol=1e-5)
+    assert np.allclose(np.frombuffer(base64.b64decode(packed.data[0].embedding), "<f4"), cat, atol=1e-5)
+    assert np.allclose(both.data[1].embedding, hello, atol=1e-5) and np.abs(cat - hello).max() > 0.01
+    assert np.allclose(short.data[0].embedding, cat[:4] / np.linalg.norm(cat[:4]), atol=1e-5)
+    assert [each.index for each in both.data] == [0, 1] and both.model == "tinybert:1m:base:f32"
+    assert one.usage.prompt_tokens == one.usage.total_tokens == len(tokens) < both.usage.prompt_tokens
+
+
+async def test_what_cannot_become_a_vector_is_refused_by_its_field(tmp_path):
+    path = tiny_models.bert().write(tmp_path / "bert.gguf")
+    async with serving(OneFile(path, "tinybert:1m:base:f32", "bert")) as stack:
+        for asked, code, param in (
+            ({"input": ["the", "the " * 600]}, "context_length_exceeded", None),
+            ({"input": ""}, "invalid_value", "input"),
+            ({"input": "the", "dimensions": 65}, "invalid_value", "dimensions"),
+        ):
+            with pytest.raises(openai.BadRequestError) as refused:
+                await stack.client.embeddings.create(model="bert", **asked)
+            assert (refused.value.code, refused.value.param) == (code, param)
+        with pytest.raises(openai.BadRequestError) as chat:
+            await stack.client.chat.completions.create(model="bert", messages=COUNT)
+        assert chat.value.code == "unsupported"
+
+
+# ---- pictures, by a projector with random weights: it sees nothing, but another picture makes it say something else
+
+
+async def test_a_picture_is_part_of_the_prompt_in_every_way_to_send_it(catalog, tmp_path):
+    projector = write_projector(tmp_path / "mmproj-tiny-f32.gguf", n_embd=576)
+    first, second = (f"data:image/png;base64,{base64.b64encode(png(28, 28, seed=n)).decode()}" for n in (1, 2))
+    async with serving(catalog, engine=EngineOptions(projector=str(projector), speculation="off")) as stack:
+
+        async def by_chat(url: str) -> tuple[str, int]:
+            parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "What is this?"}]
+            turns = [{"role": "user", "content": parts}]
+            reply = await stack.client.chat.completions.create(model="smol", messages=turns, **GREEDY)
+            return reply.choices[0].message.content, reply.usage.prompt_tokens
+
+        async def by_response(url: str) -> str:
+            parts = [{"type": "input_image", "image_url": url}, {"type": "input_text", "text": "What is this?"}]
+            turns = [{"role": "user", "content": parts}]
+            made = await stack.client.responses.create(model="smol", input=turns, temperature=0, max_output_tokens=12)
+            return made.output_text
+
+        (said, length), (other, _) = await by_chat(first), await by_chat(second)
+        assert said != other
+        assert await by_response(first) == said
+        text = [{"role": "user", "content": "What is this?"}]
+        plain = await stack.client.chat.completions.create(model="smol", messages=text, max_tokens=1)
+        assert length == plain.usage.prompt_tokens + ROWS
+    async with serving(catalog) as stack:
+        parts = [{"type": "image_url", "image_url": {"url": first}}]
+        with pytest.raises(openai.BadRequestError) as blind:
+            await stack.client.chat.completions.create(model="smol", messages=[{"role": "user", "content": parts}])
+        assert blind.value.code == "unsupported"

@@ -120,7 +120,7 @@ async def test_a_full_kv_cache_puts_the_youngest_back_and_no_reply_is_cut_short(
 
 
 async def test_after_others_a_reply_alone_is_the_same_as_before_them(smollm2: Path) -> None:
-    async with running(smollm2, EngineOptions(n_ctx=512)) as engine:
+    async with running(smollm2, EngineOptions(n_ctx=512, speculation="off")) as engine:
         story = ask("Write a story about a lighthouse.", max_tokens=230)
         before, _ = await collect(engine, story)
         async with anyio.create_task_group() as group:

@@ -30,7 +30,7 @@ from hali.api.anthropic_request import (
     UserTurn,
 )
 from hali.api.media import image_of, unmistakable, with_images
-from hali.model.errors import UsageError
+from hali.api.refusals import invalid, unsupported
 from hali.model.generation import GenerateRequest, Message, ReplyFormat, SamplingParams, Tool, ToolCall
 
 _EFFORTS = {"xhigh": "high", "max": "high"}  # templates that know an effort know low, medium and high
@@ -40,18 +40,16 @@ def generate_request(body: Countable) -> GenerateRequest:
     """What the engine is asked; `UsageError` naming the field."""
     for name in ("mcp_servers", "container"):
         if getattr(body, name):
-            raise _wrong(
-                name, "is not supported: hali calls no server and runs no code in a client's name", "unsupported"
-            )
+            raise unsupported(name, "is not supported: hali calls no server and runs no code in a client's name")
     if not body.messages:
-        raise _wrong("messages", "at least one is needed")
+        raise invalid("messages", "at least one is needed")
     if isinstance(body.messages[-1], AssistantTurn):
-        raise _wrong("messages", "the last turn must not be the assistant's: prefill is not supported", "unsupported")
+        raise unsupported("messages", "the last turn must not be the assistant's: prefill is not supported")
     choice, tools = body.tool_choice or Choice("auto"), tuple(_tools(body.tools or []))
     if choice.type in ("any", "tool") and not tools:
-        raise _wrong("tool_choice", "there are no tools to choose from")
+        raise invalid("tool_choice", "there are no tools to choose from")
     if choice.type == "tool" and choice.name not in {tool.name for tool in tools}:
-        raise _wrong("tool_choice.name", f"there is no tool {str(choice.name)[:80]!r}")
+        raise invalid("tool_choice.name", f"there is no tool {str(choice.name)[:80]!r}")
     sampling = _sampling(body) if isinstance(body, MessagesRequest) else SamplingParams()
     return GenerateRequest(
         messages=unmistakable(_messages(body)),
@@ -91,9 +89,9 @@ def _tools(specs: Iterable[ToolSpec]) -> Iterator[Tool]:
     for index, spec in enumerate(specs):
         if spec.type not in (None, "custom"):
             where = f"tools[{index}].type"
-            raise _wrong(where, f"tools of type {spec.type[:80]!r} are not supported, only your own", "unsupported")
+            raise unsupported(where, f"tools of type {spec.type[:80]!r} are not supported, only your own")
         if spec.input_schema is None:
-            raise _wrong(f"tools[{index}].input_schema", "is missing")
+            raise invalid(f"tools[{index}].input_schema", "is missing")
         yield Tool(spec.name, spec.description, spec.input_schema)
 
 
@@ -141,7 +139,7 @@ def _user(turn: UserTurn, where: str, names: dict[str, str]) -> Iterator[Message
 def _result(block: ToolResultBlock, where: str, names: dict[str, str]) -> Message:
     """No template has a word for failure, so it is said in the text."""
     if block.tool_use_id not in names:
-        raise _wrong(where, f"no earlier turn has a tool_use {block.tool_use_id[:80]!r}")
+        raise invalid(where, f"no earlier turn has a tool_use {block.tool_use_id[:80]!r}")
     parts = [TextBlock(block.content)] if isinstance(block.content, str) else block.content or []
     content, images = with_images(_parts(parts, where))
     told = f"Error: {content}" if block.is_error else content
@@ -151,7 +149,7 @@ def _result(block: ToolResultBlock, where: str, names: dict[str, str]) -> Messag
 def _assistant(turn: AssistantTurn) -> Message:
     blocks = [TextBlock(turn.content)] if isinstance(turn.content, str) else turn.content
     if any(isinstance(block, RedactedBlock) for block in blocks):
-        raise _wrong("messages", "a redacted thought can be read by its maker only", "unsupported")
+        raise unsupported("messages", "a redacted thought can be read by its maker only")
     calls = [
         ToolCall(block.id, block.name, msgspec.json.encode(block.input).decode())
         for block in blocks
@@ -172,7 +170,7 @@ def _parts(blocks: Iterable[TextBlock | ImageBlock], where: str) -> Iterator[str
         elif isinstance(block.source, Base64Source):
             yield image_of(block.source.data, where)
         else:
-            raise _wrong(where, "images are taken as base64 only: hali fetches no address for a client", "unsupported")
+            raise unsupported(where, "images are taken as base64 only: hali fetches no address for a client")
 
 
 def _plain(content: str | list[TextBlock]) -> str:
@@ -190,7 +188,3 @@ def _merged(group: list[Message]) -> Message:
         reasoning="\n".join(message.reasoning for message in group if message.reasoning) or None,
         images=tuple(image for message in group for image in message.images),
     )
-
-
-def _wrong(param: str, what: str, code: str = "invalid_value") -> UsageError:
-    return UsageError(f"{param}: {what}", code=code, details={"param": param})

@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 
 from hali.api.dialects import anthropic_body
-from hali.model.errors import Cancelled, HaliError
+from hali.api.endings import ended, unfinished
+from hali.model.errors import HaliError
 from hali.model.generation import Chunk, Done, GenerationEvent, ToolCalled, Usage
 from hali.pipeline.base import ServedModel
 
@@ -45,12 +46,10 @@ def usage_of(usage: Usage) -> dict[str, Any]:
 
 def stop_of(done: Done) -> dict[str, str | None]:
     """`stop_reason` and `stop_sequence`; a reply that somebody stopped is an error, or it would pass for a whole one."""
-    if done.reason == "cancelled":
-        raise Cancelled("the generation was cancelled")
     if done.stop is not None:
         return {"stop_reason": "stop_sequence", "stop_sequence": done.stop}
     reasons = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
-    return {"stop_reason": reasons[done.reason], "stop_sequence": None}
+    return {"stop_reason": reasons[ended(done).reason], "stop_sequence": None}
 
 
 class _Blocks:
@@ -98,15 +97,17 @@ async def message_events(
     """The reply as Anthropic's events. Nothing is yielded before the engine's first event, so that an early failure still can
     have an HTTP status. Without `thoughts` those of the model are left out.
     """
-    blocks, first = _Blocks(), True
+    blocks, last = _Blocks(), None
     async with aclosing(events):
         async for item in events:
-            if first:
+            if last is None:
                 yield {"type": "message_start", "message": _begun(model)}
                 yield {"type": "ping"}
-                first = False
+            last = item
             for event in _told(item, blocks, thoughts):
                 yield event
+    if not isinstance(last, Done):
+        raise unfinished()
 
 
 def _told(item: GenerationEvent, blocks: _Blocks, thoughts: bool) -> Iterator[Event]:
@@ -148,8 +149,6 @@ async def message(events: AsyncIterator[Event]) -> Event:
             texts[-1] += [text for name, text in event["delta"].items() if name != "type"]
         elif event["type"] == "message_delta":
             reply |= {**event["delta"], "usage": event["usage"]}
-    if not reply or reply["stop_reason"] is None:
-        raise Cancelled("the generation ended without a result")
     for block, parts in zip(reply["content"], texts, strict=True):
         block.update(_filled(block["type"], "".join(parts)))
     return reply

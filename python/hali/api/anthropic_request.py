@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from hali.model.generation import MAX_STOPS
+
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Probability = Annotated[float, Meta(ge=0, le=1)]
-MAX_STOPS = 64  # clients send a handful; each is compared with every token
 
 
 class Base64Source(msgspec.Struct, tag="base64"):

@@ -14,10 +14,12 @@ from starlette.responses import Response
 from hali.api.anthropic_prompt import generate_request, thinks
 from hali.api.anthropic_reply import Event, failed, message, message_events, sse
 from hali.api.anthropic_request import Countable, MessagesRequest
+from hali.api.anthropic_shapes import SaidMessage, TokenCount
 from hali.api.asking import answered, deps_of, generated, waited
 from hali.api.bodies import read_json
 from hali.api.dialects import ANTHROPIC, VERSION_HEADER, AnthropicError
 from hali.api.problems import json_response, problem
+from hali.api.refusals import invalid
 from hali.api.routes import SSE, Endpoint
 from hali.api.streams import EventStream
 from hali.model.errors import UsageError
@@ -99,7 +101,7 @@ def _limit(text: str | None) -> int:
     if text is None:
         return PAGE
     if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= MAX_PAGE):
-        raise UsageError(f"limit: a number from 1 to {MAX_PAGE}", code="invalid_value", details={"param": "limit"})
+        raise invalid("limit", f"a number from 1 to {MAX_PAGE}")
     return int(text)
 
 
@@ -122,6 +124,7 @@ ROUTES = (
         summary="The model's turn in a conversation",
         tag="anthropic",
         request=MessagesRequest,
+        response=SaidMessage,
         stream=SSE,
         error=AnthropicError,
     ),
@@ -132,6 +135,7 @@ ROUTES = (
         summary="How many tokens a prompt has",
         tag="anthropic",
         request=Countable,
+        response=TokenCount,
         error=AnthropicError,
     ),
 )

@@ -25,6 +25,7 @@ from hali.api import (
     responses,
     text_routes,
 )
+from hali.api.asking import deps_of
 from hali.api.base import ApiDeps
 from hali.api.dialects import dialect_of
 from hali.api.gate import Gate
@@ -101,7 +102,7 @@ async def health(_: Request) -> Response:
 
 async def ready(request: Request) -> Response:
     """200 when a request for tokens would be taken now, else 503 with the reason."""
-    deps: ApiDeps = request.app.state.deps
+    deps = deps_of(request)
     stats = deps.router.stats()
     reason = deps.not_ready() or (None if stats.accepting else "the inference router is not running")
     state = Readiness("not ready" if reason else "ready", reason, stats.running, stats.queued)
@@ -112,14 +113,12 @@ async def list_models(request: Request) -> Response:
     """All models that can answer; a page of them in Anthropic's shape for its clients."""
     if anthropic_routes.is_anthropics(request):
         return anthropic_routes.models_page(request)
-    deps: ApiDeps = request.app.state.deps
-    return json_response({"object": "list", "data": [_model(m) for m in deps.catalog.list()]})
+    return json_response({"object": "list", "data": [_model(m) for m in deps_of(request).catalog.list()]})
 
 
 async def show_model(request: Request) -> Response:
     """One of them, by any of its names."""
-    deps: ApiDeps = request.app.state.deps
-    model = deps.catalog.find(request.path_params["name"])
+    model = deps_of(request).catalog.find(request.path_params["name"])
     if anthropic_routes.is_anthropics(request):
         return anthropic_routes.one_model(model)
     return json_response(_model(model))

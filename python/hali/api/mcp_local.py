@@ -10,9 +10,9 @@ from starlette.requests import Request
 
 from hali._version import __version__
 from hali.api.asking import deps_of, generated, must_hold, store_of
+from hali.api.endings import ended, unfinished
 from hali.api.mcp_tools import ChatCall, NoCall, PullCall, pulled
 from hali.api.ollama_models import pull_lines
-from hali.model.errors import Cancelled
 from hali.model.generation import Chunk, Done, GenerateRequest, Message, SamplingParams
 
 
@@ -34,9 +34,9 @@ class LocalToolbox:
             async for item in events:
                 if isinstance(item, Chunk) and not item.reasoning:
                     texts.append(item.text)
-                elif isinstance(item, Done) and item.reason != "cancelled":
-                    return _said("".join(texts), model.id, item)
-        raise Cancelled("the generation ended without a result")
+                elif isinstance(item, Done):
+                    return _said("".join(texts), model.id, ended(item))
+        raise unfinished()
 
     async def list_models(self, call: NoCall) -> dict[str, Any]:
         """All that can answer."""

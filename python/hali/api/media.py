@@ -6,6 +6,7 @@ import base64
 import binascii
 from collections.abc import Iterable
 
+from hali.api.refusals import invalid
 from hali.model.errors import UsageError
 from hali.model.generation import MEDIA, Message
 from hali.wire.images import check_picture
@@ -17,9 +18,9 @@ def image_of(text: str, where: str) -> bytes:
         data = base64.b64decode(text, validate=True)
         check_picture(data)
     except UsageError as wrong:
-        raise _wrong(where, wrong.message) from None
+        raise invalid(where, wrong.message) from None
     except (binascii.Error, ValueError):
-        raise _wrong(where, "the image is not base64") from None
+        raise invalid(where, "the image is not base64") from None
     return data
 
 
@@ -36,14 +37,10 @@ def with_images(parts: Iterable[str | bytes], *, between: str = "\n") -> tuple[s
     return content, tuple(images)
 
 
-def unmistakable(messages: Iterable[Message]) -> tuple[Message, ...]:
+def unmistakable(messages: Iterable[Message], where: str = "messages") -> tuple[Message, ...]:
     """The messages, unless one spells the marker of an image where there are real ones: in the prompt nobody could tell them apart."""
     found = tuple(messages)
     images = sum(len(message.images) for message in found)
     if images and images != sum(message.content.count(MEDIA) for message in found):
-        raise _wrong("messages", f"no text beside images may contain {MEDIA}")
+        raise invalid(where, f"no text beside images may contain {MEDIA}")
     return found
-
-
-def _wrong(where: str, what: str) -> UsageError:
-    return UsageError(f"{where}: {what}", code="invalid_value", details={"param": where})

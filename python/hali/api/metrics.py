@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hali.api import dialects
 from hali.api.routes import Endpoint
 from hali.api.timing import Exchange, Generation
 
@@ -21,7 +22,6 @@ CLIENT_LEFT = "499"  # nginx's number for a client that closed before the answer
 # Seconds. From a cached prompt on a small model to a long prompt on a slow CPU.
 WAITS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 PACES = (0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1, 2.5)  # one token: 500 a second to 0.4 a second
-_DIALECTS = (("/api/", "ollama"), ("/v1/messages", "anthropic"), ("/mcp", "mcp"), ("/v1/", "openai"))
 
 
 class Measure(msgspec.Struct, frozen=True):
@@ -125,8 +125,9 @@ def _family(measure: Measure) -> Metric:
 
 
 def dialect_of(route: str) -> str:
-    """Whose words a route speaks."""
-    return next((dialect for prefix, dialect in _DIALECTS if route.startswith(prefix)), "hali")
+    """Whose words a route speaks; `hali` for those that are of no API in particular."""
+    spoken = dialects.dialect_of(route).name
+    return spoken if spoken != "openai" or route.startswith("/v1/") else "hali"
 
 
 async def metrics(request: Request) -> Response:

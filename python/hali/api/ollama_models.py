@@ -18,12 +18,13 @@ from hali.api.bodies import read_json
 from hali.api.dialects import OLLAMA, OllamaError
 from hali.api.ollama_keep import FOREVER_S
 from hali.api.ollama_names import find, plain
-from hali.api.ollama_reply import Line, failed, ndjson, rfc3339
+from hali.api.ollama_reply import Line, encoded, failed, rfc3339
 from hali.api.ollama_request import Named, PullBody
+from hali.api.ollama_shapes import ListedModels, PullEnd, RunningModels, ShownModel, Version
 from hali.api.problems import json_response, problem
+from hali.api.refusals import invalid
 from hali.api.routes import NDJSON, Endpoint
 from hali.api.streams import EventStream
-from hali.model.errors import UsageError
 from hali.model.names import ModelId, parse
 from hali.pipeline.base import ServedModel
 
@@ -76,7 +77,7 @@ async def pull(request: Request) -> Response:
     lines = pull_lines(store_of(request).pull(plain(_name(body))))
     if body.stream is not False:
         refuse = partial(problem, dialect=OLLAMA)
-        return EventStream(_encoded(lines), deps_of(request).replies, failed=failed, refuse=refuse, media_type=NDJSON)
+        return EventStream(encoded(lines), deps_of(request).replies, failed=failed, refuse=refuse, media_type=NDJSON)
 
     async def finished() -> Line:
         async with aclosing(lines):
@@ -97,16 +98,10 @@ async def pull_lines(progress: AsyncGenerator[PullProgress, None]) -> AsyncGener
 _WORDS = {"downloading": "pulling", "hashing": "verifying", "seeding": "sharing"}
 
 
-async def _encoded(lines: AsyncGenerator[Line, None]) -> AsyncGenerator[bytes, None]:
-    async with aclosing(lines):
-        async for line in lines:
-            yield ndjson(line)
-
-
 def _name(body: Named) -> str:
     name = body.model or body.name
     if not name:
-        raise UsageError("model: is missing", code="invalid_value", details={"param": "model"})
+        raise invalid("model", "is missing")
     return name
 
 
@@ -177,10 +172,17 @@ def _endpoint(path: str, handler: Any, summary: str, **declared: Any) -> Endpoin
 
 
 ROUTES = (
-    _endpoint("/api/version", version, "The version of hali"),
-    _endpoint("/api/tags", tags, "All models that can answer"),
-    _endpoint("/api/ps", ps, "Models in memory"),
-    _endpoint("/api/show", show, "What the file of a model says about it", methods=("POST",), request=Named),
-    _endpoint("/api/pull", pull, "Fetch a model", methods=("POST",), request=PullBody, stream=NDJSON),
+    _endpoint("/api/version", version, "The version of hali", response=Version),
+    _endpoint("/api/tags", tags, "All models that can answer", response=ListedModels),
+    _endpoint("/api/ps", ps, "Models in memory", response=RunningModels),
+    _endpoint(
+        "/api/show",
+        show,
+        "What the file of a model says about it",
+        methods=("POST",),
+        request=Named,
+        response=ShownModel,
+    ),
+    _endpoint("/api/pull", pull, "Fetch a model", methods=("POST",), request=PullBody, response=PullEnd, stream=NDJSON),
     _endpoint("/api/delete", delete, "Delete a model", methods=("DELETE",), request=Named),
 )

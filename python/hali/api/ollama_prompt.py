@@ -9,8 +9,8 @@ import msgspec
 
 from hali.api.media import image_of, unmistakable, with_images
 from hali.api.ollama_request import ChatBody, ChatMessage, GenerateBody, Generation, Options, ToolSpec
-from hali.model.errors import UsageError
-from hali.model.generation import GenerateRequest, Message, ReplyFormat, SamplingParams, Tool, ToolCall
+from hali.api.refusals import invalid, unsupported
+from hali.model.generation import MAX_STOPS, GenerateRequest, Message, ReplyFormat, SamplingParams, Tool, ToolCall
 
 # Ollama's api/types.go, DefaultOptions: what its clients count on when they send nothing.
 _DEFAULTS = {"temperature": 0.8, "top_k": 40, "top_p": 0.9, "repeat_penalty": 1.1, "repeat_last_n": 64}
@@ -30,10 +30,10 @@ def generate_request(body: GenerateBody) -> GenerateRequest:
     """What the engine is asked by POST /api/generate; `UsageError` naming the field."""
     for name, why in _REFUSED.items():
         if getattr(body, name):
-            raise _wrong(name, why, "unsupported")
+            raise unsupported(name, why)
     if body.raw:
         if body.images or body.system:
-            raise _wrong("raw", "a raw prompt is the whole of it: no system, no images")
+            raise invalid("raw", "a raw prompt is the whole of it: no system, no images")
         return _request(body, prompt=body.prompt or "")
     system = [Message("system", body.system)] if body.system else []
     turn = _with_images("user", body.prompt or "", body.images, "images")
@@ -60,7 +60,7 @@ def _format(wanted: str | dict[str, Any] | None) -> ReplyFormat | None:
     if not wanted:
         return None
     if isinstance(wanted, str) and wanted != "json":
-        raise _wrong("format", "`json` or a JSON schema")
+        raise invalid("format", "`json` or a JSON schema")
     return ReplyFormat(schema={"type": "object"} if isinstance(wanted, str) else wanted)
 
 
@@ -68,9 +68,11 @@ def _sampling(options: Options) -> SamplingParams:
     named = {name: getattr(options, name) for name in SamplingParams.__struct_fields__ if hasattr(options, name)}
     given = {**_DEFAULTS, **{name: value for name, value in named.items() if value is not None}}
     stops = (options.stop,) if isinstance(options.stop, str) else tuple(options.stop or ())
+    if len(stops) > MAX_STOPS:
+        raise invalid("options.stop", f"at most {MAX_STOPS} strings")
     limit = options.num_predict
     if limit == 0:
-        raise _wrong("options.num_predict", "0 would be no answer; below 0 is without a limit")
+        raise invalid("options.num_predict", "0 would be no answer; below 0 is without a limit")
     return SamplingParams(
         **{
             **given,
@@ -103,7 +105,7 @@ def _answer(message: ChatMessage, open_calls: list[ToolCall], where: str) -> Mes
     by_name = [call for call in open_calls if call.name == message.tool_name]
     found = next(iter(by_id or by_name or open_calls), None)
     if found is None:
-        raise _wrong(where, "a tool's answer follows no call")
+        raise invalid(where, "a tool's answer follows no call")
     open_calls.remove(found)
     turn = _with_images("tool", message.content or "", message.images, where)
     return msgspec.structs.replace(turn, name=found.name, tool_call_id=found.id)
@@ -122,10 +124,6 @@ def _with_images(role: str, text: str, images: list[str] | None, where: str) -> 
 
 def _tool(spec: ToolSpec) -> Tool:
     if spec.type not in (None, "function"):
-        raise _wrong("tools", f"tools of type {spec.type[:80]!r} are not supported", "unsupported")
+        raise unsupported("tools", f"tools of type {spec.type[:80]!r} are not supported")
     function = spec.function
     return Tool(function.name, function.description, function.parameters or {})
-
-
-def _wrong(param: str, what: str, code: str = "invalid_value") -> UsageError:
-    return UsageError(f"{param}: {what}", code=code, details={"param": param})

@@ -11,7 +11,9 @@ from typing import Any, Literal
 import msgspec
 
 from hali.api.dialects import ollama_body
-from hali.model.errors import Cancelled, HaliError
+from hali.api.endings import ended, unfinished
+from hali.api.openai_reply import finite
+from hali.model.errors import HaliError
 from hali.model.generation import Candidate, Chunk, Done, GenerationEvent, ToolCalled
 
 Line = dict[str, Any]
@@ -21,6 +23,13 @@ Shape = Literal["chat", "generate"]
 def ndjson(line: Any) -> bytes:
     """One line; JSON from msgspec has no line break."""
     return msgspec.json.encode(line) + b"\n"
+
+
+async def encoded(lines: AsyncGenerator[Line, None]) -> AsyncGenerator[bytes, None]:
+    """Lines of JSON."""
+    async with aclosing(lines):
+        async for line in lines:
+            yield ndjson(line)
 
 
 def failed(error: HaliError) -> bytes:
@@ -37,9 +46,10 @@ async def reply_lines(
     events: AsyncGenerator[GenerationEvent, None], model: str, shape: Shape, *, thoughts: bool
 ) -> AsyncGenerator[Line, None]:
     """The reply to a request for `model`, as named there. Without `thoughts` those of the model are left out."""
-    began = time.monotonic()
+    began, last = time.monotonic(), None
     async with aclosing(events):
         async for item in events:
+            last = item
             if isinstance(item, Done):
                 yield _line(model, shape, {}) | _end(item, time.monotonic() - began)
             elif isinstance(item, ToolCalled):
@@ -48,6 +58,8 @@ async def reply_lines(
                 yield _line(model, shape, {"thinking": item.text}) | _logprobs(item)
             elif not item.reasoning and (item.text or item.logprobs):
                 yield _line(model, shape, {"content": item.text}) | _logprobs(item)
+    if not isinstance(last, Done):
+        raise unfinished()
 
 
 def _line(model: str, shape: Shape, said: Line) -> Line:
@@ -66,9 +78,7 @@ def _called(item: ToolCalled) -> Line:
 
 def _end(done: Done, wall_s: float) -> Line:
     """Durations in nanoseconds; what went by before the engine took the request was loading and waiting."""
-    if done.reason == "cancelled":
-        raise Cancelled("the generation was cancelled")
-    usage = done.usage
+    usage = ended(done).usage
     first = usage.ttft_s if usage.ttft_s is not None else usage.total_s
     return {
         "done": True,
@@ -93,20 +103,18 @@ def _logprobs(chunk: Chunk) -> Line:
 
 def _token(candidate: Candidate) -> Line:
     text = candidate.text
-    return {"token": text.decode(errors="replace"), "logprob": candidate.logprob, "bytes": list(text)}
+    return {"token": text.decode(errors="replace"), "logprob": finite(candidate.logprob), "bytes": list(text)}
 
 
 async def whole(lines: AsyncIterator[Line], shape: Shape) -> Line:
     """The whole reply: the last line with all that was said in those before."""
     said: dict[str, list[Any]] = {}
-    last: Line = {"done": False}
+    last: Line = {}
     async for last in lines:
         part = last["message"] if shape == "chat" else {**last, "content": last["response"]}
         for name in ("content", "thinking", "tool_calls"):
             said.setdefault(name, []).extend([part[name]] if isinstance(part.get(name), str) else part.get(name, []))
         said.setdefault("logprobs", []).extend(last.get("logprobs", []))
-    if not last["done"]:
-        raise Cancelled("the generation ended without a result")
     return _folded(last, said, shape)
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import sys
 import time
-from array import array
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
@@ -20,12 +17,14 @@ from hali.api.dialects import OLLAMA, OllamaError
 from hali.api.ollama_keep import Stay, stay_of
 from hali.api.ollama_names import find
 from hali.api.ollama_prompt import chat_request, generate_request
-from hali.api.ollama_reply import Line, Shape, failed, ndjson, reply_lines, rfc3339, whole
+from hali.api.ollama_reply import Line, Shape, encoded, failed, reply_lines, rfc3339, whole
 from hali.api.ollama_request import ChatBody, EmbedBody, EmbeddingsBody, GenerateBody, Generation
+from hali.api.ollama_shapes import ChatReply, EmbeddingsReply, EmbedReply, GenerateReply
 from hali.api.problems import json_response, problem
+from hali.api.refusals import invalid
 from hali.api.routes import NDJSON, Endpoint, Handler
 from hali.api.streams import EventStream
-from hali.model.errors import UsageError
+from hali.api.vectors import numbers, shortened
 from hali.model.generation import Embed, Embeddings, GenerateRequest
 from hali.pipeline.base import ServedModel
 
@@ -77,13 +76,6 @@ async def _then_kept(
             yield line
 
 
-async def encoded(lines: AsyncGenerator[Line, None]) -> AsyncGenerator[bytes, None]:
-    """Lines of JSON."""
-    async with aclosing(lines):
-        async for line in lines:
-            yield ndjson(line)
-
-
 async def _kept(request: Request, model: ServedModel, body: Generation, shape: Shape) -> Response:
     """Load or unload. To load is what any request does; to unload needs a key that may, as others may be about to ask."""
     stay, store = stay_of(body.keep_alive), store_of(request)
@@ -114,7 +106,7 @@ async def embed(request: Request) -> Response:
     return json_response(
         {
             "model": body.model,
-            "embeddings": [_shortened(floats(vector), body.dimensions) for vector in found.vectors],
+            "embeddings": [_floats(vector, body.dimensions) for vector in found.vectors],
             "total_duration": round((time.monotonic() - began) * 1e9),
             "prompt_eval_count": found.prompt_tokens,
         }
@@ -126,29 +118,17 @@ async def embeddings(request: Request) -> Response:
     body = await read_json(request, EmbeddingsBody, deps_of(request).limits.body_bytes)
     model = find(body.model, deps_of(request).catalog.find)
     if not body.prompt:
-        raise UsageError("prompt: there is nothing to embed", code="invalid_value", details={"param": "prompt"})
+        raise invalid("prompt", "there is nothing to embed")
     found = await answered(request, model, Embed((body.prompt,), normalize=False), Embeddings)
-    return json_response({"embedding": floats(found.vectors[0]).tolist()})
+    return json_response({"embedding": _floats(found.vectors[0])})
 
 
-def floats(vector: bytes) -> array[float]:
-    """Little-endian float32 as numbers."""
-    values = array("f", vector)
-    if sys.byteorder == "big":
-        values.byteswap()
-    return values
+def _floats(vector: bytes, dimensions: int | None = None) -> list[float]:
+    found = numbers(vector)
+    return (found if dimensions is None else shortened(found, dimensions)).tolist()
 
 
-def _shortened(vector: array[float], dimensions: int | None) -> list[float]:
-    """The first `dimensions`, of length 1 again."""
-    if dimensions is None or dimensions >= len(vector):
-        return vector.tolist()
-    kept = vector[:dimensions].tolist()
-    length = math.hypot(*kept) or 1.0
-    return [value / length for value in kept]
-
-
-def _post(path: str, handler: Handler, summary: str, body: type, stream: str | None = None) -> Endpoint:
+def _post(path: str, handler: Handler, summary: str, body: type, said: type, stream: str | None = None) -> Endpoint:
     return Endpoint(
         path,
         handler,
@@ -156,14 +136,15 @@ def _post(path: str, handler: Handler, summary: str, body: type, stream: str | N
         summary=summary,
         tag="ollama",
         request=body,
+        response=said,
         stream=stream,
         error=OllamaError,
     )
 
 
 ROUTES = (
-    _post("/api/chat", chat, "The model's turn in a chat", ChatBody, NDJSON),
-    _post("/api/generate", generate, "The answer to a prompt", GenerateBody, NDJSON),
-    _post("/api/embed", embed, "Vectors that stand for texts", EmbedBody),
-    _post("/api/embeddings", embeddings, "One vector that stands for a text", EmbeddingsBody),
+    _post("/api/chat", chat, "The model's turn in a chat", ChatBody, ChatReply, NDJSON),
+    _post("/api/generate", generate, "The answer to a prompt", GenerateBody, GenerateReply, NDJSON),
+    _post("/api/embed", embed, "Vectors that stand for texts", EmbedBody, EmbedReply),
+    _post("/api/embeddings", embeddings, "One vector that stands for a text", EmbeddingsBody, EmbeddingsReply),
 )

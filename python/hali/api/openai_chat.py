@@ -13,7 +13,6 @@ from msgspec import Meta
 from hali.api import openai_sampling
 from hali.api.openai_format import reply_format
 from hali.api.openai_messages import ChatMessage, messages_of
-from hali.api.openai_refusals import Asks, given, invalid, other_than, refuse
 from hali.api.openai_sampling import Count, SamplingFields, sampling, with_seed
 from hali.api.openai_tools import (
     Choice,
@@ -26,6 +25,7 @@ from hali.api.openai_tools import (
     must_call,
     tool_use,
 )
+from hali.api.refusals import Asks, given, invalid, other_than, refuse
 from hali.model.generation import GenerateRequest
 
 MAX_REPLIES = 128  # OpenAI's limit of n

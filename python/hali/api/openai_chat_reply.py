@@ -8,7 +8,8 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from hali.api.openai_replies import Indexed, Reply, ended, gathered
+from hali.api.endings import ended
+from hali.api.openai_replies import Indexed, Reply, gathered
 from hali.api.openai_reply import DONE, Frame, event, logprobs_of, usage_of
 from hali.model.generation import Chunk, Done, ToolCall, ToolCalled
 

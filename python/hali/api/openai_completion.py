@@ -10,8 +10,8 @@ from msgspec import Meta
 from hali.api import openai_sampling
 from hali.api.openai_chat import MAX_REPLIES, Alternatives, Replies, StreamOptions
 from hali.api.openai_format import reply_format
-from hali.api.openai_refusals import Asks, given, invalid, refuse, unsupported
 from hali.api.openai_sampling import SamplingFields, sampling, with_seed
+from hali.api.refusals import Asks, given, invalid, refuse, unsupported
 from hali.model.generation import GenerateRequest
 
 Token = Annotated[int, Meta(ge=0, le=2**31 - 1)]

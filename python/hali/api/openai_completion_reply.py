@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from hali.api.openai_replies import Indexed, Reply, ended, gathered
+from hali.api.endings import ended
+from hali.api.openai_replies import Indexed, Reply, gathered
 from hali.api.openai_reply import DONE, Frame, event, finite, spelled, usage_of
 from hali.model.generation import Chunk, Done, TokenLogprob
 

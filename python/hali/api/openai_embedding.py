@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
-import sys
 from array import array
 from typing import Annotated, Any, Literal
 
@@ -12,7 +10,8 @@ import msgspec
 from msgspec import Meta
 
 from hali.api.openai_completion import Token, prompts_of
-from hali.api.openai_refusals import invalid
+from hali.api.refusals import invalid
+from hali.api.vectors import numbers, packed, shortened
 from hali.model.generation import Embed, Embeddings
 
 MAX_INPUTS = 2048  # OpenAI's limit
@@ -62,40 +61,24 @@ def embed_query(body: EmbeddingRequest) -> Embed:
 
 
 def embedding_list(body: EmbeddingRequest, model: str, made: Embeddings) -> EmbeddingList:
-    """The answer, as `encoding_format` and `dimensions` want it."""
-    vectors = made.vectors if body.dimensions is None else [shortened(each, body.dimensions) for each in made.vectors]
+    """The answer, as `encoding_format` and `dimensions` want it; `UsageError` if vectors have fewer dimensions."""
+    vectors = [_cut(numbers(each), body.dimensions) for each in made.vectors]
     encode = _as_text if body.encoding_format == "base64" else _as_numbers
     data = [Embedding(index, encode(vector)) for index, vector in enumerate(vectors)]
     return EmbeddingList(model, data, EmbeddingUsage(made.prompt_tokens, made.prompt_tokens))
 
 
-def shortened(vector: bytes, dimensions: int) -> bytes:
-    """The first `dimensions` numbers, again of length 1 (as Matryoshka models mean it); `UsageError` if there are fewer."""
-    numbers = _numbers(vector)
-    if dimensions > len(numbers):
-        raise invalid("dimensions", f"this model's vectors have {len(numbers)} dimensions")
-    kept = numbers[:dimensions]
-    length = math.sqrt(math.fsum(number * number for number in kept)) or 1.0  # a zero vector stays one
-    return _little_endian(array("f", [number / length for number in kept]))
+def _cut(vector: array[float], dimensions: int | None) -> array[float]:
+    if dimensions is None:
+        return vector
+    if dimensions > len(vector):
+        raise invalid("dimensions", f"this model's vectors have {len(vector)} dimensions")
+    return shortened(vector, dimensions)
 
 
-def _numbers(vector: bytes) -> array[float]:
-    numbers = array("f")
-    numbers.frombytes(vector)
-    if sys.byteorder == "big":
-        numbers.byteswap()
-    return numbers
+def _as_text(vector: array[float]) -> str:
+    return base64.b64encode(packed(vector)).decode()
 
 
-def _little_endian(numbers: array[float]) -> bytes:
-    if sys.byteorder == "big":
-        numbers.byteswap()
-    return numbers.tobytes()
-
-
-def _as_text(vector: bytes) -> str:
-    return base64.b64encode(vector).decode()
-
-
-def _as_numbers(vector: bytes) -> Any:
-    return _numbers(vector).tolist()
+def _as_numbers(vector: array[float]) -> Any:
+    return vector.tolist()

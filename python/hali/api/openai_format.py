@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from hali.api.openai_refusals import invalid, unsupported
+from hali.api.refusals import invalid, unsupported
 from hali.api.regex_grammar import grammar_of, spelled
 from hali.model.generation import ReplyFormat
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from hali.api.media import image_of
-from hali.api.openai_refusals import invalid, unsupported
+from hali.api.refusals import invalid, unsupported
 
 _DATA = re.compile(r"data:image/[\w.+-]+((?:;[\w=.+-]+)*);base64,", re.ASCII | re.IGNORECASE)
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import msgspec
 
-from hali.api.openai_messages import SPEAKERS, Part, content_of, tool_call, with_media_checked
-from hali.api.openai_refusals import invalid, unsupported
+from hali.api.media import unmistakable
+from hali.api.openai_messages import SPEAKERS, Part, content_of, tool_call
 from hali.api.openai_reply import new_id
+from hali.api.refusals import invalid, unsupported
 from hali.model.generation import Message, ToolCall
 
 _PREFIX = {"message": "msg_", "reasoning": "rs_", "function_call": "fc_", "function_call_output": "fco_"}
@@ -70,7 +71,7 @@ def turns_of(items: Sequence[Item], instructions: str | None) -> tuple[Message, 
     turns.flush()
     if not any(turn.role != "system" for turn in turns.made):
         raise invalid("input", "at least one item is needed")
-    return with_media_checked(turns.made)
+    return unmistakable(turns.made, "input")
 
 
 class _Turns:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from hali.api.media import unmistakable, with_images
 from hali.api.openai_images import image_bytes
-from hali.api.openai_refusals import invalid, unsupported
-from hali.model.generation import MEDIA, Message, ToolCall
+from hali.api.refusals import invalid, unsupported
+from hali.model.generation import Message, ToolCall
 
 # `developer` is OpenAI's new name of `system`; templates know only the old one.
 SPEAKERS = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
@@ -67,15 +68,7 @@ def messages_of(sent: Sequence[ChatMessage]) -> tuple[Message, ...]:
     made: list[Message] = []
     for index, message in enumerate(sent):
         made.append(_message(message, f"messages[{index}]", made))
-    return with_media_checked(made)
-
-
-def with_media_checked(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """`UsageError` if a text spells the marker of images while there are some: it would shift them."""
-    images = sum(len(message.images) for message in messages)
-    if images and sum(message.content.count(MEDIA) for message in messages) != images:
-        raise invalid("messages", f"the text {MEDIA} stands for an image and cannot be part of a message with images")
-    return tuple(messages)
+    return unmistakable(made)
 
 
 def _message(sent: ChatMessage, where: str, before: Sequence[Message]) -> Message:
@@ -104,26 +97,21 @@ def content_of(content: str | list[Part] | None, where: str, *, optional: bool) 
         return "", ()
     if isinstance(content, str):
         return content, ()
-    texts, images = [], []
-    for index, part in enumerate(content):
-        text, image = _part(part, f"{where}[{index}]")
-        texts.append(text)
-        images += [image] if image else []
-    return "".join(texts), tuple(images)
+    return with_images((_part(part, f"{where}[{index}]") for index, part in enumerate(content)), between="")
 
 
-def _part(part: Part, where: str) -> tuple[str, bytes | None]:
+def _part(part: Part, where: str) -> str | bytes:
     # the responses API says input_text, output_text and input_image for the same things
     if part.type in ("text", "input_text", "output_text"):
-        return part.text or "", None
+        return part.text or ""
     if part.type == "refusal":
-        return part.refusal or "", None
+        return part.refusal or ""
     if part.type not in ("image_url", "input_image"):
         raise unsupported(where, f"parts of type {part.type[:40]!r} are not supported, only text and images")
     if part.image_url is None:
         raise invalid(f"{where}.image_url", "is missing")
     url = part.image_url if isinstance(part.image_url, str) else part.image_url.url
-    return MEDIA, image_bytes(url, f"{where}.image_url")
+    return image_bytes(url, f"{where}.image_url")
 
 
 def _calls(sent: ChatMessage, where: str, turn: int) -> tuple[ToolCall, ...]:

@@ -8,7 +8,7 @@ from contextlib import aclosing
 import anyio
 from anyio.streams.memory import MemoryObjectSendStream
 
-from hali.model.errors import Cancelled
+from hali.api.endings import ended
 from hali.model.generation import Chunk, Done, GenerationEvent, TokenLogprob, ToolCall, ToolCalled
 
 AT_ONCE = 8  # the engine's slots: what is more would fill the queue for everybody else
@@ -99,17 +99,3 @@ async def gathered(events: Indexed, count: int) -> list[tuple[Reply, Done]]:
         async for index, event in events:
             replies[index].take(event)
     return [(reply, ended(reply.done)) for reply in replies]
-
-
-def ended(done: Done | None) -> Done:
-    """The same; a reply that somebody stopped is an error, or it would pass for a whole one."""
-    if done is None:
-        raise unfinished()
-    if done.reason == "cancelled":
-        raise Cancelled("the generation was cancelled")
-    return done
-
-
-def unfinished() -> Cancelled:
-    """Why there is no reply though nobody said why."""
-    return Cancelled("the generation ended without a result")

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from hali.api.openai_replies import ended
+from hali.api.endings import ended
 from hali.api.openai_reply import logprobs_of, new_id
 from hali.api.problems import body_of
 from hali.model.errors import HaliError

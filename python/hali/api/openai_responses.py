@@ -13,10 +13,10 @@ from hali.api import openai_sampling
 from hali.api.openai_chat import Alternatives, template_kwargs
 from hali.api.openai_format import ResponseFormat, of_response_format, reply_format
 from hali.api.openai_items import Item, turns_of
-from hali.api.openai_refusals import Asks, given, invalid, other_than, refuse
 from hali.api.openai_reply import new_id
 from hali.api.openai_sampling import Count, SamplingFields, sampling
 from hali.api.openai_tools import Choice, ToolSpec, tool_use
+from hali.api.refusals import Asks, given, invalid, other_than, refuse
 from hali.model.generation import GenerateRequest, ReplyFormat
 
 WITH_LOGPROBS = "message.output_text.logprobs"

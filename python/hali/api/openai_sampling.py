@@ -8,10 +8,9 @@ import msgspec
 from msgspec import Meta
 
 from hali.api.openai_format import FormatFields
-from hali.api.openai_refusals import Asks, given, invalid, other_than
-from hali.model.generation import SamplingParams
+from hali.api.refusals import Asks, given, invalid, other_than
+from hali.model.generation import MAX_STOPS, SamplingParams
 
-MAX_STOPS = 16  # OpenAI takes 4; programs written for llama.cpp and vLLM send more, and each is one suffix to compare
 MAX_BREAKERS = 64  # each costs a look through the vocabulary
 LARGEST_SEED = 2**63 - 1
 Penalty = Annotated[float, Meta(ge=-2, le=2)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from hali.api.openai_refusals import invalid, unsupported
+from hali.api.refusals import invalid, unsupported
 from hali.model.generation import Tool, ToolChoice
 
 _NAME = re.compile(r"[\w.-]{1,64}", re.ASCII)  # OpenAI's rule, and the dots that MCP servers use

@@ -13,14 +13,15 @@ from hali.api.asking import answered as answered_by
 from hali.api.asking import deps_of, share_of
 from hali.api.base import ApiDeps
 from hali.api.bodies import read_json
+from hali.api.endings import unfinished
 from hali.api.openai_answers import answer, generations
 from hali.api.openai_items import Item, answered, as_objects, items_of
-from hali.api.openai_refusals import invalid
-from hali.api.openai_replies import Indexed, unfinished
+from hali.api.openai_replies import Indexed
 from hali.api.openai_response_shapes import InputTokenCount, ItemPage, ResponseDeleted, ResponseObject
 from hali.api.openai_response_writer import ResponseWriter
 from hali.api.openai_responses import ResponsesRequest, response_head, response_request
 from hali.api.problems import json_response
+from hali.api.refusals import invalid
 from hali.api.response_jobs import Job
 from hali.api.response_store import Stored
 from hali.api.routes import SSE, Endpoint

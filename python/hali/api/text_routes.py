@@ -13,14 +13,15 @@ from starlette.responses import Response
 from hali.api.asking import answered, deps_of
 from hali.api.bodies import read_json
 from hali.api.dialects import LlamaError
+from hali.api.llama_shapes import Ranking, RenderedPrompt, TextOfTokens, TextRank, TokenList
 from hali.api.openai_chat import ChatRequest, generate_requests
+from hali.api.openai_completion import Token
 from hali.api.problems import json_response
+from hali.api.refusals import invalid
 from hali.api.routes import Endpoint, Handler
-from hali.model.errors import AmbiguousName, NotFound, UsageError
+from hali.model.errors import AmbiguousName, NotFound
 from hali.model.generation import Detokenize, Render, Rerank, Scores, Text, Tokenize, Tokens
 from hali.pipeline.base import ServedModel
-
-Token = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 
 class TokenizeBody(msgspec.Struct):
@@ -96,7 +97,7 @@ async def rerank(request: Request) -> Response:
     body = await read_json(request, RerankBody, deps_of(request).limits.body_bytes)
     documents = body.documents if body.documents is not None else body.texts
     if not documents:
-        raise _missing("documents", "at least one is needed")
+        raise invalid("documents", "at least one is needed")
     model = _model(request, body.model)
     found = await answered(request, model, Rerank(body.query, tuple(documents)), Scores)
     best = _best(found.scores, body.top_n)
@@ -137,18 +138,24 @@ def _model(request: Request, name: str | None) -> ServedModel:
     return models[0]
 
 
-def _missing(param: str, what: str) -> UsageError:
-    return UsageError(f"{param}: {what}", code="invalid_value", details={"param": param})
+def _post(path: str, handler: Handler, summary: str, body: type, said: Any) -> Endpoint:
+    return Endpoint(
+        path,
+        handler,
+        methods=("POST",),
+        summary=summary,
+        tag="llama-server",
+        request=body,
+        response=said,
+        error=LlamaError,
+    )
 
 
-def _post(path: str, handler: Handler, summary: str, body: type) -> Endpoint:
-    return Endpoint(path, handler, methods=("POST",), summary=summary, tag="text", request=body, error=LlamaError)
-
-
+Ranked = Ranking | list[TextRank]  # by the name that the documents were sent under
 ROUTES = (
-    _post("/tokenize", tokenize, "The tokens of a text", TokenizeBody),
-    _post("/detokenize", detokenize, "The text of tokens", DetokenizeBody),
-    _post("/apply-template", apply_template, "The prompt that a chat becomes", TemplateBody),
-    _post("/v1/rerank", rerank, "Documents by how well they answer", RerankBody),
-    _post("/rerank", rerank, "Documents by how well they answer", RerankBody),
+    _post("/tokenize", tokenize, "The tokens of a text", TokenizeBody, TokenList),
+    _post("/detokenize", detokenize, "The text of tokens", DetokenizeBody, TextOfTokens),
+    _post("/apply-template", apply_template, "The prompt that a chat becomes", TemplateBody, RenderedPrompt),
+    _post("/v1/rerank", rerank, "Documents by how well they answer", RerankBody, Ranked),
+    _post("/rerank", rerank, "Documents by how well they answer", RerankBody, Ranked),
 )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import anyio
@@ -49,7 +50,7 @@ class RemoteToolbox:
     async def pull(self, call: PullCall) -> dict[str, Any]:
         """The state when it ended, or when the time was over; the daemon goes on."""
         last: dict[str, Any] = {}
-        with anyio.move_on_after(call.wait_s) as waiting:
+        with _telling(), anyio.move_on_after(call.wait_s) as waiting:
             async with self._client.stream("POST", "/api/pull", json={"model": call.model}) as response:
                 if response.status_code != 200:
                     raise _failure(response.status_code, await response.aread())
@@ -61,7 +62,8 @@ class RemoteToolbox:
 
     async def status(self, call: NoCall) -> dict[str, Any]:
         """What the daemon tells about itself."""
-        ready = (await self._client.get("/health/ready")).json()
+        with _telling():
+            ready = (await self._client.get("/health/ready")).json()  # 503 tells why it is not
         health, loaded = await self._asked("GET", "/health"), await self._asked("GET", "/api/ps")
         return {
             "version": health["version"],
@@ -71,13 +73,20 @@ class RemoteToolbox:
         }
 
     async def _asked(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        try:
+        with _telling():
             response = await self._client.request(method, path, json=body)
-        except httpx.HTTPError as error:
-            raise Failed(f"the connection to the daemon broke: {error or type(error).__name__}") from None
         if response.status_code != 200:
             raise _failure(response.status_code, response.content)
         return response.json()
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    """`Failed` where the daemon cannot be reached, or leaves in the middle."""
+    try:
+        yield
+    except httpx.HTTPError as error:
+        raise Failed(f"the connection to the daemon broke: {error or type(error).__name__}") from None
 
 
 def client_of(url: str, key: str | None) -> httpx.AsyncClient:

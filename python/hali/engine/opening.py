@@ -8,9 +8,9 @@ from hali.engine.backend import Model
 from hali.engine.chat import Prompt, Prompter
 from hali.engine.constraint import Formats
 from hali.engine.sampling import Sampler
-from hali.engine.session import MAX_STOP_BYTES, MAX_STOPS, Session
+from hali.engine.session import MAX_STOP_BYTES, Session
 from hali.model.errors import UsageError
-from hali.model.generation import GenerateRequest, SamplingParams
+from hali.model.generation import MAX_STOPS, GenerateRequest, SamplingParams
 
 
 class Opening:

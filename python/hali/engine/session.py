@@ -23,7 +23,7 @@ from hali.model.generation import (
     Usage,
 )
 
-MAX_STOPS, MAX_STOP_BYTES = 16, 1024  # OpenAI allows 4; each is searched for at each token
+MAX_STOP_BYTES = 1024  # of one stop string
 
 
 class Picture(Protocol):

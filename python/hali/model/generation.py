@@ -40,6 +40,9 @@ class Message(msgspec.Struct, frozen=True):
     images: tuple[bytes, ...] = ()
 
 
+MAX_STOPS = 16  # stop strings; OpenAI takes 4, programs for llama.cpp and vLLM send more, and each is searched for at each token
+
+
 class SamplingParams(msgspec.Struct, frozen=True):
     """How tokens are chosen. Defaults are the OpenAI API's where it has one, else llama.cpp's neutral values."""
 

@@ -13,6 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from hali.api import ApiDeps, ApiKey, build_app
+from hali.api.app import ROUTES
 from hali.api.metrics import CLIENT_LEFT, METHODS, Measure
 from hali.api.scopes import METRICS
 from hali.model.errors import EngineCrashed
@@ -139,7 +140,7 @@ async def test_no_word_of_a_client_becomes_a_label(deps, client_of, router) -> N
     routes = {route.path for route in build_app(deps).routes} | {"none"}
     of_requests = [key for key in found if key[0] == "hali_requests_total"]
     for _, dialect, method, route, status in of_requests:
-        assert dialect.removeprefix("dialect=") in {"hali", "openai", "ollama", "anthropic"}
+        assert dialect.removeprefix("dialect=") in {endpoint.tag for endpoint in ROUTES}
         assert method.removeprefix("method=") in METHODS | {"other"}
         assert route.removeprefix("route=") in routes
         assert status.removeprefix("status=").isdigit()

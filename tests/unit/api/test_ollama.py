@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import math
 from array import array
 
 import pytest
@@ -247,12 +248,15 @@ async def test_thoughts_are_left_out_where_they_were_declined(client, router):
 
 
 async def test_logprobs_come_with_their_text(client, router):
-    chosen, other = Candidate(5, b"a", -0.5), Candidate(6, b"\xc3", -1.5)
+    chosen, other = Candidate(5, b"a", -0.5), Candidate(6, b"\xc3", -math.inf)
     router.script = [Chunk("a", 1, logprobs=(TokenLogprob(chosen, (chosen, other)),)), DONE]
     reply = (await generate(client, stream=False, logprobs=True, top_logprobs=2)).json()
     assert router.asked[-1][1].logprobs == 2
     assert reply["logprobs"][0]["token"] == "a" and reply["logprobs"][0]["logprob"] == -0.5
     assert [each["bytes"] for each in reply["logprobs"][0]["top_logprobs"]] == [[97], [195]]
+    assert (
+        reply["logprobs"][0]["top_logprobs"][1]["logprob"] == -9999.0
+    )  # JSON has no infinity, and clients take no null
 
 
 async def test_errors_before_the_first_line_have_a_status_and_later_ones_are_a_line(client, router):

@@ -7,11 +7,14 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.routing import Match, Route
 
+from hali.api import dialects, metrics
 from hali.api.app import ROUTES
+from hali.api.base import LoadedModel
 from hali.api.openai_response_shapes import ItemPage, ResponseDeleted, ResponseObject
 from hali.api.openapi import document
 from hali.api.routes import SSE, Endpoint
 from hali.model.generation import Candidate, Chunk, Done, TokenLogprob, ToolCall, ToolCalled, Usage
+from tests.unit.api.conftest import TINY
 
 
 class Wish(msgspec.Struct):
@@ -40,6 +43,12 @@ def test_every_route_is_declared_and_in_the_document() -> None:
         (method.upper(), path) for path, operations in document(ROUTES)["paths"].items() for method in operations
     }
     assert len(described) == sum(len(route.declared) for route in ROUTES)
+
+
+def test_a_route_is_counted_and_fails_in_the_words_of_the_api_that_it_is_listed_under() -> None:
+    for route in ROUTES:
+        assert metrics.dialect_of(route.path) == route.tag
+        assert dialects.dialect_of(route.path).name == ("openai" if route.tag == "hali" else route.tag)
 
 
 def test_an_endpoint_tells_its_body_its_parameters_and_its_stream() -> None:
@@ -102,14 +111,44 @@ CALLED = [
         ("/v1/embeddings", {**INPUT, "encoding_format": "base64"}),
         ("/v1/responses", {**INPUT, "top_logprobs": 1, "tools": [{"type": "function", **WEATHER}]}),
         ("/v1/responses", {**INPUT, "background": True}),
+        ("/v1/messages", {**HELLO, "max_tokens": 9}),
+        ("/v1/messages", {**HELLO, "max_tokens": 9, "thinking": {"type": "enabled"}}),
+        ("/v1/messages/count_tokens", HELLO),
+        ("/api/chat", {**HELLO, "stream": False, "logprobs": True}),
+        ("/api/chat", {"model": HELLO["model"], "stream": False}),
+        ("/api/generate", {**TEXT, "stream": False, "logprobs": True}),
+        ("/api/generate", {"model": HELLO["model"], "keep_alive": 0}),
+        ("/api/embed", INPUT),
+        ("/api/embeddings", TEXT),
+        ("/api/version", None),
+        ("/api/tags", None),
+        ("/api/ps", None),
+        ("/api/show", {"model": HELLO["model"]}),
+        ("/api/pull", {"model": "acme/new", "stream": False}),
+        ("/tokenize", {"model": HELLO["model"], "content": "hi"}),
+        ("/tokenize", {"model": HELLO["model"], "content": "hi", "with_pieces": True}),
+        ("/detokenize", {"model": HELLO["model"], "tokens": [1]}),
+        ("/apply-template", HELLO),
+        ("/rerank", {"model": HELLO["model"], "query": "a", "documents": ["b"], "return_documents": True}),
+        ("/v1/rerank", {"model": HELLO["model"], "query": "a", "texts": ["b"], "return_text": True}),
     ],
 )
 @pytest.mark.parametrize("script", [None, CALLED])
-async def test_answers_have_the_declared_shape(client, router, background, path, body, script) -> None:
+async def test_answers_have_the_declared_shape(client, router, store, background, path, body, script) -> None:
+    store.in_memory = [LoadedModel(TINY, 4096, 5000, 60.0)]
     router.script = script or router.script
     reply = await (client.get(path) if body is None else client.post(path, json=body))
     (endpoint,) = (each for each in ROUTES if each.matches(_scope(path, body))[0] is Match.FULL)
     msgspec.convert(reply.json(), endpoint.response)
+
+
+def test_only_what_has_no_words_of_its_own_is_an_object_without_a_shape() -> None:
+    assert {each.path for each in ROUTES if each.response is None} == {
+        "/openapi.json",
+        "/metrics",
+        "/mcp",
+        "/api/delete",
+    }
 
 
 async def test_answers_about_a_response_have_the_declared_shape(client, router) -> None:

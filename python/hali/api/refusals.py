@@ -1,4 +1,4 @@
-"""The two ways to say no to a field of an OpenAI body: it is wrong, or hali cannot do it."""
+"""The two ways to say no to a field of a body, in every dialect: it is wrong, or hali cannot do it."""
 
 from __future__ import annotations
 

@@ -1,0 +1,57 @@
+"""What all dialects have in common, whatever words they have for it."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from hali.api.mcp_tools import TOOLS
+from hali.cli.mcp_remote import RemoteToolbox
+from hali.model.errors import Failed
+from hali.model.generation import MAX_STOPS, Chunk, Done, Usage
+
+TURNS = [{"role": "user", "content": "hi"}]
+MODEL = "acme/tiny"
+CALLS = {"chat": {"model": MODEL, "prompt": "hi"}, "pull": {"model": MODEL}}
+ASKS = {
+    "/v1/chat/completions": ({"messages": TURNS, "stream": False}, lambda stops: {"stop": stops}),
+    "/v1/completions": ({"prompt": "hi", "stream": False}, lambda stops: {"stop": stops}),
+    "/v1/responses": ({"input": "hi", "stream": False}, lambda stops: {"stop": stops}),
+    "/v1/messages": ({"messages": TURNS, "max_tokens": 9, "stream": False}, lambda stops: {"stop_sequences": stops}),
+    "/api/chat": ({"messages": TURNS, "stream": False}, lambda stops: {"options": {"stop": stops}}),
+    "/api/generate": ({"prompt": "hi", "stream": False}, lambda stops: {"options": {"stop": stops}}),
+}
+CANCELLED = [Chunk("Hel", 1), Done("cancelled", Usage(1, 1, 0.1, 0.2))]
+
+
+@pytest.mark.parametrize("path", ASKS)
+@pytest.mark.parametrize("script", [[Chunk("Hel", 1)], CANCELLED], ids=["without an end", "cancelled"])
+async def test_half_a_reply_never_passes_for_a_whole_one(client, router, path, script):
+    body, _ = ASKS[path]
+    router.script = script
+    whole = await client.post(path, json={"model": MODEL, **body})
+    assert whole.status_code >= 500 and "error" in whole.json()
+    streamed = await client.post(path, json={"model": MODEL, **body, "stream": True})
+    assert streamed.status_code == 200 and "Hel" in streamed.text
+    last = streamed.text.strip().splitlines()[-1]
+    assert '"error"' in last and "the generation" in last and "[DONE]" not in streamed.text
+
+
+@pytest.mark.parametrize("path", ASKS)
+async def test_more_stop_strings_than_the_engine_takes_are_refused_before_it_is_asked(client, router, path):
+    body, field = ASKS[path]
+    stops = [f"stop {number}" for number in range(MAX_STOPS + 1)]
+    assert (await client.post(path, json={"model": MODEL, **body, **field(stops)})).status_code == 400
+    assert router.asked == []
+    assert (await client.post(path, json={"model": MODEL, **body, **field(stops[1:])})).status_code == 200
+    assert len(router.asked[0][1].sampling.stop) == MAX_STOPS
+
+
+@pytest.mark.parametrize("tool", ["chat", "list_models", "pull", "status"])
+async def test_a_daemon_that_is_gone_is_told_by_every_tool_of_mcp(tool):
+    def gone(_: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(gone), base_url="http://127.0.0.1") as http:
+        with pytest.raises(Failed, match="the connection to the daemon broke: refused"):
+            await TOOLS[tool].run(RemoteToolbox(http), TOOLS[tool].arguments(CALLS.get(tool, {})))
