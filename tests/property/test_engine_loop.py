@@ -178,6 +178,7 @@ class World:
         self.random = Random(seed)
         self.model = Cells(self.random.choice([N_CTX, 200, 400]), self.random.choice([32, 33, 64]))
         self.prompts: dict[bytes, tuple[list[int], list[tuple[int, int]]]] = {}
+        self.most: dict[bytes, int] = {}  # tokens of a reply
         self.images: list[Image] = []
         self.said: dict[bytes, list[GenerationEvent]] = {}
         self.errors: dict[bytes, HaliError] = {}
@@ -227,6 +228,7 @@ class World:
         ident = b"%d" % number
         self.prompts[ident] = _prompt(self.random)
         sampling = SamplingParams(max_tokens=self.random.choice([0, 1, 30]), seed=self.random.choice([1, 2, 3, 13]))
+        self.most[ident] = min(sampling.max_tokens or N_CTX, N_CTX - len(self.prompts[ident][0]))
         self.loop.open(ident, GenerateRequest(prompt=ident.decode(), sampling=sampling))
 
     def befall(self) -> int:
@@ -248,6 +250,18 @@ class World:
             self.loop.cancel(self.cancelled.pop())
         self.loop.admit()
         self.loop.step()
+
+    def text(self, ident: bytes) -> str:
+        return "".join(event.text for event in self.said.get(ident, []) if isinstance(event, Chunk))
+
+    def ends_rightly(self, ident: bytes, count: int) -> bool:
+        """Where the model says so, or at the last token there may be; unless it was cancelled."""
+        done = self.said[ident][-1]
+        assert isinstance(done, Done)
+        assert done.usage.completion_tokens == count
+        said = [ord(letter) for letter in self.alone(ident, count)]
+        ends = follows([*self.prompts[ident][0], *said]) == END
+        return done.reason == "cancelled" or (ends if done.reason == "stop" else count == self.most[ident])
 
     def alone(self, ident: bytes, count: int) -> str:
         text = list(self.prompts[ident][0])
@@ -283,8 +297,10 @@ def test_each_session_says_what_it_would_alone_and_ends_once_and_leaves_nothing(
         assert turns < 20_000, "sessions wait for each other"
     for ident in world.prompts:
         assert world.over(ident)
-        said = "".join(event.text for event in world.said.get(ident, []) if isinstance(event, Chunk))
+        said = world.text(ident)
         assert said == world.alone(ident, len(said))
+        if ident not in world.errors:
+            assert world.ends_rightly(ident, len(said))
     world.turn()  # late orders to cancel, and what the loop does at the beginning of a step
     _nothing_held(world)
 

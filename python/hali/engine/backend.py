@@ -196,6 +196,7 @@ class Model:
             flash=options.flash_attn,
             gpu=options.gpu_layers != 0,
             log=self._log.callback,
+            check_text=self.check_text,
         )
         self._undo.callback(found.close)
         return found
@@ -264,14 +265,18 @@ class Model:
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
         """Token ids; special tokens spelled in the text count, as llama-cpp-python has it for chats and prompts."""
         data = text.encode("utf-8", "replace")
-        if len(data) > MOST and self._special_texts.too_many(data):
-            raise UsageError(f"a text with more than {MOST} special tokens", code="tokenize")
+        self.check_text(data)
         room = len(data) + 8  # no tokenizer makes more tokens than bytes, plus BOS and EOS
         tokens = (low.llama_token * room)()
         count = low.llama_tokenize(self.vocab, data, len(data), tokens, room, add_special, parse_special)
         if count < 0:
             raise UsageError(f"a prompt of {len(data)} bytes cannot be tokenized", code="tokenize")
         return list(tokens[:count])
+
+    def check_text(self, data: bytes) -> None:
+        """UsageError for a text with so many special tokens that llama.cpp would take minutes to find them."""
+        if len(data) > MOST and self._special_texts.too_many(data):
+            raise UsageError(f"a text with more than {MOST} special tokens", code="tokenize")
 
     @cached_property
     def _special_texts(self) -> SpecialTexts:

@@ -63,9 +63,9 @@ class Inbox(threading.Thread):
         try:
             while data := self._sock.recv(READ):
                 for frame in reader.feed(data):
-                    self.frames.put(frame)
                     if frame.kind == frames.CANCEL and self.on_cancel is not None:
-                        self.on_cancel(frame.session)
+                        self.on_cancel(frame.session)  # first: once it is carried out, nobody may order it again
+                    self.frames.put(frame)
         except (OSError, ProtocolError, MemoryError) as error:  # the last while a hostile template has used all memory
             sys.stderr.write(f"engine worker: {error}\n")
         sys.stderr.flush()

@@ -20,6 +20,7 @@ from hali.engine.output import Dialect
 from hali.engine.reasoning import Marks
 from hali.engine.schedule import Slice
 from hali.engine.telling import Drawn
+from hali.engine.vision import Picture
 from hali.model.errors import EngineFailed, HaliError
 from hali.model.generation import Chunk, Done, GenerateRequest, GenerationEvent, SamplingParams
 
@@ -316,6 +317,21 @@ def test_marks_that_are_special_tokens_reach_the_reader_and_no_client(monkeypatc
     assert rig.events[b"a"][0] == Chunk("<think>", 2, reasoning=True)
     assert rig.done(b"a").usage.reasoning_tokens == 2
     assert rig.events[b"b"] == [rig.done(b"b")]
+
+
+def test_a_prompt_that_ends_with_an_image_is_refused_and_its_image_given_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closed = []
+    picture = Picture(1, 2, None)
+    picture.close = lambda: closed.append(picture)  # type: ignore[method-assign]
+    monkeypatch.setattr(FakePrompter, "prompt", lambda *_: Prompt([9, -5, -5], (), pictures=(picture,)))
+    rig = Rig(FakeModel())
+    rig.open(b"a", 1)
+    rig.run()
+    assert "ends with an image" in str(rig.errors[b"a"])
+    assert closed == [picture]
+    assert rig.nothing_held()
 
 
 def test_a_session_that_has_no_token_to_come_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
