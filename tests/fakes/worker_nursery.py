@@ -38,9 +38,9 @@ def answer(path: Path, temperature: float) -> None:
         chat(model, prompter, temperature)
     embedder = Embedder(model, OPTIONS)
     if model.kind == "rerank":
-        embedder.rerank(Rerank(TEXTS[1], TEXTS))
+        list(embedder.rerank(Rerank(TEXTS[1], TEXTS)))
     else:
-        embedder.embed(Embed(TEXTS))
+        list(embedder.embed(Embed(TEXTS)))
     embedder.close()
     model.close()
 

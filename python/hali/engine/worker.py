@@ -22,7 +22,7 @@ from hali.engine import protocol
 from hali.engine.confine import confine
 from hali.engine.options import EngineOptions
 from hali.model.errors import EngineUnavailable, HaliError, ProtocolError, UsageError
-from hali.model.generation import Done, EngineInfo, GenerateRequest, GenerationEvent, Query
+from hali.model.generation import Answer, Done, EngineInfo, GenerateRequest, GenerationEvent
 
 READ = 256 * 1024
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
@@ -78,6 +78,7 @@ class Worker:
     def __init__(self, wire: Wire, inbox: Inbox, path: Path, options: EngineOptions, held: dict[str, str]) -> None:
         # Imported here: after confine(), and so that a missing library is an answer rather than a traceback.
         from hali.engine import backend
+        from hali.engine.answering import Answering
         from hali.engine.chat import Prompter
         from hali.engine.embedding import Embedder
         from hali.engine.loop import Loop
@@ -102,7 +103,8 @@ class Worker:
             projector=projector,
         )
         self._embedder = Embedder(self._model, options)
-        self._answerer = Answerer(self._model, prompter, self._embedder)
+        answerer = Answerer(self._model, prompter, self._embedder)
+        self._queries = Answering(answerer.answer, self._answer, self._fail)
         inbox.on_cancel = self._loop.interrupt
         self._stop: protocol.Stop | None = None
         self._load = self._loop.load
@@ -146,8 +148,9 @@ class Worker:
 
     def run(self) -> None:
         """Until a stop order."""
-        while self._stop is None or (self._stop.drain and self._loop.busy):
+        while self._stop is None or (self._stop.drain and self._busy):
             self._take_frames()
+            self._queries.step()
             if self._loop.busy:
                 self._loop.admit()
                 self._report(force=False)
@@ -155,13 +158,18 @@ class Worker:
                 self._loop.step()
             self._wire.flush()
         self._loop.cancel_all()
+        self._queries.end()
         self._wire.flush()
         self._embedder.close()
         self._model.close()
 
+    @property
+    def _busy(self) -> bool:
+        return self._loop.busy or self._queries.busy
+
     def _take_frames(self) -> None:
         """All that lie there; with nothing to compute, wait for the first."""
-        wait = not self._loop.busy
+        wait = not self._busy
         try:
             while True:
                 self._handle(self._inbox.frames.get(block=wait))
@@ -174,6 +182,7 @@ class Worker:
             self._open(frame)
         elif frame.kind == frames.CANCEL:
             self._loop.cancel(frame.session)
+            self._queries.cancel(frame.session)
         elif frame.kind == frames.RELEASE:
             self._stop = protocol.unpack_stop(frame)
         else:
@@ -191,13 +200,10 @@ class Worker:
             what = "scores documents" if self._model.kind == "rerank" else "makes vectors of texts"
             self._fail(frame.session, UsageError(f"this model {what}; it cannot write", code="unsupported"))
         else:
-            self._answer(frame.session, order)
+            self._queries.open(frame.session, order)
 
-    def _answer(self, session: bytes, query: Query) -> None:
-        try:
-            self._wire.put(protocol.pack_answer(session, self._answerer.answer(query)))
-        except HaliError as error:
-            self._fail(session, error)
+    def _answer(self, session: bytes, answer: Answer) -> None:
+        self._wire.put(protocol.pack_answer(session, answer))
 
     def _report(self, *, force: bool) -> None:
         now = time.monotonic()
