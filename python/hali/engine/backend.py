@@ -297,6 +297,11 @@ class Model:
                 return buffer.raw[:count]
             size = -count
 
+    @cached_property
+    def longest_token(self) -> int:
+        """Bytes that a token stands for at most."""
+        return max(len(self.piece(token, special=True)) for token in range(self.n_vocab))
+
     def token_text(self, token: int) -> str:
         """How the vocabulary spells a token; empty for "no such token" (-1)."""
         return "" if token < 0 else (low.llama_vocab_get_text(self.vocab, token) or b"").decode("utf-8", "replace")
