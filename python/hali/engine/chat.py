@@ -8,12 +8,12 @@ from datetime import datetime
 from typing import Protocol
 
 from hali.engine import harmony, reasoning, tool_formats
-from hali.engine.backend import Specials
 from hali.engine.forced import forced_schema
 from hali.engine.output import Dialect
 from hali.engine.templates import CHATML_STOP, ChatTemplates, Sources
 from hali.engine.turns import as_schema, as_turn
 from hali.engine.vision import Picture, Projector, Seen
+from hali.engine.vocabulary import Specials
 from hali.model.errors import UsageError
 from hali.model.generation import GenerateRequest, Message, ReplyFormat
 

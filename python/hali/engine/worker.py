@@ -82,12 +82,13 @@ class Worker:
         from hali.engine.chat import Prompter
         from hali.engine.embedding import Embedder
         from hali.engine.loop import Loop
+        from hali.engine.native_log import NativeLog
         from hali.engine.queries import Answerer
 
         began = time.monotonic()
         self._wire, self._inbox = wire, inbox
         self._told = 0.0
-        log = backend.NativeLog()
+        log = NativeLog()
         log.install()
         self._model = backend.Model(path, options, log, self._progress)
         projector = self._model.projector(options)

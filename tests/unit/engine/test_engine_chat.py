@@ -10,9 +10,9 @@ import pytest
 
 pytest.importorskip("llama_cpp")
 
-from hali.engine.backend import Specials
 from hali.engine.chat import Prompter
 from hali.engine.tool_formats import FORCED, recognise
+from hali.engine.vocabulary import Specials
 from hali.model.errors import ModelLoadFailed, UsageError
 from hali.model.generation import GenerateRequest, Message, ReplyFormat, Tool
 
