@@ -206,7 +206,7 @@ class World:
         if self.random.random() < 0.03:
             self.model.held[key] += [[-99]] * (image.count // 2)
             raise EngineFailed("an image could not be computed")
-        session = self.loop._running[key]
+        session = self.loop._room.running[key]
         self.model.put(key, image.start, session.tokens[image.start : image.start + image.count])
 
     def _emit(self, ident: bytes, step: int, event: GenerationEvent) -> None:
@@ -234,8 +234,8 @@ class World:
     def befall(self) -> int:
         """During a decode: perhaps somebody leaves, or it fails."""
         fate = self.random.random()
-        if fate < 0.05 and self.loop._running:
-            ident = self.random.choice(list(self.loop._running.values())).ident
+        if fate < 0.05 and self.loop._room.running:
+            ident = self.random.choice(list(self.loop._room.running.values())).ident
             self.cancelled.append(ident)
             self.loop.interrupt(ident)
             return ABORTED if self.model.abort[0] == b"\1" else 0
@@ -310,5 +310,6 @@ def _nothing_held(world: World) -> None:
     assert (stats.sessions, stats.queued, stats.kv_used, stats.sequences_free) == (0, 0, 0, N_SEQ)
     assert Sampler.alive == 0
     assert {image.closed for image in world.images} <= {1}
-    sharing = world.loop._sharing
-    assert (sharing.cells.used, sharing._donors, world.loop._read, world.loop._doomed) == (0, {}, [], set())
+    sharing = world.loop._room.sharing
+    assert (sharing.cells.used, sharing._donors, world.loop._read) == (0, {}, [])
+    assert world.loop._interrupts._doomed == set()

@@ -15,9 +15,10 @@ from hali.engine import loop as module
 from hali.engine import opening
 from hali.engine.backend import ABORTED, NO_SLOT, Model
 from hali.engine.chat import Prompt, Prompter
-from hali.engine.loop import MAX_QUEUED, Loop
+from hali.engine.loop import Loop
 from hali.engine.output import Dialect
 from hali.engine.reasoning import Marks
+from hali.engine.room import MAX_QUEUED
 from hali.engine.schedule import Slice
 from hali.engine.telling import Drawn
 from hali.engine.vision import Picture
@@ -338,7 +339,7 @@ def test_a_session_that_has_no_token_to_come_fails_alone(monkeypatch: pytest.Mon
     rig = Rig(FakeModel())
     rig.open(b"a", 20, max_tokens=2)
     rig.open(b"b", 20, max_tokens=2)
-    doomed = rig.loop._waiting[0].sampler
+    doomed = rig.loop._room.waiting[0].sampler
 
     def sample(self: FakeSampler, ctx: Any, row: int) -> int:
         if self is doomed:
