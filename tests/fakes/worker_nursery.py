@@ -18,6 +18,7 @@ from hali.engine import backend
 from hali.engine.chat import Prompter
 from hali.engine.embedding import Embedder
 from hali.engine.loop import Loop
+from hali.engine.native_log import NativeLog
 from hali.engine.options import EngineOptions
 from hali.model.errors import HaliError
 from hali.model.generation import Done, Embed, GenerateRequest, GenerationEvent, Message, Rerank, SamplingParams
@@ -30,7 +31,7 @@ TIME_LIMIT_S = 60  # then SIGALRM ends the child: nothing here takes a second
 
 def answer(path: Path, temperature: float) -> None:
     """One worker's life, without the socket; HaliError where it would send one."""
-    log = backend.NativeLog()
+    log = NativeLog()
     log.install()
     model = backend.Model(path, OPTIONS, log, lambda _: None)
     prompter = Prompter(model)
@@ -38,9 +39,9 @@ def answer(path: Path, temperature: float) -> None:
         chat(model, prompter, temperature)
     embedder = Embedder(model, OPTIONS)
     if model.kind == "rerank":
-        embedder.rerank(Rerank(TEXTS[1], TEXTS))
+        list(embedder.rerank(Rerank(TEXTS[1], TEXTS)))
     else:
-        embedder.embed(Embed(TEXTS))
+        list(embedder.embed(Embed(TEXTS)))
     embedder.close()
     model.close()
 

@@ -178,3 +178,23 @@ async def test_inputs_that_are_none_or_too_long_are_refused_by_their_number(tmp_
         with pytest.raises(UsageError, match="2049 inputs"):
             await engine.ask(Embed(("a",) * 2049))
         assert (await vectors(engine, Embed(("the " * 62,)))).shape == (1, 64)
+
+
+async def test_a_reply_does_not_wait_for_the_vectors_of_many_texts_and_nobody_computes_unwanted_ones(smollm2: Path):
+    many = Embed(tuple(f"{number} " + "word " * 40 for number in range(300)))
+    ended: list[str] = []
+    async with running(smollm2, EngineOptions(n_ctx=512, n_batch=64, threads=1, threads_batch=1)) as engine:
+        async with anyio.create_task_group() as group:
+
+            async def embed() -> None:
+                await engine.ask(many)
+                ended.append("vectors")
+
+            group.start_soon(embed)
+            await anyio.wait_all_tasks_blocked()  # it is on its way
+            request = GenerateRequest(messages=(Message("user", "hi"),), sampling=SamplingParams(max_tokens=2))
+            assert isinstance([event async for event in engine.generate(request)][-1], Done)
+            assert ended == []
+            group.cancel_scope.cancel()
+        await engine.stop(drain=True)  # which would compute the rest first
+        assert ended == []

@@ -23,11 +23,12 @@ MEASURE = r"""
 import ctypes, json, re, sys
 from llama_cpp import llama_cpp as low
 from hali.engine import backend
+from hali.engine.native_log import NativeLog
 from hali.engine.options import EngineOptions
 from pathlib import Path
 import msgspec
 lines = []
-class Log(backend.NativeLog):
+class Log(NativeLog):
     def _take(self, level, text, _):
         lines.append(text.decode("utf-8", "replace"))
 log = Log()

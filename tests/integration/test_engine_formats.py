@@ -16,10 +16,11 @@ import pytest
 pytest.importorskip("llama_cpp")
 
 from hali.engine import constraint as module
-from hali.engine.backend import Model, NativeLog
+from hali.engine.backend import Model
 from hali.engine.chat import Prompter
 from hali.engine.constraint import Constraint, Formats
 from hali.engine.loop import Loop
+from hali.engine.native_log import NativeLog
 from hali.engine.options import EngineOptions
 from hali.engine.process import EngineProcess
 from hali.model.errors import HaliError, UsageError

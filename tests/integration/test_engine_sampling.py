@@ -17,8 +17,9 @@ pytest.importorskip("llama_cpp")
 
 from llama_cpp import llama_cpp as low
 
-from hali.engine.backend import Model, NativeLog
+from hali.engine.backend import Model
 from hali.engine.constraint import Formats
+from hali.engine.native_log import NativeLog
 from hali.engine.options import EngineOptions
 from hali.engine.sampling import Sampler
 from hali.engine.schedule import Slice

@@ -157,6 +157,12 @@ async def test_what_is_no_picture_is_refused_and_the_engine_goes_on(
         assert (await said(running, about(png(28, 28))))[0]
 
 
+async def test_too_many_special_tokens_are_refused_beside_an_image_too(smollm2: Path, projector: Path):
+    async with engine(smollm2, projector=str(projector)) as running:
+        with pytest.raises(UsageError, match="special tokens"):
+            await said(running, about(png(28, 28), text="<|im_end|>" * 8_200))
+
+
 async def test_a_model_without_a_projector_refuses_images(smollm2: Path):
     async with engine(smollm2) as running:
         with pytest.raises(UsageError, match="reads no images"):

@@ -46,4 +46,4 @@ def _candidate(session: Session) -> Candidate:
 
 
 def _all_decode(slices: tuple[Slice, ...], sessions: Mapping[int, Session]) -> bool:
-    return all(part.count == 1 and sessions[part.key].n_reply for part in slices)
+    return all(part.count == 1 and sessions[part.key].decoding for part in slices)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +16,12 @@ from hali.engine.adapters import Adapters
 from hali.engine.batch import Batch
 from hali.engine.cores import choose_threads, usable_cores
 from hali.engine.kinds import kind_of, pooling_of, rows_of, sequences_of
+from hali.engine.native_log import NativeLog
 from hali.engine.options import DEFAULT_CONTEXT, MAX_SEQUENCES, EngineOptions
 from hali.engine.retained import Retained
 from hali.engine.schedule import Slice
-from hali.engine.specials import MOST, SpecialTexts
 from hali.engine.vision import Projector
+from hali.engine.vocabulary import Vocabulary
 from hali.model.errors import EngineFailed, ModelLoadFailed, UsageError
 
 KV_TYPES = {
@@ -36,49 +34,9 @@ KV_TYPES = {
 ABORTED = 2  # llama_decode: the abort callback said stop
 NO_SLOT = 1  # llama_decode: no room in the KV cache
 ALL_LAYERS = 0x7FFFFFFF
-_WARNING, _ERROR, _CONTINUED = 3, 4, 5  # enum ggml_log_level; 2 is info. (llama-cpp-python's own table is out of date.)
-_KEPT_ERRORS = 8  # lines; the first one usually names the reason
 
 
-class NativeLog:
-    """Keeps llama.cpp's warnings and errors: all go to standard error, the last errors also into `reason()`."""
-
-    def __init__(self) -> None:
-        self._errors: list[str] = []
-        self._level = 0
-        self.callback = low.llama_log_callback(self._take)  # must outlive llama.cpp's use of it
-
-    def install(self) -> None:
-        """From now on llama.cpp logs here."""
-        low.llama_log_set(self.callback, ctypes.c_void_p(0))
-
-    def _take(self, level: int, text: bytes, _: object) -> None:
-        if level != _CONTINUED:
-            self._level = level
-        if self._level not in (_WARNING, _ERROR):
-            return
-        line = text.decode("utf-8", "replace")
-        sys.stderr.write(line)
-        if self._level == _ERROR and line.strip():
-            self._errors = [*self._errors, line.strip()][-_KEPT_ERRORS:]
-
-    def reason(self) -> str:
-        """llama.cpp's own words for the last failure, on one line."""
-        return "; ".join(self._errors) or "no reason given"
-
-
-@dataclass(frozen=True)
-class Specials:
-    """Special tokens of a vocabulary, -1 for those it does not have, and whether prompts get them."""
-
-    bos: int
-    eos: int
-    separator: int
-    add_bos: bool
-    add_eos: bool
-
-
-class Model:
+class Model(Vocabulary):
     """A loaded model with its context. `close` gives everything back; a failed constructor leaves nothing."""
 
     def __init__(
@@ -86,9 +44,8 @@ class Model:
     ) -> None:
         self._log = log
         with ExitStack() as undo:
-            self.model = self._load(path, options, on_progress)
+            super().__init__(self._load(path, options, on_progress))
             undo.callback(low.llama_model_free, self.model)
-            self.vocab = low.llama_model_get_vocab(self.model)
             self._check_kind(path, options)
             self._adapters = Adapters(self.model, options, log.reason)
             self.n_ctx, self.n_kv = self._sizes(options)
@@ -102,7 +59,6 @@ class Model:
             self.memory = low.llama_get_memory(self.ctx)
             self._undo = undo.pop_all()
         self.batch = Batch(self.n_batch)
-        self.n_vocab = int(low.llama_vocab_n_tokens(self.vocab))
 
     def _load(self, path: Path, options: EngineOptions, on_progress: Callable[[float], None]) -> Any:
         params = low.llama_model_default_params()
@@ -196,6 +152,7 @@ class Model:
             flash=options.flash_attn,
             gpu=options.gpu_layers != 0,
             log=self._log.callback,
+            check_text=self.check_text,
         )
         self._undo.callback(found.close)
         return found
@@ -248,68 +205,6 @@ class Model:
     def clear(self) -> None:
         """Empty the KV cache, so that the next session lies in it as in a new one: same cells, same roundings."""
         low.llama_memory_clear(self.memory, False)
-
-    # --- vocabulary
-
-    def meta(self, key: str) -> str:
-        """A metadata value of the file as text; empty if there is none."""
-        size = 1 << 10
-        while True:
-            buffer = ctypes.create_string_buffer(size)
-            needed = low.llama_model_meta_val_str(self.model, key.encode(), buffer, size)
-            if needed < size:
-                return buffer.value.decode("utf-8", "replace") if needed >= 0 else ""
-            size = needed + 1
-
-    def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
-        """Token ids; special tokens spelled in the text count, as llama-cpp-python has it for chats and prompts."""
-        data = text.encode("utf-8", "replace")
-        if len(data) > MOST and self._special_texts.too_many(data):
-            raise UsageError(f"a text with more than {MOST} special tokens", code="tokenize")
-        room = len(data) + 8  # no tokenizer makes more tokens than bytes, plus BOS and EOS
-        tokens = (low.llama_token * room)()
-        count = low.llama_tokenize(self.vocab, data, len(data), tokens, room, add_special, parse_special)
-        if count < 0:
-            raise UsageError(f"a prompt of {len(data)} bytes cannot be tokenized", code="tokenize")
-        return list(tokens[:count])
-
-    @cached_property
-    def _special_texts(self) -> SpecialTexts:
-        recognised = low.LLAMA_TOKEN_ATTR_CONTROL | low.LLAMA_TOKEN_ATTR_USER_DEFINED | low.LLAMA_TOKEN_ATTR_UNKNOWN
-        return SpecialTexts(
-            low.llama_vocab_get_text(self.vocab, token) or b""
-            for token in range(self.n_vocab)
-            if low.llama_vocab_get_attr(self.vocab, token) & recognised
-        )
-
-    def piece(self, token: int, *, special: bool = False) -> bytes:
-        """The bytes a sampled token stands for; special tokens stand for none unless `special`."""
-        size = 64
-        while True:
-            buffer = ctypes.create_string_buffer(size)
-            count = low.llama_token_to_piece(self.vocab, token, buffer, size, 0, special)
-            if count >= 0:
-                return buffer.raw[:count]
-            size = -count
-
-    def token_text(self, token: int) -> str:
-        """How the vocabulary spells a token; empty for "no such token" (-1)."""
-        return "" if token < 0 else (low.llama_vocab_get_text(self.vocab, token) or b"").decode("utf-8", "replace")
-
-    def specials(self) -> Specials:
-        """See the class."""
-        vocab = self.vocab
-        return Specials(
-            bos=int(low.llama_vocab_bos(vocab)),
-            eos=int(low.llama_vocab_eos(vocab)),
-            separator=int(low.llama_vocab_sep(vocab)),
-            add_bos=bool(low.llama_vocab_get_add_bos(vocab)),
-            add_eos=bool(low.llama_vocab_get_add_eos(vocab)),
-        )
-
-    def is_end(self, token: int) -> bool:
-        """Whether the model says with this token that it has finished."""
-        return bool(low.llama_vocab_is_eog(self.vocab, token))
 
 
 def version() -> str:

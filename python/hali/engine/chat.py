@@ -8,16 +8,17 @@ from datetime import datetime
 from typing import Protocol
 
 from hali.engine import harmony, reasoning, tool_formats
-from hali.engine.backend import Specials
 from hali.engine.forced import forced_schema
 from hali.engine.output import Dialect
 from hali.engine.templates import CHATML_STOP, ChatTemplates, Sources
 from hali.engine.turns import as_schema, as_turn
 from hali.engine.vision import Picture, Projector, Seen
+from hali.engine.vocabulary import Specials
 from hali.model.errors import UsageError
 from hali.model.generation import GenerateRequest, Message, ReplyFormat
 
 NO_TEXT = Dialect()
+SHORT = 64 * 1024  # bytes; their tokens are made in milliseconds, those of 8 MB in seconds, which nothing can interrupt
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,11 @@ class Vocabulary(Protocol):
     """What is needed of a model."""
 
     n_vocab: int
+    n_ctx: int
+
+    @property
+    def longest_token(self) -> int:
+        """Bytes that a token stands for at most."""
 
     def meta(self, key: str) -> str:
         """A metadata value of the file; empty if there is none."""
@@ -92,6 +98,7 @@ class Prompter:
 
     def _read(self, text: str, images: list[bytes]) -> Seen:
         """Tokens and images of a rendered chat; UsageError where this model reads no images."""
+        self._check_length(text)
         add_special = not self.has_template  # a template writes BOS itself; ChatML, taken for want of one, does not
         if not images:
             return Seen(self._model.tokenize(text, add_special=add_special), ())
@@ -126,6 +133,7 @@ class Prompter:
 
     def _raw(self, text: str) -> list[int]:
         """llama-cpp-python's create_completion: BOS and EOS as the vocabulary asks, special tokens recognised."""
+        self._check_length(text)
         special = self._specials
         tokens = self._model.tokenize(text, add_special=False) if text else []
         if special.add_bos:
@@ -133,6 +141,18 @@ class Prompter:
         if special.add_eos or special.separator >= 0:
             tokens.append(special.separator if special.separator >= 0 else special.eos)
         return [token for token in tokens if token >= 0] or self._begin()
+
+    def _check_length(self, text: str) -> None:
+        """UsageError for a text that fits the context by no means, before its tokens are made."""
+        size = len(text.encode("utf-8", "replace"))
+        most = self._model.n_ctx * self._model.longest_token if size > SHORT else SHORT
+        if size > most:
+            raise UsageError(
+                f"the prompt has {size} bytes; a context of {self._model.n_ctx} tokens never holds more than {most}",
+                hint="shorten the conversation, or load the model with a larger context",
+                code="context_length",
+                details={"prompt_tokens": -(-size // self._model.longest_token), "n_ctx": self._model.n_ctx},
+            )
 
     def _begin(self) -> list[int]:
         """Something to begin with where there is no text: BOS. UsageError for a vocabulary without it."""

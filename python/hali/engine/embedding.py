@@ -18,7 +18,7 @@ from hali.engine.schedule import Slice
 from hali.model.errors import EngineFailed, UsageError
 from hali.model.generation import Embed, Embeddings, Rerank, Scores
 
-MAX_INPUTS = 2048  # of one query, as in the OpenAI API: others wait until all are computed
+MAX_INPUTS = 2048  # of one query, as in the OpenAI API
 Vector = NDArray[np.float32]
 T = TypeVar("T")
 
@@ -45,17 +45,21 @@ class Embedder:
 
     # --- questions
 
-    def embed(self, query: Embed) -> Embeddings:
-        """One vector an input. UsageError for a model that ranks, and for inputs that are none or too long."""
+    def embed(self, query: Embed) -> Iterator[Embeddings | None]:
+        """One vector an input, None after each batch before the last. UsageError for a model that ranks, and for wrong inputs."""
         if self._model.kind == "rerank":
             raise UsageError("this model scores documents; it makes no vectors", code="unsupported")
         texts = [self._tokens(number, text) for number, text in enumerate(_few(query.inputs))]
         width = int(low.llama_model_n_embd_out(self._model.model))
-        vectors = [_unit(vector) if query.normalize else vector for vector in self._vectors(texts, width)]
-        return Embeddings(tuple(vector.astype("<f4").tobytes() for vector in vectors), sum(map(len, texts)))
+        found: list[bytes] = []
+        for vectors in self._vectors(texts, width):
+            found += ((_unit(vector) if query.normalize else vector).astype("<f4").tobytes() for vector in vectors)
+            if len(found) < len(texts):
+                yield None
+        yield Embeddings(tuple(found), sum(map(len, texts)))
 
-    def rerank(self, query: Rerank) -> Scores:
-        """One score a document, as the model's classifier gives it. UsageError for a model that has none."""
+    def rerank(self, query: Rerank) -> Iterator[Scores | None]:
+        """One score a document, None after each batch before the last. UsageError for a model that has no classifier."""
         if self._model.kind != "rerank":
             raise UsageError(
                 "this model has no score to give; rerank with one that was trained for it", code="unsupported"
@@ -63,8 +67,12 @@ class Embedder:
         texts = [
             self._checked(number, self._pair(query.query, text)) for number, text in enumerate(_few(query.documents))
         ]
-        scores = [float(vector[0]) for vector in self._vectors(texts, 1)]
-        return Scores(tuple(scores), sum(map(len, texts)))
+        scores: list[float] = []
+        for vectors in self._vectors(texts, 1):
+            scores += (float(vector[0]) for vector in vectors)
+            if len(scores) < len(texts):
+                yield None
+        yield Scores(tuple(scores), sum(map(len, texts)))
 
     # --- tokens
 
@@ -109,12 +117,12 @@ class Embedder:
 
     # --- computing
 
-    def _vectors(self, texts: Sequence[list[int]], width: int) -> Iterator[Vector]:
-        """What the pooling makes of each text, in their order."""
+    def _vectors(self, texts: Sequence[list[int]], width: int) -> Iterator[list[Vector]]:
+        """What the pooling makes of each text, in their order, as many at once as are computed together."""
         for group in packed(
             [len(text) for text in texts], rows=self.rows, sequences=sequences_of(self.rows, self._options.n_seq_max)
         ):
-            yield from self._compute([texts[number] for number in group], width)
+            yield self._compute([texts[number] for number in group], width)
 
     def _compute(self, texts: Sequence[list[int]], width: int) -> list[Vector]:
         ctx, batch = self._context()

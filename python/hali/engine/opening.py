@@ -39,6 +39,8 @@ class Opening:
                 code="context_length",
                 details={"prompt_tokens": len(prompt.tokens), "n_ctx": self._model.n_ctx},
             )
+        if prompt.tokens[-1] < 0:
+            raise UsageError("the prompt ends with an image: a reply begins after text only", code="image")
         asked = msgspec.structs.replace(request, format=prompt.format)  # a forced call is a format too
         sampler = Sampler(asked, self._model, [token for token in prompt.tokens if token >= 0], self._formats)
         return Session(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -10,26 +10,32 @@ from hali.engine.backend import Model
 from hali.engine.chat import Prompter
 from hali.engine.embedding import Embedder
 from hali.model.errors import UsageError
-from hali.model.generation import Answer, Detokenize, Embed, Query, Render, Text, Tokenize, Tokens
+from hali.model.generation import Answer, Detokenize, Embed, Query, Render, Rerank, Text, Tokenize, Tokens
 
 
 class Answerer:
-    """Answers at once, between two batches."""
+    """Answers between two batches: at once what needs no computing, else batch by batch."""
 
     def __init__(self, model: Model, prompter: Prompter, embedder: Embedder) -> None:
         self._model, self._prompter, self._embedder = model, prompter, embedder
 
-    def answer(self, query: Query) -> Answer:
-        """UsageError for what this model cannot answer."""
+    def answer(self, query: Query) -> Iterator[Answer | None]:
+        """The answer, None for each batch before it. UsageError for what this model cannot answer."""
+        if isinstance(query, Embed):
+            yield from self._embedder.embed(query)
+        elif isinstance(query, Rerank):
+            yield from self._embedder.rerank(query)
+        else:
+            yield self._at_once(query)
+
+    def _at_once(self, query: Tokenize | Detokenize | Render) -> Answer:
         if isinstance(query, Tokenize):
             return self._tokens(
                 self._model.tokenize(query.text, add_special=query.add_special, parse_special=query.parse_special)
             )
         if isinstance(query, Render):
             return self._render(query)
-        if isinstance(query, Detokenize):
-            return Text(b"".join(self._spelled(query.tokens)).decode("utf-8", "replace"))
-        return self._embedder.embed(query) if isinstance(query, Embed) else self._embedder.rerank(query)
+        return Text(b"".join(self._spelled(query.tokens)).decode("utf-8", "replace"))
 
     def _render(self, query: Render) -> Tokens:
         """The rows of an image are tokens too, as many as the image takes: below 0, and without bytes."""

@@ -103,6 +103,11 @@ class Session:
         """Tokens still wanted at most."""
         return self._wanted - self.n_reply
 
+    @property
+    def decoding(self) -> bool:
+        """Its next row is that of the last token it said. One that was put back has to compute what is before it first."""
+        return self.n_reply > 0 and self.done + 1 == len(self.tokens)
+
     def begin(self) -> None:
         """A row of it is computed now; the wait in the queue is over."""
         if self._computed is None:
@@ -116,7 +121,7 @@ class Session:
         picture = self._next_picture()
         pending = (len(self.tokens) if picture is None else picture.start) - self.done
         frees = self.done if own is None else own
-        return Work(self.key, self.done, pending, decoding=pending == 1 and self.n_reply > 0, frees=frees)
+        return Work(self.key, self.done, pending, decoding=self.decoding, frees=frees)
 
     @property
     def picture(self) -> Picture | None:

@@ -25,12 +25,19 @@ class Sharing:
         if self._retained is None:
             return
         limit = self._retained.reusable(session.tokens)
-        alike = {other: whole(session, min(common(other.tokens, session.tokens), limit)) for other in others}
+        free = [other for other in others if not self._waits(other, session)]
+        alike = {other: whole(session, min(common(other.tokens, session.tokens), limit)) for other in free}
         donor = max(alike, key=lambda other: alike[other], default=None)
         if donor is not None and alike[donor] >= max(BLOCK, self._retained.kept(session.tokens)):
             self._donors[session] = donor, alike[donor]
         else:
             self._attach(session)
+
+    def _waits(self, session: Session | None, other: Session) -> bool:
+        """Whether `session` waits for `other`, if only through others: one that was put back is waited for when it returns."""
+        while session is not None and session is not other:
+            session = self._donors.get(session, (None, 0))[0]
+        return session is other
 
     def ready(self, session: Session) -> bool:
         """Whether rows of `session` may be computed now: false while another computes its first tokens."""

@@ -6,7 +6,7 @@ import ctypes
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from llama_cpp import mtmd_cpp as mtmd
 
 from hali.model.errors import EngineFailed, ModelLoadFailed, UsageError
 from hali.model.generation import MEDIA
-from hali.wire.images import check_picture
+from hali.wire.images import check_pictures
 
 
 @dataclass(eq=False)
@@ -46,7 +46,18 @@ class Seen:
 class Projector:
     """The file beside a model that turns its images into vectors."""
 
-    def __init__(self, path: Path, model: Any, *, threads: int, flash: bool, gpu: bool, log: Any) -> None:
+    def __init__(
+        self,
+        path: Path,
+        model: Any,
+        *,
+        threads: int,
+        flash: bool,
+        gpu: bool,
+        log: Any,
+        check_text: Callable[[bytes], None],  # UsageError for a text that takes too long to make tokens of
+    ) -> None:
+        self._check_text = check_text
         mtmd.mtmd_helper_log_set(log, ctypes.c_void_p(0))
         params: Any = mtmd.mtmd_context_params_default()
         params.use_gpu, params.n_threads, params.print_timings, params.warmup = gpu, threads, False, False
@@ -66,11 +77,13 @@ class Projector:
 
     def read(self, text: str, images: Sequence[bytes], *, add_special: bool) -> Seen:
         """Tokens and images of a prompt; `UsageError` for what is no image, or markers that do not match them."""
+        check_pictures(images)
+        data = text.encode("utf-8", "replace")
+        self._check_text(data)
         with ExitStack() as undo:
             bitmaps = [self._bitmap(image, undo) for image in images]
             chunks = mtmd.mtmd_input_chunks_init()
             undo.callback(mtmd.mtmd_input_chunks_free, chunks)
-            data = text.encode("utf-8", "replace")
             given = mtmd.mtmd_input_text(text=data, text_len=len(data), add_special=add_special, parse_special=True)
             array = (mtmd.mtmd_bitmap_p_ctypes * len(bitmaps))(*bitmaps)
             if code := mtmd.mtmd_tokenize(self._ctx, chunks, ctypes.byref(given), array, len(bitmaps)):
@@ -79,7 +92,6 @@ class Projector:
             return _laid_out(chunks)
 
     def _bitmap(self, image: bytes, undo: ExitStack) -> Any:
-        check_picture(image)
         buffer = (ctypes.c_uint8 * len(image)).from_buffer_copy(image)
         bitmap = mtmd.mtmd_helper_bitmap_init_from_buf(self._ctx, buffer, len(image), False)
         if not bitmap:

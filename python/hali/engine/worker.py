@@ -22,7 +22,7 @@ from hali.engine import protocol
 from hali.engine.confine import confine
 from hali.engine.options import EngineOptions
 from hali.model.errors import EngineUnavailable, HaliError, ProtocolError, UsageError
-from hali.model.generation import Done, EngineInfo, GenerateRequest, GenerationEvent, Query
+from hali.model.generation import Answer, Done, EngineInfo, GenerateRequest, GenerationEvent
 
 READ = 256 * 1024
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
@@ -63,9 +63,9 @@ class Inbox(threading.Thread):
         try:
             while data := self._sock.recv(READ):
                 for frame in reader.feed(data):
-                    self.frames.put(frame)
                     if frame.kind == frames.CANCEL and self.on_cancel is not None:
-                        self.on_cancel(frame.session)
+                        self.on_cancel(frame.session)  # first: once it is carried out, nobody may order it again
+                    self.frames.put(frame)
         except (OSError, ProtocolError, MemoryError) as error:  # the last while a hostile template has used all memory
             sys.stderr.write(f"engine worker: {error}\n")
         sys.stderr.flush()
@@ -78,15 +78,17 @@ class Worker:
     def __init__(self, wire: Wire, inbox: Inbox, path: Path, options: EngineOptions, held: dict[str, str]) -> None:
         # Imported here: after confine(), and so that a missing library is an answer rather than a traceback.
         from hali.engine import backend
+        from hali.engine.answering import Answering
         from hali.engine.chat import Prompter
         from hali.engine.embedding import Embedder
         from hali.engine.loop import Loop
+        from hali.engine.native_log import NativeLog
         from hali.engine.queries import Answerer
 
         began = time.monotonic()
         self._wire, self._inbox = wire, inbox
         self._told = 0.0
-        log = backend.NativeLog()
+        log = NativeLog()
         log.install()
         self._model = backend.Model(path, options, log, self._progress)
         projector = self._model.projector(options)
@@ -102,7 +104,8 @@ class Worker:
             projector=projector,
         )
         self._embedder = Embedder(self._model, options)
-        self._answerer = Answerer(self._model, prompter, self._embedder)
+        answerer = Answerer(self._model, prompter, self._embedder)
+        self._queries = Answering(answerer.answer, self._answer, self._fail)
         inbox.on_cancel = self._loop.interrupt
         self._stop: protocol.Stop | None = None
         self._load = self._loop.load
@@ -146,8 +149,9 @@ class Worker:
 
     def run(self) -> None:
         """Until a stop order."""
-        while self._stop is None or (self._stop.drain and self._loop.busy):
+        while self._stop is None or (self._stop.drain and self._busy):
             self._take_frames()
+            self._queries.step()
             if self._loop.busy:
                 self._loop.admit()
                 self._report(force=False)
@@ -155,13 +159,18 @@ class Worker:
                 self._loop.step()
             self._wire.flush()
         self._loop.cancel_all()
+        self._queries.end()
         self._wire.flush()
         self._embedder.close()
         self._model.close()
 
+    @property
+    def _busy(self) -> bool:
+        return self._loop.busy or self._queries.busy
+
     def _take_frames(self) -> None:
         """All that lie there; with nothing to compute, wait for the first."""
-        wait = not self._loop.busy
+        wait = not self._busy
         try:
             while True:
                 self._handle(self._inbox.frames.get(block=wait))
@@ -174,6 +183,7 @@ class Worker:
             self._open(frame)
         elif frame.kind == frames.CANCEL:
             self._loop.cancel(frame.session)
+            self._queries.cancel(frame.session)
         elif frame.kind == frames.RELEASE:
             self._stop = protocol.unpack_stop(frame)
         else:
@@ -191,13 +201,10 @@ class Worker:
             what = "scores documents" if self._model.kind == "rerank" else "makes vectors of texts"
             self._fail(frame.session, UsageError(f"this model {what}; it cannot write", code="unsupported"))
         else:
-            self._answer(frame.session, order)
+            self._queries.open(frame.session, order)
 
-    def _answer(self, session: bytes, query: Query) -> None:
-        try:
-            self._wire.put(protocol.pack_answer(session, self._answerer.answer(query)))
-        except HaliError as error:
-            self._fail(session, error)
+    def _answer(self, session: bytes, answer: Answer) -> None:
+        self._wire.put(protocol.pack_answer(session, answer))
 
     def _report(self, *, force: bool) -> None:
         now = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import Literal
 
 from hali.model.errors import UsageError
@@ -10,6 +11,9 @@ from hali.model.errors import UsageError
 Kind = Literal["png", "jpeg", "gif"]
 
 MAX_PIXELS = 40_000_000  # the largest cameras of phones have 50 million before cropping; 120 MB when decoded
+# Of one request: a model works for about a second on each, and meanwhile on nothing else.
+MAX_PICTURES = 64
+MAX_PIXELS_TOGETHER = 4 * MAX_PIXELS  # all are decoded before the first is read: half a gigabyte
 _PNG, _GIF, _JPEG = b"\x89PNG\r\n\x1a\n", (b"GIF87a", b"GIF89a"), b"\xff\xd8"
 # Start-of-frame markers of JPEG (ITU T.81, table B.1): all of 0xC0 to 0xCF but DHT, JPG and DAC.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -18,13 +22,30 @@ _BARE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length: TEM, 
 
 def check_picture(data: bytes) -> Kind:
     """What kind of picture this is; `UsageError` for anything but a PNG, JPEG or GIF of at most `MAX_PIXELS`."""
+    return _checked(data)[0]
+
+
+def check_pictures(pictures: Sequence[bytes]) -> None:
+    """`UsageError` for what `check_picture` refuses, and for more pictures or pixels than one request may have."""
+    if len(pictures) > MAX_PICTURES:
+        raise UsageError(f"{len(pictures)} images in one request, at most {MAX_PICTURES}", code="image")
+    pixels = sum(width * height for _, width, height in map(_checked, pictures))
+    if pixels > MAX_PIXELS_TOGETHER:
+        raise UsageError(
+            f"images of {pixels} pixels in one request, at most {MAX_PIXELS_TOGETHER}",
+            hint="make them smaller: models look at about a million pixels of each",
+            code="image",
+        )
+
+
+def _checked(data: bytes) -> tuple[Kind, int, int]:
     found = _measure(data)
     if found is None:
         raise UsageError("an image must be a PNG, JPEG or GIF", code="image")
-    kind, width, height = found
+    _, width, height = found
     if width < 1 or height < 1 or width * height > MAX_PIXELS:
         raise UsageError(f"an image of {width} × {height} pixels; at most {MAX_PIXELS} are decoded", code="image")
-    return kind
+    return found
 
 
 def _measure(data: bytes) -> tuple[Kind, int, int] | None:

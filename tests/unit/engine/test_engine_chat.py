@@ -10,9 +10,9 @@ import pytest
 
 pytest.importorskip("llama_cpp")
 
-from hali.engine.backend import Specials
 from hali.engine.chat import Prompter
 from hali.engine.tool_formats import FORCED, recognise
+from hali.engine.vocabulary import Specials
 from hali.model.errors import ModelLoadFailed, UsageError
 from hali.model.generation import GenerateRequest, Message, ReplyFormat, Tool
 
@@ -23,7 +23,7 @@ CHAT = GenerateRequest(messages=(Message("system", "Be kind."), Message("user", 
 class FakeModel:
     """Tokens are characters; remembers what it was asked to tokenize."""
 
-    n_vocab = 128
+    n_vocab, n_ctx, longest_token = 128, 100_000, 1
 
     def __init__(self, template: str = "", specials: Specials = PLAIN, tool_use: str = "") -> None:
         self._specials = specials
@@ -82,6 +82,21 @@ def test_a_raw_prompt_gets_the_special_tokens_its_vocabulary_asks_for(specials: 
     model = FakeModel(specials=specials)
     assert Prompter(model).prompt(GenerateRequest(prompt="a")).tokens == expected
     assert model.asked == [("a", False)]
+
+
+@pytest.mark.parametrize("as_chat", [True, False])
+def test_a_text_too_long_for_any_tokens_is_refused_before_they_are_made(as_chat: bool) -> None:
+    for size, fits in ((99_000, True), (101_000, False)):
+        model = FakeModel("{{ messages[0].content }}")
+        text = "a" * size
+        request = GenerateRequest(messages=(Message("user", text),)) if as_chat else GenerateRequest(prompt=text)
+        if fits:
+            assert len(Prompter(model).prompt(request).tokens) >= size
+            continue
+        with pytest.raises(UsageError, match="never holds more than 100000") as caught:
+            Prompter(model).prompt(request)
+        assert caught.value.code == "context_length"
+        assert model.asked == []
 
 
 def test_an_empty_prompt_without_bos_is_an_error_that_says_so() -> None:

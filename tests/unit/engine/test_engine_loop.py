@@ -15,11 +15,13 @@ from hali.engine import loop as module
 from hali.engine import opening
 from hali.engine.backend import ABORTED, NO_SLOT, Model
 from hali.engine.chat import Prompt, Prompter
-from hali.engine.loop import MAX_QUEUED, Loop
+from hali.engine.loop import Loop
 from hali.engine.output import Dialect
 from hali.engine.reasoning import Marks
+from hali.engine.room import MAX_QUEUED
 from hali.engine.schedule import Slice
 from hali.engine.telling import Drawn
+from hali.engine.vision import Picture
 from hali.model.errors import EngineFailed, HaliError
 from hali.model.generation import Chunk, Done, GenerateRequest, GenerationEvent, SamplingParams
 
@@ -318,11 +320,26 @@ def test_marks_that_are_special_tokens_reach_the_reader_and_no_client(monkeypatc
     assert rig.events[b"b"] == [rig.done(b"b")]
 
 
+def test_a_prompt_that_ends_with_an_image_is_refused_and_its_image_given_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closed = []
+    picture = Picture(1, 2, None)
+    picture.close = lambda: closed.append(picture)  # type: ignore[method-assign]
+    monkeypatch.setattr(FakePrompter, "prompt", lambda *_: Prompt([9, -5, -5], (), pictures=(picture,)))
+    rig = Rig(FakeModel())
+    rig.open(b"a", 1)
+    rig.run()
+    assert "ends with an image" in str(rig.errors[b"a"])
+    assert closed == [picture]
+    assert rig.nothing_held()
+
+
 def test_a_session_that_has_no_token_to_come_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = Rig(FakeModel())
     rig.open(b"a", 20, max_tokens=2)
     rig.open(b"b", 20, max_tokens=2)
-    doomed = rig.loop._waiting[0].sampler
+    doomed = rig.loop._room.waiting[0].sampler
 
     def sample(self: FakeSampler, ctx: Any, row: int) -> int:
         if self is doomed:

@@ -103,6 +103,21 @@ def test_who_waited_for_one_that_ended_takes_what_was_kept_of_it_or_begins() -> 
         assert (new.done, sharing.cells.used) == (expected, expected)
 
 
+def test_who_was_put_back_does_not_wait_for_those_who_wait_for_it() -> None:
+    donor, new, third = session(0, [*SYSTEM, 2], done=64), session(1, [*SYSTEM, 3, 3]), session(2, [*SYSTEM, 3, 4])
+    _, sharing = rig(donor)
+    sharing.enter(new, [donor])
+    sharing.enter(third, [new])
+    sharing.leave(donor)
+    donor.key, donor.done = 3, 0  # let in again before anybody looked
+    sharing.enter(donor, [new, third])
+    assert sharing.ready(donor)
+    donor.done = 101
+    sharing.cells.resize(3, 101)
+    assert sharing.ready(new)
+    assert new.done == 100
+
+
 def test_what_is_kept_is_taken_when_it_is_more_than_the_running_have() -> None:
     donor, new = session(0, [*SYSTEM, 2], done=101), session(1, [*SYSTEM, 3, 3, 3, 3, 3, 3])
     retained, sharing = rig(donor)

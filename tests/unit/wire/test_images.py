@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from hali.model.errors import UsageError
-from hali.wire.images import MAX_PIXELS, check_picture
+from hali.wire.images import MAX_PICTURES, MAX_PIXELS, MAX_PIXELS_TOGETHER, check_picture, check_pictures
 from tests.fakes.pictures import png, png_of
 
 GIF = b"GIF89a" + struct.pack("<HH", 640, 480) + bytes(20)
@@ -40,6 +40,19 @@ def test_a_picture_that_says_it_is_huge_or_empty_is_not_decoded(data: bytes):
 def test_anything_else_is_refused(data: bytes):
     with pytest.raises(UsageError, match="PNG, JPEG or GIF"):
         check_picture(data)
+
+
+def test_one_request_has_as_many_pictures_and_pixels_as_a_worker_can_bear():
+    one = png_of(1, 1, b"")
+    check_pictures([one] * MAX_PICTURES)
+    with pytest.raises(UsageError, match=f"at most {MAX_PICTURES}"):
+        check_pictures([one] * (MAX_PICTURES + 1))
+    large = png_of(MAX_PIXELS // 1000, 1000, b"")
+    check_pictures([large] * (MAX_PIXELS_TOGETHER // MAX_PIXELS))
+    with pytest.raises(UsageError, match="pixels in one request"):
+        check_pictures([one, *[large] * (MAX_PIXELS_TOGETHER // MAX_PIXELS)])
+    with pytest.raises(UsageError, match="PNG, JPEG or GIF"):
+        check_pictures([one, b"no picture"])
 
 
 def test_no_cut_and_no_flipped_bits_end_in_anything_but_an_answer_or_a_refusal():
