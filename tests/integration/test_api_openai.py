@@ -13,11 +13,10 @@ import openai
 import pytest
 
 from hali.api import ApiKey
-from hali.engine.options import EngineOptions
 from hali.model.generation import GenerateRequest, Message, Render
 from hali.pipeline import RouterLimits
 from tests.near_ties import NEAR_TIE, Case, judge
-from tests.serving import COUNT, OneFile, serving, streamed, until
+from tests.serving import COUNT, EXACT, OneFile, serving, streamed, until
 
 pytestmark = pytest.mark.model
 
@@ -60,7 +59,7 @@ async def test_alone_without_speculation_and_at_temperature_0_the_text_is_llama_
     command = [sys.executable, "-c", REFERENCE, str(catalog.model.path), json.dumps(CONVERSATIONS)]
     done = await anyio.run_process(command)
     expected = [json.loads(line) for line in done.stdout.splitlines()]
-    async with serving(catalog, engine=EngineOptions(speculation="off")) as stack:
+    async with serving(catalog, engine=EXACT) as stack:
         for messages, (text, reason, usage) in zip(CONVERSATIONS, expected, strict=True):
             reply = await stack.client.chat.completions.create(
                 model="smol", messages=messages, temperature=0, max_tokens=48
@@ -107,13 +106,13 @@ async def test_eight_at_once_are_all_whole(catalog):
 
 
 async def test_the_same_seed_gives_the_same_text(catalog):
-    async with serving(catalog) as stack:
+    async with serving(catalog, engine=EXACT) as stack:
         texts = [(await streamed(stack.client, COUNT, seed=7, max_tokens=24))[0] for _ in range(2)]
         assert texts[0] == texts[1]
 
 
 async def test_a_stop_string_ends_the_text_before_it(catalog):
-    async with serving(catalog) as stack:
+    async with serving(catalog, engine=EXACT) as stack:
         free, _ = await streamed(stack.client, COUNT, temperature=0, max_tokens=40)
         word = free.split()[3]
         text, chunks = await streamed(stack.client, COUNT, temperature=0, max_tokens=40, stop=[word])
@@ -197,7 +196,7 @@ async def test_a_killed_worker_ends_the_stream_with_an_error_and_the_next_reques
 
 
 async def test_a_worker_killed_while_idle_is_not_noticed_by_the_next_request(catalog):
-    async with serving(catalog) as stack:
+    async with serving(catalog, engine=EXACT) as stack:
         before, _ = await streamed(stack.client, COUNT, temperature=0, max_tokens=8)
         os.kill(stack.pool.list()[0].info.pid, signal.SIGKILL)
         assert (await streamed(stack.client, COUNT, temperature=0, max_tokens=8))[0] == before

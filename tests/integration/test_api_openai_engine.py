@@ -6,16 +6,16 @@ import base64
 from pathlib import Path
 
 import anyio
+import msgspec
 import numpy as np
 import openai
 import pytest
 
-from hali.engine.options import EngineOptions
 from hali.model.generation import Tokenize
 from tests.fakes import tiny_models
 from tests.fakes.pictures import png
 from tests.fakes.tiny_projector import ROWS, write_projector
-from tests.serving import COUNT, OneFile, serving, until
+from tests.serving import COUNT, EXACT, OneFile, serving, until
 
 pytestmark = pytest.mark.model
 
@@ -54,7 +54,7 @@ async def test_several_replies_end_together_when_their_client_leaves(catalog):
 
 
 async def test_a_prompt_goes_on_as_it_is(catalog):
-    async with serving(catalog) as stack:
+    async with serving(catalog, engine=EXACT) as stack:
         create = stack.client.completions.create
         reply = await create(model="smol", prompt="The capital of France is", echo=True, **GREEDY)
         assert "Paris" in reply.choices[0].text
@@ -66,7 +66,7 @@ async def test_a_prompt_goes_on_as_it_is(catalog):
 
 
 async def test_tokens_are_a_prompt_like_the_text_they_stand_for(catalog):
-    async with serving(catalog) as stack:
+    async with serving(catalog, engine=EXACT) as stack:
         tokens = (await stack.router.ask("smol", Tokenize("The capital of France is"))).tokens
         create = stack.client.completions.create
         text = await create(model="smol", prompt="The capital of France is", echo=True, **GREEDY)
@@ -93,7 +93,7 @@ async def test_several_prompts_are_answered_in_their_order(catalog):
 
 
 async def test_a_conversation_goes_on_by_the_id_of_its_last_response(catalog):
-    async with serving(catalog) as stack:
+    async with serving(catalog, engine=EXACT) as stack:
         create = stack.client.responses.create
         options = {"model": "smol", "temperature": 0, "max_output_tokens": 24}
         first = await create(input="My name is Ann.", **options)
@@ -186,7 +186,7 @@ async def test_what_cannot_become_a_vector_is_refused_by_its_field(tmp_path):
 async def test_a_picture_is_part_of_the_prompt_in_every_way_to_send_it(catalog, tmp_path):
     projector = write_projector(tmp_path / "mmproj-tiny-f32.gguf", n_embd=576)
     first, second = (f"data:image/png;base64,{base64.b64encode(png(28, 28, seed=n)).decode()}" for n in (1, 2))
-    async with serving(catalog, engine=EngineOptions(projector=str(projector), speculation="off")) as stack:
+    async with serving(catalog, engine=msgspec.structs.replace(EXACT, projector=str(projector))) as stack:
 
         async def by_chat(url: str) -> tuple[str, int]:
             parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "What is this?"}]
