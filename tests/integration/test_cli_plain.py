@@ -14,6 +14,7 @@ from typing import IO
 import pytest
 
 from hali.daemon.address import exclusive, is_locked
+from tests.fakes.pictures import png
 from tests.nodes import WAIT_S, TestNode, node, until
 
 PROGRESS = {"event", "state", "name", "done", "total", "rate", "peers", "sources"}
@@ -53,9 +54,10 @@ def test_a_reply_fits_its_schema_and_an_image_is_refused_by_a_model_that_cannot_
     owner: TestNode, tmp_path: Path
 ) -> None:
     schema, image = tmp_path / "schema.json", tmp_path / "dot.png"
-    schema.write_text(json.dumps({"type": "object", "properties": {"blue": {"type": "boolean"}}, "required": ["blue"]}))
-    image.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(32))
-    told = owner.ok("run", "smollm2", "Is the sky blue?", "--format", str(schema), "--max-tokens", "60")
+    blue = {"type": "object", "properties": {"blue": {"type": "boolean"}}, "required": ["blue"]}
+    schema.write_text(json.dumps({**blue, "additionalProperties": False}))  # others could be longer than the reply
+    image.write_bytes(png(2, 2))
+    told = owner.ok("run", "smollm2", "Is the sky blue?", "--format", str(schema), "--temperature", "0")
     assert isinstance(json.loads(told["content"])["blue"], bool)
     assert told["reasoning"] is None
     said = owner.fails("run", "smollm2", "What is it?", "--image", str(image), code=2)
