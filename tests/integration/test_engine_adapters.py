@@ -71,7 +71,7 @@ async def test_an_adapter_that_would_kill_the_worker_never_reaches_it(tmp_path: 
         assert image.key("adapter.lora.alpha").kind == F32
         change(image)
         (tmp_path / "bad.gguf").write_bytes(image.pack())
-        with pytest.raises(ModelLoadFailed, match=r"bad\.gguf is not a model that can be loaded") as caught:
+        with pytest.raises(ModelLoadFailed, match=r"bad\.gguf is not an adapter that can be loaded") as caught:
             await said(model, (tmp_path / "bad.gguf", 1.0))
         assert name in str(caught.value) or name == "general.type"
     with pytest.raises(ModelLoadFailed, match=r"missing\.gguf cannot be read"):

@@ -109,5 +109,7 @@ async def test_a_projector_that_is_no_whole_file_never_reaches_a_process(
     projector.write_bytes(path.read_bytes()[:-100_000])
     options = EngineOptions(n_ctx=128, projector=str(projector))
     async with EnginePool(options) as pool:
-        with pytest.raises(ModelLoadFailed, match=r"mmproj\.gguf is not a model that can be loaded: .* beyond the end"):
+        with pytest.raises(
+            ModelLoadFailed, match=r"mmproj\.gguf is not a projector that can be loaded: .* beyond the end"
+        ):
             await pool.load("tiny", path)

@@ -261,19 +261,19 @@ class EngineProcess:
 
 def _check_files(path: Path, options: EngineOptions) -> None:
     """ModelLoadFailed unless llama.cpp may see the model, its adapters and its projector. Reads their headers."""
-    parts = parts_beside(path)  # llama.cpp opens the others by itself
+    parts, what = parts_beside(path), "a model"  # llama.cpp opens the others by itself
     try:
         ggufcheck.check(parts)
         for adapter, _ in options.lora:
-            parts = [Path(adapter)]
+            parts, what = [Path(adapter)], "an adapter"
             ggufcheck.check_adapter(parts[0])
         if options.projector is not None:
-            parts = [Path(options.projector)]
+            parts, what = [Path(options.projector)], "a projector"
             ggufcheck.check_header(parts[0])
     except ggufcheck.Refused as error:
         reason, message, number = error.args
         raise ModelLoadFailed(
-            f"{parts[number].name} is not a model that can be loaded: {message}", details={"reason": reason}
+            f"{parts[number].name} is not {what} that can be loaded: {message}", details={"reason": reason}
         ) from error
     except OSError as error:
         raise ModelLoadFailed(f"{Path(error.filename).name} cannot be read: {error.strerror}") from error

@@ -108,9 +108,14 @@ class Session:
         """Its next row is that of the last token it said. One that was put back has to compute what is before it first."""
         return self.n_reply > 0 and self.done + 1 == len(self.tokens)
 
+    @property
+    def begun(self) -> bool:
+        """Whether a row of it was computed."""
+        return self._computed is not None
+
     def begin(self) -> None:
         """A row of it is computed now; the wait in the queue is over."""
-        if self._computed is None:
+        if not self.begun:
             self._computed = self._clock()
 
     def work(self, own: int | None = None) -> Work:

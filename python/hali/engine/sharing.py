@@ -64,7 +64,8 @@ class Sharing:
 
     def _begin(self, session: Session, length: int) -> None:
         session.done = length
-        session.cached = max(session.cached, min(length, session.n_prompt))
+        if not session.begun:  # else it has been put back, and computed most of it itself
+            session.cached = min(length, session.n_prompt)
 
     def leave(self, session: Session) -> None:
         """The sequence of `session` holds nothing any more."""

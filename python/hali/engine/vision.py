@@ -102,6 +102,13 @@ class Projector:
 
     def decode(self, ctx: Any, key: int, picture: Picture, n_batch: int) -> None:
         """Encode an image and put it into the KV cache of sequence `key`; `EngineFailed` if that fails."""
+        # Where each row of an image sees all others, libmtmd would cut one that is longer than a batch, without a word.
+        if picture.count > n_batch and mtmd.mtmd_decode_use_non_causal(self._ctx, picture.chunk):
+            raise EngineFailed(
+                f"an image of {picture.count} rows does not fit a batch of {n_batch}",
+                hint="load the model with a larger n_batch",
+                code="image",
+            )
         after = low.llama_pos(0)
         code = mtmd.mtmd_helper_eval_chunk_single(
             self._ctx, ctx, picture.chunk, picture.start, key, n_batch, False, ctypes.byref(after)

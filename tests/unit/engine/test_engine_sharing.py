@@ -118,6 +118,15 @@ def test_who_was_put_back_does_not_wait_for_those_who_wait_for_it() -> None:
     assert new.done == 100
 
 
+def test_what_a_session_computed_itself_before_it_was_put_back_was_not_there_before() -> None:
+    back = session(0, [*SYSTEM, 2])
+    retained, sharing = rig()
+    back.begin()
+    retained.texts.append(SYSTEM)
+    sharing.enter(back, [])
+    assert (back.done, back.cached) == (100, 0)
+
+
 def test_what_is_kept_is_taken_when_it_is_more_than_the_running_have() -> None:
     donor, new = session(0, [*SYSTEM, 2], done=101), session(1, [*SYSTEM, 3, 3, 3, 3, 3, 3])
     retained, sharing = rig(donor)
