@@ -178,7 +178,13 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """llama.cpp workers."""
 
     threads: Annotated[
-        int, _doc("Threads of one worker; 0 = all cores but none to spare under four.", "threads", ge=0, le=1024)
+        int,
+        _doc(
+            "Threads of one worker; 0 = half the cores for one sequence, and for several all but two of them.",
+            "threads",
+            ge=0,
+            le=1024,
+        ),
     ] = 0
     n_ctx: Annotated[
         int, _doc("Context of one sequence; 0 = what the model was trained with, at most 4096.", "tokens", ge=0)
