@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -11,10 +12,20 @@ import hali.engine.process
 from hali.engine.options import EngineOptions
 from hali.engine.pool import EnginePool, PoolLimits
 from hali.model.errors import HaliError, ModelLoadFailed, UsageError
-from hali.model.generation import Done, GenerateRequest, Message, SamplingParams, Tokenize, Tokens
+from hali.model.generation import (
+    MEDIA,
+    Done,
+    GenerateRequest,
+    Message,
+    Render,
+    SamplingParams,
+    Tokenize,
+    Tokens,
+)
 from tests.fakes import tiny_models
 from tests.fakes.gguf_image import Image, text, unpack
 from tests.fakes.gguf_mutants import DAMAGES, mutant
+from tests.fakes.pictures import png
 
 DEADLINE_S = 120.0  # a dozen workers, half a second each on an idle machine
 OPTIONS = EngineOptions(n_ctx=128, n_seq_max=2)
@@ -100,16 +111,24 @@ async def test_a_text_of_nothing_but_special_tokens_is_refused_before_llama_cpp_
     assert isinstance(tokens, Tokens) and tokens.tokens[:2000] == (1,) * 2000
 
 
-async def test_a_projector_that_is_no_whole_file_never_reaches_a_process(
+async def test_a_projector_that_is_no_whole_file_reaches_no_process_and_costs_the_images_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hali.engine.process, "spawn", None)
+    started: list[EngineOptions] = []
+    real = hali.engine.process.spawn
+
+    async def spawn(path: Path, options: EngineOptions, *more: Any) -> Any:
+        started.append(options)
+        return await real(path, options, *more)
+
+    monkeypatch.setattr(hali.engine.process, "spawn", spawn)
     path = tiny_models.llama().write(tmp_path / "whole.gguf")
     projector = tmp_path / "mmproj.gguf"
     projector.write_bytes(path.read_bytes()[:-100_000])
     options = EngineOptions(n_ctx=128, projector=str(projector))
+    shown = GenerateRequest(messages=(Message("user", MEDIA, images=(png(2, 2),)),))
     async with EnginePool(options) as pool:
-        with pytest.raises(
-            ModelLoadFailed, match=r"mmproj\.gguf is not a projector that can be loaded: .* beyond the end"
-        ):
-            await pool.load("tiny", path)
+        with pytest.raises(UsageError, match=r"mmproj\.gguf is not a projector that can be loaded: .* beyond the end"):
+            await pool.ask("tiny", path, Render(shown))
+        assert isinstance(await pool.ask("tiny", path, Tokenize("a")), Tokens)
+    assert [one.projector for one in started] == [None]

@@ -169,8 +169,10 @@ async def test_a_model_without_a_projector_refuses_images(smollm2: Path):
             await said(running, about(png(28, 28)))
 
 
-async def test_a_projector_of_another_model_is_refused_when_loading(smollm2: Path, tmp_path: Path):
-    running = EngineProcess("smol")
+async def test_a_projector_of_another_model_costs_the_images_and_not_the_texts(smollm2: Path, tmp_path: Path):
     wrong = write_projector(tmp_path / "mmproj-wrong.gguf", 64)
-    with pytest.raises(Exception, match="not a projector of this model"):
-        await running.start(smollm2, EngineOptions(projector=str(wrong)))
+    async with engine(smollm2, projector=str(wrong)) as running:
+        assert running.info is not None and not running.info.reads_images
+        assert (await said(running, about(text="Hello")))[0]
+        with pytest.raises(UsageError, match=r"reads no images: mmproj-wrong\.gguf is not a projector of this model"):
+            await said(running, about(png(28, 28)))

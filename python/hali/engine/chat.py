@@ -62,10 +62,14 @@ class Prompter:
     """Turns requests into tokens for one model. The file's template if it has one, else ChatML."""
 
     def __init__(
-        self, model: Vocabulary, now: Callable[[], datetime] = datetime.now, projector: Projector | None = None
+        self,
+        model: Vocabulary,
+        now: Callable[[], datetime] = datetime.now,
+        projector: Projector | None = None,
+        no_images: str | None = None,
     ) -> None:
         self._model, self._specials = model, model.specials()
-        self._projector = projector
+        self._projector, self._no_images = projector, no_images or "no projector belongs to it"
         sources = Sources(model.meta("tokenizer.chat_template"), model.meta("tokenizer.chat_template.tool_use"))
         self.has_template = bool(sources.default)
         self._eos = model.token_text(self._specials.eos)
@@ -103,7 +107,7 @@ class Prompter:
         if not images:
             return Seen(self._model.tokenize(text, add_special=add_special), ())
         if self._projector is None:
-            raise UsageError("this model reads no images: no projector belongs to it", code="unsupported")
+            raise UsageError(f"this model reads no images: {self._no_images}", code="unsupported")
         return self._projector.read(text, images, add_special=add_special)
 
     def _dialect(self, request: GenerateRequest, text: str, form: ReplyFormat | None) -> tuple[str, Dialect]:

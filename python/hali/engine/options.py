@@ -29,6 +29,7 @@ class EngineOptions(msgspec.Struct, frozen=True):
     gpu_layers: int = 0  # layers on the GPU; -1 = all
     prefix_cache: bool = True  # keep what prompts and replies begin with, for later requests that begin alike
     projector: str | None = None  # path of the file that turns images into vectors
+    no_images: str | None = None  # why none are read although such a file lies beside the model
     speculation: Speculation = "auto"  # compute probable next tokens ahead; "auto" while that is measured to pay
     memory_limit: int | None = None  # bytes of address space of the worker (RLIMIT_AS); None = no limit
     lora: tuple[tuple[str, float], ...] = ()  # LoRA adapters of every request: the file of each, and how much of it

@@ -6,7 +6,7 @@ import importlib.util
 import math
 import secrets
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -72,7 +72,7 @@ class EngineProcess:
     async def start(self, path: Path, options: EngineOptions | None = None) -> EngineInfo:
         """Load `path` in a new process. ModelLoadFailed, EngineUnavailable, UsageError: then nothing is left."""
         options = options or EngineOptions()
-        await self._check(path, options)
+        options = await self._checked(path, options)
         try:
             with anyio.fail_after(options.start_timeout_s):
                 self._child, self._link = await spawn(path, options, self._on_frame, self._on_gone)
@@ -89,7 +89,8 @@ class EngineProcess:
         log.info("engine.started", model=self.model_id, pid=self.info.pid, confinement=self.confinement)
         return self.info
 
-    async def _check(self, path: Path, options: EngineOptions) -> None:
+    async def _checked(self, path: Path, options: EngineOptions) -> EngineOptions:
+        """The options to start with: a projector that must not be loaded costs the images, not the texts."""
         if self._child is not None:
             raise UsageError(f"the engine of {self.model_id} was already started")
         if problems := options.problems():
@@ -97,6 +98,14 @@ class EngineProcess:
         if importlib.util.find_spec("llama_cpp") is None:
             raise EngineUnavailable("llama.cpp is not installed here", hint="pip install 'hali[inference]'")
         await to_thread.run_sync(_check_files, path, options)
+        if options.projector is None:
+            return options
+        try:
+            await to_thread.run_sync(_check_projector, Path(options.projector))
+        except ModelLoadFailed as error:
+            log.warning("engine.no_images", model=self.model_id, error=str(error))
+            return msgspec.structs.replace(options, projector=None, no_images=str(error))
+        return options
 
     def _load_failure(self, path: Path) -> HaliError:
         if self._failure is not None:
@@ -260,16 +269,26 @@ class EngineProcess:
 
 
 def _check_files(path: Path, options: EngineOptions) -> None:
-    """ModelLoadFailed unless llama.cpp may see the model, its adapters and its projector. Reads their headers."""
-    parts, what = parts_beside(path), "a model"  # llama.cpp opens the others by itself
-    try:
+    """ModelLoadFailed unless llama.cpp may see the model and its adapters. Reads their headers."""
+    parts = parts_beside(path)  # llama.cpp opens the others by itself
+    with _told(parts, "a model"):
         ggufcheck.check(parts)
-        for adapter, _ in options.lora:
-            parts, what = [Path(adapter)], "an adapter"
-            ggufcheck.check_adapter(parts[0])
-        if options.projector is not None:
-            parts, what = [Path(options.projector)], "a projector"
-            ggufcheck.check_header(parts[0])
+    for adapter, _ in options.lora:
+        with _told([Path(adapter)], "an adapter"):
+            ggufcheck.check_adapter(Path(adapter))
+
+
+def _check_projector(path: Path) -> None:
+    """ModelLoadFailed unless libmtmd may see the file."""
+    with _told([path], "a projector"):
+        ggufcheck.check_header(path)
+
+
+@contextmanager
+def _told(parts: Sequence[Path], what: str) -> Iterator[None]:
+    """The checker's refusals in words."""
+    try:
+        yield
     except ggufcheck.Refused as error:
         reason, message, number = error.args
         raise ModelLoadFailed(

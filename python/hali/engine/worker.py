@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -21,8 +22,11 @@ from hali._native import frames
 from hali.engine import protocol
 from hali.engine.confine import confine
 from hali.engine.options import EngineOptions
-from hali.model.errors import EngineUnavailable, HaliError, ProtocolError, UsageError
+from hali.model.errors import EngineUnavailable, HaliError, ModelLoadFailed, ProtocolError, UsageError
 from hali.model.generation import Answer, Done, EngineInfo, GenerateRequest, GenerationEvent
+
+if TYPE_CHECKING:
+    from hali.engine.vision import Projector
 
 READ = 256 * 1024
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
@@ -91,8 +95,8 @@ class Worker:
         log = NativeLog()
         log.install()
         self._model = backend.Model(path, options, log, self._progress)
-        projector = self._model.projector(options)
-        prompter = Prompter(self._model, projector=projector)
+        projector, no_images = self._projector(options)
+        prompter = Prompter(self._model, projector=projector, no_images=no_images)
         self._loop = Loop(
             self._model,
             prompter,
@@ -109,10 +113,18 @@ class Worker:
         inbox.on_cancel = self._loop.interrupt
         self._stop: protocol.Stop | None = None
         self._load = self._loop.load
-        info = self._info(options, prompter.has_template)
+        info = self._info(options, prompter.has_template, reads_images=projector is not None)
         wire.put(protocol.pack_ack(protocol.Ready(info, held, time.monotonic() - began, backend.version())))
         wire.put(protocol.pack_ack(protocol.Report(self._loop.stats())))
         wire.flush()
+
+    def _projector(self, options: EngineOptions) -> tuple[Projector | None, str | None]:
+        """What reads images, or why nothing does: one that does not fit costs the images, not the texts."""
+        try:
+            return self._model.projector(options), options.no_images
+        except ModelLoadFailed as error:
+            sys.stderr.write(f"engine worker: {error}\n")
+            return None, str(error)
 
     def _progress(self, fraction: float) -> None:
         if fraction >= 1 or time.monotonic() - self._told >= PROGRESS_EVERY_S:
@@ -120,7 +132,7 @@ class Worker:
             self._wire.put(protocol.pack_ack(protocol.Progress(fraction)))
             self._wire.flush()
 
-    def _info(self, options: EngineOptions, has_template: bool) -> EngineInfo:
+    def _info(self, options: EngineOptions, has_template: bool, *, reads_images: bool) -> EngineInfo:
         model = self._model
         return EngineInfo(
             model_id="",  # the daemon's name for it; the worker knows a file only
@@ -134,7 +146,7 @@ class Worker:
             architecture=model.meta("general.architecture"),
             memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT,
             has_chat_template=has_template,
-            reads_images=options.projector is not None,
+            reads_images=reads_images,
             kind=model.kind,
         )
 
