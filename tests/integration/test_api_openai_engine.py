@@ -117,7 +117,9 @@ async def test_a_response_in_the_background_needs_no_client_and_can_be_cancelled
         made = await client.responses.create(
             model="smol", input="Count to ten.", background=True, temperature=0, max_output_tokens=8
         )
-        endless = await client.responses.create(model="smol", input=COUNT, background=True)
+        endless = await client.responses.create(
+            model="smol", input=COUNT, background=True, temperature=0, extra_body={"min_tokens": 1900}
+        )
         while (made := await client.responses.retrieve(made.id)).status in ("queued", "in_progress"):
             await anyio.sleep(0.02)
         assert made.output_text
