@@ -37,8 +37,11 @@ def judge(tokens, rest, ended):
         logits = numpy.ctypeslib.as_array(llm._ctx.get_logits_ith(-1), (llm.n_vocab(),)).copy()
         ranked = candidates(logits)
         best = next(ranked)
-        fits = lambda token: rest.startswith(pieces[token]) and pieces[token] if rest else token == end
-        token = best if fits(best) else next((token for token in ranked if fits(token)), None)
+        if isinstance(rest, list):
+            token = rest[0] if rest else end
+        else:
+            fits = lambda token: rest.startswith(pieces[token]) and pieces[token] if rest else token == end
+            token = best if fits(best) else next((token for token in ranked if fits(token)), None)
         if token is None:
             raise SystemExit(f"no token continues with {rest[:20]!r}")
         if token != best:
@@ -46,14 +49,15 @@ def judge(tokens, rest, ended):
             differs.append([step, *spelled, float(logits[best] - logits[token])])
         if token == end:
             break
-        rest, step = rest[len(pieces[token]):], step + 1
+        rest, step = rest[1 if isinstance(rest, list) else len(pieces[token]):], step + 1
         if rest or ended:
             llm.eval([token])
     return differs, step
 
 for line in sys.stdin:
     case = json.loads(line)
-    print(json.dumps(judge(case["tokens"], case["text"].encode(), case["ended"])), flush=True)
+    said = case["said"]
+    print(json.dumps(judge(case["tokens"], said if isinstance(said, list) else said.encode(), case["ended"])), flush=True)
 """
 
 
@@ -75,12 +79,14 @@ class Verdict:
     tokens: int
 
 
-Case = tuple[tuple[int, ...], str, bool]  # tokens of the prompt, greedy text, whether the model itself ended it
+# Tokens of the prompt, greedy reply, whether the model itself ended it. Of a text the judge must guess the tokens, the
+# likeliest that fit; in words that the model made up it may guess wrong and then sees gaps that never were.
+Case = tuple[tuple[int, ...], str | tuple[int, ...], bool]
 
 
 async def judge(path: Path, cases: list[Case], n_ctx: int = 4096) -> list[Verdict]:
     """A verdict for each case."""
-    lines = [json.dumps({"tokens": tokens, "text": text, "ended": ended}) + "\n" for tokens, text, ended in cases]
+    lines = [json.dumps({"tokens": tokens, "said": said, "ended": ended}) + "\n" for tokens, said, ended in cases]
     command = [sys.executable, "-c", _JUDGE, str(path), str(n_ctx)]
     with anyio.fail_after(1800):
         done = await anyio.run_process(command, input="".join(lines).encode(), check=True)

@@ -37,17 +37,20 @@ PROMPTS = [
 
 def _ask(prompt: str, tokens: int) -> GenerateRequest:
     return GenerateRequest(
-        messages=(Message("user", prompt),), sampling=SamplingParams(temperature=0.0, max_tokens=tokens)
+        messages=(Message("user", prompt),), sampling=SamplingParams(temperature=0.0, max_tokens=tokens), logprobs=0
     )
 
 
-Reply = tuple[str, Done]
+Reply = tuple[tuple[int, ...], Done]  # the tokens that were sampled
 
 
 async def _reply(engine: EngineProcess, request: GenerateRequest) -> Reply:
     events = [event async for event in engine.generate(request)]
     assert isinstance(events[-1], Done)
-    return "".join(event.text for event in events if isinstance(event, Chunk)), events[-1]
+    chunks = [event for event in events if isinstance(event, Chunk)]
+    said = tuple(told.chosen.token for chunk in chunks for told in chunk.logprobs)
+    assert len(said) == events[-1].usage.completion_tokens
+    return said, events[-1]
 
 
 async def _alone(engine: EngineProcess, requests: Sequence[GenerateRequest]) -> list[Reply]:
