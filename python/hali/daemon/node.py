@@ -35,6 +35,7 @@ from hali.engine.pool import EnginePool, PoolLimits
 from hali.model.errors import ConfigError, Refused
 from hali.pipeline.router import InferenceRouter, RouterLimits
 from hali.registry.local import LocalRegistry
+from hali.runtime.activity import Activity
 from hali.runtime.channels import Receiver, Sender, Watch, mailbox
 from hali.runtime.log import get_logger
 from hali.runtime.memory import total_ram
@@ -94,6 +95,7 @@ class Node:
     ) -> None:
         self.paths, self.loaded, self.database = paths, loaded, database
         self.identity = identity
+        self.activity = Activity()
         self.torrents: Watch[TorrentSession | None] = Watch(None)
         self.lan: Watch[LanAnnouncer | None] = Watch(None)
         self.api: Watch[ApiServer | None] = Watch(None)

@@ -1,0 +1,33 @@
+"""The two buses of a node: what happened (`activity`), and what a viewer should look at again (`dashboard`)."""
+
+from __future__ import annotations
+
+import time
+
+from hali.model.activity import KINDS, ActivityEvent, Changed, Topic
+from hali.runtime.channels import Bus
+
+REPLAYED = 100  # events that a new viewer is shown: a screen or two
+WAITING = 256  # events that wait for one viewer before the oldest give way: a burst, at 400 bytes each 100 KB a viewer
+TOPICS_WAITING = 32  # there are seven topics, and two of one kind say the same
+
+
+class Activity:
+    """Where parts of the node tell what they did. Telling never waits and never fails for a reader's sake."""
+
+    def __init__(self) -> None:
+        self.events: Bus[ActivityEvent] = Bus(capacity=WAITING, history=REPLAYED)
+        self.changes: Bus[Changed] = Bus(capacity=TOPICS_WAITING)
+        self._seq = 0
+
+    def tell(self, kind: str, text: str, **fields: str | int | float | bool | None) -> None:
+        """Publish an event of the catalogue; KeyError for a kind, ValueError for a field, that it does not have."""
+        declared = KINDS[kind]
+        if unknown := set(fields) - set(declared.fields):
+            raise ValueError(f"{kind} has no field {', '.join(sorted(unknown))}")
+        self._seq += 1
+        self.events.publish(ActivityEvent(self._seq, time.time(), kind, text, declared.toast, fields))
+
+    def changed(self, topic: Topic) -> None:
+        """Viewers of `topic` look again."""
+        self.changes.publish(Changed(topic))

@@ -1,0 +1,35 @@
+"""Events have the kinds and fields of the catalogue, are numbered, and are replayed to whoever comes later."""
+
+from __future__ import annotations
+
+import pytest
+
+from hali.model.activity import KINDS
+from hali.runtime.activity import REPLAYED, Activity
+
+pytestmark = pytest.mark.anyio
+
+
+def test_an_event_of_no_catalogued_kind_or_field_is_refused() -> None:
+    activity = Activity()
+    with pytest.raises(KeyError):
+        activity.tell("pull.imagined", "no")
+    with pytest.raises(ValueError, match="colour"):
+        activity.tell("pull.started", "no", colour="red")
+
+
+def test_every_kind_is_a_noun_and_what_happened_to_it() -> None:
+    for kind, declared in KINDS.items():
+        noun, _, verb = kind.partition(".")
+        assert noun.isidentifier() and verb.isidentifier()
+        assert declared.doc.endswith(".")
+
+
+async def test_a_later_reader_gets_the_last_hundred_events_and_then_what_happens() -> None:
+    activity = Activity()
+    for number in range(REPLAYED + 20):
+        activity.tell("pull.started", f"pull {number}", what=str(number))
+    with activity.events.subscribe(replay=True) as reader:
+        activity.tell("pull.finished", "done", what="x")
+        seen = [await anext(reader) for _ in range(REPLAYED + 1)]
+    assert [event.seq for event in seen] == list(range(21, REPLAYED + 22))
