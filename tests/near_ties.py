@@ -21,7 +21,7 @@ NEAR_TIE = 0.5
 _JUDGE = """
 import json, sys, llama_cpp, numpy
 path, n_ctx = sys.argv[1], int(sys.argv[2])
-llm = llama_cpp.Llama(path, n_ctx=n_ctx, n_threads=1, n_threads_batch=1, verbose=False)
+llm = llama_cpp.Llama(path, n_ctx=n_ctx, n_threads=1, n_threads_batch=1, flash_attn=True, verbose=False)
 end = llm.token_eos()
 pieces = [llm.detokenize([token], special=False) for token in range(llm.n_vocab())]
 

@@ -35,7 +35,7 @@ CONVERSATIONS = [
 # llama-cpp-python by itself, in a process of its own: what the API must say word for word.
 REFERENCE = """
 import json, sys, llama_cpp
-llama = llama_cpp.Llama(sys.argv[1], n_ctx=2048, verbose=False)
+llama = llama_cpp.Llama(sys.argv[1], n_ctx=2048, flash_attn=True, verbose=False)
 for messages in json.loads(sys.argv[2]):
     llama.reset()
     reply = llama.create_chat_completion(messages, temperature=0, max_tokens=48)

@@ -72,9 +72,10 @@ def check(path: Path, options: EngineOptions) -> None:
         EngineOptions(),
         EngineOptions(n_ctx=8192),
         EngineOptions(n_ctx=2000, kv_type="f32", n_batch=128),
-        EngineOptions(n_ctx=8192, kv_type="q8_0", flash_attn=True),
+        EngineOptions(n_ctx=8192, kv_type="q8_0"),
+        EngineOptions(n_ctx=8192, flash_attn=False),
     ],
-    ids=["short", "default", "long", "f32", "q8_0"],
+    ids=["short", "default", "long", "f32", "q8_0", "no flash"],
 )
 def test_smollm2_takes_what_was_estimated(smollm2: Path, options: EngineOptions) -> None:
     check(smollm2, options)

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.model
 REFERENCE = """
 import json, sys, llama_cpp
 path, n_ctx = sys.argv[1], int(sys.argv[2])
-llm = llama_cpp.Llama(path, n_ctx=n_ctx, n_threads=1, n_threads_batch=1, verbose=False)
+llm = llama_cpp.Llama(path, n_ctx=n_ctx, n_threads=1, n_threads_batch=1, flash_attn=True, verbose=False)
 for line in sys.stdin:
     case = json.loads(line)
     llm.reset()  # a new conversation each time: no prefix of the last one is reused

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hali.engine.estimate import Layer, Shape, estimate, fitting, gpu_layers
+from hali.engine.estimate import Layer, Shape, estimate, fitting, gpu_layers, roomy
 from hali.engine.options import EngineOptions
 
 GIB = 1024**3
@@ -61,3 +61,13 @@ def test_as_many_layers_go_to_a_gpu_as_fit_it() -> None:
     # 4 GiB less 0.25 GiB of scratch and the output leave room for so many layers of 130 MB and 16 MiB of KV each.
     left = 4 * GIB - estimate(LLAMA_8B, options).compute - estimate(LLAMA_8B, options).output - 430_000_000
     assert counts[3] == 1 + left // (130_000_000 + 16 * 1024**2)
+
+
+def test_sessions_side_by_side_get_more_cells_where_these_cost_little() -> None:
+    assert roomy(LLAMA_8B, EngineOptions()) == EngineOptions(n_kv=8192), "two contexts are more than 256 MiB already"
+    # SmolLM2-135M: 30 layers, 3 KV heads of 64.
+    small = Shape(tuple(Layer(2_000_000, 192, 192) for _ in range(30)), 30_000_000, 0, 576, 49_152, 9, 1536, 8192)
+    for slots, cells in ((1, 11_650), (8, 11_650), (16, 11_650)):
+        assert roomy(small, EngineOptions(n_seq_max=slots)).n_kv == max(4096 * min(2, slots), min(slots * 4096, cells))
+    assert roomy(small, EngineOptions(n_kv=5000)).n_kv == 5000, "a number that somebody chose stays"
+    assert estimate(small, roomy(small, EngineOptions())).kv <= 256 * 1024**2 + 256 * 23_040

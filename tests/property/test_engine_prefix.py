@@ -19,7 +19,7 @@ def _state(tokens: list[int]) -> bytearray:
 
 
 def _keep(tree: PrefixTree, text: list[int]) -> None:
-    tree.keep(text, lambda start: _state(text[: start + BLOCK]))
+    tree.keep(text, lambda _, end: _state(text[:end]))
 
 
 def _common(one: list[int], other: list[int]) -> int:
@@ -35,13 +35,12 @@ def test_the_longest_kept_beginning_is_found_and_its_states_are_of_that_text(
     for text in texts:
         _keep(tree, text)
     found = tree.match(asked, limit)
-    whole = [text[: len(text) // BLOCK * BLOCK] for text in texts]
-    best = max((min(limit, _common(text, asked)) for text in whole), default=0)
+    best = max((min(limit, _common(text, asked)) for text in texts), default=0)
     assert sum(count for _, count in found) == best - best % GRAIN
     at = 0
     for state, count in found:
         kept = [int(token) for token in state.decode()[1:-1].split(", ")]
-        assert len(kept) == at + BLOCK, "the state of the block that begins here"
+        assert at % BLOCK == 0 and at + count <= len(kept) <= at + BLOCK, "the state of the block that begins here"
         assert kept[: at + count] == asked[: at + count], "computed after the very same tokens"
         at += count
     assert tree.held == sum(len(block.state) for block in tree._ages)
@@ -57,19 +56,32 @@ def test_the_budget_holds_and_no_block_is_left_without_what_comes_before_it(
         _keep(tree, text)
         assert tree.held <= budget
         assert tree.held == sum(len(block.state) for block in tree._ages)
-        reachable, at = 0, [tree._root]
+        reachable, tokens, at = 0, 0, [tree._root]
         while at:
             block = at.pop()
             at.extend(block.children.values())
             reachable += len(block.children)
+            tokens += len(block.tokens)
+            assert not block.children or len(block.tokens) in (0, BLOCK), "nothing follows a short one"
         assert reachable == len(tree._ages)
-        assert tree.tokens == reachable * BLOCK
+        assert tree.tokens == tokens
 
 
 def test_a_block_that_llama_cpp_cannot_give_ends_the_kept_part() -> None:
     tree, text = PrefixTree(1 << 20), [1] * BLOCK + [2] * BLOCK + [3] * BLOCK
-    tree.keep(text, lambda start: _state(text[: start + BLOCK]) if start != BLOCK else bytearray())
+    tree.keep(text, lambda start, end: _state(text[:end]) if start != BLOCK else bytearray())
     assert tree.tokens == BLOCK
+
+
+def test_a_text_that_goes_on_takes_the_place_of_its_short_end() -> None:
+    tree, text = PrefixTree(1 << 20), [1] * BLOCK + [2] * 2 * GRAIN
+    _keep(tree, text)
+    _keep(tree, text[: BLOCK + GRAIN])
+    assert tree.tokens == len(text), "the longer one has it"
+    _keep(tree, [*text, *[2] * GRAIN])
+    assert tree.tokens == len(text) + GRAIN
+    _keep(tree, [*text, *[3] * BLOCK])
+    assert tree.tokens == len(text) + GRAIN + BLOCK + 2 * GRAIN, "another continuation stands beside it"
 
 
 def test_the_least_recently_used_text_gives_way() -> None:

@@ -27,6 +27,8 @@ class LookAhead:
 
     def measure(self, slices: tuple[Slice, ...], sessions: Mapping[int, Session], seconds: float) -> None:
         """The decode of `slices` took so long; before its tokens are drawn."""
+        if self._mode == "off":
+            return
         rows = sum(part.rows for part in slices)
         if _all_decode(slices, sessions):
             self._costs.observe(rows, seconds)
@@ -35,6 +37,8 @@ class LookAhead:
 
     def learn(self, session: Session, ahead: tuple[int, ...], right: int, begin: int) -> None:
         """The first `right` of `ahead` came true; what came in truth are the tokens from `begin` on."""
+        if self._mode == "off":
+            return
         self.drafted += len(ahead)
         self.accepted += right
         session.guesser.learn(session.tokens[begin:])

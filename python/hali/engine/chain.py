@@ -36,6 +36,12 @@ def build(params: SamplingParams, model: Vocabulary, prompt: Sequence[int]) -> A
     return chain
 
 
+def only_greedy(params: SamplingParams) -> bool:
+    """Whether the likeliest token is taken, and nothing but `logit_bias` changes which one that is."""
+    penalties = (params.repeat_penalty, params.frequency_penalty, params.presence_penalty)
+    return params.temperature == 0 and penalties == (1, 0, 0) and params.dry_multiplier <= 0
+
+
 def free(chain: Any) -> None:
     """Give back a chain with all its samplers."""
     low.llama_sampler_free(ctypes.c_void_p(chain) if isinstance(chain, int) else chain)

@@ -25,6 +25,9 @@ HEAD = (
 STATES = 128  # of Mamba 2 as it is trained
 CACHE = 1 << 30  # of kept beginnings, and never more than a full KV cache (retained.py)
 PROCESS = 80 * MIB  # of a worker without a model: Python, llama.cpp's code, the vocabulary's strings
+ROOM = (
+    256 * MIB
+)  # of KV cells beyond two contexts: little beside the models worth sharing, and 11,000 tokens of a small one
 MIN_CONTEXT = 1024  # a shorter one would refuse prompts that every client sends: then the model does not fit
 
 _BLOCK = re.compile(r"blk\.(\d{1,5})\.(.+)\.weight", re.ASCII)
@@ -160,10 +163,22 @@ def estimate(shape: Shape, options: EngineOptions, layers: Layers | None = None)
     )
 
 
+def roomy(shape: Shape, options: EngineOptions) -> EngineOptions:
+    """`options` with more cells for sessions that run side by side, at most all that they can fill, where they cost little.
+
+    Cells that nobody has cost no time, but a session that finds none has to wait. A number that somebody chose stays.
+    """
+    n_ctx, n_kv = sizes_of(shape, options)
+    cell = sum(layer.k + layer.v for layer in shape.layers) * KV_WIDTH[options.kv_type]
+    if options.n_kv or not cell:
+        return options
+    return msgspec.structs.replace(options, n_kv=max(n_kv, min(options.n_seq_max * n_ctx, int(ROOM / cell))))
+
+
 def _compute(shape: Shape, rows: int, cells: int, *, flash: bool, last: bool) -> int:
     """Activations alive at once, in the worst of three phases; ggml gives the rooms of one phase to the next."""
     width = shape.width
-    mask = cells + cells // 2 if flash else cells  # flash attention reads a copy of it in f16
+    mask = cells // 2 if flash else cells  # f16 for flash attention
     scores = 0 if flash else shape.heads * cells
     attention = scores + mask + 6 * width  # scores, mask; residual, Q, K, V, result
     feed_forward = 3 * shape.inner + 3 * width + mask

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 from anyio import to_thread
 
-from hali.engine.estimate import MIN_CONTEXT, Shape, estimate, fitting, shape_of
+from hali.engine.estimate import MIN_CONTEXT, Shape, estimate, fitting, roomy, shape_of
 from hali.engine.options import EngineOptions
 from hali.model.errors import HaliError
 from hali.model.splits import parts_beside
@@ -31,7 +31,11 @@ async def fitted(path: Path, options: EngineOptions, room: int | None) -> Fitted
         shape, beside = await to_thread.run_sync(_read, path, options)
     except (HaliError, OSError):
         return Fitted(options, 0, True)
-    chosen = options if room is None else fitting(shape, options, room - beside)
+    ample = roomy(shape, options)
+    needed = estimate(shape, ample).total + beside
+    if room is None or needed <= room:
+        return Fitted(ample, needed, True)
+    chosen = fitting(shape, options, room - beside)
     if chosen is None:
         least = min(MIN_CONTEXT, shape.context)
         chosen = options if options.n_ctx or options.n_kv else msgspec.structs.replace(options, n_ctx=least, n_kv=least)

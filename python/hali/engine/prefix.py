@@ -14,7 +14,7 @@ GRAIN = 4
 
 @dataclass(eq=False, slots=True)
 class Block:
-    """`BLOCK` tokens after those of `parent`, with the state that llama.cpp had of them."""
+    """`BLOCK` tokens after those of `parent`, fewer at the end of a text, with the state that llama.cpp had of them."""
 
     tokens: tuple[int, ...]
     parent: Block | None
@@ -28,14 +28,10 @@ class PrefixTree:
     def __init__(self, budget: int) -> None:
         self.budget = budget
         self.held = 0  # bytes of state
+        self.tokens = 0  # whose state is kept
         self.evicted = 0  # blocks given up so far
         self._root = Block((), None, bytearray())
         self._ages: OrderedDict[Block, None] = OrderedDict()  # least recently used first, children before their parent
-
-    @property
-    def tokens(self) -> int:
-        """Tokens whose state is kept."""
-        return len(self._ages) * BLOCK
 
     def match(self, tokens: Sequence[int], limit: int) -> list[tuple[bytearray, int]]:
         """The longest kept beginning of `tokens`, at most `limit` of them: states, and how many tokens to take of each.
@@ -57,20 +53,33 @@ class PrefixTree:
         self._touch(path)
         return found
 
-    def keep(self, tokens: Sequence[int], take: Callable[[int], bytearray]) -> None:
-        """Keep the whole blocks of `tokens`; `take(start)` gives the state of one that is missing, empty if it cannot."""
+    def keep(self, tokens: Sequence[int], take: Callable[[int, int], bytearray]) -> None:
+        """Keep `tokens` in blocks; `take(start, end)` gives the state of one that is missing, empty if it cannot.
+
+        The last block is as long as the text goes on, in steps of `GRAIN`: what comes next mostly begins with all of it.
+        """
         path = self._walk(tokens)
         self._touch(path)
-        for start in range(len(path) * BLOCK, len(tokens) - BLOCK + 1, BLOCK):
-            state = take(start)
+        end = len(tokens) - len(tokens) % GRAIN
+        for start in range(len(path) * BLOCK, end, BLOCK):
+            parent, kept = path[-1] if path else self._root, tuple(tokens[start : min(start + BLOCK, end)])
+            if len(kept) < BLOCK and any(key[: len(kept)] == kept for key in parent.children):
+                break
+            state = take(start, start + len(kept))
             if not state or not self._make_room(len(state), set(path)):
                 break
-            parent = path[-1] if path else self._root
-            block = Block(tuple(tokens[start : start + BLOCK]), parent, state)
-            parent.children[block.tokens] = block
-            self.held += len(state)
-            path.append(block)
+            path.append(self._added(parent, kept, state))
         self._touch(path)
+
+    def _added(self, parent: Block, tokens: tuple[int, ...], state: bytearray) -> Block:
+        """A new block, in place of a shorter one that it begins with."""
+        for key in [key for key in parent.children if len(key) < len(tokens) and tokens[: len(key)] == key]:
+            self._drop(parent.children[key])
+        block = Block(tokens, parent, state)
+        parent.children[tokens] = block
+        self.held += len(state)
+        self.tokens += len(tokens)
+        return block
 
     def _make_room(self, size: int, spared: set[Block]) -> bool:
         """Give up the least recently used blocks: none has children, whoever used one of them used it afterwards."""
@@ -79,6 +88,7 @@ class PrefixTree:
             if block is None or block in spared:
                 return False
             self._drop(block)
+            self.evicted += 1
         return True
 
     def _drop(self, block: Block) -> None:
@@ -86,7 +96,7 @@ class PrefixTree:
         del block.parent.children[block.tokens]
         del self._ages[block]
         self.held -= len(block.state)
-        self.evicted += 1
+        self.tokens -= len(block.tokens)
 
     def _walk(self, tokens: Sequence[int]) -> list[Block]:
         found: list[Block] = []

@@ -13,7 +13,7 @@ from typing import Any
 
 from llama_cpp import llama_cpp as low
 
-from hali.engine.prefix import BLOCK, PrefixTree, reusable
+from hali.engine.prefix import PrefixTree, reusable
 
 MOST_BYTES = 1 << 30  # for large models; else as many tokens as the KV cache has cells
 
@@ -56,12 +56,12 @@ class Retained:
         self.hit_tokens += length
 
     def keep(self, key: int, tokens: Sequence[int]) -> None:
-        """Keep the cells of `tokens`, all computed in sequence `key`, by whole blocks."""
-        self.tree.keep(tokens, lambda start: self._take(key, start))
+        """Keep the cells of `tokens`, all computed in sequence `key`."""
+        self.tree.keep(tokens, lambda start, end: self._take(key, start, end))
 
-    def _take(self, key: int, start: int) -> bytearray:
+    def _take(self, key: int, start: int, end: int) -> bytearray:
         """The state of one block of a sequence; empty if llama.cpp gives none."""
-        low.llama_memory_seq_cp(self._memory, key, self._scratch, start, start + BLOCK)
+        low.llama_memory_seq_cp(self._memory, key, self._scratch, start, end)
         try:
             state = bytearray(low.llama_state_seq_get_size(self._ctx, self._scratch))
         except MemoryError:  # at the worker's limit: what is kept is the first thing to do without
@@ -70,7 +70,7 @@ class Retained:
         low.llama_memory_seq_rm(self._memory, self._scratch, -1, -1)
         if not written or written != len(state):
             return bytearray()
-        self.tree.budget = self.tree.budget or min(MOST_BYTES, self._n_kv // BLOCK * written)
+        self.tree.budget = self.tree.budget or min(MOST_BYTES, self._n_kv * written // (end - start))
         return state
 
     def _put(self, key: int, state: bytearray, start: int, count: int) -> bool:

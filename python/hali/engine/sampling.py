@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -53,6 +54,7 @@ class Sampler:
         self._taken = 0
         self._drawn: deque[Drawn] = deque()
         self._rows: Any = None  # candidates of one draw; made when first needed
+        self._greedy = _Greedy(params.logit_bias) if chain.only_greedy(params) else None
         self._chain: Any = chain.build(params, model, prompt)
         Sampler.alive += 1
 
@@ -64,7 +66,7 @@ class Sampler:
         logits = self._logits(ctx, row)
         ends_early = self._taken < self._params.min_tokens
         if self._constraint is None and not self._banned and not ends_early:
-            token = int(low.llama_sampler_sample(self._chain, ctx, row))
+            token = self._free(ctx, row, logits)
         else:
             token = self._limited(logits, ends_early)
             low.llama_sampler_accept(self._chain, token)
@@ -92,14 +94,19 @@ class Sampler:
 
     def _logits(self, ctx: Any, row: int) -> Any:
         """f32[n_vocab], a view."""
-        address = ctypes.addressof(low.llama_get_logits_ith(ctx, row).contents)
-        logits = np.ctypeslib.as_array((ctypes.c_float * self._model.n_vocab).from_address(address))
-        if not math.isfinite(float(logits.sum())) and (np.isnan(logits).any() or np.isposinf(logits).any()):
-            # llama.cpp would sort and draw among them, with undefined behaviour.
-            raise EngineFailed("the model computed values that are no numbers (NaN or infinity)", code="nan")
-        return logits
+        return _view(ctypes.addressof(low.llama_get_logits_ith(ctx, row).contents), self._model.n_vocab)
+
+    def _free(self, ctx: Any, row: int, logits: Any) -> int:
+        """One of all tokens."""
+        if self._greedy is not None:
+            token = int(self._greedy.scores(logits).argmax())
+            _check(logits[token])
+            return token
+        _check(logits.max())
+        return int(low.llama_sampler_sample(self._chain, ctx, row))
 
     def _limited(self, logits: Any, ends_early: bool) -> int:
+        _check(logits.max())
         allowed = np.ones(self._model.n_vocab, bool)
         if self._constraint is not None and not self._constraint.check_first:
             allowed = self._constraint.allowed()
@@ -124,6 +131,8 @@ class Sampler:
         tokens = np.flatnonzero(allowed)
         if not len(tokens):
             raise UsageError("no token is left that may come next: logit_bias and format exclude all", code="no_token")
+        if self._greedy is not None:
+            return int(tokens[self._greedy.scores(logits)[tokens].argmax()])
         if self._rows is None:
             self._rows = np.empty(self._model.n_vocab, _ROW)
         rows = self._rows[: len(tokens)]
@@ -134,3 +143,38 @@ class Sampler:
         if not 0 <= native.selected < native.size:
             raise EngineFailed("the samplers chose no token", code="sampling")
         return int(native.data[native.selected].id)
+
+
+class _Greedy:
+    """The likeliest token, the lowest among equals, as llama.cpp's greedy sampler finds it over a copy of all candidates.
+
+    The copy takes ten times as long as the search: 0.1 ms of 50,000 tokens.
+    """
+
+    def __init__(self, bias: Mapping[int, float]) -> None:
+        finite = {token: value for token, value in bias.items() if value != -math.inf}  # those are banned
+        self._tokens = np.array([*finite], np.intp)
+        self._bias = np.array([*finite.values()], np.float32)
+
+    def scores(self, logits: Any) -> Any:
+        """`logits` with what the request adds to some; f32[n_vocab], a copy where there is any."""
+        if not len(self._tokens):
+            return logits
+        found = logits.copy()
+        found[self._tokens] += self._bias
+        return found
+
+
+def _check(peak: Any) -> None:
+    """EngineFailed unless `peak`, the largest of the logits, is a number: NaN is the largest of all to NumPy.
+
+    llama.cpp would sort and draw among such values, with undefined behaviour.
+    """
+    if not peak < math.inf:
+        raise EngineFailed(f"the model computed values that are no numbers ({peak})", code="nan")
+
+
+@lru_cache(maxsize=512)  # as many as a batch has rows; llama.cpp gives the same few addresses again and again
+def _view(address: int, length: int) -> Any:
+    """f32[length] at `address`, valid as long as llama.cpp keeps it there."""
+    return np.ctypeslib.as_array((ctypes.c_float * length).from_address(address))

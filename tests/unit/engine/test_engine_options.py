@@ -16,7 +16,15 @@ def test_the_defaults_are_without_fault() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"n_seq_max": 0}, {"n_seq_max": 257}, {"n_batch": 1}, {"n_ctx": -1}, {"threads": -2}, {"kv_type": "q8_0"}]
+    "wrong",
+    [
+        {"n_seq_max": 0},
+        {"n_seq_max": 257},
+        {"n_batch": 1},
+        {"n_ctx": -1},
+        {"threads": -2},
+        {"kv_type": "q8_0", "flash_attn": False},
+    ],
 )
 async def test_impossible_options_are_usage_errors(wrong: dict[str, Any], tmp_path: Any) -> None:
     with pytest.raises(UsageError, match="engine options"):
@@ -24,7 +32,7 @@ async def test_impossible_options_are_usage_errors(wrong: dict[str, Any], tmp_pa
 
 
 def test_a_quantised_cache_goes_with_flash_attention() -> None:
-    assert EngineOptions(kv_type="q8_0", flash_attn=True).problems() == []
+    assert EngineOptions(kv_type="q8_0").problems() == []
 
 
 async def test_a_missing_file_is_a_load_failure(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
