@@ -36,9 +36,10 @@ from hali.model.errors import ConfigError, Refused
 from hali.pipeline.router import InferenceRouter, RouterLimits
 from hali.registry.local import LocalRegistry
 from hali.runtime.activity import Activity
-from hali.runtime.channels import Receiver, Sender, Watch, mailbox
+from hali.runtime.channels import Channel, Receiver, Sender, Watch, mailbox
 from hali.runtime.log import get_logger
 from hali.runtime.memory import total_ram
+from hali.runtime.service_events import tell_services
 from hali.runtime.supervisor import Service, Spec, Supervisor
 from hali.share.acquire import AcquisitionManager
 from hali.share.board import JobBoard
@@ -139,7 +140,7 @@ class Node:
         self.api_keys, self.key_ring = KeyStore(database), KeyRing(default_limits(self.settings))
         fill(self.key_ring, self.api_keys.all())
         self._metrics = Metrics()  # counts on when the server is restarted
-        self.supervisor = Supervisor(self._specs())
+        self.supervisor = Supervisor(self._specs(), partial(tell_services, self.activity))
 
     @property
     def settings(self) -> Settings:
@@ -243,6 +244,17 @@ class Node:
         return ApiServer(deps, Bind(settings.daemon_listen_addr, port))
 
     # ---- what they share
+
+    def channels(self) -> dict[str, Channel]:
+        """Those between services, by name, for whoever measures them."""
+        found: dict[str, Channel] = {
+            "acquisition": self._jobs,
+            "activity": self.activity.events,
+            "dashboard": self.activity.changes,
+        }
+        if self.torrents.value is not None:
+            found["torrents"] = self.torrents.value.events
+        return found
 
     def _records(self) -> list[Record]:
         return [entry.record for entry in self.library.entries()]
