@@ -25,6 +25,7 @@ from hali.engine.pool import EnginePool
 from hali.model.generation import Chunk, Done, EngineInfo, GenerateRequest, GenerationEvent, Usage
 from hali.runtime.supervisor import Service, Status
 from hali.store.database import Database
+from tests.conftest import blocking_calls_fail
 
 READY_S = 60.0
 
@@ -131,6 +132,7 @@ async def living(home: Path, monkeypatch: pytest.MonkeyPatch, **settings: str) -
     try:
         async with made.node.running():
             made.states.clear()
-            yield made
+            with blocking_calls_fail():  # not before: at its start a node reads its files before anybody waits for it
+                yield made
     finally:
         made.node.close()

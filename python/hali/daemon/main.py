@@ -31,6 +31,7 @@ from hali.model.errors import ExitCode, HaliError, UsageError
 from hali.runtime import log as logs
 from hali.runtime.groups import first_error
 from hali.runtime.processes import allow_many_files
+from hali.runtime.stalls import watched_loop
 from hali.runtime.supervisor import EssentialServiceFailed
 from hali.store.database import Database
 
@@ -111,7 +112,8 @@ def _main(argv: Sequence[str]) -> int:
             loaded = load(paths.config, flags=arguments.flags)
             logs.configure(debug=loaded.settings.debug, directory=paths.logs, stderr=not report)
             try:
-                return anyio.run(_daemon, paths, loaded, arguments, backend="asyncio")
+                options = {"loop_factory": watched_loop}
+                return anyio.run(_daemon, paths, loaded, arguments, backend="asyncio", backend_options=options)
             finally:
                 withdraw(paths)
     except HaliError as exc:
