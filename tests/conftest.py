@@ -53,6 +53,13 @@ def no_blocking_calls(request: pytest.FixtureRequest) -> Iterator[BlockBuster | 
     if request.node.get_closest_marker("blocking_ok"):
         yield None
         return
+    with blocking_calls_fail() as guard:
+        yield guard
+
+
+@contextlib.contextmanager
+def blocking_calls_fail() -> Iterator[BlockBuster]:
+    """See `no_blocking_calls`."""
     with blockbuster_ctx("hali") as guard:
         # Small reads and renames of local files are cheaper than a thread; what can last (sleep, sockets, locks, SQLite) is not allowed.
         for name in list(guard.functions):

@@ -16,6 +16,7 @@ import anyio
 import pytest
 
 import hali.engine.process
+from hali.engine import pulse
 from hali.engine.options import EngineOptions, EngineStats
 from hali.engine.process import EngineProcess
 from hali.model.errors import EngineCrashed, EngineUnavailable, HaliError, ModelLoadFailed, UsageError
@@ -216,8 +217,41 @@ async def test_a_worker_that_does_not_answer_the_stop_order_is_killed(smollm2: P
     assert not is_alive(info.pid)
 
 
+async def test_a_worker_that_stands_still_in_the_middle_of_replies_ends_each_of_them_with_an_error(
+    smollm2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulse, "QUIET_S", 0.2)
+    monkeypatch.setattr(pulse, "ANSWER_S", 0.3)
+    engine = EngineProcess("test")
+    info = await engine.start(smollm2, SMALL)
+    errors: list[EngineCrashed] = []
+
+    async def chat() -> None:
+        with pytest.raises(EngineCrashed) as raised:
+            await collect(engine, ask("Count to a thousand", max_tokens=1000))
+        errors.append(raised.value)
+
+    with anyio.fail_after(DEADLINE_S):
+        async with anyio.create_task_group() as group:
+            group.start_soon(chat)
+            group.start_soon(chat)
+            await until(lambda: engine.stats().sessions == 2)
+            os.kill(info.pid, signal.SIGSTOP)
+    assert len(errors) == 2
+    assert not is_alive(info.pid)
+
+
+async def test_a_worker_that_computes_for_long_says_that_it_lives_and_is_left_in_peace(
+    smollm2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulse, "QUIET_S", 0.0)  # asked all the time
+    async with running(smollm2) as engine:
+        _, done = await collect(engine, ask("Count to 30", max_tokens=30))
+    assert done.usage.completion_tokens > 0
+
+
 async def test_a_silent_worker_is_given_up_on(smollm2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hali.engine.process, "SILENCE_S", 0.3)
+    monkeypatch.setattr(pulse, "SILENCE_S", 0.3)
     engine = EngineProcess("test")
     info = await engine.start(smollm2, SMALL)
     os.kill(info.pid, signal.SIGSTOP)

@@ -18,11 +18,12 @@ BACKLOG = 256  # connections the kernel holds while the loop is busy for a momen
 class Bind(msgspec.Struct, frozen=True):
     """`port=None` is the default port or, when it is taken, the next free one.
 
-    0 any free one; any other that one or none.
+    0 any free one; any other that one or none. `last` is tried before: where an earlier server of this daemon was.
     """
 
     host: str = "127.0.0.1"
     port: int | None = None
+    last: int | None = None
 
     @property
     def address(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
@@ -38,10 +39,11 @@ class Bind(msgspec.Struct, frozen=True):
         return self.address.is_loopback
 
     @property
-    def ports(self) -> range:
+    def ports(self) -> list[int]:
         """The ports to try, in order."""
         first = DEFAULT_PORT if self.port is None else self.port
-        return range(first, first + (TRIES if self.port is None else 1))
+        ordinary = range(first, first + (TRIES if self.port is None else 1))
+        return [*ordinary] if self.last is None else [self.last, *ordinary]
 
 
 def listen(bind: Bind) -> socket.socket:
@@ -55,7 +57,7 @@ def listen(bind: Bind) -> socket.socket:
             raise ConfigError(f"cannot listen on {bind.host} port {port}: {error.strerror}") from error
     taken = f"port {bind.port}" if bind.port is not None else f"ports {bind.ports[0]} to {bind.ports[-1]}"
     hint = "set daemon_port to a free port, or to 0"
-    raise PortInUse(f"{taken} on {bind.host}: in use by another program", hint=hint)
+    raise PortInUse(f"{taken} on {bind.host}: in use by another program", hint=hint, chosen=bool(bind.port))
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -7,6 +7,7 @@ import math
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import anyio
 import anyio.abc
@@ -63,6 +64,11 @@ class ApiServer:
         """`http://127.0.0.1:47433`: where it listens now, or None."""
         return self._address
 
+    @property
+    def port(self) -> int | None:
+        """Of `address`."""
+        return None if self._address is None else urlsplit(self._address).port
+
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled, then let open replies end; `PortInUse`, `ConfigError` if it cannot listen as told."""
         if self._deps.require_key and not self._deps.keys:
@@ -86,13 +92,15 @@ class ApiServer:
                 await server.finished.wait()  # until we are cancelled: then the rest is the drain
                 raise Failed("the HTTP server ended by itself")
             finally:
+                # When a part of it failed nobody new gets in before this has ended: then open replies do not hold that up.
+                patience = 0.0 if group.cancel_scope.cancel_called else self._deps.limits.drain_s
                 with anyio.CancelScope(shield=True):
-                    await self._drain(server)
+                    await self._drain(server, patience)
 
-    async def _drain(self, server: _Uvicorn) -> None:
-        """No new connections; open replies have `drain_s` to end, then they are cut with an error event."""
+    async def _drain(self, server: _Uvicorn, patience_s: float) -> None:
+        """No new connections; open replies have `patience_s` to end, then they are cut with an error event."""
         server.should_exit = True
-        with anyio.move_on_after(self._deps.limits.drain_s):
+        with anyio.move_on_after(patience_s):
             await server.finished.wait()
             return
         log.info("api.cutting", replies=len(self._deps.replies))

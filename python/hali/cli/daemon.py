@@ -5,17 +5,24 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import time
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
+from msgspec import to_builtins
 
 from hali.cli import control
 from hali.cli.apps import new_app
 from hali.cli.neighbours import describe_drops
 from hali.cli.output import Output, current, table
 from hali.cli.pause import worth_telling
-from hali.config.paths import from_environment
+from hali.config import last_exit
+from hali.config.last_exit import LastExit
+from hali.config.paths import Paths, from_environment
+from hali.daemon.address import is_locked
+from hali.model.errors import NotRunning
+from hali.runtime.processes import boot_id
 
 app = new_app("Start, stop and look at the daemon, which seeds models, announces them on the LAN and runs them.")
 # Every configuration key is a flag (`--torrent-port 51413`); they are handed to the daemon as they are, which knows them all.
@@ -39,7 +46,13 @@ def start(ctx: typer.Context, detach: Detach = False) -> None:
     with client:
         status = client.call("status")
     verb = "started" if started else "already running"
-    out.result({"started": started, **status}, f"Daemon {verb}  PID {status['pid']}  {status['http']}")
+    ended = last_exit.read(from_environment())
+    out.result(
+        {"started": started, **status, "last_exit": to_builtins(ended)},
+        f"Daemon {verb}  PID {status['pid']}  {status['http']}",
+    )
+    if started and ended is not None and not out.as_json:
+        out.note(_how_it_ended(ended))
     if started and not detach and out.interactive:
         out.note("It ends with this terminal, unless started with --detach.")
 
@@ -94,15 +107,40 @@ def status(ctx: typer.Context) -> None:
     `seeding` (`model_id`, `status`, `peers`, `magnet`, `sha256`, `infohash_v1`, `infohash_v2`, `progress`, `error`), `lan` (`model_id`,
     `peers`, `infohash`, `sha256_prefix`), `lan_traffic` (`packets_in`, `packets_out`, `send_failed`, `accepted` by kind, `ignored`,
     `dropped` by reason, `nodes`, `models`, `evicted_nodes`, `refused_models`, `degraded`; null without LAN), `jobs` (pulls and imports
-    under way), `services`.
+    under way), `services`, `last_exit` (null, or why the daemon before this one ended out of order: `at`, `code`, `exit_code`,
+    `message`, `hint`, `crashes`, the times of this and earlier such ends). When none runs the error's details have `last_exit`.
     """
-    out = current(ctx)
-    with control.connect() as client:
+    out, paths = current(ctx), from_environment()
+    try:
+        client = control.connect(paths)
+    except NotRunning as exc:
+        raise _with_reason(exc, paths) from None
+    with client:
         found = client.call("status")
+    ended = last_exit.read(paths)
     if out.as_json:
-        out.json(found)
-    else:
-        _print(out, found)
+        out.json(found | {"last_exit": to_builtins(ended)})
+        return
+    _print(out, found)
+    if ended is not None:
+        out.line(f"\n{_how_it_ended(ended)}")
+
+
+def _with_reason(error: NotRunning, paths: Paths) -> NotRunning:
+    """`error`, and why the daemon does not run if it ended out of order."""
+    ended = None if is_locked(paths) else last_exit.latest(paths, boot_id())
+    if ended is None:
+        return error
+    hint = ended.hint if ended.hint is not None else error.hint
+    return NotRunning(f"{error.message} {_how_it_ended(ended)}", hint=hint, details={"last_exit": to_builtins(ended)})
+
+
+def _how_it_ended(ended: LastExit) -> str:
+    """`The last daemon ended at 2026-03-01 12:00:05 with exit code 78: …`."""
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(ended.at))
+    code = "" if ended.exit_code is None else f" with exit code {ended.exit_code}"
+    often = f" (the last {len(ended.crashes)} ended so)" if len(ended.crashes) > 1 else ""
+    return f"The last daemon ended at {when}{code}: {ended.message}{often}"
 
 
 def _print(out: Output, found: dict[str, Any]) -> None:

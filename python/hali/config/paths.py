@@ -49,6 +49,11 @@ class Paths(msgspec.Struct, frozen=True):
         return self.home / "daemon.lock"
 
     @property
+    def last_exit(self) -> Path:
+        """Why the last daemon ended, when that was not in order; JSON."""
+        return self.home / "last_exit.json"
+
+    @property
     def api_key(self) -> Path:
         """Key of the HTTP API for anything but loopback, 0600."""
         return self.home / "api.key"

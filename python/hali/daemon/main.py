@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import secrets
 import signal
 import sys
-import threading
 from collections.abc import Sequence
 
 import anyio
@@ -21,6 +21,7 @@ from hali.config.files import write_secret
 from hali.config.load import Loaded, find_key, load
 from hali.config.paths import Paths, from_environment
 from hali.config.schema import KEYS
+from hali.daemon import ending
 from hali.daemon.address import exclusive, new_token, published, withdraw
 from hali.daemon.ipc import IpcServer
 from hali.daemon.methods import Methods
@@ -28,14 +29,15 @@ from hali.daemon.node import Node
 from hali.daemon.terminal import wait_for_terminal_end
 from hali.model.errors import ExitCode, HaliError, UsageError
 from hali.runtime import log as logs
+from hali.runtime.groups import first_error
 from hali.runtime.processes import allow_many_files
+from hali.runtime.stalls import watched_loop
 from hali.runtime.supervisor import EssentialServiceFailed
 from hali.store.database import Database
 
 log = logs.get_logger(__name__)
 USAGE = "usage: halid [--version] [--model NAME] [--KEY VALUE ...]   (every configuration key is a flag, see `hali config show`)"
 KEY_BYTES = 32
-GIVE_UP_S = 40.0  # all stop limits together; a shutdown that takes longer hangs and is cut
 
 
 class Arguments(msgspec.Struct, frozen=True):
@@ -96,17 +98,22 @@ def main() -> None:
 
 def _main(argv: Sequence[str]) -> int:
     report = "--ready-report" in argv
+    faulthandler.enable()  # of a crash in native code nothing else tells where
     allow_many_files()
     try:
         arguments = parse_arguments(argv)
         paths = from_environment()
         paths.create()
-        with exclusive(paths):
+        with exclusive(paths), ending.on_record(paths):
             withdraw(paths)
+            logs.configure(
+                debug=False, directory=paths.logs, stderr=not report
+            )  # a setting that is wrong is told there too
             loaded = load(paths.config, flags=arguments.flags)
             logs.configure(debug=loaded.settings.debug, directory=paths.logs, stderr=not report)
             try:
-                return anyio.run(_daemon, paths, loaded, arguments, backend="asyncio")
+                options = {"loop_factory": watched_loop}
+                return anyio.run(_daemon, paths, loaded, arguments, backend="asyncio", backend_options=options)
             finally:
                 withdraw(paths)
     except HaliError as exc:
@@ -141,7 +148,7 @@ async def _daemon(paths: Paths, loaded: Loaded, arguments: Arguments) -> int:
 async def _serve(node: Node, arguments: Arguments) -> None:
     stopping = anyio.Event()
     async with anyio.create_task_group() as group:
-        group.start_soon(_stop_on_signal, stopping)
+        group.start_soon(_stop_on_signal, stopping, node.paths)
         group.start_soon(_stop_with_terminal, stopping)
         async with node.running():
             token = new_token(node.paths.token)
@@ -154,16 +161,16 @@ async def _serve(node: Node, arguments: Arguments) -> None:
                 log.info("daemon.ready", ipc_port=ipc.address[1])
                 await stopping.wait()
                 log.info("daemon.stopping")
-            _end_for_sure()
+            ending.for_sure(node.paths)
         group.cancel_scope.cancel()
 
 
-async def _stop_on_signal(stopping: anyio.Event) -> None:
+async def _stop_on_signal(stopping: anyio.Event, paths: Paths) -> None:
     """The first signal stops in order, the second at once."""
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
         async for number in signals:
             if stopping.is_set():
-                os._exit(ExitCode.INTERRUPTED)
+                ending.at_once(paths)
             log.info("daemon.signal", signal=signal.Signals(number).name)
             stopping.set()
 
@@ -173,13 +180,6 @@ async def _stop_with_terminal(stopping: anyio.Event) -> None:
     await wait_for_terminal_end()
     log.info("daemon.terminal_closed")
     stopping.set()
-
-
-def _end_for_sure() -> None:
-    """Every service has a stop limit; should the end still hang, a process that is gone beats one that lingers."""
-    timer = threading.Timer(GIVE_UP_S, os._exit, args=(ExitCode.FAILED,))
-    timer.daemon = True
-    timer.start()
 
 
 def _api_keys(paths: Paths, loaded: Loaded) -> list[ApiKey]:
@@ -194,13 +194,10 @@ def _api_keys(paths: Paths, loaded: Loaded) -> list[ApiKey]:
 
 
 def _only_cause(exc: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error that ended the daemon: the first of ours in the group, else the group. A service's own says more than its end."""
-    ours, _ = exc.split(HaliError)
-    while isinstance(ours, BaseExceptionGroup):
-        ours = ours.exceptions[0]  # type: ignore[assignment]
-    if isinstance(ours, EssentialServiceFailed) and isinstance(ours.__cause__, HaliError):
-        return ours.__cause__
-    return ours if ours is not None else exc
+    """The error that ended the daemon. What somebody has to change is told in its own words, without the service it stopped."""
+    found = first_error(exc)
+    permanent = isinstance(found, EssentialServiceFailed) and found.exit_code is ExitCode.CONFIG
+    return found.__cause__ if permanent and found.__cause__ is not None else found
 
 
 if __name__ == "__main__":

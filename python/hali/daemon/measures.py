@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from hali.api.metrics import Measure
 from hali.engine.entry import EngineStatus
 from hali.pipeline.router import RouterStats
+from hali.runtime.channels import Channel
+from hali.runtime.supervisor import Status
 from hali.transfer.events import Totals
 from hali.transfer.lan import Traffic
 
@@ -27,7 +29,26 @@ async def measures(node: Node) -> list[Measure]:
         found += _torrents(await session.totals())
     if lan is not None:
         found += _lan(lan.traffic)
+    found += [*_services(node.supervisor.statuses()), *_channels(node.channels())]
     return [*found, Measure("hali_models", "Models of this node.", {None: len(node.library.entries())})]
+
+
+def _services(statuses: Sequence[Status]) -> Iterator[Measure]:
+    yield Measure(
+        "hali_service_up",
+        "1 while the service is ready.",
+        {s.name: float(s.state == "ready") for s in statuses},
+        label="service",
+    )
+    restarts: Values = {s.name: s.restarts for s in statuses}
+    yield Measure("hali_service_restarts", "Starts after a failure.", restarts, label="service", kind="counter")
+
+
+def _channels(channels: Mapping[str, Channel]) -> Iterator[Measure]:
+    depth: Values = {name: channel.depth for name, channel in channels.items()}
+    yield Measure("hali_channel_depth", "Items that wait, for the slowest reader.", depth, label="channel")
+    dropped: Values = {name: channel.dropped for name, channel in channels.items()}
+    yield Measure("hali_channel_dropped", "Items that found no room.", dropped, label="channel", kind="counter")
 
 
 def _router(stats: RouterStats) -> Iterator[Measure]:

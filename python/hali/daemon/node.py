@@ -16,6 +16,7 @@ from hali.api.binding import Bind
 from hali.api.budget import Limits
 from hali.api.keys import KeyRing
 from hali.api.metrics import Metrics
+from hali.api.response_store import ResponseStore
 from hali.api.server import ApiServer
 from hali.config.identity import Identity
 from hali.config.load import Loaded, Source, load
@@ -36,9 +37,10 @@ from hali.model.errors import ConfigError, Refused
 from hali.pipeline.router import InferenceRouter, RouterLimits
 from hali.registry.local import LocalRegistry
 from hali.runtime.activity import Activity
-from hali.runtime.channels import Receiver, Sender, Watch, mailbox
+from hali.runtime.channels import Channel, Receiver, Sender, Watch, mailbox
 from hali.runtime.log import get_logger
 from hali.runtime.memory import total_ram
+from hali.runtime.service_events import tell_services
 from hali.runtime.supervisor import Service, Spec, Supervisor
 from hali.share.acquire import AcquisitionManager
 from hali.share.board import JobBoard
@@ -138,8 +140,11 @@ class Node:
         self._keys = tuple(keys)
         self.api_keys, self.key_ring = KeyStore(database), KeyRing(default_limits(self.settings))
         fill(self.key_ring, self.api_keys.all())
-        self._metrics = Metrics()  # counts on when the server is restarted
-        self.supervisor = Supervisor(self._specs())
+        self._metrics, self._responses = Metrics(), ResponseStore()  # these outlive a server that is restarted
+        # Both come back where they were: links, neighbours and clients know these ports.
+        self._last_torrent_port = int(database.get_state(PORT_STATE) or 0)
+        self._last_api_port: int | None = None
+        self.supervisor = Supervisor(self._specs(), partial(tell_services, self.activity))
 
     @property
     def settings(self) -> Settings:
@@ -166,30 +171,29 @@ class Node:
     # ---- services
 
     def _torrent_seeder(self) -> Service:
-        return Published(self._torrent_session, self.torrents)
+        return Published(self._torrent_session, self.torrents, self._note_torrent_port)
 
     def _torrent_session(self) -> TorrentSession:
-        remembered = int(self.database.get_state(PORT_STATE) or 0)
-        options = torrent_options(self.settings, remembered, self.throttle.caps)
+        options = torrent_options(self.settings, self._last_torrent_port, self.throttle.caps)
         return TorrentSession(options, self.regulator.gate)
+
+    def _note_torrent_port(self, session: TorrentSession) -> None:
+        self._last_torrent_port = session.port
 
     async def remember_port(self) -> None:
         """Keep the torrent port for the next life, unless somebody chose it for this one."""
         if self.settings.torrent_port:
             return
-        await anyio.to_thread.run_sync(self.database.set_state, PORT_STATE, str(self._torrent_port()))
+        await anyio.to_thread.run_sync(self.database.set_state, PORT_STATE, str(self._last_torrent_port))
 
     def _lan_announcer(self) -> Service:
-        return Published(self._lan_service, self.lan)
+        # Once more when it is ready: what changed while it started it has not heard.
+        return Published(self._lan_service, self.lan, lambda _: self._tell_neighbours())
 
     def _lan_service(self) -> LanAnnouncer:
-        announcer = LanAnnouncer(self.identity, lan_options(self.settings), self._torrent_port)
+        announcer = LanAnnouncer(self.identity, lan_options(self.settings), lambda: self._last_torrent_port)
         announcer.set_models(self._on_offer())
         return announcer
-
-    def _torrent_port(self) -> int:
-        session = self.torrents.value
-        return session.port if session is not None else 0
 
     def _acquisition(self) -> Service:
         resolver = self.resolver()
@@ -223,7 +227,10 @@ class Node:
         return Published(lambda: InferenceRouter(self.catalog, self.engines, limits), self.routers)
 
     def _api_server(self) -> Service:
-        return Published(self._api_service, self.api)
+        return Published(self._api_service, self.api, self._note_api_port)
+
+    def _note_api_port(self, server: ApiServer) -> None:
+        self._last_api_port = server.port
 
     def _api_service(self) -> ApiServer:
         settings = self.settings
@@ -235,14 +242,26 @@ class Node:
             require_key=settings.api.require_key,
             metrics=self._metrics,
             measures=lambda: measures(self),
+            responses=self._responses,
             models=self.offered,
         )
         # The default port gives way to the next free one; a port somebody chose does not.
         default = Settings().daemon_port
         port = None if settings.daemon_port == default else settings.daemon_port
-        return ApiServer(deps, Bind(settings.daemon_listen_addr, port))
+        return ApiServer(deps, Bind(settings.daemon_listen_addr, port, self._last_api_port))
 
     # ---- what they share
+
+    def channels(self) -> dict[str, Channel]:
+        """Those between services, by name, for whoever measures them."""
+        found: dict[str, Channel] = {
+            "acquisition": self._jobs,
+            "activity": self.activity.events,
+            "dashboard": self.activity.changes,
+        }
+        if self.torrents.value is not None:
+            found["torrents"] = self.torrents.value.events
+        return found
 
     def _records(self) -> list[Record]:
         return [entry.record for entry in self.library.entries()]

@@ -19,10 +19,12 @@ S = TypeVar("S", bound=Service)
 
 
 class Published(Generic[S]):
-    """A service whose object is in `where` while it is ready, and None otherwise."""
+    """A service whose object is in `where` while it is ready, and None otherwise. `on_ready` is told of each that gets there."""
 
-    def __init__(self, build: Callable[[], S], where: Watch[S | None]) -> None:
-        self._build, self._where = build, where
+    def __init__(
+        self, build: Callable[[], S], where: Watch[S | None], on_ready: Callable[[S], None] = lambda service: None
+    ) -> None:
+        self._build, self._where, self._on_ready = build, where, on_ready
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         """Run what `build` makes."""
@@ -31,6 +33,7 @@ class Published(Generic[S]):
             async with anyio.create_task_group() as group:
                 await group.start(_run, service)
                 self._where.set(service)
+                self._on_ready(service)
                 task_status.started()
         finally:
             self._where.set(None)

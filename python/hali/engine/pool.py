@@ -20,7 +20,7 @@ from hali.engine.entry import EngineStatus, Entry
 from hali.engine.fitting import Fitted, fitted
 from hali.engine.options import EngineOptions
 from hali.engine.process import EngineProcess
-from hali.model.errors import Cancelled, HaliError, NotFound, NotRunning, Overloaded
+from hali.model.errors import Cancelled, EngineFailed, HaliError, NotFound, NotRunning, Overloaded
 from hali.model.generation import Answer, EngineInfo, GenerateRequest, GenerationEvent, Query
 from hali.runtime.log import get_logger
 from hali.runtime.trace import stage
@@ -174,6 +174,11 @@ class EnginePool:
         except HaliError as error:
             entry.error = error
             log.warning("engine.start_failed", model=entry.model_id, error=str(error))
+        except (
+            Exception
+        ) as bug:  # no process or socket to be had, or a bug: it costs this start, not the pool and its daemon
+            entry.error = EngineFailed(f"the engine of {entry.model_id} could not be started: {bug}")
+            log.error("engine.start_broken", model=entry.model_id, exc=bug)
         finally:
             if entry.error is not None:
                 self._forget(entry)

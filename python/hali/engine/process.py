@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 import secrets
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -20,6 +19,7 @@ from hali.engine import protocol
 from hali.engine.child import Child, Link, spawn
 from hali.engine.options import EngineOptions, EngineStats
 from hali.engine.pace import Pace
+from hali.engine.pulse import Pulse
 from hali.engine.reply import Reply
 from hali.model.errors import EngineCrashed, EngineUnavailable, HaliError, ModelLoadFailed, ProtocolError, UsageError
 from hali.model.generation import Answer, Done, EngineInfo, GenerateRequest, GenerationEvent, Query, Usage
@@ -32,7 +32,6 @@ T = TypeVar("T", bound=GenerationEvent | Answer)
 
 STOP_S = 10.0  # running replies are cancelled within one batch; then llama.cpp frees its memory
 KILL_S = 5.0  # from SIGKILL to the exit; longer only in uninterruptible disk sleep
-SILENCE_S = 600.0  # no frame for so long although a reply is awaited: 512 rows of a 70 B model on a slow CPU take less
 
 
 class EngineProcess:
@@ -54,7 +53,7 @@ class EngineProcess:
         self._failure: HaliError | None = None
         self._stats = EngineStats()
         self._pace = Pace()
-        self._heard = -math.inf
+        self._pulse = Pulse()
         self._stopping = False
 
     @property
@@ -167,7 +166,7 @@ class EngineProcess:
         ident = secrets.token_bytes(16)
         frame = protocol.pack_request(ident, request)
         if not self._replies:
-            self._heard = time.monotonic()  # an idle worker has nothing to say
+            self._pulse.begin(time.monotonic())
         self._replies[ident] = reply  # type: ignore[assignment]  # each kind of request gets its own kind of frames
         self._trace(ident)
         try:
@@ -180,10 +179,13 @@ class EngineProcess:
 
     async def _next(self, reply: Reply[T]) -> T:
         while True:
-            with anyio.move_on_after(self._heard + SILENCE_S - time.monotonic()):
+            with anyio.move_on_after(self._pulse.look_at() - time.monotonic()):
                 return await reply.next()
-            if time.monotonic() - self._heard >= SILENCE_S:
-                log.error("engine.silent", model=self.model_id, seconds=SILENCE_S)
+            verdict = self._pulse.judge(time.monotonic())
+            if verdict == "ask":
+                self._send(protocol.pack_ack(protocol.Alive()))
+            elif verdict != "fine":
+                log.error("engine.silent", model=self.model_id, how=verdict)
                 await self._end_now()  # which puts the error into `reply`
 
     def stats(self) -> EngineStats:
@@ -198,9 +200,10 @@ class EngineProcess:
             self._link.send(frame)
 
     def _on_frame(self, frame: protocol.Frame) -> None:
-        self._heard = time.monotonic()
-        if frame.kind == frames.ACK:
-            self._on_ack(protocol.unpack_ack(frame))
+        ack = protocol.unpack_ack(frame) if frame.kind == frames.ACK else None
+        self._pulse.heard(time.monotonic(), work=not isinstance(ack, protocol.Alive))
+        if ack is not None:
+            self._on_ack(ack)
         elif frame.kind == frames.ERROR and frame.session == protocol.PROCESS:
             self._failure = protocol.unpack_error(frame)
             self._spoke.set()
@@ -234,8 +237,8 @@ class EngineProcess:
             self.progress = ack.fraction
         elif isinstance(ack, protocol.Report):
             self._stats = ack.stats
-            self._pace.add(self._heard, ack.stats.completion_tokens, busy=ack.stats.sessions > 0)
-        else:
+            self._pace.add(time.monotonic(), ack.stats.completion_tokens, busy=ack.stats.sessions > 0)
+        elif isinstance(ack, protocol.Ready):
             self.info = msgspec.structs.replace(ack.info, model_id=self.model_id)
             self.confinement, self.progress = ack.confinement, 1.0
             self._spoke.set()

@@ -1,7 +1,7 @@
 """The words between daemon and worker: MessagePack inside HLF1 frames on a Unix socket pair.
 
-forward (a request or a query), cancel and release go to the worker; token, result, error and ack come back. Each message is the frame's
-`RAW` payload, so a long prompt needs no limit of its own but `MAX_MESSAGE`. Session zero means the process itself.
+forward (a request or a query), cancel and release go to the worker; token, result and error come back, ack goes both ways. Each
+message is the frame's `RAW` payload, so a long prompt needs no limit of its own but `MAX_MESSAGE`. Session zero means the process itself.
 """
 
 from __future__ import annotations
@@ -55,20 +55,24 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     stats: EngineStats
 
 
+class Alive(msgspec.Struct, frozen=True, tag="alive"):
+    """Asked by the daemon, and the answer: the process runs, whatever its main thread computes."""
+
+
 class Stop(msgspec.Struct, frozen=True, tag="stop"):
     """End the process: after the running sessions (`drain`), or at once, cancelling them."""
 
     drain: bool = False
 
 
-Ack = Progress | Ready | Report
+Ack = Progress | Ready | Report | Alive
 Order = GenerateRequest | Tokenize | Detokenize | Render | Embed | Rerank
 
 _encoder = msgspec.msgpack.Encoder()
 _order: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
 _event: msgspec.msgpack.Decoder[GenerationEvent] = msgspec.msgpack.Decoder(GenerationEvent)
 _answer: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
-_ack: msgspec.msgpack.Decoder[Progress | Ready | Report] = msgspec.msgpack.Decoder(Progress | Ready | Report)
+_ack: msgspec.msgpack.Decoder[Ack] = msgspec.msgpack.Decoder(Ack)
 _stop = msgspec.msgpack.Decoder(Stop)
 _wire_error = msgspec.msgpack.Decoder(dict[str, object])
 T = TypeVar("T")
@@ -112,7 +116,7 @@ def pack_error(session: bytes, error: HaliError) -> bytearray:
 
 
 def pack_ack(message: Ack) -> bytearray:
-    """What the worker says about itself."""
+    """What the worker says about itself, or is asked."""
     return _pack(frames.ACK, PROCESS, message)
 
 

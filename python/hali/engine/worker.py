@@ -35,11 +35,12 @@ REPORT_EVERY_S = 0.5  # while sessions run; besides, whenever the set of session
 
 
 class Wire:
-    """The socket, written by the main thread: frames are collected and sent once a step."""
+    """The socket, written by the main thread: frames are collected and sent once a step. Only `at_once` is for other threads."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._out = bytearray()
+        self._one = threading.Lock()  # one sender at a time: frames must not be mixed
 
     def put(self, frame: bytearray) -> None:
         """Send at the next `flush`."""
@@ -49,15 +50,20 @@ class Wire:
         """Blocks while the daemon does not read: then there is nobody to compute for either."""
         if self._out:
             data, self._out = self._out, bytearray()
-            self._sock.sendall(data)
+            self.at_once(data)
+
+    def at_once(self, frame: bytearray) -> None:
+        """Send before anything that is collected."""
+        with self._one:
+            self._sock.sendall(frame)
 
 
 class Inbox(threading.Thread):
-    """Reads frames while the main thread computes. The end of the socket ends the process, whatever it is doing."""
+    """Reads frames while the main thread computes, and answers whether the process is alive. The end of the socket ends it."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, wire: Wire) -> None:
         super().__init__(name="engine-inbox", daemon=True)
-        self._sock = sock
+        self._sock, self._wire = sock, wire
         self.frames: queue.SimpleQueue[protocol.Frame] = queue.SimpleQueue()
         self.on_cancel: Callable[[bytes], None] | None = None  # set once there is a loop to interrupt
 
@@ -67,6 +73,9 @@ class Inbox(threading.Thread):
         try:
             while data := self._sock.recv(READ):
                 for frame in reader.feed(data):
+                    if frame.kind == frames.ACK:
+                        self._wire.at_once(protocol.pack_ack(protocol.Alive()))
+                        continue
                     if frame.kind == frames.CANCEL and self.on_cancel is not None:
                         self.on_cancel(frame.session)  # first: once it is carried out, nobody may order it again
                     self.frames.put(frame)
@@ -232,7 +241,8 @@ def main(argv: list[str]) -> int:
     held = confine(int(parent), options.memory_limit)
     sock = socket.socket(fileno=int(fd))
     sock.set_inheritable(False)
-    wire, inbox = Wire(sock), Inbox(sock)
+    wire = Wire(sock)
+    inbox = Inbox(sock, wire)
     try:
         inbox.start()
         worker = Worker(wire, inbox, Path(path), options, held)

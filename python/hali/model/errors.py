@@ -156,9 +156,14 @@ class TransferFailed(Failed):
 
 
 class PortInUse(Failed):
-    """A configured port belongs to another program."""
+    """A port belongs to another program. Of one that somebody chose (`chosen`) no restart finds a better one."""
 
     code = "port_in_use"
+
+    def __init__(self, message: str, *, chosen: bool = False, **more: Any) -> None:
+        super().__init__(message, **more)
+        if chosen:
+            self.exit_code = ExitCode.CONFIG
 
 
 class ProtocolError(Failed):
@@ -223,4 +228,6 @@ def from_wire(wire: Mapping[str, Any]) -> HaliError:
         return AmbiguousName(message, choices=details.get("choices", []), hint=hint)
     error = kind(message, hint=hint, details=details, retryable=bool(wire.get("retryable", kind.retryable)))
     error.code = str(wire.get("code", kind.code))
+    if wire.get("exit_code") == ExitCode.CONFIG:  # also of errors whose class does not say so
+        error.exit_code = ExitCode.CONFIG
     return error

@@ -133,7 +133,9 @@ class InferenceRouter:
             session.scope.cancel()
             session.events.close()
         if not session.done:
-            raise session.error or Overloaded("hali is stopping", details={"retry_after_s": 1})
+            raise session.error or Overloaded(
+                "hali stops, or restarts what made this reply", details={"retry_after_s": 1}
+            )
 
     async def ask(
         self, model: str | ServedModel, query: Query, *, key: str | None = None, weight: float = 1.0

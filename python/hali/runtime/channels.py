@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -20,12 +20,24 @@ from hali.model.errors import Overloaded
 T = TypeVar("T")
 
 
+class Channel(Protocol):
+    """What is measured of a mailbox or a bus."""
+
+    @property
+    def depth(self) -> int:
+        """Items waiting, for the slowest reader."""
+
+    @property
+    def dropped(self) -> int:
+        """Items that found no room, since the channel was made."""
+
+
 class Sender(Generic[T]):
     """The writing end of a mailbox; may be shared by many tasks."""
 
     def __init__(self, name: str, stream: MemoryObjectSendStream[T]) -> None:
         self.name = name
-        self.dropped = 0
+        self._dropped = 0
         self._stream = stream
 
     async def send(self, item: T) -> None:
@@ -37,13 +49,18 @@ class Sender(Generic[T]):
         try:
             self._stream.send_nowait(item)
         except anyio.WouldBlock:
-            self.dropped += 1
+            self._dropped += 1
             raise Overloaded(f"mailbox {self.name} is full", details={"mailbox": self.name}) from None
 
     @property
     def depth(self) -> int:
         """Items waiting."""
         return self._stream.statistics().current_buffer_used
+
+    @property
+    def dropped(self) -> int:
+        """How often `offer` was refused."""
+        return self._dropped
 
     def close(self) -> None:
         """No more items; the reader ends after what waits."""
@@ -94,12 +111,18 @@ class Subscription(Generic[T]):
         if backlog:
             self._wake.set()
 
-    def push(self, item: T) -> None:
-        """Take an item without waiting; the oldest gives way when full."""
-        if len(self._items) == self._items.maxlen:
-            self._missed += 1
+    def push(self, item: T) -> bool:
+        """Take an item without waiting; False when the oldest had to give way."""
+        full = len(self._items) == self._items.maxlen
+        self._missed += full
         self._items.append(item)
         self._wake.set()
+        return not full
+
+    @property
+    def waiting(self) -> int:
+        """Items not read yet."""
+        return len(self._items)
 
     def __aiter__(self) -> Subscription[T]:
         return self
@@ -121,12 +144,23 @@ class Bus(Generic[T]):
         self._capacity = capacity
         self._history: deque[T] = deque(maxlen=history)
         self._readers: set[Subscription[T]] = set()
+        self._dropped = 0
 
     def publish(self, item: T) -> None:
         """Hand `item` to every reader."""
         self._history.append(item)
         for reader in self._readers:
-            reader.push(item)
+            self._dropped += not reader.push(item)
+
+    @property
+    def depth(self) -> int:
+        """Items that the slowest reader has not read yet."""
+        return max((reader.waiting for reader in self._readers), default=0)
+
+    @property
+    def dropped(self) -> int:
+        """Items that readers missed, all together."""
+        return self._dropped
 
     @contextmanager
     def subscribe(self, *, replay: bool = False) -> Iterator[Subscription[T]]:

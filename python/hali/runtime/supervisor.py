@@ -1,12 +1,11 @@
 """Supervised services: started in topological order, restarted with back-off, stopped in reverse, one at a time.
 
 A *service* serves until cancelled, reports ready through `task_status.started()`, and raises on failure. A restart builds a new object.
+Services that require a failed one go on: they find its successor where it is published, and lose nothing of their own meanwhile.
 """
 
 from __future__ import annotations
 
-import random
-from collections import deque
 from collections.abc import Callable, Iterable
 from graphlib import TopologicalSorter
 from typing import Literal, Protocol
@@ -15,13 +14,15 @@ import anyio
 import anyio.abc
 import msgspec
 
-from hali.model.errors import ConfigError, Failed, PortInUse
+from hali.model.errors import ExitCode, Failed, HaliError
 from hali.runtime.channels import Watch
+from hali.runtime.groups import first_error
 from hali.runtime.log import get_logger
+from hali.runtime.restarts import Failures, Restart
+
+__all__ = ["EssentialServiceFailed", "Restart", "Service", "Spec", "State", "Status", "Supervisor", "start_order"]
 
 log = get_logger(__name__)
-
-PERMANENT = (ConfigError, PortInUse)  # trying again cannot help: somebody has to change something first
 
 State = Literal["waiting", "starting", "ready", "backoff", "stopped", "failed"]
 
@@ -31,15 +32,6 @@ class Service(Protocol):
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         """Serve until cancelled; `task_status.started()` once ready."""
-
-
-class Restart(msgspec.Struct, frozen=True):
-    """How often and how soon a failed service comes back."""
-
-    budget: int = 5  # failures …
-    window_s: float = 60.0  # … in this time before it is given up
-    first_s: float = 0.5  # back-off, doubled each time …
-    max_s: float = 30.0  # … up to this
 
 
 class Spec(msgspec.Struct, frozen=True):
@@ -64,10 +56,30 @@ class Status(msgspec.Struct, frozen=True):
     error: str | None = None
 
 
+Told = Callable[[Status, Status], None]  # a service's state before and now
+
+
 class EssentialServiceFailed(Failed):
-    """An essential service used up its restarts; the daemon shuts down."""
+    """An essential service used up its restarts; the daemon shuts down. `exit_code` tells whether starting it again may help."""
 
     code = "service_failed"
+
+
+def is_permanent(error: BaseException) -> bool:
+    """Trying again cannot help: somebody has to change something first."""
+    return isinstance(error, HaliError) and error.exit_code is ExitCode.CONFIG
+
+
+def _given_up(name: str, times: int, error: Exception) -> EssentialServiceFailed:
+    often = "" if times == 1 else f" {times} times, the last time"
+    failed = EssentialServiceFailed(f"service {name} failed{often}: {_words(error)}", hint=getattr(error, "hint", None))
+    if is_permanent(error):
+        failed.exit_code = ExitCode.CONFIG
+    return failed
+
+
+def _words(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def start_order(specs: Iterable[Spec]) -> list[str]:
@@ -82,21 +94,29 @@ def start_order(specs: Iterable[Spec]) -> list[str]:
 class _Unit:
     """One service: its scope, its state, its restarts."""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, told: Told) -> None:
         self.spec = spec
         self.status: Watch[Status] = Watch(Status(spec.name, "waiting", spec.essential))
         self.scope = anyio.CancelScope()
         self.ended = anyio.Event()
-        self._failures: deque[float] = deque(maxlen=spec.restart.budget)
+        self._told = told
+        self._failures = Failures(spec.restart)
         self._restarts = 0
+        self._was_ready = False
 
     @property
     def is_lost(self) -> bool:
         """True of an essential service that failed for good: all of it ends with that error."""
         return self.spec.essential and self.status.value.state == "failed"
 
+    def has_settled(self, status: Status) -> bool:
+        """Whether others may start: an essential service must be ready or lost, another one may come later."""
+        return status.state in ("ready", "failed", "stopped") or (status.state == "backoff" and not self.spec.essential)
+
     def _set(self, state: State, error: str | None = None) -> None:
+        before = self.status.value
         self.status.set(Status(self.spec.name, state, self.spec.essential, self._restarts, error))
+        self._told(before, self.status.value)
 
     async def supervise(self) -> None:
         """Run, restart and finally give up; never raises but when an essential service failed for good."""
@@ -111,15 +131,16 @@ class _Unit:
     async def _loop(self) -> None:
         while True:
             error = await self._run_once()
-            self._failures.append(anyio.current_time())
-            log.error("service.failed", service=self.spec.name, error=str(error), exc=error)
-            if self._spent() or isinstance(error, PERMANENT):
-                self._set("failed", str(error))
+            wait = self._failures.after(anyio.current_time())
+            log.error("service.failed", service=self.spec.name, error=_words(error), retry_in_s=wait, exc=error)
+            # What was ready before may be so again: whoever took its port in this second may let it go.
+            if wait is None or (is_permanent(error) and not self._was_ready):
+                self._set("failed", _words(error))
                 if self.spec.essential:
-                    raise EssentialServiceFailed(f"service {self.spec.name} failed for good: {error}") from error
+                    raise _given_up(self.spec.name, self._restarts + 1, error) from error
                 return
-            self._set("backoff", str(error))
-            await anyio.sleep(self._backoff())
+            self._set("backoff", _words(error))
+            await anyio.sleep(wait)
             self._restarts += 1
 
     async def _run_once(self) -> Exception:
@@ -130,24 +151,16 @@ class _Unit:
             async with anyio.create_task_group() as group:
                 with anyio.fail_after(self.spec.start_timeout_s):
                     await group.start(_call_run, service)
+                self._was_ready = True
+                self._failures.was_ready()
                 self._set("ready")
                 log.info("service.ready", service=self.spec.name)
-            return Failed(f"service {self.spec.name} returned although nobody stopped it")
+            return Failed("it returned although nobody stopped it")
         except Exception as exc:  # the border where a service's failure becomes state; cancellation is not an Exception
             cause = _first_cause(exc)
-            if isinstance(cause, TimeoutError) and not str(cause):
-                return Failed(f"service {self.spec.name} was not ready in {self.spec.start_timeout_s} s")
+            if isinstance(cause, TimeoutError) and self.status.value.state == "starting" and not str(cause):
+                return Failed(f"it was not ready in {self.spec.start_timeout_s:g} s")
             return cause
-
-    def _spent(self) -> bool:
-        limit = self.spec.restart
-        full = len(self._failures) == limit.budget
-        return full and self._failures[-1] - self._failures[0] <= limit.window_s
-
-    def _backoff(self) -> float:
-        limit = self.spec.restart
-        step = min(limit.max_s, limit.first_s * 2.0 ** (len(self._failures) - 1))
-        return step * random.uniform(0.75, 1.25)  # jitter, so that services do not come back in step
 
 
 async def _call_run(service: Service, *, task_status: anyio.abc.TaskStatus[None]) -> None:
@@ -155,19 +168,22 @@ async def _call_run(service: Service, *, task_status: anyio.abc.TaskStatus[None]
 
 
 def _first_cause(exc: Exception) -> Exception:
-    """The one error inside nested groups that hold nothing else."""
-    while isinstance(exc, ExceptionGroup) and len(exc.exceptions) == 1:
-        exc = exc.exceptions[0]
-    return exc
+    """The most telling error inside nested groups."""
+    found = first_error(exc) if isinstance(exc, ExceptionGroup) else exc
+    assert isinstance(found, Exception)  # an ExceptionGroup holds nothing else
+    return found
 
 
 class Supervisor:
-    """Runs services until cancelled: start `run` in a task group, cancel the group's scope to stop them."""
+    """Runs services until cancelled: start `run` in a task group, cancel the group's scope to stop them.
 
-    def __init__(self, specs: Iterable[Spec]) -> None:
+    `told` hears each change of a state.
+    """
+
+    def __init__(self, specs: Iterable[Spec], told: Told = lambda before, now: None) -> None:
         specs = list(specs)
         self._order = start_order(specs)
-        self._units = {spec.name: _Unit(spec) for spec in specs}
+        self._units = {spec.name: _Unit(spec, told) for spec in specs}
         self._started: list[str] = []
 
     def statuses(self) -> list[Status]:
@@ -175,7 +191,7 @@ class Supervisor:
         return [self._units[name].status.value for name in self._order]
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Start all, report started once every service is ready, or failed and not essential; when cancelled stop all in reverse order.
+        """Start all; report started once essential services are ready and the others were, or failed; when cancelled stop all in reverse.
 
         Raises `EssentialServiceFailed` when an essential service cannot be kept up.
         """
@@ -183,9 +199,10 @@ class Supervisor:
             async with anyio.create_task_group() as group:
                 try:
                     for name in self._order:
+                        unit = self._units[name]
                         self._started.append(name)
-                        group.start_soon(self._shielded, self._units[name])
-                        await self._units[name].status.until(_settled)
+                        group.start_soon(self._shielded, unit)
+                        await unit.status.until(unit.has_settled)
                     if not any(unit.is_lost for unit in self._units.values()):  # else its error is on its way
                         task_status.started()
                     await anyio.sleep_forever()
@@ -208,7 +225,3 @@ class Supervisor:
                 await unit.ended.wait()
             if deadline.cancelled_caught:
                 log.error("service.stop_timeout", service=name, seconds=unit.spec.stop_timeout_s)
-
-
-def _settled(status: Status) -> bool:
-    return status.state in ("ready", "backoff", "failed", "stopped")

@@ -78,7 +78,7 @@ class AcquisitionManager:
         async with anyio.create_task_group() as self._group:
             group = self._group
             group.start_soon(self._follow_session)
-            for job in self._board.unfinished():
+            for job in await self._board.unfinished():
                 group.start_soon(self._work, job)
             task_status.started()
             async for job in self._queue:

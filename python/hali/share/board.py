@@ -76,19 +76,28 @@ class JobBoard:
         for job in self.active():
             job.pause(paused)
 
-    def unfinished(self) -> list[Job]:
+    async def unfinished(self) -> list[Job]:
         """Jobs that an earlier run of the daemon, or of the manager, left behind."""
+        found = []
+        for spec, priority in await anyio.to_thread.run_sync(self._left_behind):
+            job = self._jobs.get(spec.id)
+            if job is None or job.is_over:
+                job = self._jobs[spec.id] = self._new(spec, priority)
+            cancelled = job.scope.cancel_called
+            job.scope = anyio.CancelScope()  # the manager that entered the old one is gone
+            if cancelled:  # and had no time to carry that out
+                job.scope.cancel()
+            found.append(job)
+        return found
+
+    def _left_behind(self) -> list[tuple[JobSpec, Priority]]:
         found = []
         for job_id, text, priority in self._database.jobs():
             spec = msgspec.json.decode(text, type=JobSpec)
             if spec.id != job_id:  # of a hali that made ids in another way: it could never be forgotten
                 self._database.add_job(spec.id, spec.kind, text, priority)  # first: a crash between must not lose it
                 self._database.remove_job(job_id)
-            job = self._jobs.get(spec.id)
-            if job is None or job.is_over:
-                job = self._jobs[spec.id] = self._new(spec, msgspec.convert(priority, Priority))
-            job.scope = anyio.CancelScope()  # the manager that entered the old one is gone
-            found.append(job)
+            found.append((spec, msgspec.convert(priority, Priority)))
         return found
 
     async def forget(self, job: Job) -> None:

@@ -11,11 +11,12 @@ from hali.transfer.options import SessionOptions
 PORT_TRIES = 5  # a free port may be taken between our look and libtorrent's bind; five times in a row is no accident
 
 
-def port_in_use(port: int) -> PortInUse:
+def port_in_use(port: int, *, chosen: bool) -> PortInUse:
     """The error, with what to do."""
     return PortInUse(
         f"BitTorrent port {port} is in use by another program",
         hint="set torrent_port to another one, or to 0 for any free one",
+        chosen=chosen,
     )
 
 
@@ -31,8 +32,8 @@ def free_port(options: SessionOptions) -> int:
             if exc.errno != errno.EADDRINUSE:
                 raise Failed(f"cannot listen on {', '.join(options.addresses)} port {port}: {exc.strerror}") from None
             if options.port:
-                raise port_in_use(options.port) from None
-    raise port_in_use(port)
+                raise port_in_use(options.port, chosen=True) from None
+    raise port_in_use(port, chosen=False)
 
 
 def _try_bind(address: str, port: int) -> int:

@@ -134,7 +134,7 @@ class TorrentSession:
                 return
             await self._shut()
             if self.options.port or attempt == PORT_TRIES - 1:
-                raise port_in_use(port)
+                raise port_in_use(port, chosen=bool(self.options.port))
 
     async def _listen(self, port: int) -> bool:
         self._listening.clear()

@@ -13,7 +13,7 @@ from hali.engine.fitting import Fitted
 from hali.engine.options import EngineOptions, EngineStats
 from hali.engine.pool import EnginePool, PoolLimits
 from hali.engine.process import EngineProcess
-from hali.model.errors import Cancelled, EngineCrashed, ModelLoadFailed, NotFound, Overloaded
+from hali.model.errors import Cancelled, EngineCrashed, EngineFailed, ModelLoadFailed, NotFound, Overloaded
 from hali.model.generation import Chunk, Done, EngineInfo, GenerateRequest, GenerationEvent, Usage
 
 REQUEST = GenerateRequest(prompt="x")
@@ -112,6 +112,21 @@ async def test_who_asked_first_may_give_up_while_others_wait(fakes: list[FakeEng
         fakes[0].loaded.set()
         assert (await engines.load("m", Path("m"))).model_id == "m"
         assert fakes[0].starts == 1
+
+
+async def test_a_machine_that_gives_no_more_processes_costs_the_request_not_the_pool(fakes: list[FakeEngine]) -> None:
+    async with pool() as engines:
+
+        async def ask() -> None:
+            with pytest.raises(EngineFailed, match=r"could not be started: .*Resource temporarily unavailable"):
+                await engines.load("m", Path("m"))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask)
+            await until(lambda: bool(fakes))
+            fakes[0].fail_with = BlockingIOError(11, "Resource temporarily unavailable")
+            fakes[0].loaded.set()
+        assert (await load(engines, fakes, "m")).alive
 
 
 async def test_a_failed_start_fails_all_who_waited_and_the_next_request_tries_again(fakes: list[FakeEngine]) -> None:

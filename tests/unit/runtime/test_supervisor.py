@@ -101,7 +101,7 @@ async def test_an_essential_service_that_keeps_failing_ends_the_supervisor_and_s
 
 async def test_a_port_that_is_taken_is_not_tried_again() -> None:
     def taken(run: int) -> None:
-        raise PortInUse("port 1 is taken")
+        raise PortInUse("port 1 is taken", chosen=True)
 
     service = Recorder("a", [], taken)
     supervisor = Supervisor([spec(service, essential=True)])
@@ -122,7 +122,7 @@ async def test_a_start_that_an_essential_service_spoils_is_never_reported_as_don
                         await anyio.lowlevel.checkpoint()
 
     def taken(run: int) -> None:
-        raise PortInUse("port 1 is taken")
+        raise PortInUse("port 1 is taken", chosen=True)
 
     supervisor = Supervisor([Spec("slow", StopsSlowly), spec(Recorder("a", [], taken), essential=True)])
     begun = []

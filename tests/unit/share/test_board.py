@@ -36,10 +36,20 @@ def board(database: Database) -> Iterator[JobBoard]:
 async def test_a_job_of_a_hali_that_made_other_ids_is_done_once(database: Database, board: JobBoard) -> None:
     spec = JobSpec("pull", "smollm2")
     database.add_job("an old id", "pull", msgspec.json.encode(spec).decode())
-    (job,) = board.unfinished()
+    (job,) = await board.unfinished()
     assert job.spec == spec
     await board.forget(job)
     assert database.jobs() == []
+
+
+async def test_a_job_cancelled_while_its_manager_died_is_cancelled_for_the_next_one(board: JobBoard) -> None:
+    cancelled, other = [await board.submit(JobSpec("pull", what)) for what in ("smollm2", "phi")]
+    with cancelled.scope, other.scope:  # of the manager that dies
+        cancelled.scope.cancel()
+    assert [(job.spec.what, job.scope.cancel_called) for job in await board.unfinished()] == [
+        ("smollm2", True),
+        ("phi", False),
+    ]
 
 
 def test_fields_that_later_versions_add_change_no_id() -> None:
