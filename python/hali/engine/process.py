@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import secrets
 import time
@@ -54,6 +55,7 @@ class EngineProcess:
         self._stats = EngineStats()
         self._pace = Pace()
         self._pulse = Pulse()
+        self._looking: asyncio.TimerHandle | None = None
         self._stopping = False
 
     @property
@@ -147,7 +149,7 @@ class EngineProcess:
         reply: Reply[GenerationEvent] = Reply()
         with self._session(request, reply):
             while True:
-                event = await self._next(reply)
+                event = await reply.next()
                 yield event
                 if isinstance(event, Done):
                     return
@@ -156,7 +158,7 @@ class EngineProcess:
         """The answer to `query`; errors as of `generate`."""
         reply: Reply[Answer] = Reply()
         with self._session(query, reply):
-            return await self._next(reply)
+            return await reply.next()
 
     @contextmanager
     def _session(self, request: GenerateRequest | Query, reply: Reply[T]) -> Iterator[None]:
@@ -167,6 +169,8 @@ class EngineProcess:
         frame = protocol.pack_request(ident, request)
         if not self._replies:
             self._pulse.begin(time.monotonic())
+            if self._looking is None:
+                self._look_later()
         self._replies[ident] = reply  # type: ignore[assignment]  # each kind of request gets its own kind of frames
         self._trace(ident)
         try:
@@ -177,16 +181,24 @@ class EngineProcess:
             if not reply.over:
                 self._send(protocol.pack_cancel(ident))
 
-    async def _next(self, reply: Reply[T]) -> T:
-        while True:
-            with anyio.move_on_after(self._pulse.look_at() - time.monotonic()):
-                return await reply.next()
-            verdict = self._pulse.judge(time.monotonic())
-            if verdict == "ask":
-                self._send(protocol.pack_ack(protocol.Alive()))
-            elif verdict != "fine":
-                log.error("engine.silent", model=self.model_id, how=verdict)
-                await self._end_now()  # which puts the error into `reply`
+    def _look(self) -> None:
+        """Whether the worker still turns; comes again by itself while a reply is awaited."""
+        self._looking = None
+        if not self._replies or self._child is None:
+            return
+        verdict = self._pulse.judge(time.monotonic())
+        if verdict == "ask":
+            self._send(protocol.pack_ack(protocol.Alive()))
+        elif verdict != "fine":
+            log.error("engine.silent", model=self.model_id, how=verdict)
+            self._child.kill()  # its end puts the error into the replies
+            return
+        self._look_later()
+
+    def _look_later(self) -> None:
+        """One timer for the process: to arm one for each token cost more than to pass the token on."""
+        wait = self._pulse.look_at() - time.monotonic()
+        self._looking = asyncio.get_running_loop().call_later(max(0.0, wait), self._look)
 
     def stats(self) -> EngineStats:
         """The counters of the last report, and the memory the process holds now."""
@@ -245,6 +257,8 @@ class EngineProcess:
 
     def _on_gone(self) -> None:
         self._gone.set()
+        if self._looking is not None:
+            self._looking.cancel()
         self._spoke.set()
         for reply in self._replies.values():
             reply.put(self._crash())

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from typing import Generic, TypeVar
-
-import anyio
 
 from hali.model.errors import HaliError
 from hali.model.generation import Answer, Done, GenerationEvent
@@ -18,7 +17,7 @@ class Reply(Generic[T]):
 
     def __init__(self) -> None:
         self._items: deque[T | HaliError] = deque()
-        self._came = anyio.Event()
+        self._came = asyncio.Event()  # it can be cleared, so that a token costs no new one
         self.over = False  # its last event or an error has come
 
     def put(self, item: T | HaliError) -> None:
@@ -34,7 +33,7 @@ class Reply(Generic[T]):
             await self._came.wait()
         item = self._items.popleft()
         if not self._items:
-            self._came = anyio.Event()
+            self._came.clear()
         if isinstance(item, HaliError):
             raise item
         return item

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Self
 
 import anyio
 import anyio.abc
@@ -186,13 +187,15 @@ class InferenceRouter:
         give_up = anyio.current_time() + self.limits.first_event_s
         events = self._engines.generate(session.model.engine_name, stage.path, session.request)
         try:
-            while not session.done:
-                with _Limit(min(give_up, session.deadline), "the engine did not answer in time"):
+            with _Limit(min(give_up, session.deadline), "the engine did not answer in time") as limit:
+                while not session.done:
                     event = await anext(events, None)
-                if event is None:
-                    raise EngineFailed("the engine ended its reply without a last word")
-                await self._pass_on(session, event)
-                give_up = anyio.current_time() + self.limits.next_event_s
+                    if event is None:
+                        raise EngineFailed("the engine ended its reply without a last word")
+                    if session.sender.full:  # then it is the reader that everybody waits for
+                        limit.move(session.deadline)
+                    await self._pass_on(session, event)
+                    limit.move(min(anyio.current_time() + self.limits.next_event_s, session.deadline))
         finally:
             await _close(events)
 
@@ -212,8 +215,15 @@ class _Limit:
         self._scope = anyio.CancelScope(deadline=when)
         self._why = why
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self._scope.__enter__()
+        return self
+
+    def move(self, when: float) -> None:
+        """Let it be that moment; a little later is not worth a new timer, which for each token is dear."""
+        now, then = anyio.current_time(), self._scope.deadline
+        if not then <= when <= then + (then - now) / 16:
+            self._scope.deadline = when
 
     def __exit__(self, *exc_info: object) -> bool:
         swallowed = self._scope.__exit__(*exc_info)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
 
@@ -41,8 +41,11 @@ class Sender(Generic[T]):
         self._stream = stream
 
     async def send(self, item: T) -> None:
-        """Wait for room, then deliver."""
-        await self._stream.send(item)
+        """Wait for room, then deliver; where there is room this does not let others run first."""
+        try:
+            self._stream.send_nowait(item)
+        except anyio.WouldBlock:
+            await self._stream.send(item)
 
     def offer(self, item: T) -> None:
         """Deliver now or raise `Overloaded`: for callers that must not wait."""
@@ -56,6 +59,12 @@ class Sender(Generic[T]):
     def depth(self) -> int:
         """Items waiting."""
         return self._stream.statistics().current_buffer_used
+
+    @property
+    def full(self) -> bool:
+        """Whether `send` would wait."""
+        counted = self._stream.statistics()
+        return counted.current_buffer_used >= counted.max_buffer_size
 
     @property
     def dropped(self) -> int:
@@ -73,12 +82,21 @@ class Receiver(Generic[T]):
     def __init__(self, stream: MemoryObjectReceiveStream[T]) -> None:
         self._stream = stream
 
-    def __aiter__(self) -> AsyncIterator[T]:
-        return self._stream.__aiter__()
+    def __aiter__(self) -> Receiver[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        try:
+            return await self.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
 
     async def receive(self) -> T:
-        """The next item; `anyio.EndOfStream` when all senders closed."""
-        return await self._stream.receive()
+        """The next item; `anyio.EndOfStream` when all senders closed. One that waits is taken before others run."""
+        try:
+            return self._stream.receive_nowait()
+        except anyio.WouldBlock:
+            return await self._stream.receive()
 
     def close(self) -> None:
         """Senders get `anyio.BrokenResourceError` from now on."""
