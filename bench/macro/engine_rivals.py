@@ -29,7 +29,7 @@ def llama_server(model: Path, *, threads: int, slots: int, context: int) -> Iter
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [tools() / "llama-server", "-m", model, "--host", "127.0.0.1", "--port", str(port), "--no-webui"]
-    sizes = ["-np", str(slots), "-c", str(slots * context), "-t", str(threads), "-tb", str(threads), "-fa", "off"]
+    sizes = ["-np", str(slots), "-c", str(slots * context), "-t", str(threads), "-tb", str(threads), "-fa", "on"]
     process = subprocess.Popen([*command, *sizes], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait(f"http://127.0.0.1:{port}", process)
@@ -54,7 +54,7 @@ def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
 def llama_bench(model: Path, *, threads: int, tokens: int) -> float:
     """Seconds that llama-bench takes for so many tokens, one after the other, without a prompt."""
     command = [tools() / "llama-bench", "-m", model, "-t", str(threads), "-p", "0", "-n", str(tokens)]
-    done = subprocess.run([*command, "-r", "1", "-fa", "0", "-o", "json"], check=True, capture_output=True, text=True)
+    done = subprocess.run([*command, "-r", "1", "-fa", "1", "-o", "json"], check=True, capture_output=True, text=True)
     return tokens / float(json.loads(done.stdout)[0]["avg_ts"])
 
 

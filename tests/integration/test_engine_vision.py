@@ -40,11 +40,11 @@ model = low.llama_model_load_from_file(model_path.encode(), low.llama_model_defa
 params = low.llama_context_default_params()
 params.n_ctx, params.n_batch, params.n_ubatch = 2048, 512, 512
 params.n_threads = params.n_threads_batch = threads
-params.flash_attn_type = low.LLAMA_FLASH_ATTN_TYPE_DISABLED
+params.flash_attn_type = low.LLAMA_FLASH_ATTN_TYPE_ENABLED
 ctx = low.llama_init_from_model(model, params)
 options = mtmd.mtmd_context_params_default()
 options.use_gpu, options.n_threads, options.warmup = False, threads, False
-options.flash_attn_type = low.LLAMA_FLASH_ATTN_TYPE_DISABLED
+options.flash_attn_type = low.LLAMA_FLASH_ATTN_TYPE_ENABLED
 vision = mtmd.mtmd_init_from_file(projector.encode(), model, options)
 vocab = low.llama_model_get_vocab(model)
 for text, images in prompts:
