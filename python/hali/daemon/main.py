@@ -98,7 +98,8 @@ def main() -> None:
 
 def _main(argv: Sequence[str]) -> int:
     report = "--ready-report" in argv
-    faulthandler.enable()  # of a crash in native code nothing else tells where
+    if sys.stderr is not None:  # closed by whoever started us
+        faulthandler.enable()  # of a crash in native code nothing else tells where
     allow_many_files()
     try:
         arguments = parse_arguments(argv)
