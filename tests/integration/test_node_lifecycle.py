@@ -131,10 +131,10 @@ def test_a_taken_torrent_port_is_one_line_that_names_it(tmp_path: Path) -> None:
     with socket.create_server(("0.0.0.0", 0)) as other, node(tmp_path / "a") as a:
         port = other.getsockname()[1]
         a.set(torrent_port=str(port))
-        assert f"port {port} is in use" in a.fails("daemon", "start", code=1)
+        assert f"port {port} is in use" in a.fails("daemon", "start", code=78)
         assert_gone(a)
         error = json.loads(a.hali("daemon", "start", "--json").stdout)["error"]
-        assert (error["code"], error["exit_code"]) == ("port_in_use", 1)
+        assert (error["code"], error["exit_code"]) == ("port_in_use", 78)
         a.set(torrent_port="0")
         a.start()
 
@@ -142,7 +142,7 @@ def test_a_taken_torrent_port_is_one_line_that_names_it(tmp_path: Path) -> None:
 def test_a_taken_http_port_that_somebody_chose_is_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other, node(tmp_path / "a") as a:
         a.set(daemon_port=str(other.getsockname()[1]))
-        assert str(other.getsockname()[1]) in a.fails("daemon", "start", code=1)
+        assert str(other.getsockname()[1]) in a.fails("daemon", "start", code=78)
         assert_gone(a)
 
 

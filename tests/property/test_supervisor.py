@@ -117,7 +117,7 @@ class Actor:
                 raise OSError("broken before it was ready")
             task_status.started()
             await anyio.sleep(seconds)
-            raise OSError("broken")
+            raise OSError("broken\nin two lines")
         finally:
             self.world.note("out", self.number)
 

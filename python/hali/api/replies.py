@@ -67,4 +67,4 @@ async def while_connected(receive: Receive, replies: OpenReplies, work: Callable
     if gone and not finished:
         raise ClientDisconnect
     if not finished:
-        raise Overloaded("hali stops, or restarts what made this reply", details={"retry_after_s": 1})
+        raise Overloaded("hali is stopping, or restarts what made this reply", details={"retry_after_s": 1})

@@ -46,7 +46,7 @@ class Job:
             log.error("api.background_broken", exc=bug)
             self._fail(EngineFailed("the request failed inside hali"))
         finally:
-            self._fail(Overloaded("hali stops, or restarts what made this reply"))  # unless it ended before
+            self._fail(Overloaded("hali is stopping, or restarts what made this reply"))  # unless it ended before
             settled()
 
     def cancel(self) -> None:

@@ -19,7 +19,7 @@ EXIT_CODES = {
     ExitCode.VERIFICATION: "verification failed",
     ExitCode.NO_SPACE: "no space",
     ExitCode.REFUSED: "refused",
-    ExitCode.CONFIG: "bad configuration",
+    ExitCode.CONFIG: "bad configuration, or a port or file of the daemon that cannot be used",
     ExitCode.INTERRUPTED: "interrupted",
 }
 EVERYWHERE = {

@@ -43,13 +43,19 @@ def verify(public_key: bytes, signature: bytes, message: bytes) -> bool:
 
 
 def load_or_create(path: Path) -> Identity:
-    """The identity at `path`, made when missing; ConfigError when the file is readable by others or damaged."""
+    """The identity at `path`, made when missing; ConfigError when the file is readable by others, not by us, or damaged."""
     if not path.exists():
         write_secret(path, _to_pem(Ed25519PrivateKey.generate()))
     if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise ConfigError(f"{path} can be read by others", hint=f"chmod 600 {path}")
     try:
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+        pem = path.read_bytes()
+    except OSError as exc:
+        raise ConfigError(
+            f"{path} cannot be read: {exc.strerror}", hint="give it back to the user hali runs as"
+        ) from None
+    try:
+        key = serialization.load_pem_private_key(pem, password=None)
     except (ValueError, TypeError) as exc:
         raise ConfigError(
             f"{path} is damaged: {exc}", hint="restore it from a backup; a new key is a new node"

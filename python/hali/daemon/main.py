@@ -27,7 +27,7 @@ from hali.daemon.ipc import IpcServer
 from hali.daemon.methods import Methods
 from hali.daemon.node import Node
 from hali.daemon.terminal import wait_for_terminal_end
-from hali.model.errors import ExitCode, HaliError, UsageError
+from hali.model.errors import ConfigError, ExitCode, HaliError, UsageError
 from hali.runtime import log as logs
 from hali.runtime.groups import first_error
 from hali.runtime.processes import allow_many_files
@@ -98,7 +98,8 @@ def main() -> None:
 
 def _main(argv: Sequence[str]) -> int:
     report = "--ready-report" in argv
-    faulthandler.enable()  # of a crash in native code nothing else tells where
+    if sys.stderr is not None:  # closed by whoever started us
+        faulthandler.enable()  # of a crash in native code nothing else tells where
     allow_many_files()
     try:
         arguments = parse_arguments(argv)
@@ -106,9 +107,7 @@ def _main(argv: Sequence[str]) -> int:
         paths.create()
         with exclusive(paths), ending.on_record(paths):
             withdraw(paths)
-            logs.configure(
-                debug=False, directory=paths.logs, stderr=not report
-            )  # a setting that is wrong is told there too
+            logs.configure(debug=False, directory=paths.logs, stderr=False)  # it keeps which setting was wrong
             loaded = load(paths.config, flags=arguments.flags)
             logs.configure(debug=loaded.settings.debug, directory=paths.logs, stderr=not report)
             try:
@@ -190,7 +189,12 @@ def _api_keys(paths: Paths, loaded: Loaded) -> list[ApiKey]:
         write_secret(paths.api_key, f"hali-{secrets.token_urlsafe(KEY_BYTES)}\n".encode())
     if not paths.api_key.exists():
         return []
-    return [ApiKey("owner", paths.api_key.read_text().strip())]
+    try:
+        return [ApiKey("owner", paths.api_key.read_text().strip())]
+    except OSError as exc:
+        raise ConfigError(
+            f"{paths.api_key} cannot be read: {exc.strerror}", hint="remove it: another is made"
+        ) from None
 
 
 def _only_cause(exc: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -135,7 +135,7 @@ class InferenceRouter:
             session.events.close()
         if not session.done:
             raise session.error or Overloaded(
-                "hali stops, or restarts what made this reply", details={"retry_after_s": 1}
+                "hali is stopping, or restarts what made this reply", details={"retry_after_s": 1}
             )
 
     async def ask(

@@ -79,7 +79,8 @@ def _given_up(name: str, times: int, error: Exception) -> EssentialServiceFailed
 
 
 def _words(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    """In one line, whatever it says."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def start_order(specs: Iterable[Spec]) -> list[str]:

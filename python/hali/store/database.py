@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hali.model.errors import ConfigError, Failed, NoSpace, StoreDamaged
+from hali.model.errors import ConfigError, ExitCode, Failed, NoSpace, StoreDamaged
 
 # One entry per schema version; entries are never changed, only appended: a database in the field replays the rest.
 MIGRATIONS = (
@@ -79,9 +79,9 @@ class Database:
             kind = NoSpace if "full" in str(exc) else Failed
             raise kind(f"database {path}: {exc}", hint="mend that, then start again; nothing is lost") from None
         except sqlite3.DatabaseError as exc:
-            raise StoreDamaged(
-                f"database {path}: {exc}", hint=f"move it away to start anew: mv {path} {path}.bad"
-            ) from None
+            damaged = StoreDamaged(f"database {path}: {exc}", hint=f"move it away to start anew: mv {path} {path}.bad")
+            damaged.exit_code = ExitCode.CONFIG  # a service manager that starts us again changes nothing
+            raise damaged from None
 
     def _migrate(self) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()

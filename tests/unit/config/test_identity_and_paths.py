@@ -33,6 +33,12 @@ def test_a_key_that_others_can_read_or_that_is_damaged_is_refused(tmp_path: Path
         load_or_create(path)
 
 
+def test_a_key_that_cannot_be_read_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "k").mkdir(mode=0o700)
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load_or_create(tmp_path / "k")
+
+
 def test_hali_home_moves_everything_and_is_private(tmp_path: Path) -> None:
     paths = from_environment({"HALI_HOME": str(tmp_path / "x")})
     paths.create()

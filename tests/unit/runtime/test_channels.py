@@ -72,3 +72,16 @@ async def test_a_watch_shows_the_latest_value_only() -> None:
         await anyio.wait_all_tasks_blocked()
         watch.set(3)
     assert seen == [2, 3]
+
+
+def test_a_bus_tells_how_far_its_slowest_reader_is_behind_and_what_readers_missed() -> None:
+    bus: Bus[int] = Bus(capacity=2)
+    assert (bus.depth, bus.dropped) == (0, 0)
+    with bus.subscribe() as slow:
+        bus.publish(1)
+        with bus.subscribe():
+            bus.publish(2)
+            assert (bus.depth, bus.dropped) == (2, 0)
+            bus.publish(3)
+            assert (bus.depth, bus.dropped, slow.waiting) == (2, 1, 2)
+    assert (bus.depth, bus.dropped) == (0, 1)

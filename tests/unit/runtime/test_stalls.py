@@ -90,8 +90,8 @@ def test_while_the_loop_rests_the_watch_sleeps_until_it_turns_again(told: Told) 
         for _ in range(3):
             (watch,) = watches()
             # This loop waits for the thread, which waits for the watch to see that.
-            await anyio.to_thread.run_sync(wait_for, lambda watch=watch: watch._asleep)
-            assert not watch._asleep  # the turn that we are in has woken it
+            await anyio.to_thread.run_sync(wait_for, lambda watch=watch: watch.asleep)
+            assert not watch.asleep  # the turn that we are in has woken it
 
     run(work, limit_s=0.01)
 
