@@ -38,6 +38,12 @@ class LanNeighbours:
             for hit in sorted(hits, key=lambda hit: -hit.nodes)  # of two torrents of one file, the one more nodes have
         ]
 
+    async def news(self) -> None:
+        """Wait until some node says something new; without a LAN service, until there is one."""
+        lan = await self._lan.until(lambda service: service is not None)
+        assert lan is not None
+        await lan.changes.changed()
+
 
 def lan_model(record: Record) -> LanModel:
     """What we announce of a model."""
@@ -56,3 +62,10 @@ def lan_part(entry: PartialEntry) -> LanModel | None:
     if not entry.seeded or meta.sha256 is None:
         return None
     return LanModel(meta.model_id, meta.sha256, entry.record.infohashes, meta.size, complete=False)
+
+
+def lan_fetch(offer: Offer) -> LanModel | None:
+    """What we announce of a model that we fetch; None when it cannot be announced."""
+    if not offer.sha256_prefix or offer.infohashes.v2 is None or offer.size is None:
+        return None
+    return LanModel(offer.model_id, offer.sha256_prefix, offer.infohashes, offer.size, complete=False)

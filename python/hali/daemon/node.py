@@ -27,7 +27,7 @@ from hali.daemon.busy import what_is_busy
 from hali.daemon.catalog import LibraryCatalog
 from hali.daemon.keys import fill
 from hali.daemon.measures import measures
-from hali.daemon.neighbours import LanNeighbours, lan_model, lan_part
+from hali.daemon.neighbours import LanNeighbours, lan_fetch, lan_model, lan_part
 from hali.daemon.offering import OfferedModels
 from hali.daemon.published import PresentRouter, Published
 from hali.daemon.searching import HubSearch
@@ -54,6 +54,7 @@ from hali.share.range_lane import Counted
 from hali.share.resolve import Plan, Resolver
 from hali.share.search import Search
 from hali.share.space import Busy, Space
+from hali.share.underway import Underway
 from hali.share.using import UsageRecorder
 from hali.store.api_keys import KeyStore
 from hali.store.database import Database
@@ -108,6 +109,7 @@ class Node:
         self.library.scan()
         self.partials = Partials(PartialStore(store), self._tell_neighbours)
         self.partials.scan()
+        self.underway = Underway(self._tell_neighbours)
         self.registry = LocalRegistry(paths, self.settings, identity, database, self._records)
         ends: tuple[Sender[Job], Receiver[Job]] = mailbox("acquisition", QUEUED_JOBS)
         self._jobs, self._queue = ends
@@ -201,6 +203,7 @@ class Node:
             self.library,
             resolver,
             self.torrents,
+            self.underway,
             open_source=self._open_source,
             open_web_seed=self._open_web_seed,
             streaming=self.settings.streaming_hash,
@@ -285,7 +288,8 @@ class Node:
         whole = {record.meta.infohash_v2 for record in self._shared}
         entries = [entry for entry in self.partials.entries() if entry.record.meta.infohash_v2 not in whole]
         parts = [part for entry in entries if (part := lan_part(entry)) is not None]
-        return [*(lan_model(record) for record in self._shared), *parts]
+        fetches = [fetch for offer in self.underway.offers(whole) if (fetch := lan_fetch(offer)) is not None]
+        return [*(lan_model(record) for record in self._shared), *parts, *fetches]
 
     def _allow(self, allowance: Allowance) -> None:
         """Other caps, a pause or its end; sessions and HTTP sources follow the gate by themselves."""

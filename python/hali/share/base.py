@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
+import anyio
 import msgspec
 
 from hali.model.ids import InfoHashes
@@ -41,6 +42,9 @@ class Neighbours(Protocol):
     async def ask(self, name: str) -> Sequence[Offer]:
         """Who has `name` (model id, part of one, or SHA-256)? Answers within a second; empty when nobody does."""
 
+    async def news(self) -> None:
+        """Wait until somebody says something new."""
+
 
 class Nobody:
     """The LAN when it is switched off."""
@@ -48,6 +52,10 @@ class Nobody:
     async def ask(self, name: str) -> Sequence[Offer]:
         """Nobody answers."""
         return ()
+
+    async def news(self) -> None:
+        """There never are any."""
+        await anyio.sleep_forever()
 
 
 SearchSort = Literal["downloads", "likes", "updated"]

@@ -23,6 +23,7 @@ from hali.share.part import Part
 from hali.share.range_lane import Counted, OpenRanges, RangeLane
 from hali.share.resolve import Plan, Resolver
 from hali.share.swarm_lane import SwarmLane
+from hali.share.underway import Underway
 from hali.transfer.bundle import address_of
 from hali.transfer.http import RangeSource
 from hali.transfer.metainfo import Metainfo
@@ -34,6 +35,7 @@ log = get_logger(__name__)
 T = TypeVar("T")
 
 INTRODUCE_S = 2.0  # between two looks for new peers on the LAN; what is known there already costs no packet,
+GATHER_S = 0.05  # for what comes together: a look at a full index of the LAN takes 10 ms
 MAX_INTRODUCE_S = 30.0  # and while nobody is known the questions become rare; below the patience of a fetch
 MAX_WEB_SEEDS = 4  # of one torrent: each may have several connections
 
@@ -50,13 +52,14 @@ class Puller:
         library: Library,
         resolver: Resolver,
         torrents: Watch[TorrentSession | None],
+        underway: Underway,
         *,
         open_source: OpenSource,
         open_web_seed: OpenWebSeed,
         streaming: bool,
         connections: int,
     ) -> None:
-        self._library, self._resolver, self._torrents = library, resolver, torrents
+        self._library, self._resolver, self._torrents, self._underway = library, resolver, torrents, underway
         self._open_source, self._open_web_seed = open_source, open_web_seed
         self._streaming, self._connections = streaming, connections
 
@@ -166,11 +169,22 @@ class Puller:
 
     async def _introduce(self, swarm: SwarmLane) -> None:
         pause = INTRODUCE_S
-        while True:
-            peers = await self._ask_lan(self._resolver.peers(swarm.infohashes))
-            swarm.add_peers(peers or ())
-            pause = INTRODUCE_S if peers else min(2 * pause, MAX_INTRODUCE_S)
-            await anyio.sleep(pause)
+        with self._underway.place() as tell:
+            while True:
+                offers = await self._ask_lan(self._resolver.offers(swarm.infohashes)) or ()
+                swarm.add_peers([peer for offer in offers for peer in offer.peers])
+                if offers:
+                    tell(offers[0])
+                    await self._hear(INTRODUCE_S)
+                else:
+                    await anyio.sleep(pause)
+                pause = INTRODUCE_S if offers else min(2 * pause, MAX_INTRODUCE_S)
+
+    async def _hear(self, patience: float) -> None:
+        """Until the LAN says something new: others begin to fetch the same."""
+        with anyio.move_on_after(patience):
+            await self._resolver.news()
+            await anyio.sleep(GATHER_S)
 
     async def _look_out(self, plan: Plan, intake: Intake, download: Download) -> None:
         """Somebody on the LAN may have the file before we do."""

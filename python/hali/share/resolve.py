@@ -233,10 +233,17 @@ class Resolver:
             announced_size=offer.size,
         )
 
+    async def offers(self, infohashes: InfoHashes) -> Sequence[Offer]:
+        """What nodes of the LAN have of this torrent now. What they send is checked by the torrent's own hashes."""
+        return await self._neighbours.ask(infohashes.best)
+
     async def peers(self, infohashes: InfoHashes) -> list[tuple[str, int]]:
-        """Nodes of the LAN that have this torrent now. What they send is checked by the torrent's own hashes."""
-        offers = await self._neighbours.ask(infohashes.best)
-        return [peer for offer in offers for peer in offer.peers]
+        """Those nodes."""
+        return [peer for offer in await self.offers(infohashes) for peer in offer.peers]
+
+    async def news(self) -> None:
+        """Wait until the LAN says something new."""
+        await self._neighbours.news()
 
     async def _plan_torrent(self, location: str) -> Plan:
         if "://" in location:

@@ -63,9 +63,10 @@ class SwarmLane:
     def add_peers(self, peers: Sequence[Peer]) -> None:
         """Nodes of the LAN that have it: talk to these too, from now on."""
         self._intake.lan_hosts |= {host for host, _ in peers}
+        self._trusted |= {host for host, _ in peers}
         self._peers |= dict.fromkeys(peers)
         if self._fetch is not None:
-            self._fetch.add_peers(peers)
+            self._fetch.add_peers(peers, trusted=True)
 
     def be_patient(self, on: bool) -> None:
         """Whether another source goes on: a swarm that lies or keeps silent then waits instead of failing."""

@@ -36,6 +36,10 @@ class Evidence:
         """Somebody named `host`."""
         self.seen.setdefault(host)
 
+    def trust(self, hosts: Iterable[str]) -> None:
+        """These are known to be honest nodes; not those whose lies were seen."""
+        self.trusted |= {h for h in hosts if self._let_down[h] < TRUST and h not in self.guilty | self._suspected}
+
     def arrived(self, host: str) -> None:
         """A connection to or from `host` exists."""
         self.met(host)

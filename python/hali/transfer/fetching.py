@@ -33,6 +33,7 @@ from hali.transfer.guard import Guard
 from hali.transfer.host import Host
 from hali.transfer.magnet import Magnet, Peer
 from hali.transfer.metainfo import Metainfo, of_info, parse
+from hali.transfer.striping import Striping
 from hali.transfer.torrent_status import as_status
 
 log = get_logger(__name__)
@@ -71,6 +72,7 @@ class Fetch:
         self._have = set(have)  # those, and what libtorrent has checked since
         self._patience_s = patience_s
         self._guard = Guard(host, self, trusted_peers, patient=patient, caught=self._caught, welcome=self._welcome)
+        self._striping = Striping(host.peer_id, self._guard)
         if isinstance(source, Metainfo):
             self._guard.begin(source, self._have, anyio.current_time())
         self._guard.met((name for name, port in peers if is_endpoint(name, port)), anyio.current_time())
@@ -114,6 +116,7 @@ class Fetch:
         except BaseException:
             self._leave()
             raise
+        self._host.spawn(self._striping.run)
         self._check_complete()
         return self
 
@@ -126,6 +129,7 @@ class Fetch:
             self._leave()
 
     def _leave(self) -> None:
+        self._striping.close()
         self._guard.close()
         self._host.hold(self, False)
         self._host.leave(self)
@@ -140,6 +144,7 @@ class Fetch:
         self._tell_givers(list(self._given))  # a torrent added anew knows nothing of what the old one was given
         self._best, self._last_gain = -1, anyio.current_time()
         self._guard.attach(self._handle, anyio.current_time())
+        self._striping.handle = self._handle
         if not self._paused:
             self._handle.resume()
         self._connect(self._peers)
@@ -150,6 +155,7 @@ class Fetch:
             return
         handle, self._handle = self._handle, None
         self._guard.detach()
+        self._striping.handle = None
         handle.pause()
         # Without metadata there is no file, and no flush is ever answered.
         if isinstance(self._source, Metainfo) and not await self._flusher.drain():
@@ -168,6 +174,7 @@ class Fetch:
         self._handle = None
         self._tell_givers(list(self._given))
         self._guard.detach()
+        self._striping.handle = None
         self._flusher.give_up()
 
     # ---- what the owner does
@@ -185,10 +192,16 @@ class Fetch:
             if isinstance(event, Finished | FetchFailed):
                 return
 
-    def add_peers(self, peers: Iterable[Peer]) -> None:
-        """Connect to these (IP, port) too."""
+    def add_peers(self, peers: Iterable[Peer], *, trusted: bool = False) -> None:
+        """Connect to these (IP, port) too; `trusted` as for `TorrentSession.fetch`."""
+        peers = dict.fromkeys(peers)
+        if trusted:
+            self._guard.trust({host for host, _ in peers}, anyio.current_time())
+        # Who has just finished took the torrent away and serves it anew; libtorrent would wait before it tries again.
+        gone = [p for p in peers if trusted and p[0] not in self._guard.evidence.connected]
         new = dict.fromkeys(p for p in peers if p not in self._peers)
         self._peers |= new
+        self._connect(gone)
         self._guard.met((host for host, port in new if is_endpoint(host, port)), anyio.current_time())
         self._connect(new)
 

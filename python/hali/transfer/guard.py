@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable
 import anyio
 import anyio.to_thread
 import libtorrent as lt
+import msgspec
 
 from hali.model.piecemap import PieceMap
 from hali.model.units import BLOCK, piece_count
@@ -15,7 +16,8 @@ from hali.transfer.evidence import Evidence
 from hali.transfer.host import Host, RunningFetch
 from hali.transfer.metainfo import Metainfo
 from hali.transfer.rescue import Bars, Defence, Holder
-from hali.transfer.window import Priorities, Window
+from hali.transfer.stripes import ANYTHING, Orders, levels
+from hali.transfer.window import FIRST, NEVER, Priorities, Window
 
 log = get_logger(__name__)
 
@@ -46,6 +48,7 @@ class Guard:
         self._counting = False
         self._bars = Bars()
         self._disgraced: dict[str, float] = {}  # and when
+        self._orders = ANYTHING
         self._started = float("-inf")
         self._asking = False
 
@@ -63,6 +66,7 @@ class Guard:
         self.defence.started(now)
         self._disgraced.clear()
         self.evidence.torrent_is_new()
+        self._orders = ANYTHING
         if self.window is not None:
             self._prioritise(self.window.restart())
         self._act(now)
@@ -86,6 +90,39 @@ class Guard:
             self._prioritise(self.window.take_back(pieces))
             self._act(now)
 
+    # ---- others that fetch the same
+
+    @property
+    def pieces(self) -> int | None:
+        """Of the torrent, once it is known."""
+        return self._torrent.pieces if self._torrent is not None else None
+
+    @property
+    def wanted(self) -> frozenset[int]:
+        """Pieces that peers shall bring."""
+        return self.window.wanted if self.window is not None else frozenset()
+
+    @property
+    def put_aside(self) -> frozenset[str]:
+        """The seeds that are put aside by `arrange`."""
+        return self._orders.aside
+
+    @property
+    def has_fellows(self) -> bool:
+        """Whether there may be nodes to share the work with: several connections to such as are trusted, and nobody to watch."""
+        if self.window is None or self.window.is_limited or self.defence.hostile:
+            return False
+        connections = sum(self.evidence.connected[host] for host in self.evidence.trusted)
+        return connections + len(self._orders.aside) > 1
+
+    def arrange(self, orders: Orders, now: float) -> None:
+        """Ask for pieces in this order, and put these seeds aside."""
+        if self.window is None:
+            return
+        self._orders = orders
+        self._prioritise(self.window.arrange(levels(orders, first=FIRST, never=NEVER)))
+        self._act(now)
+
     # ---- what happens
 
     def met(self, hosts: Iterable[str], now: float) -> None:
@@ -93,6 +130,12 @@ class Guard:
         for host in hosts:
             self.evidence.met(host)
         self._act(now)
+
+    def trust(self, hosts: Collection[str], now: float) -> None:
+        """Nodes of the LAN have been found that say who they are."""
+        if not self.evidence.trusted.issuperset(hosts):
+            self.evidence.trust(hosts)
+            self._act(now)
 
     def arrived(self, host: str, now: float) -> None:
         """A connection exists."""
@@ -191,6 +234,8 @@ class Guard:
 
     def _act(self, now: float) -> None:
         bars = self.defence.bars(now, patient=self.patient)
+        if not self.defence.hostile:
+            bars = msgspec.structs.replace(bars, aside=bars.aside | self._orders.aside)
         counting = self._counting or len(self.evidence.seen) > 1  # of one alone everybody knows who sent what
         back = self._bars.aside - bars.aside - bars.guilty
         if bars != self._bars or counting != self._counting:

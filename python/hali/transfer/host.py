@@ -47,6 +47,7 @@ class Host(Protocol):
     """What a fetch needs of the session."""
 
     options: SessionOptions
+    peer_id: bytes  # by which peers know us, 20 bytes
 
     async def add(self, wanted: lt.add_torrent_params, listener: Listener) -> lt.torrent_handle:
         """Add a (paused) torrent whose alerts go to `listener`."""

@@ -18,7 +18,7 @@ from hali.transfer.lan_index import LanIndex
 from hali.transfer.lan_match import matcher
 from hali.transfer.lan_outbox import Outbox
 from hali.transfer.lan_packets import Speaker
-from hali.wire.lan import MAX_PACKET, Model, Packet, WantKind
+from hali.wire.lan import MAX_PACKET, Flag, Model, Packet, WantKind
 
 ANSWER_DELAY = 0.1  # answers are spread over this; with the pace still inside the promised 250 ms
 ENOUGH_ANSWERS = 3  # a downloader learns of more peers from the swarm itself
@@ -114,12 +114,17 @@ class Answers:
                 await outbox.answer(packet, asked.reply_to, asked.limit, bulk=packet.part > 0)
             else:
                 await anyio.sleep(random.uniform(0, ANSWER_DELAY))
-                models = [m for m in models if self._index.holders_since(m.sha256, since) < ENOUGH_ANSWERS]
+                models = [m for m in models if not self._is_answered(m, since)]
                 if models:  # who asks for "a" does not get the catalogue
                     packet, *_ = self._speaker.answer(models, asked.packet.nonce, asked.limit)
                     await outbox.answer(packet, None, asked.limit)
         finally:
             self._pending -= 1
+
+    def _is_answered(self, model: Model, since: float) -> bool:
+        """Whether enough others have said that they have it: who asks cannot begin with parts only."""
+        complete = bool(model.flags & Flag.COMPLETE)
+        return self._index.holders_since(model.sha256, since, complete=complete) >= ENOUGH_ANSWERS
 
     def _page(self, models: list[Model], asked: Question) -> Packet:
         pages = self._speaker.answer(models, asked.packet.nonce, asked.limit)

@@ -123,9 +123,10 @@ class LanIndex:
         self._changed()
         return Verdict.ACCEPT
 
-    def holders_since(self, sha256: bytes, since: float) -> int:
-        """How many nodes have named this model from `since` on."""
-        return sum(1 for n in self._crowd if (h := n.models.get(sha256)) is not None and h.seen >= since)
+    def holders_since(self, sha256: bytes, since: float, *, complete: bool) -> int:
+        """How many nodes have named this model from `since` on; `complete`: those that have all of it."""
+        named = (h for n in self._crowd if (h := n.models.get(sha256)) is not None and h.seen >= since)
+        return sum(1 for held in named if held.complete or not complete)
 
     def entries(self, now: float, wants: Sequence[Want] = ()) -> list[LanEntry]:
         """Models heard of lately that fit any of `wants` (all without wants), by model id."""

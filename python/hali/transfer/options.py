@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
+import string
 from typing import TYPE_CHECKING
 
 import libtorrent as lt
@@ -28,6 +30,7 @@ TICK_MS = 100
 # Under a cap a peer gets its bytes when it may have all it asked for, or after 20 ticks: at 100 ms bursts of two seconds (measured).
 CAPPED_TICK_MS = 25
 
+CLIENT = b"-HA0100-"  # how peer ids of ours begin (BEP 20)
 ALERTS_WITH_BLOCKS: int = ALERTS | _CATEGORY.block_progress
 
 
@@ -49,7 +52,12 @@ class SessionOptions(msgspec.Struct, frozen=True):
     user_agent: str = f"hali/{__version__}"
 
 
-def settings(options: SessionOptions, port: int) -> settings_pack:
+def new_peer_id() -> bytes:
+    """Another one for each session: nodes that fetch the same share out the pieces by it (stripes.py)."""
+    return CLIENT + "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(12)).encode()
+
+
+def settings(options: SessionOptions, port: int, peer_id: bytes) -> settings_pack:
     """libtorrent's settings for `options`, listening on `port` of every address."""
     return {
         "listen_interfaces": ",".join(_interface(address, port) for address in options.addresses),
@@ -57,7 +65,7 @@ def settings(options: SessionOptions, port: int) -> settings_pack:
         "listen_system_port_fallback": False,
         "max_retry_port_bind": 0,
         "user_agent": options.user_agent,
-        "peer_fingerprint": "-HA0100-",
+        "peer_fingerprint": peer_id.decode(),  # libtorrent adds something random only to what is shorter
         "enable_lsd": options.lsd,
         "enable_dht": options.dht,
         "dht_bootstrap_nodes": ",".join(options.dht_bootstrap),
@@ -97,6 +105,10 @@ _ALWAYS: settings_pack = {
     "ignore_limits_on_local_network": False,
     # More nodes of one LAN than the default of 8 may pull at once.
     "unchoke_slots_limit": 32,
+    # Blocks of one piece come from everybody who has it, so that it is whole, and can be passed on, sooner: ten nodes that
+    # fetch at once need a quarter less time than with pieces that belong to one peer (measured).
+    "whole_pieces_threshold": 0,
+    "initial_picker_threshold": 0,  # the first pieces are no others than stripes.py says
     "hashing_threads": min(4, os.cpu_count() or 1),
     # We decide ourselves when order matters (fetching.py).
     "auto_sequential": False,

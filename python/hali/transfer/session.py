@@ -44,7 +44,7 @@ from hali.transfer.host import Listener, RunningFetch
 from hali.transfer.listening import PORT_TRIES, free_port, port_in_use
 from hali.transfer.magnet import Magnet, Peer
 from hali.transfer.metainfo import Metainfo, parse
-from hali.transfer.options import ALERTS, ALERTS_WITH_BLOCKS, SessionOptions, rates, settings
+from hali.transfer.options import ALERTS, ALERTS_WITH_BLOCKS, SessionOptions, new_peer_id, rates, settings
 from hali.transfer.partial_seeding import PartialSeed
 from hali.transfer.pump import AlertPump
 from hali.transfer.rescue import Bars
@@ -85,6 +85,7 @@ class TorrentSession:
 
     def __init__(self, options: SessionOptions, gate: Gate | None = None) -> None:
         self.options = options
+        self.peer_id = new_peer_id()
         self._gate = gate or Gate()  # shut: no torrent moves, seeds neither
         self._moves = True  # what libtorrent was told of it
         self.events: Bus[SessionEvent] = Bus(capacity=256)  # adds and removes of a large library at start-up
@@ -138,7 +139,9 @@ class TorrentSession:
 
     async def _listen(self, port: int) -> bool:
         self._listening.clear()
-        session: lt.session = await anyio.to_thread.run_sync(partial(lt.session, settings(self.options, port)))
+        session: lt.session = await anyio.to_thread.run_sync(
+            partial(lt.session, settings(self.options, port, self.peer_id))
+        )
         self._lt = session
         self._pump = AlertPump(session, self._take_in)
         self._moves = self._gate.is_open

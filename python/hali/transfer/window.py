@@ -9,7 +9,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Collection, Iterator, Mapping
 
-DEFAULT = 4  # libtorrent's priority of a piece of which nothing special is known
+DEFAULT = 4  # libtorrent's priority of a piece of which nothing special is known …
+FIRST, NEVER = 7, 0  # … its highest one, and that of what is not asked for
 Priorities = dict[int, int]
 Touched = Mapping[int, int]  # how many peers have sent of a piece that is not yet right or wrong
 
@@ -22,9 +23,11 @@ class Window:
         self.left_out: set[int] = set()  # pieces that somebody else fetches
         self._open: set[int] | None = None
         self._closed: list[int] = []  # a heap; may hold pieces that are done or left out by now
+        self._levels: dict[int, int] = {}  # other priorities than the default, while all are open
 
     def restart(self) -> Priorities:
         """What a torrent that was just added has to be told."""
+        self._levels.clear()
         if self._open is None:
             return dict.fromkeys(self.left_out, 0)
         return {i: DEFAULT if i in self._open else 0 for i in range(self._pieces) if i not in self._done}
@@ -32,6 +35,7 @@ class Window:
     def leave_out(self, pieces: Collection[int]) -> Priorities:
         """Somebody else fetches these."""
         self.left_out.update(pieces)
+        self._levels = {i: level for i, level in self._levels.items() if i not in self.left_out}
         return dict.fromkeys(pieces, 0)
 
     def take_back(self, pieces: Collection[int]) -> Priorities:
@@ -43,6 +47,25 @@ class Window:
         for index in back:
             heapq.heappush(self._closed, index)
         return {}
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether somebody has to be watched, so that few pieces are open."""
+        return self._open is not None
+
+    @property
+    def wanted(self) -> frozenset[int]:
+        """Pieces that peers shall bring."""
+        return frozenset(i for i in range(self._pieces) if self._wanted(i))
+
+    def arrange(self, levels: Mapping[int, int]) -> Priorities:
+        """Other priorities than the default for these pieces and no others; nothing changes in a limited window."""
+        if self._open is not None:
+            return {}
+        wanted = {i: level for i, level in levels.items() if self._wanted(i)}
+        changed = [i for i in wanted.keys() | self._levels.keys() if wanted.get(i) != self._levels.get(i)]
+        self._levels = wanted
+        return {i: wanted.get(i, DEFAULT) for i in changed if self._wanted(i)}
 
     def resize(self, limit: int | None, touched: Touched, first: int | None = None) -> Priorities:
         """Open `limit` pieces (None: all), `first` among them if it is missing, and those that one peer is at; else in order."""
@@ -90,6 +113,7 @@ class Window:
         return changes
 
     def _limit(self) -> Priorities:
+        self._levels.clear()
         self._open, self._closed = set(), [i for i in range(self._pieces) if self._wanted(i)]
         return dict.fromkeys(self._closed, 0)
 

@@ -125,3 +125,22 @@ def test_a_contradiction_convicts_the_only_one_who_can_have_caused_it() -> None:
     evidence = met("friend", "bad", trusted=("friend",))
     assert evidence.contradicted() == "bad"
     assert met("a", "b").contradicted() is None
+
+
+def test_a_node_of_the_lan_that_comes_later_is_trusted_too_unless_it_lied_before() -> None:
+    evidence = met("friend", "bad", "suspect")
+    evidence.sent(1, "bad", 4)
+    evidence.failed(1, 4)
+    evidence.sent(2, "suspect", 1)
+    evidence.failed(2, 4)
+    evidence.trust(["friend", "bad", "suspect"])
+    assert evidence.trusted == {"friend"}
+
+
+def test_who_lost_trust_does_not_get_it_back_by_saying_who_it_is() -> None:
+    evidence = met("friend", trusted=("friend",))
+    for piece in range(TRUST):
+        evidence.sent(piece, "friend", 4)
+        evidence.failed(piece, 4)
+    evidence.trust(["friend"])
+    assert not evidence.trusted

@@ -244,3 +244,13 @@ def test_wants_of_unknown_kinds_fit_nothing() -> None:
 
 def test_an_unknown_hash_is_not_taken_for_an_empty_one() -> None:
     assert not answers([Want(WantKind.INFOHASH, b"\0" * 20)], msgspec.structs.replace(model(7), v1=b""))
+
+
+def test_those_who_have_parts_do_not_count_where_somebody_who_has_all_is_asked_for() -> None:
+    index = LanIndex()
+    for seed, flags in enumerate((Flag.PARTIAL, Flag.PARTIAL, Flag.COMPLETE), start=1):
+        one = msgspec.structs.replace(model(), flags=flags)
+        tell(index, FakeNode(seed, f"10.0.0.{seed}"), now=float(seed), models=(one,))
+    assert index.holders_since(model().sha256, 0.0, complete=True) == 1
+    assert index.holders_since(model().sha256, 0.0, complete=False) == 3
+    assert index.holders_since(model().sha256, 3.5, complete=False) == 0

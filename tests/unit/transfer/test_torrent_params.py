@@ -18,6 +18,7 @@ from tests.fakes.bundles import torrent_by_hali, write
 
 WEB_SEEDS = ["https://h/model", "http://169.254.169.254/latest", "ftp://h/x", "HTTPS://H/y"]
 FLAGS = lt.torrent_flags
+ID = options.new_peer_id()
 
 
 @pytest.fixture
@@ -82,10 +83,17 @@ def test_peer_exchange_and_dht_follow_the_options(metainfo: Metainfo, tmp_path: 
     assert bool(wanted.flags & FLAGS.disable_dht) != dht
 
 
+def test_a_peer_id_is_as_long_as_libtorrent_takes_as_a_whole_and_another_one_each_time() -> None:
+    one, other = options.new_peer_id(), options.new_peer_id()
+
+    assert len(one) == len(other) == 20
+    assert one.startswith(options.CLIENT) and one != other
+
+
 def test_every_setting_is_one_that_libtorrent_knows() -> None:
     known = lt.default_settings()
 
-    made = options.settings(SessionOptions(), 7000)
+    made = options.settings(SessionOptions(), 7000, ID)
 
     assert set(made) <= set(known)
     assert made["listen_interfaces"] == "0.0.0.0:7000,[::]:7000"
@@ -93,9 +101,9 @@ def test_every_setting_is_one_that_libtorrent_knows() -> None:
 
 def test_options_become_settings() -> None:
     quiet = options.settings(
-        SessionOptions(lsd=False, upload_rate=5, download_rate=-1, connections=7, user_agent="x/1"), 1
+        SessionOptions(lsd=False, upload_rate=5, download_rate=-1, connections=7, user_agent="x/1"), 1, ID
     )
-    loud = options.settings(SessionOptions(dht=True, upnp=True, utp=True), 1)
+    loud = options.settings(SessionOptions(dht=True, upnp=True, utp=True), 1, ID)
 
     assert (quiet["enable_lsd"], quiet["enable_dht"], quiet["enable_upnp"], quiet["enable_outgoing_utp"]) == (
         False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hali.transfer.window import DEFAULT, Window
+from hali.transfer.window import DEFAULT, FIRST, NEVER, Window
 
 
 def opened(priorities: dict[int, int], changes: dict[int, int]) -> set[int]:
@@ -65,3 +65,38 @@ def test_what_is_taken_back_is_open_at_once_or_waits_for_its_turn() -> None:
     assert opened(priorities, window.resize(1, {})) == {1}
     assert opened(priorities, window.take_back([0])) == {1}
     assert opened(priorities, window.resize(2, {})) == {0, 1}
+
+
+def test_an_arrangement_changes_only_what_differs_from_the_last_one() -> None:
+    window = Window(5, {4})
+    assert window.arrange({0: FIRST, 1: NEVER, 4: FIRST}) == {0: FIRST, 1: NEVER}
+    assert window.arrange({0: FIRST, 1: NEVER}) == {}
+    assert window.arrange({1: FIRST}) == {0: DEFAULT, 1: FIRST}
+    assert window.arrange({}) == {1: DEFAULT}
+
+
+def test_what_is_left_out_is_not_arranged_and_comes_back_with_the_default() -> None:
+    window = Window(3, set())
+    window.arrange({0: FIRST})
+    window.leave_out([0])
+    assert window.arrange({0: FIRST}) == {}
+    assert window.wanted == {1, 2}
+    assert window.take_back([0]) == {0: DEFAULT}
+    assert window.arrange({}) == {}
+
+
+def test_a_limited_window_is_not_arranged_and_nothing_is_left_of_an_arrangement_behind_it() -> None:
+    window, priorities = Window(3, set()), dict.fromkeys(range(3), DEFAULT)
+    priorities |= window.arrange({0: NEVER, 2: FIRST})
+    priorities |= window.resize(1, {})
+    assert window.is_limited and window.arrange({2: FIRST}) == {}
+    priorities |= window.resize(None, {})
+    assert priorities == dict.fromkeys(range(3), DEFAULT)
+    assert window.arrange({2: FIRST}) == {2: FIRST}
+
+
+def test_a_torrent_that_was_added_anew_is_arranged_anew() -> None:
+    window = Window(3, set())
+    window.arrange({0: FIRST})
+    window.restart()
+    assert window.arrange({0: FIRST}) == {0: FIRST}

@@ -1,0 +1,146 @@
+"""Who of several nodes that fetch one torrent at once takes which piece from the seeds. Pure.
+
+Each piece has one owner among the nodes that fetch. Only the owner asks a seed for it; the others get it from whoever has
+it by then. So a seed sends each piece once, and all links carry different pieces. Nobody has to agree on anything:
+everyone works the owners out of the peer ids that it sees. Where two see different nodes, a piece is sent twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Collection, Mapping
+
+import msgspec
+
+LOOK_S = 0.2  # a piece takes longer than this when ten nodes share a link of 1 Gbit/s
+STARVED_S = 2.0  # with nothing to ask a seed for and next to nothing from others, before their pieces are taken over
+AHEAD = 8  # of our own pieces are begun at once …
+LOW = 2  # … when there are no more than that: the last blocks of one may have been asked for already
+STEP_S = 0.1  # to begin one: a seed that serves nine over 25 Mbit/s sends two blocks of each meanwhile
+FREE_S = 3.0  # for which the seeds are asked for anything, when others have all that is missing and do not send it
+SLOW_RATE = 64 * 1024  # bytes per second; below it a piece of 16 MiB takes over four minutes
+MOST_DRAWN = 100_000  # hashes for one set of owners, a tenth of a second; of larger torrents runs of pieces are owned
+
+
+class Fellow(msgspec.Struct, frozen=True):
+    """Another node that fetches this torrent, or did when we first met: by its peer id. `fetching`: it may take pieces of seeds."""
+
+    id: bytes
+    host: str
+    has: frozenset[int]
+    fetching: bool = True
+
+
+class View(msgspec.Struct, frozen=True):
+    """What a look at the peers shows. `missing` is what we want and do not have."""
+
+    fellows: tuple[Fellow, ...]
+    seeds: frozenset[str]  # addresses of peers that had everything when we met
+    missing: frozenset[int]
+    rate: int = 0  # bytes per second, from all
+
+
+class Orders(msgspec.Struct, frozen=True):
+    """Ask for `own` first and for `closed` not at all; `aside` are seeds that have nothing to give us; look again after `for_s`."""
+
+    own: frozenset[int] = frozenset()
+    closed: frozenset[int] = frozenset()
+    aside: frozenset[str] = frozenset()
+    for_s: float = LOOK_S
+
+
+ANYTHING = Orders()  # of anybody, as if nobody else fetched
+
+
+def owners(pieces: int, members: Collection[bytes]) -> list[bytes]:
+    """The owner of each piece: as a rule the member whose hash with it is highest, so that few pieces move when members change.
+
+    No member gets more than one run of pieces more than another (rendezvous hashing with bounded loads).
+    """
+    run = max(1, -(-pieces * len(members) // MOST_DRAWN))
+    runs = -(-pieces // run)
+    fair, extra = divmod(runs, len(members))
+    load = dict.fromkeys(members, 0)
+    found: list[bytes] = []
+    for index in range(runs):
+        for member in sorted(members, key=lambda m: _draw(m, index), reverse=True):
+            if load[member] < fair or (load[member] == fair and extra > 0):
+                break
+        extra -= load[member] == fair
+        load[member] += 1
+        found.append(member)
+    return [found[index // run] for index in range(pieces)]
+
+
+def _draw(member: bytes, index: int) -> bytes:
+    return hashlib.blake2b(member + struct.pack(">I", index), digest_size=8).digest()
+
+
+class Stripes:
+    """The decisions of one fetch of `pieces` pieces by the node with peer id `me`. Times are in seconds."""
+
+    def __init__(self, me: bytes, pieces: int) -> None:
+        self._me, self._pieces = me, pieces
+        self._members: frozenset[bytes] = frozenset()
+        self._owners: list[bytes] = []
+        self._out: dict[bytes, int] = {}  # who let us starve, and how many pieces it had then
+        self._fed: float | None = None  # when there was last enough to do
+        self._free_until = float("-inf")
+        self._begun: set[int] = set()  # own pieces that a seed was asked for
+        self._beginning = False
+
+    def decide(self, view: View, now: float) -> Orders:
+        """What to ask whom for; `ANYTHING` where seeds are not scarce, or when those who fetch let us starve."""
+        if len(view.fellows) + 1 <= len(view.seeds) or not view.fellows or not view.missing:
+            self._fed = now
+            return ANYTHING
+        held = frozenset[int]().union(*(fellow.has for fellow in view.fellows))
+        own = self._own(view, held)
+        if own or view.rate >= SLOW_RATE or self._fed is None:
+            self._fed = now
+        elif now - self._fed > STARVED_S:
+            own = self._take_over(view, held, now)
+        if now < self._free_until:
+            return ANYTHING
+        if not own:
+            return Orders(aside=view.seeds - {fellow.host for fellow in view.fellows})
+        if view.rate and (piece := self._to_begin(own)) is not None:
+            return Orders(frozenset({piece}), view.missing - {piece}, for_s=STEP_S)
+        return Orders(own, view.missing - held - own)
+
+    def _to_begin(self, own: frozenset[int]) -> int | None:
+        """The next of our own pieces to begin, if that has to be now.
+
+        With more than 32 MiB of pieces begun libtorrent begins no other, whatever its priority: the seeds would be asked for
+        what others bring. But of pieces that are begun it takes the rarest first, and these are our own.
+        """
+        self._begun &= own
+        enough = AHEAD if self._beginning else LOW + 1
+        self._beginning = len(self._begun) < enough and self._begun != own
+        if not self._beginning:
+            return None
+        piece = min(own - self._begun)
+        self._begun.add(piece)
+        return piece
+
+    def _own(self, view: View, held: frozenset[int]) -> frozenset[int]:
+        self._out = {f.id: self._out[f.id] for f in view.fellows if len(f.has) <= self._out.get(f.id, -1)}
+        members = {self._me} | {f.id for f in view.fellows if f.fetching and f.id not in self._out}
+        if members != self._members:
+            self._members, self._owners = frozenset(members), owners(self._pieces, sorted(members))
+        return frozenset(i for i in view.missing - held if self._owners[i] == self._me)
+
+    def _take_over(self, view: View, held: frozenset[int], now: float) -> frozenset[int]:
+        """Pieces of those who do not bring them go to others; where everything is held, the seeds have to help."""
+        self._fed = now
+        late = {self._owners[i] for i in view.missing - held}
+        if not late:
+            self._free_until = now + FREE_S
+        self._out |= {f.id: len(f.has) for f in view.fellows if f.id in late}
+        return self._own(view, held)
+
+
+def levels(orders: Orders, *, first: int, never: int) -> Mapping[int, int]:
+    """`orders` as priorities, of those pieces that have one of their own."""
+    return dict.fromkeys(orders.closed, never) | dict.fromkeys(orders.own, first)

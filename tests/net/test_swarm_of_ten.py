@@ -1,0 +1,72 @@
+"""Several nodes pull one model at once from the only one that has it: it sends little more than one copy, and they share out the rest."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.net.lab import LabNode, lab
+from tests.nodes import MIB, random_file
+
+pytestmark = pytest.mark.net
+
+
+class Took(NamedTuple):
+    """What the origin sent, in copies of the file, headers and all; and the time of the last, in times of one copy at the link's rate."""
+
+    copies: float
+    times: float
+
+
+def pulled_by(folder: Path, pullers: int, mib: int, rate_mbit: float) -> Took:
+    """All of them begin at the same moment; each checks the SHA-256 of what it gets."""
+    with lab(folder, rate_mbit) as lan:
+        origin, *others = nodes = [lan.node(f"n{i}") for i in range(pullers + 1)]
+        for node in nodes:
+            node.launch()
+        for node in nodes:
+            node.ready()
+        model = origin.add(random_file(folder / "Shared-7B-Q8_0.gguf", mib))
+        for node in others:
+            node.hears(model["model_id"])
+        before, began = origin.host.traffic().sent, time.monotonic()
+        ends = in_parallel(others, model["sha256"])
+        sent = origin.host.traffic().sent - before
+    one_copy = mib * MIB / (rate_mbit * 125_000)
+    took = Took(sent / (mib * MIB), (max(ends) - began) / one_copy)
+    print(
+        f"\n{pullers} nodes, {mib} MiB, {rate_mbit:.0f} Mbit/s: {took.copies:.3f} copies, {took.times:.2f} times one copy"
+    )
+    return took
+
+
+def in_parallel(nodes: list[LabNode], sha256: str) -> list[float]:
+    """When each had it."""
+    ends: dict[int, float] = {}
+
+    def pull(number: int) -> None:
+        assert nodes[number].pull(sha256)["sha256"] == sha256
+        ends[number] = time.monotonic()
+
+    threads = [threading.Thread(target=pull, args=(i,)) for i in range(len(nodes))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(ends) == len(nodes), "each of them has it"
+    return list(ends.values())
+
+
+def test_three_that_pull_at_once_take_little_more_than_one_copy_from_the_one_that_has_it(tmp_path: Path) -> None:
+    # Every byte that comes before they know of each other may come three times: half a second of it on a quiet machine.
+    assert pulled_by(tmp_path, pullers=3, mib=96, rate_mbit=50).copies < 1.4
+
+
+@pytest.mark.long
+def test_nine_that_pull_at_once_take_one_copy_from_the_one_that_has_it(tmp_path: Path) -> None:
+    took = pulled_by(tmp_path, pullers=9, mib=1024, rate_mbit=100)
+    assert took.copies < 1.15

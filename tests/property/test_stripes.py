@@ -1,0 +1,130 @@
+"""Nodes that fetch one torrent at once: a seed sends each piece once, and everybody gets everything, whoever leaves or hangs."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hali.transfer.stripes import MOST_DRAWN, Fellow, Stripes, View, owners
+
+SEED = "10.0.0.1"
+STEP_S = 0.5  # in which a link carries one piece
+FAST = 10**7  # bytes per second
+
+ids = st.sets(st.binary(min_size=20, max_size=20), min_size=1, max_size=12)
+
+
+@given(ids, st.integers(1, 300))
+def test_each_piece_has_one_owner_and_nobody_has_two_more_than_another(members: set[bytes], pieces: int) -> None:
+    found = owners(pieces, sorted(members))
+    assert len(found) == pieces
+    counts = Counter(found)
+    assert counts.keys() <= members
+    assert max(counts.values()) - min(counts[member] for member in members) <= 1
+
+
+@given(ids, st.integers(1, 300))
+def test_the_owners_depend_on_who_there_is_and_not_on_who_looks(members: set[bytes], pieces: int) -> None:
+    assert owners(pieces, sorted(members)) == owners(pieces, sorted(members, reverse=True))
+
+
+@given(st.integers(2, 12), st.integers(50, 300))
+def test_most_pieces_stay_with_their_owners_when_one_leaves(nodes: int, pieces: int) -> None:
+    members = [bytes([i]) * 20 for i in range(nodes)]
+    before, after = owners(pieces, members), owners(pieces, members[1:])
+    staying = [i for i, owner in enumerate(before) if owner != members[0]]
+    assert sum(before[i] != after[i] for i in staying) <= pieces / 3
+    assert members[0] not in after
+
+
+def test_of_a_large_torrent_runs_of_pieces_have_an_owner() -> None:
+    members = [bytes([i]) * 20 for i in range(20)]
+    found = owners(MOST_DRAWN, members)
+    assert len(set(found)) == 20
+    assert sum(a != b for a, b in itertools.pairwise(found)) <= MOST_DRAWN / 20
+
+
+class Swarm:
+    """Nodes that do what `Stripes` says, one seed; each link carries one piece in a step, each way."""
+
+    def __init__(self, nodes: int, pieces: int, random: Random) -> None:
+        self.pieces, self._random = pieces, random
+        self.has: dict[bytes, set[int]] = {bytes([i + 1]) * 20: set() for i in range(nodes)}
+        self._stripes = {node: Stripes(node, pieces) for node in self.has}
+        self._served = Counter[bytes]()
+        self.hung: set[bytes] = set()
+        self.now, self.sent, self.steps = 0.0, 0, 0
+
+    def step(self) -> None:
+        orders = {n: s.decide(self._seen_by(n), self.now) for n, s in self._stripes.items() if n in self.has}
+        active = [node for node in self.has if node not in self.hung]
+        before = {node: frozenset(has) for node, has in self.has.items()}
+        asking = {}
+        for node in active:
+            missing = set(range(self.pieces)) - self.has[node]
+            if SEED not in orders[node].aside and (open_ := missing - orders[node].closed):
+                asking[node] = sorted(orders[node].own & open_ or open_)
+        if asking:  # a seed serves those who ask in turn
+            node = min(asking, key=lambda n: self._served[n])
+            self._served[node] += 1
+            self.sent += 1
+            self.has[node].add(self._random.choice(asking[node]))
+        self._swap(active, before)
+        self.now, self.steps = self.now + STEP_S, self.steps + 1
+
+    def _swap(self, active: list[bytes], before: dict[bytes, frozenset[int]]) -> None:
+        receiving = set(active)
+        for giver in active:
+            takers = [(len(self.has[n]), n) for n in receiving if before[giver] - self.has[n]]
+            if takers:
+                _, taker = min(takers)
+                receiving.discard(taker)
+                self.has[taker].add(self._random.choice(sorted(before[giver] - self.has[taker])))
+
+    def _seen_by(self, me: bytes) -> View:
+        fellows = [
+            Fellow(node, f"10.0.1.{node[0]}", frozenset(has), fetching=len(has) < self.pieces)
+            for node, has in self.has.items()
+            if node != me
+        ]
+        missing = frozenset(range(self.pieces)) - self.has[me]
+        held = frozenset[int]().union(*(f.has for f in fellows if f.id not in self.hung)) if fellows else frozenset()
+        return View(tuple(fellows), frozenset({SEED}), missing, rate=FAST if held & missing else 0)
+
+    def run(self, limit: int) -> None:
+        while any(len(self.has[n]) < self.pieces for n in self.has if n not in self.hung):
+            self.step()
+            assert self.steps < limit
+
+
+swarms = st.builds(Swarm, st.integers(2, 9), st.integers(9, 60), st.randoms(use_true_random=False))
+
+
+@given(swarms)
+def test_a_seed_sends_each_piece_once(swarm: Swarm) -> None:
+    swarm.run(limit=4 * swarm.pieces + 40)
+    assert swarm.sent == swarm.pieces
+
+
+@given(swarms, st.integers(0, 40))
+def test_of_who_leaves_only_what_nobody_else_had_is_sent_again(swarm: Swarm, after: int) -> None:
+    for _ in range(after):
+        swarm.step()
+    gone = swarm.has.pop(next(iter(swarm.has)))
+    lost = gone - set().union(*swarm.has.values()) if swarm.has else set()
+    alone = len(swarm.has) == 1  # then the seed is as good as anybody
+    swarm.run(limit=6 * swarm.pieces + 80)
+    assert alone or swarm.sent <= swarm.pieces + len(lost)
+
+
+@given(swarms, st.integers(0, 40))
+def test_what_one_that_hangs_does_not_fetch_is_fetched_by_others(swarm: Swarm, after: int) -> None:
+    for _ in range(after):
+        swarm.step()
+    hung = next(iter(swarm.has))
+    swarm.hung = {hung}
+    swarm.run(limit=10 * swarm.pieces + 200)
