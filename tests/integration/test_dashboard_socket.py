@@ -1,4 +1,4 @@
-"""The dashboard's WebSocket on the real server: who gets in, who is thrown out, what each is told. Bare sockets say what no browser would."""
+"""The dashboard's WebSocket on the real server: who gets in, who is thrown out, what each is told. Bare sockets, as no browser would."""
 
 from __future__ import annotations
 
@@ -85,8 +85,16 @@ async def _run(server: ApiServer, *, task_status: Any) -> None:
     await server.run(task_status=task_status)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
+    """For who is refused: nothing comes of that."""
+    with serving() as found:
+        yield found
+
+
+@pytest.fixture
+def fresh() -> Iterator[Served]:
+    """Where something is told."""
     with serving() as found:
         yield found
 
@@ -235,30 +243,30 @@ def test_seats_are_limited_and_free_again_when_somebody_leaves() -> None:
 # ---- what they are told
 
 
-def test_hello_comes_first_then_the_replay_then_what_happens_and_all_parts(served: Served) -> None:
-    served.tell(3)
-    served.do(served.dashboard.show, "stats", {"peers": 1})
-    with served.looking() as client:
+def test_hello_comes_first_then_the_replay_then_what_happens_and_all_parts(fresh: Served) -> None:
+    fresh.tell(3)
+    fresh.do(fresh.dashboard.show, "stats", {"peers": 1})
+    with fresh.looking() as client:
         told = client.told()
-        assert next(told) == {"t": "hello", **served.dashboard.hello()}
+        assert next(told) == {"t": "hello", **fresh.dashboard.hello()}
         first = [next(told) for _ in range(5)]
         replayed = [frame for frame in first if frame["t"] == "activity"]
         assert [(frame["replay"], frame["event"]["seq"]) for frame in replayed] == [(True, 1), (True, 2), (True, 3)]
         parts = {frame["name"]: frame["value"] for frame in first if frame["t"] == "part"}
         assert parts == {"stats": {"peers": 1}, "rates": []}
-        served.tell(1, "live")
+        fresh.tell(1, "live")
         event = next(told)
         assert (event["replay"], event["event"]["seq"], event["event"]["text"]) == (False, 4, "live")
         assert event["event"]["toast_level"] == "info" and event["event"]["fields"] == {}
 
 
-def test_two_who_look_are_told_the_same(served: Served) -> None:
-    with served.looking() as one, served.looking() as other:
-        served.until(lambda: served.dashboard.viewers == 2)
+def test_two_who_look_are_told_the_same(fresh: Served) -> None:
+    with fresh.looking() as one, fresh.looking() as other:
+        fresh.until(lambda: fresh.dashboard.viewers == 2)
         for client in (one, other):
             assert kinds(client, 2) == ["hello", "rates"]
-        served.tell(2)
-        served.do(served.dashboard.show, "models", ["a"])
+        fresh.tell(2)
+        fresh.do(fresh.dashboard.show, "models", ["a"])
         seen = []
         for client in (one, other):
             told = client.told()
@@ -266,24 +274,24 @@ def test_two_who_look_are_told_the_same(served: Served) -> None:
         assert seen[0] == seen[1] and "models" in seen[0][-1]
 
 
-def test_rates_come_whole_once_and_then_each_sample(served: Served) -> None:
+def test_rates_come_whole_once_and_then_each_sample(fresh: Served) -> None:
     samples = (Sample(1.0, 10.0, 20.0), Sample(2.0, 11.0, 21.0))
-    served.do(served.dashboard.rates.set, samples)
-    with served.looking() as client:
+    fresh.do(fresh.dashboard.rates.set, samples)
+    with fresh.looking() as client:
         told = client.told()
         assert next(told)["t"] == "hello"
         assert next(told) == {"t": "part", "name": "rates", "value": [[1, 10, 20], [2, 11, 21]]}
-        served.do(served.dashboard.rates.set, (*samples[1:], Sample(3.0, 12.0, 22.0), Sample(4.0, 13.0, 23.0)))
+        fresh.do(fresh.dashboard.rates.set, (*samples[1:], Sample(3.0, 12.0, 22.0), Sample(4.0, 13.0, 23.0)))
         assert [next(told)["value"] for _ in range(2)] == [[3, 12, 22], [4, 13, 23]]
 
 
-def test_who_was_away_sees_the_newest_of_a_part_only(served: Served) -> None:
-    with served.looking() as client:
+def test_who_was_away_sees_the_newest_of_a_part_only(fresh: Served) -> None:
+    with fresh.looking() as client:
         assert kinds(client, 2) == ["hello", "rates"]
         big = "x" * 2_000_000  # more than all buffers between us hold
         for number in range(20):
-            served.do(served.dashboard.show, "models", [number, big])
-            served.do(served.dashboard.show, "engines", number)
+            fresh.do(fresh.dashboard.show, "models", [number, big])
+            fresh.do(fresh.dashboard.show, "engines", number)
         told = client.told()
         seen = [(frame["name"], frame["value"]) for frame in (next(told) for _ in range(4))]
         # The first of each was in the writer's hand; of what came meanwhile nothing waits.
@@ -295,18 +303,18 @@ def test_who_was_away_sees_the_newest_of_a_part_only(served: Served) -> None:
 
 
 @pytest.mark.parametrize("opcode", [TEXT, 2])
-def test_a_client_that_says_something_is_no_dashboard(served: Served, opcode: int) -> None:
-    with served.looking() as client:
+def test_a_client_that_says_something_is_no_dashboard(fresh: Served, opcode: int) -> None:
+    with fresh.looking() as client:
         client.say(opcode, b"hi")
         while (frame := client.frame())[0] != CLOSE:
             pass
         assert int.from_bytes(frame[1][:2], "big") == 1008
-    served.until(lambda: served.dashboard.viewers == 0)
+    fresh.until(lambda: fresh.dashboard.viewers == 0)
 
 
-def test_a_dashboard_outlives_the_deadlines_of_requests(served: Served) -> None:
+def test_a_dashboard_outlives_the_deadlines_of_requests(fresh: Served) -> None:
     """Ten times those of headers, bodies and readers."""
-    with served.looking() as client:
+    with fresh.looking() as client:
         time.sleep(10 * QUICK.header_s)
         client.say(PING, b"there?")
         while (frame := client.frame())[0] != PONG:
@@ -316,18 +324,18 @@ def test_a_dashboard_outlives_the_deadlines_of_requests(served: Served) -> None:
 
 def test_a_frozen_client_is_thrown_out_after_its_time_and_its_place_is_free() -> None:
     limits = msgspec.structs.replace(QUICK, socket_write_s=0.5)
-    with serving(limits=limits) as served, served.looking() as frozen:
-        served.until(lambda: served.dashboard.viewers == 1)
+    with serving(limits=limits) as fresh, fresh.looking() as frozen:
+        fresh.until(lambda: fresh.dashboard.viewers == 1)
         for _ in range(200):  # 256 wait at most, the rest is missed: the kernel's buffers must fill
-            served.tell(100, "x" * 2000)
-        served.until(lambda: served.dashboard.viewers == 0 and len(served.server.connections) == 0)
+            fresh.tell(100, "x" * 2000)
+        fresh.until(lambda: fresh.dashboard.viewers == 0 and len(fresh.server.connections) == 0)
         with pytest.raises(ConnectionError):
             list(frozen.told())
 
 
-def test_pings_of_a_client_that_does_not_read_are_not_taken_without_end(served: Served) -> None:
+def test_pings_of_a_client_that_does_not_read_are_not_taken_without_end(fresh: Served) -> None:
     """Each is answered by a pong, which would wait in our memory."""
-    with served.looking() as client:
+    with fresh.looking() as client:
         client.socket.setblocking(False)
         pings, sent, blocked = masked(PING, b"x" * 125) * 500, 0, 0
         while blocked < BLOCKED and sent < MOST:
@@ -342,12 +350,12 @@ def test_pings_of_a_client_that_does_not_read_are_not_taken_without_end(served: 
 
 def test_at_the_daemon_s_end_all_are_told_to_come_again_also_while_one_is_frozen() -> None:
     with ExitStack() as stack:
-        with serving() as served:
-            stack.enter_context(served.looking())
+        with serving() as fresh:
+            stack.enter_context(fresh.looking())
             for size in [2000] * 200 + [0]:  # what the next one is shown first is small again
-                served.tell(100, "x" * size)
-            reader = stack.enter_context(served.looking())
-            served.until(lambda: served.dashboard.viewers == 2)
+                fresh.tell(100, "x" * size)
+            reader = stack.enter_context(fresh.looking())
+            fresh.until(lambda: fresh.dashboard.viewers == 2)
         while (frame := reader.frame())[0] != CLOSE:
             pass
         assert int.from_bytes(frame[1][:2], "big") == 1012  # service restart
