@@ -17,15 +17,15 @@ PULL, ADD = JobSpec("pull", "owner/repo"), JobSpec("add", "/files/x.gguf")
 DONE, KNOWN = {"model_id": "x:1b", "from_store": False}, {"model_id": "x:1b", "from_store": True}
 
 
-async def told(spec: JobSpec, outcome: dict[str, Any] | HaliError | None) -> list[tuple[str, dict[str, Any]]]:
-    """Kinds and fields of what is told of a job that ends so; None: the daemon ends before it."""
+async def told(spec: JobSpec, outcome: dict[str, Any] | HaliError) -> list[tuple[str, dict[str, Any]]]:
+    """Kinds and fields of what is told of a job that ends so."""
     activity, job = Activity(), Job(spec)
     teller = JobTeller(activity)
     with activity.events.subscribe() as events:
         teller.began(job)
         if isinstance(outcome, HaliError):
             job.fail(outcome)
-        elif outcome is not None:
+        else:
             job.finish(outcome)
         teller.ended(job)
         found = [await anext(events) for _ in range(activity.seq)]
@@ -42,7 +42,6 @@ OURS = {"what": PULL.what, "job": PULL.id}
         (KNOWN, [("pull.finished", {**OURS, "model": "x:1b"})]),
         (NotFound("no such"), [("pull.failed", {**OURS, "error": "no such"})]),
         (Cancelled("stopped"), [("pull.cancelled", OURS)]),
-        (None, []),
     ],
 )
 async def test_a_pull_begins_and_ends_in_one_way(outcome: Any, end: list[Any]) -> None:
