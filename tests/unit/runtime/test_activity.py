@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hali.model.activity import KINDS, STRANGERS
-from hali.runtime.activity import REPLAYED, Activity
+from hali.model.activity import KINDS, STRANGERS, ActivityEvent
+from hali.runtime.activity import LONGEST, REPLAYED, Activity
 
 pytestmark = pytest.mark.anyio
 
@@ -57,3 +57,13 @@ async def test_what_strangers_cause_is_told_so_often_a_minute_and_costs_nothing_
     clock.now += 1
     activity.tell("peer.banned", "bad", peer="x")
     assert activity.seq == STRANGERS + 2
+
+
+async def test_a_text_or_field_of_a_stranger_s_length_is_cut() -> None:
+    activity = Activity()
+    with activity.events.subscribe() as events:
+        activity.tell("pull.failed", "t" * 10**6, what="w" * 10**6, job="j" * LONGEST)
+        event = await anext(events)
+    assert isinstance(event, ActivityEvent)
+    assert len(event.text) == len(str(event.fields["what"])) == LONGEST and event.text.endswith("t…")
+    assert event.fields["job"] == "j" * LONGEST
