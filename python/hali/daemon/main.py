@@ -149,17 +149,21 @@ async def _serve(node: Node, arguments: Arguments) -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(_stop_on_signal, stopping, node.paths)
         group.start_soon(_stop_with_terminal, stopping)
+        methods = Methods(node, stopping.set).table()
+        node.dashboard.open(methods)
         async with node.running():
             token = new_token(node.paths.token)
-            ipc = IpcServer(Methods(node, stopping.set).table(), token)
+            ipc = IpcServer(methods, token)
             await group.start(ipc.run)
             assert ipc.address is not None
             if arguments.model is not None:
                 await node.preload(arguments.model)
             with published(node.paths, *ipc.address):
                 log.info("daemon.ready", ipc_port=ipc.address[1])
+                node.told.started()
                 await stopping.wait()
                 log.info("daemon.stopping")
+                node.told.stopping()
             ending.for_sure(node.paths)
         group.cancel_scope.cancel()
 

@@ -25,9 +25,11 @@ from hali.config.schedule import Schedule
 from hali.config.schema import KEYS, Settings, value_of
 from hali.daemon.busy import what_is_busy
 from hali.daemon.catalog import LibraryCatalog
+from hali.daemon.dashboard import DashboardFeed
 from hali.daemon.keys import fill
 from hali.daemon.measures import measures
 from hali.daemon.neighbours import LanNeighbours, lan_fetch, lan_model, lan_part
+from hali.daemon.node_telling import NodeTeller
 from hali.daemon.offering import OfferedModels
 from hali.daemon.published import PresentRouter, Published
 from hali.daemon.searching import HubSearch
@@ -105,7 +107,9 @@ class Node:
         self._shared: tuple[Record, ...] = ()
         store = ModelStore(paths.models(self.settings.models_dir))
         store.recover()
-        self.library = Library(store, paths.torrents, self._announce, v1_twins=self.settings.torrent.v1_twins)
+        self.library = Library(
+            store, paths.torrents, self._announce, v1_twins=self.settings.torrent.v1_twins, activity=self.activity
+        )
         self.library.scan()
         self.partials = Partials(PartialStore(store), self._tell_neighbours)
         self.partials.scan()
@@ -115,6 +119,7 @@ class Node:
         self._jobs, self._queue = ends
         self.room = WaitingRoom(self.settings.pull_concurrency)
         self.board = JobBoard(database, self._jobs, self.room, self.registry.job_ended)
+        self.told = NodeTeller(self.activity)
         self.regulator = Regulator(
             caps_of(self.settings),
             Schedule.parse(self.settings.schedule),
@@ -123,6 +128,7 @@ class Node:
             apply=self._allow,
         )
         self.throttle = Throttle(self.torrents, self.regulator.now.value.caps)
+        self.told.allowed(self.regulator.now.value)
         self.board.pause(self.regulator.now.value.paused)
         self.usage = Usage(database)
         self._recorder = self._usage_recorder()
@@ -131,7 +137,10 @@ class Node:
         )
         self.catalog = LibraryCatalog(self.library)
         self.engines = EnginePool(
-            engine_options(self.settings), pool_limits(self.settings), projector_of=self.catalog.projector_of
+            engine_options(self.settings),
+            pool_limits(self.settings),
+            projector_of=self.catalog.projector_of,
+            activity=self.activity,
         )
         self.offered = OfferedModels(self.library, self.board, self.engines, self.usage)
         self.routers: Watch[InferenceRouter | None] = Watch(None)
@@ -142,6 +151,7 @@ class Node:
         self._keys = tuple(keys)
         self.api_keys, self.key_ring = KeyStore(database), KeyRing(default_limits(self.settings))
         fill(self.key_ring, self.api_keys.all())
+        self.dashboard = DashboardFeed(self)
         self._metrics, self._responses = Metrics(), ResponseStore()  # these outlive a server that is restarted
         # Both come back where they were: links, neighbours and clients know these ports.
         self._last_torrent_port = int(database.get_state(PORT_STATE) or 0)
@@ -168,7 +178,8 @@ class Node:
         outbox = Spec("RegistryOutbox", self.registry.service)
         lans = [lan] if self.settings.lan.enabled else []
         outboxes = [outbox] if self.registry.servers else []
-        return [regulator, torrents, throttle, *lans, acquisition, usage, router, api, *outboxes]
+        dashboard = Spec("Dashboard", lambda: self.dashboard)
+        return [regulator, torrents, throttle, *lans, acquisition, usage, router, dashboard, api, *outboxes]
 
     # ---- services
 
@@ -219,6 +230,7 @@ class Node:
             room=self.room,
             gate=self.regulator.gate,
             partials=self.partials,
+            activity=self.activity,
         )
 
     def _usage_recorder(self) -> UsageRecorder:
@@ -247,6 +259,7 @@ class Node:
             measures=lambda: measures(self),
             responses=self._responses,
             models=self.offered,
+            dashboard=self.dashboard,
         )
         # The default port gives way to the next free one; a port somebody chose does not.
         default = Settings().daemon_port
@@ -293,6 +306,7 @@ class Node:
 
     def _allow(self, allowance: Allowance) -> None:
         """Other caps, a pause or its end; sessions and HTTP sources follow the gate by themselves."""
+        self.told.allowed(allowance)
         self.throttle.set_caps(allowance.caps)
         self.board.pause(allowance.paused)
         self._tell_neighbours()
@@ -310,7 +324,9 @@ class Node:
         self.regulator.configure(caps_of(self.settings), Schedule.parse(self.settings.schedule))
         self.room.resize(self.settings.pull_concurrency)
         log.info("config.reloaded", applied=list(live))
-        return Reloaded(list(live), [name for name in changed if name not in live], fresh.sources)
+        restart = [name for name in changed if name not in live]
+        self.told.reloaded(list(live), restart)
+        return Reloaded(list(live), restart, fresh.sources)
 
     def hub(self) -> Hub:
         """Hugging Face, or the mirror of the settings."""
