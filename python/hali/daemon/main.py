@@ -17,23 +17,27 @@ from hali._version import __version__
 from hali.api.base import ApiKey
 from hali.api.binding import Bind
 from hali.config import identity
+from hali.config.credentials import API_KEY, credential
 from hali.config.files import write_secret
 from hali.config.load import Loaded, find_key, load
 from hali.config.paths import Paths, from_environment
 from hali.config.schema import KEYS
 from hali.daemon.address import exclusive, new_token, published, withdraw
+from hali.daemon.heartbeat import describe, keep_telling
 from hali.daemon.ipc import IpcServer
 from hali.daemon.methods import Methods
 from hali.daemon.node import Node
 from hali.daemon.terminal import wait_for_terminal_end
 from hali.model.errors import ExitCode, HaliError, UsageError
 from hali.runtime import log as logs
+from hali.runtime.notify import Notifier
 from hali.runtime.processes import allow_many_files
 from hali.runtime.supervisor import EssentialServiceFailed
 from hali.store.database import Database
 
 log = logs.get_logger(__name__)
 USAGE = "usage: halid [--version] [--model NAME] [--KEY VALUE ...]   (every configuration key is a flag, see `hali config show`)"
+SWITCHES = ("--ready-report", "--service")
 KEY_BYTES = 32
 GIVE_UP_S = 40.0  # all stop limits together; a shutdown that takes longer hangs and is cut
 
@@ -44,17 +48,18 @@ class Arguments(msgspec.Struct, frozen=True):
     flags: dict[str, str]
     model: str | None = None
     ready_report: bool = False  # started by the CLI: errors as JSON, no log lines on standard error
+    service: bool = False  # run by a service manager, which brings it back: the log file has its lines, standard error only the last
 
 
 def parse_arguments(argv: Sequence[str]) -> Arguments:
     """`--key value` and `--key=value` for every configuration key; UsageError otherwise."""
     by_flag = {key.flag: key for key in KEYS.values()}
     flags: dict[str, str] = {}
-    model, report, rest = None, False, list(argv)
+    model, switches, rest = None, set[str](), list(argv)
     while rest:
         name, equals, value = rest.pop(0).partition("=")
-        if name == "--ready-report":
-            report = True
+        if name in SWITCHES:
+            switches.add(name)
             continue
         if name != "--model" and name not in by_flag:
             raise UsageError(f"unknown option {name!r}", hint=_near(name))
@@ -64,7 +69,7 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
             model = value
         else:
             flags[by_flag[name].name] = value
-    return Arguments(flags, model, report)
+    return Arguments(flags, model, "--ready-report" in switches, "--service" in switches)
 
 
 def _value_after(name: str, rest: list[str], *, switch: bool) -> str:
@@ -96,6 +101,7 @@ def main() -> None:
 
 def _main(argv: Sequence[str]) -> int:
     report = "--ready-report" in argv
+    to_terminal = not any(switch in argv for switch in SWITCHES)
     allow_many_files()
     try:
         arguments = parse_arguments(argv)
@@ -103,8 +109,11 @@ def _main(argv: Sequence[str]) -> int:
         paths.create()
         with exclusive(paths):
             withdraw(paths)
+            logs.configure(
+                debug=False, directory=paths.logs, stderr=False
+            )  # so that it keeps why the settings are wrong
             loaded = load(paths.config, flags=arguments.flags)
-            logs.configure(debug=loaded.settings.debug, directory=paths.logs, stderr=not report)
+            logs.configure(debug=loaded.settings.debug, directory=paths.logs, stderr=to_terminal)
             try:
                 return anyio.run(_daemon, paths, loaded, arguments, backend="asyncio")
             finally:
@@ -119,6 +128,7 @@ def _main(argv: Sequence[str]) -> int:
 
 
 async def _daemon(paths: Paths, loaded: Loaded, arguments: Arguments) -> int:
+    notifier = Notifier()
     node_identity = identity.load_or_create(paths.identity)
     node = Node(paths, loaded, node_identity, Database(paths.database), _api_keys(paths, loaded))
     try:
@@ -129,7 +139,7 @@ async def _daemon(paths: Paths, loaded: Loaded, arguments: Arguments) -> int:
             home=str(paths.home),
             node=node_identity.node_id[:16],
         )
-        await _serve(node, arguments)
+        await _serve(node, arguments, notifier)
     except ExceptionGroup as exc:
         raise _only_cause(exc) from exc
     finally:
@@ -138,22 +148,25 @@ async def _daemon(paths: Paths, loaded: Loaded, arguments: Arguments) -> int:
     return ExitCode.OK
 
 
-async def _serve(node: Node, arguments: Arguments) -> None:
+async def _serve(node: Node, arguments: Arguments, notifier: Notifier) -> None:
     stopping = anyio.Event()
     async with anyio.create_task_group() as group:
         group.start_soon(_stop_on_signal, stopping)
         group.start_soon(_stop_with_terminal, stopping)
         async with node.running():
             token = new_token(node.paths.token)
-            ipc = IpcServer(Methods(node, stopping.set).table(), token)
+            ipc = IpcServer(Methods(node, stopping.set, service=arguments.service).table(), token)
             await group.start(ipc.run)
             assert ipc.address is not None
             if arguments.model is not None:
                 await node.preload(arguments.model)
             with published(node.paths, *ipc.address):
                 log.info("daemon.ready", ipc_port=ipc.address[1])
+                await notifier.ready(describe(node.supervisor.statuses()))
+                group.start_soon(keep_telling, notifier, node.supervisor.statuses)
                 await stopping.wait()
                 log.info("daemon.stopping")
+            await notifier.stopping()
             _end_for_sure()
         group.cancel_scope.cancel()
 
@@ -184,6 +197,8 @@ def _end_for_sure() -> None:
 
 def _api_keys(paths: Paths, loaded: Loaded) -> list[ApiKey]:
     """The key of the HTTP API, made at the first start that needs one: on loopback no client has to know any."""
+    if (given := credential(API_KEY)) is not None:
+        return [ApiKey("owner", given)]
     settings = loaded.settings
     needed = settings.api.require_key or not Bind(settings.daemon_listen_addr).loopback
     if needed and not paths.api_key.exists():
