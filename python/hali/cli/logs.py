@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+import contextlib
 import json
 import os
 import time
@@ -46,28 +47,30 @@ def show(out: Output, path: Path, lines: int, *, follow: bool) -> None:
         raise NotFound(f"no log at {path}", hint="it begins with the first start of the daemon") from None
     except PermissionError:
         raise Refused(f"no permission to read {path}", hint="ask with sudo for the log of a system service") from None
-    with log:
+    try:
         for line in deque(log, maxlen=lines):
             _print(out, line)
         if follow:
-            try:
-                _follow(out, path, log)
-            except KeyboardInterrupt:
-                raise typer.Exit(ExitCode.INTERRUPTED) from None
+            _follow(out, path, log)
+    except KeyboardInterrupt:
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    finally:
+        log.close()
 
 
 def _follow(out: Output, path: Path, log: BinaryIO) -> None:
     """Print what is appended; when the log was rotated, finish it and go on with those that came after it."""
-    while True:
-        _print_new(out, log)
-        if not (later := _later(path, log)):
-            time.sleep(POLL_S)
-            continue
-        _print_new(out, log)  # what was written between our last look and the rotation
-        for following in later:
-            log.close()
-            log = following
+    with contextlib.ExitStack() as ours:  # the logs after the first, which is the caller's
+        while True:
             _print_new(out, log)
+            if not (later := _later(path, log)):
+                time.sleep(POLL_S)
+                continue
+            _print_new(out, log)  # what was written between our last look and the rotation
+            ours.close()
+            for log in later:
+                ours.enter_context(log)
+                _print_new(out, log)
 
 
 def _print_new(out: Output, log: BinaryIO) -> None:

@@ -52,8 +52,9 @@ def install(
     """
     from hali.service import managers, survey
 
-    where = _Where(target, system, user)
-    arguments = _checked(where.target, ctx.args)
+    given = [target, *ctx.args] if target.startswith("-") else ctx.args  # what follows `--` where no target is named
+    where = _Where("daemon" if target.startswith("-") else target, system, user)
+    arguments = _checked(where.target, given)
     if system:
         _seen_by_all(current(ctx), dry_run)
     what = survey.describe(where.machine, where.target, where.scope, arguments, account)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import glob
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ SECRETS = "/etc/hali"  # an administrator's files `hf_token` and `api_key`, read
 BOOTED = "/run/systemd/system"  # sd_booted(3)
 GPU_DEVICES = ("/dev/nvidia[0-9]*", "/dev/nvidiactl", "/dev/nvidia-uvm*", "/dev/kfd", "/dev/dri/renderD*")
 HOMES = ("/home", "/root", "/run/user")  # what ProtectHome= hides
+_ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,30}")  # what systemd takes too (User/Group Name Syntax)
 FOREGROUND = "`hali daemon run` keeps the daemon up without one, in a container for instance"
 
 
@@ -75,6 +77,8 @@ def describe(here: Machine, target: Target, scope: Scope, arguments: Sequence[st
     """The service as this machine needs it."""
     if account and scope == "user":
         raise UsageError("--account is for --system; a user's service runs as that user")
+    if account and not _ACCOUNT.fullmatch(account):
+        raise UsageError(f"{account!r} is not the name of an account")
     home = home_of(here, target, scope)
     return Description(
         target,

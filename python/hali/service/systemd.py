@@ -84,7 +84,7 @@ def understood(answer: str) -> ServiceState:
         pid=_number(found, "MainPID") or None,
         restarts=_number(found, "NRestarts"),
         exit_code=_number(found, "ExecMainStatus") if found.get("ExecMainCode") == _EXITED else None,
-        text=found.get("StatusText") or _end(found.get("Result", "")),
+        text=found.get("StatusText", "") if state == "running" else _end(found.get("Result", "")),
     )
 
 
