@@ -44,7 +44,10 @@ def analyzed(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_systemd_finds_nothing_wrong_with_a_unit(name: str, version: int, tmp_path: Path) -> None:
+def test_systemd_finds_nothing_wrong_with_a_unit(
+    name: str, version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))  # judging a user's unit needs a folder for sockets
     scope = ("--user",) if CASES[name].scope == "user" else ()
     done = analyzed(*scope, "verify", "--man=no", str(written(tmp_path, CASES[name], version)))
     assert (done.returncode, done.stderr) == (0, "")

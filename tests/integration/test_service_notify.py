@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from hali.model.errors import ExitCode
-from tests.nodes import TestNode, node, until
+from tests.fakes.hf_server import FakeHub
+from tests.nodes import TestNode, node, random_file, until
 
+NAME, REPO = "Gated-1B-Q4_0.gguf", "owner/Gated-1B-GGUF"
 WATCHDOG_S = 0.4
 STUCK_S = 2.0  # five times what the manager would have waited
 
@@ -102,6 +104,20 @@ def test_wrong_arguments_of_a_service_end_with_a_code_that_forbids_a_restart(tmp
             env=a.env, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == ExitCode.USAGE and len(done.stderr.splitlines()) == 1
+
+
+def test_the_hubs_token_is_read_from_the_credentials(tmp_path: Path) -> None:
+    (tmp_path / "credentials").mkdir()
+    (tmp_path / "credentials" / "hf_token").write_text(f"{FakeHub.TOKEN}\n")
+    file = random_file(tmp_path / NAME, 1)
+    with FakeHub() as hub, node(tmp_path / "a", lan_enabled="off", hf_endpoint=hub.url) as a:
+        hub.add(REPO, {NAME: file}, gated=True)
+        a.env["HF_HOME"] = str(tmp_path / "nothing")
+        a.start()
+        assert "HF_TOKEN" in a.fails("pull", REPO, code=7, told_before=True)
+        a.env["CREDENTIALS_DIRECTORY"] = str(tmp_path / "credentials")
+        a.restart()
+        assert a.pull(REPO)
 
 
 def test_a_registry_tells_when_it_is_ready_and_logs_to_a_file_of_its_own(manager: Manager, tmp_path: Path) -> None:

@@ -80,6 +80,12 @@ def describe(here: Machine, target: Target, scope: Scope, arguments: Sequence[st
     if account and not _ACCOUNT.fullmatch(account):
         raise UsageError(f"{account!r} is not the name of an account")
     home = home_of(here, target, scope)
+    writable = _models_elsewhere(home)
+    if writable and scope == "system" and here.manager == "systemd" and not account:
+        raise UsageError(
+            f"models_dir is {writable[0]}, where an account that systemd makes up may not write",
+            hint="name one that may: --account NAME",
+        )
     return Description(
         target,
         scope,
@@ -89,7 +95,7 @@ def describe(here: Machine, target: Target, scope: Scope, arguments: Sequence[st
         account,
         credentials=_credentials() if scope == "system" else (),  # a user's service reads the user's own files
         devices=tuple(sorted(path for pattern in GPU_DEVICES for path in glob.glob(pattern))),
-        writable=_models_elsewhere(home),
+        writable=writable,
     )
 
 

@@ -68,8 +68,7 @@ def _restart(version: int) -> Iterator[str]:
         # systemd grows the wait by a constant factor: 5, 17, 60 s.
         yield f"RestartSteps={len(RESTART_S) - 1}"
         yield f"RestartMaxDelaySec={last}"
-    # 0 too: it ends so only when it was asked to, by `hali daemon stop` for one.
-    yield f"RestartPreventExitStatus=0 {' '.join(str(int(code)) for code in FINAL)}"
+    yield f"RestartPreventExitStatus={' '.join(str(int(code)) for code in FINAL)}"
 
 
 def _account(what: Description) -> Iterator[str]:
@@ -82,7 +81,8 @@ def _account(what: Description) -> Iterator[str]:
     yield "StateDirectoryMode=0700"
     yield "WorkingDirectory=%S/" + what.target.state
     if what.writable:
-        yield f"ReadWritePaths={' '.join(map(quoted, what.writable))}"
+        # `-`: one that is missing is for the daemon to tell, whose words are clearer than systemd's.
+        yield f"ReadWritePaths={' '.join(quoted(f'-{path}') for path in what.writable)}"
 
 
 def _devices(what: Description) -> Iterator[str]:

@@ -150,7 +150,17 @@ def test_uninstalling_removes_the_description_that_installing_wrote_and_nothing_
 # ---- answers
 
 
-SHOWN = "LoadState=loaded\nActiveState={}\nSubState={}\nUnitFileState=enabled\nMainPID={}\nNRestarts=2\nExecMainStatus={}\nExecMainCode=1\nResult={}\nStatusText=9 services\n"
+SHOWN = """LoadState=loaded
+ActiveState={}
+SubState={}
+UnitFileState=enabled
+MainPID={}
+NRestarts=2
+ExecMainStatus={}
+ExecMainCode=1
+Result={}
+StatusText=9 services
+"""
 
 
 @pytest.mark.parametrize(
