@@ -40,14 +40,15 @@ def test_a_first_start_that_fails_at_once_is_told_to_who_waits_for_it_and_tried_
     assert next_step(-11, 0.1, 0, patient=False) == Wait(5, 1), "a crash is nobody's mistake in what was asked"
 
 
-def kept(code: str, *arguments: str) -> subprocess.Popen[str]:
+def kept(code: str, *arguments: str, start_new_session: bool = False) -> subprocess.Popen[str]:
     """A keeper of a small Python program, with waits of milliseconds."""
     script = (
         "import sys; from hali.service import keeper; keeper.RESTART_S = (0.01, 0.01, float(sys.argv[2]));"
         "sys.exit(keeper.Keeper([sys.executable, '-c', sys.argv[1], *sys.argv[3:]], {}, patient=True).run())"
     )
+    command = [sys.executable, "-c", script, code, *arguments]
     return subprocess.Popen(
-        [sys.executable, "-c", script, code, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=start_new_session
     )
 
 
@@ -88,6 +89,25 @@ def test_a_signal_is_handed_on_once_and_then_it_is_not_started_again(number: sig
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (code, "")
     assert out == ("interrupted\n" if number == signal.SIGINT else "")
+
+
+COUNTED = """
+import os, signal, sys, time
+seen = []
+signal.signal(signal.SIGINT, lambda *_: seen.append(1))
+os.write(1, b'ready\\n')
+while not seen: time.sleep(0.01)
+time.sleep(0.2) # for a second one, if one comes
+sys.exit(10 + len(seen))
+"""
+
+
+def test_ctrl_c_in_a_terminal_which_signals_the_whole_group_reaches_the_program_once() -> None:
+    process = kept(COUNTED, "0.01", start_new_session=True)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 11
 
 
 def test_a_signal_ends_the_wait_for_the_next_start_too() -> None:
