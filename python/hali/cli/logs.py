@@ -91,6 +91,9 @@ def _later(path: Path, log: BinaryIO) -> list[BinaryIO]:
         if os.path.samestat(there, ours):
             opened.close()
             return later[::-1]
+        if later and os.path.samestat(there, os.fstat(later[-1].fileno())):  # rotated between two of our looks
+            opened.close()
+            continue
         later.append(opened)
     # Ours is gone: two rotations and more. What was written last before it is older.
     for opened in later:

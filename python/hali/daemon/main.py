@@ -109,9 +109,8 @@ def _main(argv: Sequence[str]) -> int:
         paths.create()
         with exclusive(paths):
             withdraw(paths)
-            logs.configure(
-                debug=False, directory=paths.logs, stderr=False
-            )  # so that it keeps why the settings are wrong
+            # Before the settings are known, so that the log keeps why they are wrong.
+            logs.configure(debug=False, directory=paths.logs, stderr=False)
             loaded = load(paths.config, flags=arguments.flags)
             logs.configure(debug=loaded.settings.debug, directory=paths.logs, stderr=to_terminal)
             try:

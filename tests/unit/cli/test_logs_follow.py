@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from collections.abc import Iterator
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -76,6 +78,25 @@ def test_lines_written_between_the_last_look_and_the_rotation_are_shown(
     monkeypatch.setattr(logs, "_later", write_first)
     follow(path, [], writer, monkeypatch)
     assert capsys.readouterr().out.splitlines() == [f"line {n}" for n in range(20)]
+
+
+def test_a_rotation_between_two_looks_at_the_files_shows_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "hali.log"
+    writer = Writer(path, max_bytes=100)
+    writer.write(8)
+    opened = logs._opened
+
+    def rotating(path: Path) -> Iterator[BinaryIO]:
+        for log in opened(path):
+            yield log
+            if writer.written == 22:  # the second file is open, and gets full before the next name is looked at
+                writer.write(8)
+
+    monkeypatch.setattr(logs, "_opened", rotating)
+    follow(path, [14, 0], writer, monkeypatch)
+    assert capsys.readouterr().out.splitlines() == [f"line {n}" for n in range(writer.written)]
 
 
 def test_after_more_rotations_than_are_kept_it_goes_on_with_the_oldest_that_is_there(
