@@ -107,6 +107,20 @@ TABLE: dict[str, Row] = {
     "cli hali registry serve --db": _OPERATOR,
     "cli hali registry serve --dsn": _OPERATOR,
     "cli hali registry serve --listen": _OPERATOR,
+    **dict.fromkeys(
+        (
+            f"cli hali service {verb} TARGET"
+            for verb in ("install", "uninstall", "start", "stop", "restart", "status", "logs")
+        ),
+        Row(
+            "hali.service.targets.find_target",
+            "tests/unit/service/test_units.py::test_a_target_that_is_not_built_is_refused_by_name",
+        ),
+    ),
+    "cli hali service install --account": Row(
+        "hali.service.survey.describe",
+        "tests/property/test_service_words.py::test_an_account_is_a_name_and_nothing_more",
+    ),
     "cli hali registry keys revoke --reason": Row("ours: text of our own, signed"),
     "cli hali handoff CLIENT": Row("ours: compared with the clients there are"),
     "cli hali handoff MODEL": _LOOKED_UP,
@@ -275,6 +289,8 @@ TABLE: dict[str, Row] = {
     "connects hali.registry.client": Row("ours: registry.url of the operator; redirects are not followed"),
     "connects hali.registry.server": _OPERATOR,
     "writes hali.cli.completion": _OPERATOR,
+    "writes hali.service.plan": Row("ours: the description of a service, in the folder of the service manager"),
+    "connects hali.runtime.notify": Row("ours: the service manager that started us names its socket"),
     "writes hali.engine.trial": Row("ours: the null device"),
     "writes hali.export.folder": Row(
         "hali.export.folder.Folder", "tests/unit/export/test_folder.py::test_a_name_that_leads_elsewhere_is_refused"

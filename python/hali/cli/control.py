@@ -14,7 +14,7 @@ from hali.cli.output import Output
 from hali.config.paths import Paths, from_environment
 from hali.daemon.address import AlreadyRunning, is_locked
 from hali.daemon.client import DaemonClient
-from hali.model.errors import Failed, HaliError, NotRunning, from_wire
+from hali.model.errors import Failed, HaliError, NotRunning, Refused, from_wire
 from hali.runtime.processes import is_alive
 
 START_S = 30.0  # a cold disk and a large store included; an ordinary start takes well under a second
@@ -145,12 +145,17 @@ def _start_error(report: Path, code: int) -> HaliError:
 
 
 def stop(paths: Paths | None = None) -> bool:
-    """Ask the daemon to stop and wait until it has; False when none ran."""
+    """Ask the daemon to stop and wait until it has; False when none ran, Refused where a service manager would bring it back."""
     paths = paths or from_environment()
     pid = None
     try:
         with connect(paths) as client:
-            pid = client.call("ping", timeout=10.0)["pid"]
+            found = client.call("ping", timeout=10.0)
+            pid = found["pid"]
+            if found.get("service"):
+                raise Refused(
+                    "the daemon runs as a service", hint="`hali service stop` and `hali service restart` are for that"
+                )
             client.call("stop", timeout=10.0)
     except NotRunning:
         if not is_locked(paths):

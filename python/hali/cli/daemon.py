@@ -93,10 +93,19 @@ def _check(flags: list[str]) -> None:
 
 @app.command(context_settings=KEYS_AS_FLAGS)
 def run(ctx: typer.Context) -> None:
-    """Run the daemon in the foreground, logging to the terminal, until Ctrl-C. Takes every configuration key as a flag."""
+    """Run the daemon in the foreground, logging to the terminal, until Ctrl-C. Takes every configuration key as a flag.
+
+    A daemon that dies is started again after 5, 30, then each time 60 s, as a service manager would: for containers, which have none.
+    Exit code 78 (the settings are wrong) ends it, and so does a first start that fails at once.
+    """
     from_environment().create()
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "hali.daemon.main", *ctx.args])
+    command = [sys.executable, "-m", "hali.daemon.main", *ctx.args]
+    if os.environ.get("NOTIFY_SOCKET"):  # systemd watches this very process, and starts it again itself
+        os.execv(sys.executable, command)
+    from hali.service.keeper import Keeper
+
+    raise typer.Exit(Keeper(command, os.environ, patient=False).run())
 
 
 @app.command()

@@ -41,6 +41,7 @@ COMMANDS = {
     "bench": ("hali.cli.bench", "How fast a model reads and writes here."),
     "mcp": ("hali.cli.mcp", "Serve MCP on standard input and output: local models as tools."),
     "daemon": ("hali.cli.daemon", "Start, stop and look at the daemon."),
+    "service": ("hali.cli.service", "Keep the daemon running: as a service of systemd, launchd or Windows."),
     "stats": ("hali.cli.stats", "Transfer rates, totals, models and peers."),
     "logs": ("hali.cli.logs", "The daemon's log."),
     "keys": ("hali.cli.keys", "Keys of the HTTP API: who may ask, for what, and how much."),

@@ -34,6 +34,9 @@ def serve(
         str | None,
         typer.Option(metavar="DSN", help="PostgreSQL instead, postgresql://USER@HOST/DATABASE; needs hali[postgres]."),
     ] = None,
+    service: Annotated[
+        bool, typer.Option("--service", help="Log to a file, as `hali service install` asks for.")
+    ] = False,
 ) -> None:
     """Run a registry server until Ctrl-C: nodes publish to it, search it and report to it.
 
@@ -47,7 +50,7 @@ def serve(
     if db is not None and dsn is not None:
         raise UsageError("--db and --dsn exclude each other")
     out, paths = current(ctx), from_environment()
-    if db is None and dsn is None:
+    if service or (db is None and dsn is None):
         paths.create()
     storage = server.open_storage(Path(db) if db is not None else paths.home / "registry.db", dsn)
     try:
@@ -55,7 +58,8 @@ def serve(
     except BaseException:
         storage.close()
         raise
-    logs.configure(debug=False, stderr=not (out.quiet or out.as_json))
+    folder = paths.logs if service else None
+    logs.configure(debug=False, directory=folder, stderr=not (out.quiet or out.as_json or service), file=server.LOG)
     server.serve(storage, sock, lambda url: out.result({"url": url}, f"Registry at {url}"))
 
 

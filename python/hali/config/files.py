@@ -41,12 +41,13 @@ def fsync_directory(directory: Path) -> None:
 
 
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Replace `path` by `data`: temporary file, fsync, rename, fsync of the folder."""
+    """Replace `path` by `data`: temporary file, fsync, rename, fsync of the folder. What root writes is the folder's owner's."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(fd, "wb") as out:
+            _give_to_owner_of(path.parent, out.fileno())
             out.write(data)
             out.flush()
             os.fsync(out.fileno())
@@ -56,6 +57,15 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
             temporary.unlink()
         raise
     fsync_directory(path.parent)
+
+
+def _give_to_owner_of(directory: Path, fd: int) -> None:
+    """A service of another account must be able to read what an administrator sets in its data directory."""
+    if sys.platform == "win32" or os.geteuid() != 0:
+        return
+    owner = directory.stat()
+    if owner.st_uid != 0:
+        os.fchown(fd, owner.st_uid, owner.st_gid)
 
 
 def write_secret(path: Path, data: bytes) -> None:

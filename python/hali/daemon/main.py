@@ -17,12 +17,14 @@ from hali._version import __version__
 from hali.api.base import ApiKey
 from hali.api.binding import Bind
 from hali.config import identity
+from hali.config.credentials import API_KEY, credential
 from hali.config.files import write_secret
 from hali.config.load import Loaded, find_key, load
 from hali.config.paths import Paths, from_environment
 from hali.config.schema import KEYS
 from hali.daemon import ending
 from hali.daemon.address import exclusive, new_token, published, withdraw
+from hali.daemon.heartbeat import describe, keep_telling
 from hali.daemon.ipc import IpcServer
 from hali.daemon.methods import Methods
 from hali.daemon.node import Node
@@ -30,6 +32,7 @@ from hali.daemon.terminal import wait_for_terminal_end
 from hali.model.errors import ConfigError, ExitCode, HaliError, UsageError
 from hali.runtime import log as logs
 from hali.runtime.groups import first_error
+from hali.runtime.notify import Notifier
 from hali.runtime.processes import allow_many_files
 from hali.runtime.stalls import watched_loop
 from hali.runtime.supervisor import EssentialServiceFailed
@@ -37,6 +40,7 @@ from hali.store.database import Database
 
 log = logs.get_logger(__name__)
 USAGE = "usage: halid [--version] [--model NAME] [--KEY VALUE ...]   (every configuration key is a flag, see `hali config show`)"
+SWITCHES = ("--ready-report", "--service")
 KEY_BYTES = 32
 
 
@@ -46,17 +50,18 @@ class Arguments(msgspec.Struct, frozen=True):
     flags: dict[str, str]
     model: str | None = None
     ready_report: bool = False  # started by the CLI: errors as JSON, no log lines on standard error
+    service: bool = False  # run by a service manager, which brings it back: the log file has its lines, standard error only the last
 
 
 def parse_arguments(argv: Sequence[str]) -> Arguments:
     """`--key value` and `--key=value` for every configuration key; UsageError otherwise."""
     by_flag = {key.flag: key for key in KEYS.values()}
     flags: dict[str, str] = {}
-    model, report, rest = None, False, list(argv)
+    model, switches, rest = None, set[str](), list(argv)
     while rest:
         name, equals, value = rest.pop(0).partition("=")
-        if name == "--ready-report":
-            report = True
+        if name in SWITCHES:
+            switches.add(name)
             continue
         if name != "--model" and name not in by_flag:
             raise UsageError(f"unknown option {name!r}", hint=_near(name))
@@ -66,7 +71,7 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
             model = value
         else:
             flags[by_flag[name].name] = value
-    return Arguments(flags, model, report)
+    return Arguments(flags, model, "--ready-report" in switches, "--service" in switches)
 
 
 def _value_after(name: str, rest: list[str], *, switch: bool) -> str:
@@ -98,6 +103,7 @@ def main() -> None:
 
 def _main(argv: Sequence[str]) -> int:
     report = "--ready-report" in argv
+    to_terminal = not any(switch in argv for switch in SWITCHES)
     if sys.stderr is not None:  # closed by whoever started us
         faulthandler.enable()  # of a crash in native code nothing else tells where
     allow_many_files()
@@ -107,9 +113,10 @@ def _main(argv: Sequence[str]) -> int:
         paths.create()
         with exclusive(paths), ending.on_record(paths):
             withdraw(paths)
-            logs.configure(debug=False, directory=paths.logs, stderr=False)  # it keeps which setting was wrong
+            # Before the settings are known, so that the log keeps why they are wrong.
+            logs.configure(debug=False, directory=paths.logs, stderr=False)
             loaded = load(paths.config, flags=arguments.flags)
-            logs.configure(debug=loaded.settings.debug, directory=paths.logs, stderr=not report)
+            logs.configure(debug=loaded.settings.debug, directory=paths.logs, stderr=to_terminal)
             try:
                 options = {"loop_factory": watched_loop}
                 return anyio.run(_daemon, paths, loaded, arguments, backend="asyncio", backend_options=options)
@@ -125,6 +132,7 @@ def _main(argv: Sequence[str]) -> int:
 
 
 async def _daemon(paths: Paths, loaded: Loaded, arguments: Arguments) -> int:
+    notifier = Notifier()
     node_identity = identity.load_or_create(paths.identity)
     node = Node(paths, loaded, node_identity, Database(paths.database), _api_keys(paths, loaded))
     try:
@@ -135,7 +143,7 @@ async def _daemon(paths: Paths, loaded: Loaded, arguments: Arguments) -> int:
             home=str(paths.home),
             node=node_identity.node_id[:16],
         )
-        await _serve(node, arguments)
+        await _serve(node, arguments, notifier)
     except ExceptionGroup as exc:
         raise _only_cause(exc) from exc
     finally:
@@ -144,12 +152,12 @@ async def _daemon(paths: Paths, loaded: Loaded, arguments: Arguments) -> int:
     return ExitCode.OK
 
 
-async def _serve(node: Node, arguments: Arguments) -> None:
+async def _serve(node: Node, arguments: Arguments, notifier: Notifier) -> None:
     stopping = anyio.Event()
     async with anyio.create_task_group() as group:
         group.start_soon(_stop_on_signal, stopping, node.paths)
         group.start_soon(_stop_with_terminal, stopping)
-        methods = Methods(node, stopping.set).table()
+        methods = Methods(node, stopping.set, service=arguments.service).table()
         node.dashboard.open(methods)
         async with node.running():
             token = new_token(node.paths.token)
@@ -161,9 +169,12 @@ async def _serve(node: Node, arguments: Arguments) -> None:
             with published(node.paths, *ipc.address):
                 log.info("daemon.ready", ipc_port=ipc.address[1])
                 node.told.started()
+                await notifier.ready(describe(node.supervisor.statuses()))
+                group.start_soon(keep_telling, notifier, node.supervisor.statuses)
                 await stopping.wait()
                 log.info("daemon.stopping")
                 node.told.stopping()
+            await notifier.stopping()
             ending.for_sure(node.paths)
         group.cancel_scope.cancel()
 
@@ -187,6 +198,8 @@ async def _stop_with_terminal(stopping: anyio.Event) -> None:
 
 def _api_keys(paths: Paths, loaded: Loaded) -> list[ApiKey]:
     """The key of the HTTP API, made at the first start that needs one: on loopback no client has to know any."""
+    if (given := credential(API_KEY)) is not None:
+        return [ApiKey("owner", given)]
     settings = loaded.settings
     needed = settings.api.require_key or not Bind(settings.daemon_listen_addr).loopback
     if needed and not paths.api_key.exists():

@@ -48,8 +48,9 @@ MAX_TEXT = 200  # of a search; longer than any name on the hub
 class Methods:
     """All methods by name; `stop_daemon` is called when a client asks for the end."""
 
-    def __init__(self, node: Node, stop_daemon: Callable[[], None]) -> None:
-        self._node, self._stop_daemon = node, stop_daemon
+    def __init__(self, node: Node, stop_daemon: Callable[[], None], *, service: bool = False) -> None:
+        """`service`: a service manager runs this daemon and brings it back."""
+        self._node, self._stop_daemon, self._service = node, stop_daemon, service
         self._started = time.monotonic()
 
     def table(self) -> dict[str, Handler]:
@@ -85,7 +86,7 @@ class Methods:
 
     async def ping(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """Who answers."""
-        return {"pid": os.getpid(), "home": str(self._node.paths.home)}
+        return {"pid": os.getpid(), "home": str(self._node.paths.home), "service": self._service}
 
     async def stop(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """Begin the orderly shutdown; the reply comes first."""

@@ -18,6 +18,7 @@ from hali.api.keys import KeyRing
 from hali.api.metrics import Metrics
 from hali.api.response_store import ResponseStore
 from hali.api.server import ApiServer
+from hali.config.credentials import HF_TOKEN, credential
 from hali.config.identity import Identity
 from hali.config.load import Loaded, Source, load
 from hali.config.paths import Paths
@@ -146,7 +147,7 @@ class Node:
         self.routers: Watch[InferenceRouter | None] = Watch(None)
         self.router = PresentRouter(self.routers, self.usage.used)
         # All who are searched, the preferred one first. A person waits: two attempts each.
-        hub = HubSearch(Hub(self.settings.hf.endpoint, policy=HttpPolicy(attempts=2)))
+        hub = HubSearch(Hub(self.settings.hf.endpoint, token=credential(HF_TOKEN), policy=HttpPolicy(attempts=2)))
         self.search = Search([hub, *([self.registry.finder] if self.settings.registry.url else [])])
         self._keys = tuple(keys)
         self.api_keys, self.key_ring = KeyStore(database), KeyRing(default_limits(self.settings))
@@ -330,7 +331,7 @@ class Node:
 
     def hub(self) -> Hub:
         """Hugging Face, or the mirror of the settings."""
-        return Hub(self.settings.hf.endpoint)
+        return Hub(self.settings.hf.endpoint, token=credential(HF_TOKEN))
 
     def resolver(self) -> Resolver:
         """From what is asked for to what can be fetched."""

@@ -15,11 +15,13 @@ from hali.registry.app import Deps, build_app
 from hali.registry.http import protocol
 from hali.registry.storage import Storage, postgres, sqlite
 from hali.runtime.log import get_logger
+from hali.runtime.notify import Notifier
 
 log = get_logger(__name__)
 
 DRAIN_S = 10  # for open requests at the end
 BACKLOG = 256
+LOG = "registry.log"
 
 
 def open_storage(db: Path, dsn: str | None) -> Storage:
@@ -70,7 +72,7 @@ def serve(storage: Storage, sock: socket.socket, ready: Callable[[str], None]) -
         timeout_graceful_shutdown=DRAIN_S,
         h11_max_incomplete_event_size=deps.bounds.head,
     )
-    server = _Announcing(config, lambda: ready(url))
+    server = _Announcing(config, url, ready)
     try:
         server.run(sockets=[sock])
     finally:
@@ -79,9 +81,9 @@ def serve(storage: Storage, sock: socket.socket, ready: Callable[[str], None]) -
 
 
 class _Announcing(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, url: str, ready: Callable[[str], None]) -> None:
         super().__init__(config)
-        self._ready = ready
+        self._url, self._ready, self._notifier = url, ready, Notifier()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -96,4 +98,12 @@ class _Announcing(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then say so."""
         await super().startup(sockets)
-        self._ready()
+        self._ready(self._url)
+        log.info("registry.ready", url=self._url)
+        await self._notifier.ready(f"registry at {self._url}")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say so, then end."""
+        log.info("registry.stopping")
+        await self._notifier.stopping()
+        await super().shutdown(sockets)

@@ -83,8 +83,8 @@ class LineFormatter(logging.Formatter):
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
-def configure(*, debug: bool, directory: Path | None = None, stderr: bool = True) -> None:
-    """Send all logs to `directory/hali.log` (JSON lines, rotated) and, if asked, to standard error."""
+def configure(*, debug: bool, directory: Path | None = None, stderr: bool = True, file: str = "hali.log") -> None:
+    """Send all logs to `directory/file` (JSON lines, rotated; one process may write it) and, if asked, to standard error."""
     root = logging.getLogger()
     for handler in root.handlers[:]:
         root.removeHandler(handler)
@@ -96,7 +96,7 @@ def configure(*, debug: bool, directory: Path | None = None, stderr: bool = True
     if directory is not None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         keep = logging.handlers.RotatingFileHandler(
-            directory / "hali.log", maxBytes=MAX_LOG_BYTES, backupCount=OLD_LOGS, encoding="utf-8"
+            directory / file, maxBytes=MAX_LOG_BYTES, backupCount=OLD_LOGS, encoding="utf-8"
         )
         keep.setFormatter(JsonFormatter())
         root.addHandler(keep)

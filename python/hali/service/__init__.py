@@ -1,1 +1,1 @@
-"""L6: OS service managers, doctor, update. Empty until hali stays up by itself (operator.md)."""
+"""L6: hali under the service manager of the system: systemd, launchd, Windows' Task Scheduler, or our own keeper where there is none."""
