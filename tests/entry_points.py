@@ -133,6 +133,7 @@ TABLE: dict[str, Row] = {
     "cli hali keys create --scope": _SCOPE,
     "cli hali keys create --expires": Row("ours: a duration"),
     "cli hali keys revoke NAME": Row("ours: compared with the keys there are"),
+    "cli hali doctor --repair": Row("ours: compared with the parts that can be repaired"),
     "cli hali config get KEY": Row("ours: compared with the keys of the schema"),
     "cli hali config set KEY": Row("ours: compared with the keys of the schema"),
     "cli hali config set VALUE": Row("ours: the operator's own setting, checked by the schema"),

@@ -79,9 +79,7 @@ class Database:
             kind = NoSpace if "full" in str(exc) else Failed
             raise kind(f"database {path}: {exc}", hint="mend that, then start again; nothing is lost") from None
         except sqlite3.DatabaseError as exc:
-            raise StoreDamaged(
-                f"database {path}: {exc}", hint=f"move it away to start anew: mv {path} {path}.bad"
-            ) from None
+            raise StoreDamaged(f"database {path}: {exc}", hint="`hali doctor --repair database`") from None
 
     def _migrate(self) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
