@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import closing
 from typing import Annotated
 
@@ -16,10 +17,11 @@ from hali.model.errors import HaliError, NotFound, UsageError
 from hali.service.doctor.context import Context, Daemon
 from hali.service.doctor.finding import Report, Result
 from hali.service.doctor.proc import holder_of_lock
+from hali.service.doctor.running import stragglers
 from hali.service.doctor.table import examine
 
 app = new_app()
-ANSWER_S = 1.5  # an idle daemon answers in milliseconds; one that needs longer is a finding
+ANSWER_S = 5.0  # an idle daemon answers in milliseconds, one on a busy machine in a second
 
 
 @app.command()
@@ -51,6 +53,9 @@ def doctor(
         out.json(msgspec.to_builtins(report))
     else:
         _print(out, report)
+    sys.stdout.flush()
+    if stragglers():  # the interpreter would wait for what hangs, or take it down in the middle of something
+        os._exit(report.exit_code)
     raise typer.Exit(report.exit_code)
 
 

@@ -81,5 +81,5 @@ class Check(msgspec.Struct, frozen=True):
     id: str
     title: str
     look: Callable[[Any], Finding]
-    deadline_s: float = 5.0  # a disk or a name server that takes longer is the finding
-    deep_s: float = 30.0
+    deadline_s: float = 20.0  # far above what any takes on a busy machine: a disk that hangs is the finding
+    deep_s: float = 60.0

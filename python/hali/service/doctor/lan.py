@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import select
 import socket
-import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,7 @@ from typing import Any
 from hali.service.doctor.context import Context, as_root, first_installed
 from hali.service.doctor.finding import Finding, failed, passed, skipped, warned
 
-HEAR_S = 1.0  # the loop through the kernel takes microseconds
-RESEND_S = 0.25
+ROUNDS, ROUND_S = 4, 0.25  # the loop through the kernel takes microseconds; a full buffer may cost a datagram
 
 
 def multicast(context: Context) -> Finding:
@@ -79,18 +77,17 @@ def hear_ourselves(port: int, found: Sequence[Any]) -> set[tuple[str, str]]:
             _keep_inside(sock)
         marks = {PROBE + os.urandom(16): each.name for each in found}
         by_name = {name: mark for mark, name in marks.items()}
-        heard: set[tuple[str, str]] = set()
         wanted = {(each.name, v) for each in found for v, have in (("4", each.v4), ("6", each.v6)) if have}
-        until = time.monotonic() + HEAR_S
-        while heard != wanted and time.monotonic() < until:
+        heard: set[tuple[str, str]] = set()
+        for _ in range(ROUNDS):
             for each in found:
                 sockets.multicast(by_name[each.name], [each])
-            turn = min(until, time.monotonic() + RESEND_S)
-            while heard != wanted and (left := turn - time.monotonic()) > 0:
-                for sock in select.select(shared, [], [], left)[0]:
-                    name = marks.get(receive(sock).datagram)
-                    if name is not None:
+            while heard != wanted and (ready := select.select(shared, [], [], ROUND_S)[0]):
+                for sock in ready:
+                    if (name := marks.get(receive(sock).datagram)) is not None:
                         heard.add((name, "6" if sock.family == socket.AF_INET6 else "4"))
+            if heard == wanted:
+                break
         return heard
     finally:
         sockets.close()

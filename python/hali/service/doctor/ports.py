@@ -60,7 +60,11 @@ def judge(context: Context, wanted: Wanted, found: Found) -> Finding:
         return passed(f"{name} is our own daemon's")
     if found.error == errno.EADDRINUSE:
         taken = f"{name} is taken by {found.holder or 'a process of another user'}"
-        return passed(f"{taken}; the next free one will do") if wanted.yields else failed(taken, _free(context, wanted))
+        return (
+            passed(f"{taken}; the next free one will do")
+            if wanted.yields
+            else failed(taken, _free(context, wanted, found.holder))
+        )
     if found.error == errno.EADDRNOTAVAIL:
         detail = f"this machine has no address {wanted.address} (daemon_listen_addr)"
         return failed(detail, context.setting_command(("daemon_listen_addr", None)))
@@ -71,11 +75,11 @@ def judge(context: Context, wanted: Wanted, found: Found) -> Finding:
     )
 
 
-def _free(context: Context, wanted: Wanted) -> str:
+def _free(context: Context, wanted: Wanted, holder: Holder | None) -> str:
     """Another port, where any will do; the LAN's is the same on all nodes, so there its holder has to go."""
     if not wanted.shared:
         return context.setting_command((wanted.key, "0"))
-    return as_root(f"fuser -k {wanted.port}/udp")
+    return as_root(f"kill {holder.pid}" if holder is not None else f"fuser -k {wanted.port}/udp")
 
 
 def _look(wanted: Wanted) -> Found:

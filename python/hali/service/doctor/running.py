@@ -10,14 +10,20 @@ from hali.model.errors import HaliError
 from hali.service.doctor.context import Context
 from hali.service.doctor.finding import Check, Finding, Result, failed
 
+NAME = "doctor "
 LOOK_CLOSER = "hali logs"  # for what a check could not even look at
 
 
 def run(checks: Iterable[Check], context: Context) -> list[Result]:
-    """The results in the order of `checks`."""
+    """The results in the order of `checks`. Those that were late may still run, see `stragglers`."""
     context.settings  # noqa: B018 — read once, before threads would do it several times
     running = [_Running(check, context) for check in checks]
     return [each.result() for each in running]
+
+
+def stragglers() -> list[str]:
+    """Names of the threads of checks that came to no end in time."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(NAME)]
 
 
 class _Running:
@@ -27,7 +33,7 @@ class _Running:
         self._check, self._context = check, context
         self._began = time.monotonic()
         self._found: tuple[Finding, float] | None = None
-        self._thread = threading.Thread(target=self._look, name=f"doctor {check.id}", daemon=True)
+        self._thread = threading.Thread(target=self._look, name=f"{NAME}{check.id}", daemon=True)
         self._thread.start()
 
     def _look(self) -> None:

@@ -19,7 +19,8 @@ from hali.model.errors import HaliError, NotFound, UsageError
 from hali.service.doctor.context import Context, first_installed
 from hali.service.doctor.finding import Finding, failed, passed, skipped
 
-PATIENCE_S = 1.5  # for a server of this machine or network, and for one that only tells the time
+PATIENCE_S = 5.0  # for a server that somebody counts on
+TIME_S = 1.5  # for one that only tells the time
 MOST = 1024 * 1024  # bytes of an answer
 OLLAMA, LM_STUDIO = 11434, 1234  # their usual ports
 _BROKEN = (OSError, http.client.HTTPException, ValueError)
@@ -33,12 +34,12 @@ class Answer(msgspec.Struct, frozen=True):
     body: bytes
 
 
-def ask(url: str, path: str = "", *, method: str = "GET") -> Answer:
+def ask(url: str, path: str = "", *, method: str = "GET", timeout: float = PATIENCE_S) -> Answer:
     """One request, no redirects; OSError, HTTPException, ValueError."""
     parts = urlsplit(url)
     secure = parts.scheme == "https"
     kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=PATIENCE_S)
+    connection = kind(parts.hostname or "", parts.port, timeout=timeout)
     try:
         connection.request(method, (parts.path.rstrip("/") + path) or "/", headers=_headers(url))
         answer = connection.getresponse()
@@ -66,7 +67,7 @@ def dates(urls: Iterable[str]) -> list[tuple[str, float]]:
 
     def look(url: str) -> None:
         try:
-            answer = ask(url, method="HEAD")
+            answer = ask(url, method="HEAD", timeout=TIME_S)
         except _BROKEN:
             return
         if answer.at is not None:
@@ -77,7 +78,7 @@ def dates(urls: Iterable[str]) -> list[tuple[str, float]]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(PATIENCE_S)
+        thread.join(TIME_S)
     return list(found)
 
 
