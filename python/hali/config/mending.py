@@ -56,14 +56,19 @@ def wrong_variables(env: Mapping[str, str]) -> list[Fault]:
 
 def mended(data: bytes) -> tuple[str, list[Fault]]:
     """The file with each line that cannot be read made a comment, and why; nothing else changes."""
-    lines = data.decode(errors="replace").splitlines(keepends=True)
+    lines = _split(data.decode(errors="replace"))
     faults: list[Fault] = []
-    for number, raw in enumerate(data.splitlines()[: len(lines)], 1):
+    for number, raw in enumerate(data.split(b"\n")[: len(lines)], 1):
         if not _is_utf8(raw):
             faults.append(_take_out(lines, number, "it is not UTF-8"))
     while (wrong := _first_wrong(lines)) is not None:
         faults.append(_take_out(lines, *wrong))
     return "".join(lines), sorted(faults, key=lambda fault: fault.line or 0)
+
+
+def _split(text: str) -> list[str]:
+    """Lines with their ends as TOML has them; `str.splitlines` knows ends that TOML takes for text."""
+    return [line for line in re.split(r"(?<=\n)", text) if line]
 
 
 def _is_utf8(raw: bytes) -> bool:
@@ -76,14 +81,22 @@ def _is_utf8(raw: bytes) -> bool:
 
 def _take_out(lines: list[str], number: int, reason: str) -> Fault:
     """Make line `number` a comment; a header takes its table along, which would else become part of the one before."""
-    last = number
-    if lines[number - 1].lstrip().startswith("["):
+    first, last = number - 1, number
+    if lines[first].lstrip().startswith("["):
         while last < len(lines) and not lines[last].lstrip().startswith("["):
             last += 1
-    for index in range(number - 1, last):
-        if index == number - 1 or lines[index].strip():
-            lines[index] = MARK + lines[index]
+    changed = [_comment(line) for line in lines[first:last]]
+    if changed == lines[first:last]:  # written in a way that cannot be told apart: then nothing of the file is read
+        first, last, changed = 0, len(lines), [_comment(line) for line in lines]
+    lines[first:last] = changed
     return Fault(reason, line=number)
+
+
+def _comment(line: str) -> str:
+    """The line as a comment, without the control characters that not even comments may have."""
+    body = line.removesuffix("\n").removesuffix("\r") if line.endswith("\n") else line
+    text = "".join(c if c.isprintable() or c == "\t" else "?" for c in body)
+    return (text if text.lstrip()[:1] in ("", "#") else MARK + text) + line[len(body) :]
 
 
 def _first_wrong(lines: Sequence[str]) -> tuple[int, str] | None:
@@ -121,9 +134,9 @@ def _line_of(lines: Sequence[str], name: str) -> int:
             found.setdefault(table, number)
         elif match := _ASSIGNMENT.match(line):
             found.setdefault(".".join(filter(None, [table, _plain(match[1])])), number)
-    while name not in found:
+    while name and name not in found:
         name = name.rpartition(".")[0]
-    return found[name]
+    return found.get(name, len(lines))
 
 
 def _plain(key: str) -> str:
