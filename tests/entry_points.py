@@ -263,6 +263,17 @@ TABLE: dict[str, Row] = {
     "decodes hali.transfer.handoff": Row("ours: answers of the client that the operator named"),
     "connects hali.registry.client": Row("ours: registry.url of the operator; redirects are not followed"),
     "connects hali.registry.server": _OPERATOR,
+    "connects hali.service.doctor.daemon": Row("ours: our own BitTorrent port"),
+    "connects hali.service.doctor.ports": Row("ours: binds the ports of the configuration, and connects to nothing"),
+    "decodes hali.config.mending": _OPERATOR,
+    "decodes hali.config.schema": _OPERATOR,
+    "decodes hali.service.doctor.daemon": Row("ours: fixed names in the data directory"),
+    "decodes hali.service.doctor.extensions": Row("ours: what our own child process says"),
+    "decodes hali.service.doctor.servers": Row(
+        "ours: servers that the operator named; what they say is counted and bounded, and redirects are not followed"
+    ),
+    "writes hali.cli.doctor": Row("ours: fixed names in the data directory"),
+    "writes hali.store.repair": Row("ours: fixed names in the data directory"),
     "writes hali.cli.completion": _OPERATOR,
     "writes hali.engine.trial": Row("ours: the null device"),
     "writes hali.export.folder": Row(

@@ -8,10 +8,9 @@ import json
 import socket
 import ssl
 import threading
-from base64 import b64encode
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -41,21 +40,12 @@ def ask(url: str, path: str = "", *, method: str = "GET", timeout: float = PATIE
     kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
     connection = kind(parts.hostname or "", parts.port, timeout=timeout)
     try:
-        connection.request(method, (parts.path.rstrip("/") + path) or "/", headers=_headers(url))
+        connection.request(method, (parts.path.rstrip("/") + path) or "/", headers={"user-agent": "hali"})
         answer = connection.getresponse()
         date = email.utils.parsedate_to_datetime(answer.headers["date"]) if answer.headers["date"] else None
         return Answer(answer.status, date.timestamp() if date is not None else None, answer.read(MOST))
     finally:
         connection.close()
-
-
-def _headers(url: str) -> dict[str, str]:
-    parts = urlsplit(url)
-    headers = {"user-agent": "hali", "connection": "close"}
-    if parts.username is not None:
-        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        headers["authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
-    return headers
 
 
 # ---- time
