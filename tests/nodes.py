@@ -66,6 +66,13 @@ class TestNode:
             command, env=self.env, capture_output=True, text=True, timeout=timeout, input=stdin or "", check=False
         )
 
+    def shell(self, command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a shell command where the node is."""
+        words = [*self._within, "sh", "-c", command]
+        return subprocess.run(
+            words, env=self.env, input=stdin, capture_output=True, text=True, timeout=WAIT_S, check=False
+        )
+
     def ok(self, *args: str) -> Any:
         """Run `hali ARGS --json`, which must succeed; its result (the last line of a stream of events)."""
         done = self.hali(*args, "--json")

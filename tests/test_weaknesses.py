@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.named_tests import is_test
-from tests.weaknesses import ATTACKS, WEAKNESSES, Claim
+from tests.weaknesses import ATTACKS, HALO, WEAKNESSES, Claim
 
-CLAIMS = {f"weakness {number}": claim for number, claim in WEAKNESSES.items()} | ATTACKS
+CLAIMS = {f"weakness {number}": claim for number, claim in WEAKNESSES.items()} | HALO | ATTACKS
 
 
 def test_no_weakness_is_left_out() -> None:

@@ -27,6 +27,8 @@ _T = {
     **_in("integration", torrent="test_torrent", swarm="test_torrent_hostile", interop="test_torrent_interop"),
     **_in("integration", links="test_torrent_links", sources="test_node_sources", transfers="test_node_transfers"),
     **_in("integration", registry="test_registry_nodes", throttle="test_throttle", store="test_cli_store"),
+    **_in("integration", doctor="test_doctor"),
+    **_in("unit/service", examined="test_doctor_running"),
     **_in("unit", telemetry="registry/test_telemetry", server="registry/test_registry_app", jcs="wire/test_jcs"),
     **_in("unit", ollama="export/test_ollama", lmstudio="export/test_lmstudio"),
     **_in("property", named="test_names"),
@@ -232,8 +234,23 @@ WEAKNESSES: dict[int, Claim] = {
             "store: a_prune_takes_the_least_recently_used_and_never_a_pinned_one",
             "store: a_pull_above_the_quota_is_refused_with_the_command_that_helps",
             "transfers: the_schedule_pauses_from_the_start_and_a_person_may_overrule_it",
+            "doctor: a_healthy_node_passes_every_check_that_applies",
         ),
-        open="doctor, update, metrics of the daemon",
+        open="update, metrics of the daemon",
+    ),
+}
+
+# Of the existing Halo, by its number there: what applies to a node.
+HALO: dict[str, Claim] = {
+    "W14": Claim(
+        "doctor hides faults: a broken configuration counts as there, and the exit code is 0 whatever fails",
+        _t(
+            "doctor: a_bad_line_of_the_configuration",
+            "doctor: a_variable_that_no_setting_takes",
+            "doctor: a_compiled_module_that_is_missing",
+            "examined: the_worst_finding_is_the_exit_code",
+            "examined: checks_that_raise_fail_with_the_reason_and_the_others_have_their_say",
+        ),
     ),
 }
 

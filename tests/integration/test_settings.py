@@ -26,6 +26,8 @@ from hali.model.errors import ConfigError, NoSpace, Overloaded, Refused
 from hali.registry.address import parse_all
 from hali.runtime import log as logs
 from hali.runtime.memory import total_ram
+from hali.service.doctor.context import Context, Daemon
+from hali.service.doctor.servers import upstream
 from hali.share.acquire import AcquisitionManager
 from hali.share.incoming_model import Arrived
 from hali.share.job import Job, JobSpec
@@ -91,6 +93,13 @@ async def session_setting(name: str, **flags: str) -> object:
         value = session._session.get_settings()[name]
         group.cancel_scope.cancel()
     return value
+
+
+@effect("upstream.urls")
+async def upstream_urls(home: Path) -> None:
+    for url, status in (("", "skip"), ("http://127.0.0.1:9", "fail")):
+        context = Context(Paths(home), {"HALI_UPSTREAM_URLS": url}, Daemon())
+        assert upstream(context).status == status
 
 
 @effect("storage.quota_gb")

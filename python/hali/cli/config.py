@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -61,16 +62,32 @@ def get(ctx: typer.Context, key: Key) -> None:
 
 @app.command(name="set")
 def set_key(
-    ctx: typer.Context, key: Key, value: Annotated[str, typer.Argument(metavar="VALUE", help="The new value.")]
+    ctx: typer.Context,
+    key: Key,
+    value: Annotated[
+        str, typer.Argument(metavar="VALUE", help="The new value; `-` asks for it, or reads a line from a pipe.")
+    ],
 ) -> None:
     """Change one key in the file; comments stay. A running daemon applies some keys at once, the others at its next start.
+
+    A secret given by `-` stays out of the shell's history and of the list of processes.
 
     With --json: `key`, `path`, `applied` (true: in force; false: a restart of the daemon applies it; null: none runs).
     """
     paths = from_environment()
     paths.create()
-    config.store(paths.config, key, value)
+    config.store(paths.config, key, _typed(key) if value == "-" else value)
     _changed(ctx, key)
+
+
+def _typed(name: str) -> str:
+    """The value from standard input; not shown while a person types it."""
+    key = config.find_key(name).name
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().strip()
+    import getpass
+
+    return getpass.getpass(f"{key}: ").strip()
 
 
 @app.command()

@@ -44,6 +44,7 @@ COMMANDS = {
     "service": ("hali.cli.service", "Keep the daemon running: as a service of systemd, launchd or Windows."),
     "stats": ("hali.cli.stats", "Transfer rates, totals, models and peers."),
     "logs": ("hali.cli.logs", "The daemon's log."),
+    "doctor": ("hali.cli.doctor", "What is wrong with this node, and the command that mends it."),
     "keys": ("hali.cli.keys", "Keys of the HTTP API: who may ask, for what, and how much."),
     "publish": ("hali.cli.publish", "Sign a model's names and hashes and hand them to the registries."),
     "profile": ("hali.cli.publish", "What your publisher's key tells about you."),

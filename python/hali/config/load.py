@@ -80,18 +80,28 @@ def check(key: Key, value: Any, *, strict: bool = True) -> Any:
 
 def load(path: Path, env: Mapping[str, str] | None = None, flags: Mapping[str, str] | None = None) -> Loaded:
     """Read `path` (may be missing), then environment, then flags; ConfigError names file, key and reason."""
-    env = os.environ if env is None else env
+    return resolve(read_file(path), path, os.environ if env is None else env, flags)
+
+
+def resolve(
+    document: Mapping[str, Any], path: Path, env: Mapping[str, str], flags: Mapping[str, str] | None = None
+) -> Loaded:
+    """`load` with the file's content at hand; `path` is for messages."""
     values: dict[str, Any] = {}
     sources: dict[str, Source] = {}
-    for name, value in _flatten(read_file(path)).items():
+    for name, value in flatten(document).items():
         values[name], sources[name] = _from_file(path, name, value), "file"
     for name, key in KEYS.items():
-        variable = next((v for v in (key.env, key.also_env) if v and env.get(v)), None)
-        if variable:
+        if variable := variable_of(key, env):
             values[name], sources[name] = _from_text(variable, key, env[variable]), "env"
     for name, text in (flags or {}).items():
         values[name], sources[name] = parse_text(find_key(name), text), "flag"
     return Loaded(msgspec.convert(_nest(values), Settings), sources, dict(flags or {}))
+
+
+def variable_of(key: Key, env: Mapping[str, str]) -> str | None:
+    """The environment variable that sets `key`, if one does."""
+    return next((v for v in (key.env, key.also_env) if v and env.get(v)), None)
 
 
 def _from_file(path: Path, name: str, value: Any) -> Any:
@@ -120,11 +130,12 @@ def read_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"cannot read {path}: {exc.strerror}") from None
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A document by dotted keys."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            flat.update(_flatten(value, f"{prefix}{name}."))
+            flat.update(flatten(value, f"{prefix}{name}."))
         else:
             flat[f"{prefix}{name}"] = value
     return flat

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
 
 from hali.config.schedule import Schedule
+from hali.model.errors import UsageError
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 
@@ -29,6 +31,20 @@ def _doc(
 ) -> Meta:
     extra = {"unit": unit, "env": env, "secret": secret, "live": live, "separator": separator, "check": check}
     return Meta(description=text, extra=extra, **limits)
+
+
+def _web_addresses(urls: tuple[str, ...]) -> None:
+    """UsageError for what is no http(s) URL, and for one with a password, which reports and `config show` would tell."""
+    for number, url in enumerate(urls, 1):
+        parts = urlsplit(url)
+        try:
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            usable = False
+        if "@" in parts.netloc:
+            raise UsageError(f"URL {number} may hold no user name or password")
+        if not usable:
+            raise UsageError(f"URL {number} is not http://HOST:PORT or https://HOST")
 
 
 class TorrentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -174,6 +190,20 @@ class HandoffSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     transmission_password: Annotated[str, _doc("Its password.", secret=True)] = ""
 
 
+class UpstreamSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Inference servers beside hali's own engine."""
+
+    urls: Annotated[
+        tuple[str, ...],
+        _doc(
+            "Other inference servers that this node counts on, comma separated: Ollama, LM Studio or any with OpenAI's API, for example "
+            "`http://127.0.0.1:11434`. `hali doctor` fails when one does not answer.",
+            "URL",
+            check=_web_addresses,
+        ),
+    ] = ()
+
+
 class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """llama.cpp workers."""
 
@@ -291,6 +321,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     handoff: HandoffSettings = HandoffSettings()
     api: ApiSettings = ApiSettings()
     engine: EngineSettings = EngineSettings()
+    upstream: UpstreamSettings = UpstreamSettings()
 
 
 class Key(msgspec.Struct, frozen=True):

@@ -79,7 +79,7 @@ class Database:
             kind = NoSpace if "full" in str(exc) else Failed
             raise kind(f"database {path}: {exc}", hint="mend that, then start again; nothing is lost") from None
         except sqlite3.DatabaseError as exc:
-            damaged = StoreDamaged(f"database {path}: {exc}", hint=f"move it away to start anew: mv {path} {path}.bad")
+            damaged = StoreDamaged(f"database {path}: {exc}", hint="`hali doctor --repair database`")
             damaged.exit_code = ExitCode.CONFIG  # a service manager that starts us again changes nothing
             raise damaged from None
 

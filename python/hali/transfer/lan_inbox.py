@@ -27,7 +27,7 @@ import msgspec
 from hali.transfer.lan_index import LanIndex, Verdict
 from hali.transfer.lan_interfaces import Reach
 from hali.wire import lan_v1
-from hali.wire.lan import Kind, Malformed, Packet, Received, WantKind, decode
+from hali.wire.lan import PROBE, Kind, Malformed, Packet, Received, WantKind, decode
 
 NODE_RATE = 10.0  # packets per second and node (sharing.md) …
 NODE_BURST = 20.0  # … and at once: an announcement of some 140 models
@@ -91,7 +91,8 @@ class Inbox:
     """Checks datagrams and feeds the index.
 
     `drops` counts by reason what was not believed, `accepted` by kind what was, `ignored` what is none of both: our own
-    multicast, and copies that came over another interface. `reach` says which addresses are near.
+    multicast, copies that came over another interface, and what a doctor on this machine sends to itself. `reach` says which
+    addresses are near.
     """
 
     def __init__(self, index: LanIndex, me: bytes, secret: bytes | None, *, v1: bool = True) -> None:
@@ -123,6 +124,9 @@ class Inbox:
         try:
             if not self._sources.take(host, now):
                 raise Malformed("source_rate")
+            if datagram.startswith(PROBE):
+                self.ignored["probe"] += 1
+                return None
             if lan_v1.looks_like_v1(datagram):
                 self._receive_v1(datagram, host, now=now, wall=wall)
                 return None

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 _SIOCGIFCONF, _SIOCGIFFLAGS, _SIOCGIFNETMASK = 0x8912, 0x8913, 0x891B
-_IFF_UP, _IFF_LOOPBACK, _IFF_MULTICAST = 0x1, 0x8, 0x1000
+_IFF_UP, _IFF_BROADCAST, _IFF_LOOPBACK, _IFF_MULTICAST = 0x1, 0x2, 0x8, 0x1000
 _IFA_F_TENTATIVE = 0x40
 _IFREQ = 40  # bytes of struct ifreq on 64-bit Linux
 _MAX_INTERFACES = 128
@@ -71,6 +71,14 @@ def interfaces() -> tuple[Interface, ...]:
         if usable and (name in v4 or name in v6):
             found.append(_interface(index, name, v4.get(name, []), v6.get(name, [])))
     return tuple(found[:_MAX_INTERFACES])
+
+
+def links_without_multicast() -> list[str]:
+    """Names of Ethernets and the like that are up and have an address, with multicast switched off; tunnels never have it."""
+    addressed = _ipv4_addresses().keys() | _ipv6_addresses().keys()
+    flags = {name: _flags(name) for _, name in socket.if_nameindex() if name in addressed}
+    wanted = _IFF_UP | _IFF_BROADCAST
+    return sorted(name for name, each in flags.items() if each & wanted == wanted and not each & _IFF_MULTICAST)
 
 
 def _interface(index: int, name: str, v4: list[_Address], v6: list[_Address]) -> Interface:

@@ -21,6 +21,7 @@ from hali.wire.canonical import MAC, SIGNATURE, mac, mac_is_valid, signature_is_
 VERSION = 2
 MAX_PACKET = 1200  # fits one IPv6 minimum-MTU frame (1,280) with all headers: never fragmented
 DOMAIN = "hali/lan/2"
+PROBE = b"hali/lan/probe"  # how a datagram begins by which `hali doctor` hears itself; no packet, and nobody's concern
 MAC_DOMAIN = "hali/lan/2/mac"
 MAX_ADDRESSES = 12  # of 17 bytes at most; leaves room for five models with long names
 MAX_ID = 200  # bytes of a model id; the longest real one has about 90

@@ -73,4 +73,4 @@ def test_a_file_that_is_no_database_is_reported_with_what_to_do(tmp_path: Path) 
     (tmp_path / "d").write_bytes(b"not a database, but long enough to be looked at" * 100)
     with pytest.raises(StoreDamaged) as caught:
         Database(tmp_path / "d")
-    assert "mv " in str(caught.value.hint)
+    assert "--repair database" in str(caught.value.hint)

@@ -13,7 +13,7 @@ from hali.transfer.lan_inbox import Buckets, Inbox, Page, Question, Stale
 from hali.transfer.lan_index import FRESH, LanIndex
 from hali.transfer.lan_interfaces import Reach
 from hali.wire.canonical import MAC, signing_input
-from hali.wire.lan import DOMAIN, MAX_WANTS, Kind, Want, WantKind
+from hali.wire.lan import DOMAIN, MAX_WANTS, PROBE, Kind, Want, WantKind
 from tests.fakes.lan_node import LINK, WALL, FakeNode, model
 
 SECRET = b"k" * 32
@@ -304,3 +304,9 @@ def test_buckets_forget_the_least_used_keys() -> None:
     for number in range(10 * lan_inbox.MAX_BUCKETS):
         assert buckets.take(str(number), 0.0)
     assert len(buckets._levels) <= lan_inbox.MAX_BUCKETS
+
+
+def test_what_a_doctor_sends_to_itself_is_nobodys_concern() -> None:
+    desk = Desk(SECRET)
+    assert desk.get(PROBE + bytes(16)) is None
+    assert (desk.models, desk.drops, dict(desk.inbox.ignored)) == (0, {}, {"probe": 1})

@@ -1,0 +1,97 @@
+"""Checks of what belongs to this home: the configuration, the keys and who may read them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from hali.config.mending import Fault
+from hali.model.errors import HaliError
+from hali.service.doctor.context import Context, quoted
+from hali.service.doctor.finding import Finding, failed, passed, skipped
+
+SHOWN = 3  # faults named in one line; the rest is counted
+
+
+def config(context: Context) -> Finding:
+    """Can every line and variable be read, and do the settings go together?"""
+    path = context.paths.config
+    if path.exists() and not os.access(path, os.R_OK):
+        return failed(f"{path} cannot be read", f"chmod 600 {quoted(path)}")
+    if context.faults:
+        return _faulty(path, context.faults)
+    if (trouble := _contradiction(context)) is not None:
+        return trouble
+    count = sum(source != "default" for source in context.loaded.sources.values())
+    return passed(f"{path if path.exists() else 'no file'}, {count} settings differ from their defaults")
+
+
+def _faulty(path: Path, faults: Sequence[Fault]) -> Finding:
+    texts = [f"{path}:{f.line}: {f.reason}" if f.line is not None else f.reason for f in faults[:SHOWN]]
+    more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+    steps = [f"unset {fault.variable}" for fault in faults if fault.variable is not None]
+    if any(fault.line is not None for fault in faults):
+        steps.append("hali doctor --repair config")
+    return failed("; ".join(texts) + more, " && ".join(steps))
+
+
+def _contradiction(context: Context) -> Finding | None:
+    """Settings that are each valid and cannot be together."""
+    settings = context.settings
+    if settings.lan.hmac_enabled and not settings.lan.hmac_shared_secret:
+        detail = "lan.hmac_enabled is on and lan.hmac_shared_secret is empty: take that of the other nodes, or make one"
+        return failed(detail, f"openssl rand -hex 32 | {context.setting_command(('lan.hmac_shared_secret', '-'))}")
+    from hali.registry.address import parse_all
+
+    try:
+        parse_all(settings.registry.url)
+    except HaliError as exc:
+        return failed(exc.message, context.setting_command(("registry.url", None)))
+    return None
+
+
+def permissions(context: Context) -> Finding:
+    """Is the home private, are its secrets readable by their owner only, and is the key a key?"""
+    paths, home = context.paths, context.paths.home
+    if not home.exists():
+        return skipped(f"{home} does not exist yet")
+    secrets = [paths.config, paths.identity, paths.publisher_key, paths.api_key, paths.token, paths.address]
+    present = [path for path in [*secrets, paths.prompts, home / "registry.key"] if path.exists()]
+    if foreign := [path for path in [home, *present] if path.stat().st_uid != os.geteuid()]:
+        owner = f"{os.geteuid()}:{os.getegid()}"
+        return failed(f"of another user: {_names(foreign)}", f"sudo chown {owner} {quoted(*foreign)}")
+    steps = [f"chmod 700 {quoted(home)}"] if _open_to_others(home) else []
+    if exposed := [path for path in present if _open_to_others(path)]:
+        steps.append(f"chmod 600 {quoted(*exposed)}")
+    if steps:
+        wide = [home] * (len(steps) - bool(exposed)) + exposed
+        return failed(f"others may read {', '.join(f'{p} ({_mode(p):04o})' for p in wide)}", " && ".join(steps))
+    return _keys(context) or passed(f"{home} (0700), {len(present)} private files (0600)")
+
+
+def _keys(context: Context) -> Finding | None:
+    from hali.config.identity import load_or_create
+
+    for path in (context.paths.identity, context.paths.publisher_key):
+        if path.exists():
+            try:
+                load_or_create(path)
+            except HaliError as exc:
+                aside = path.with_name(f"{path.name}.damaged")
+                command = f"mv {quoted(path)} {quoted(aside)} && hali daemon restart"
+                return failed(f"{exc.message}; restore it from a backup, or let hali make a new one", command)
+    return None
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def _open_to_others(path: Path) -> bool:
+    return bool(_mode(path) & 0o077)
+
+
+def _names(paths: list[Path]) -> str:
+    return ", ".join(str(path) for path in paths)

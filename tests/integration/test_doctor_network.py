@@ -1,0 +1,81 @@
+"""`hali doctor` on a network of its own, where multicast is switched off or a firewall drops it.
+
+Network namespaces need root and `ip`; without them these tests are skipped, and say so.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.doctors import examine, follow, healthy_again, only, with_command
+from tests.net.netns import ip, own_name, remove
+from tests.nodes import TestNode, node, until
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("ip") is None,
+    reason="NOT TESTED: network namespaces need root and the ip command",
+)
+
+
+@pytest.fixture
+def space() -> Iterator[str]:
+    """A namespace with one Ethernet, whose other end is there too."""
+    name = own_name("doctor")
+    ip("netns", "add", name)
+    try:
+        ip("-n", name, "link", "set", "lo", "up")
+        ip("-n", name, "link", "add", "lan0", "type", "veth", "peer", "name", "lan1")
+        ip("-n", name, "address", "add", "10.77.0.1/24", "dev", "lan0")
+        for link in ("lan0", "lan1"):
+            ip("-n", name, "link", "set", link, "up")
+        yield name
+    finally:
+        remove(name)
+
+
+@pytest.fixture
+def a(space: str, tmp_path: Path) -> Iterator[TestNode]:
+    with node(tmp_path / "home", within=("ip", "netns", "exec", space)) as made:
+        made.ok("daemon", "start", "--detach")  # its IPC is on the loopback of its namespace, like all that asks it
+        with_command(made, tmp_path / "bin")
+        # An IPv6 address is tentative for a second (RFC 4862), and each report tells of those that are not.
+        until(lambda: examine(made)["lan.multicast"]["detail"] == "heard over lan0, lan1", "both ends are up")
+        yield made
+        made.ok("daemon", "stop")
+
+
+def test_multicast_that_is_switched_off(a: TestNode) -> None:
+    healthy = examine(a)
+    assert a.shell("ip link set dev lan0 multicast off").returncode == 0
+    fix = only(a, healthy, "lan.multicast")
+    assert "lan0" in fix
+    follow(a, fix)
+    healthy_again(a)
+
+
+@pytest.mark.skipif(shutil.which("iptables") is None, reason="NOT TESTED: a firewall needs iptables")
+@pytest.mark.parametrize("chain", ["INPUT", "OUTPUT"])
+def test_multicast_that_a_firewall_drops(a: TestNode, chain: str) -> None:
+    healthy = examine(a)
+    rules = [f"{tool} -A {chain} -p udp --dport {a.env['HALI_LAN_PORT']} -j DROP" for tool in ("iptables", "ip6tables")]
+    done = a.shell(" && ".join(rules))
+    if done.returncode:
+        pytest.skip(f"NOT TESTED: this kernel has no packet filter: {done.stderr}")
+    follow(a, only(a, healthy, "lan.multicast"))
+    healthy_again(a)
+
+
+@pytest.mark.skipif(shutil.which("iptables") is None, reason="NOT TESTED: a firewall needs iptables")
+def test_a_bittorrent_port_that_a_firewall_drops(a: TestNode) -> None:
+    healthy = examine(a)
+    port = a.ok("daemon", "status")["torrent_port"]
+    done = a.shell(f"iptables -A INPUT -p tcp -d 10.77.0.1 --dport {port} -j DROP")
+    if done.returncode:
+        pytest.skip(f"NOT TESTED: this kernel has no packet filter: {done.stderr}")
+    follow(a, only(a, healthy, "torrent.reachable"))
+    healthy_again(a)
