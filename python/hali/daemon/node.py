@@ -52,6 +52,7 @@ from hali.share.range_lane import Counted
 from hali.share.resolve import Plan, Resolver
 from hali.share.search import Search
 from hali.share.space import Busy, Space
+from hali.share.tally import Tally
 from hali.share.using import UsageRecorder
 from hali.store.api_keys import KeyStore
 from hali.store.database import Database
@@ -95,7 +96,7 @@ class Node:
     ) -> None:
         self.paths, self.loaded, self.database = paths, loaded, database
         self.identity = identity
-        self.activity = Activity()
+        self.activity, self.tally = Activity(), Tally()
         self.torrents: Watch[TorrentSession | None] = Watch(None)
         self.lan: Watch[LanAnnouncer | None] = Watch(None)
         self.api: Watch[ApiServer | None] = Watch(None)
@@ -201,6 +202,7 @@ class Node:
             open_web_seed=self._open_web_seed,
             streaming=self.settings.streaming_hash,
             connections=self.settings.hf.connections,
+            tally=self.tally,
         )
         return AcquisitionManager(
             board=self.board,

@@ -28,6 +28,11 @@ class Activity:
         self._seq += 1
         self.events.publish(ActivityEvent(self._seq, time.time(), kind, text, declared.toast, fields))
 
+    @property
+    def told(self) -> int:
+        """Events so far."""
+        return self._seq
+
     def changed(self, topic: Topic) -> None:
         """Viewers of `topic` look again."""
         self.changes.publish(Changed(topic))
