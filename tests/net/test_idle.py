@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from tests.net.clients import client
-from tests.net.lab import lab
+from tests.net.lab import LabNode, lab
 from tests.nodes import random_file, until
 
 pytestmark = [pytest.mark.net, pytest.mark.long]
@@ -31,6 +31,11 @@ def cpu_s(processes: list[psutil.Process]) -> float:
     return sum(sum(process.cpu_times()[:2]) for process in processes)
 
 
+def states(node: LabNode) -> list[str]:
+    """Of all its models."""
+    return [row["status"] for row in node.status()["seeding"]]
+
+
 def test_an_idle_daemon_with_a_hundred_models_is_small_and_quiet(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
@@ -40,7 +45,7 @@ def test_an_idle_daemon_with_a_hundred_models_is_small_and_quiet(
         for file in files:
             node.add(file)
         node.restart()
-        assert [row["status"] for row in node.status()["seeding"]] == MODELS * ["seeding"]
+        until(lambda: states(node) == MODELS * ["seeding"], "hali seeds them all")
         with client("qbittorrent", lan.host("q"), tmp_path / "q") as theirs:
             for torrent in node.paths.torrents.glob("*.torrent"):
                 theirs.add(torrent, files[0].parent, complete=True)

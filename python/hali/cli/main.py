@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # typing's own costs as much as the rest of `hali --version`: it imports re
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 

@@ -17,6 +17,7 @@ from hali.api.budget import Limits
 from hali.api.keys import KeyRing
 from hali.api.metrics import Metrics
 from hali.api.server import ApiServer
+from hali.api.tracing import open_spans
 from hali.config.identity import Identity
 from hali.config.load import Loaded, Source, load
 from hali.config.paths import Paths
@@ -139,7 +140,8 @@ class Node:
         self._keys = tuple(keys)
         self.api_keys, self.key_ring = KeyStore(database), KeyRing(default_limits(self.settings))
         fill(self.key_ring, self.api_keys.all())
-        self._metrics = Metrics()  # counts on when the server is restarted
+        self._metrics = Metrics()  # counts on when the server is restarted, as these go on
+        self._spans = open_spans(self.settings.tracing.otlp_endpoint, identity.node_id)
         self.supervisor = Supervisor(self._specs())
 
     @property
@@ -238,6 +240,7 @@ class Node:
             metrics=self._metrics,
             measures=lambda: measures(self),
             models=self.offered,
+            spans=self._spans,
         )
         # The default port gives way to the next free one; a port somebody chose does not.
         default = Settings().daemon_port
@@ -370,6 +373,8 @@ class Node:
 
     def close(self) -> None:
         """Release what was opened; the services must have ended."""
+        if self._spans is not None:
+            self._spans.close()
         self._jobs.close()
         self._queue.close()
         self.database.close()
