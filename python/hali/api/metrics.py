@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Literal
 
 import msgspec
@@ -156,6 +157,7 @@ def _several(label: Label) -> tuple[str, ...]:
     return (label,) if isinstance(label, str) else label
 
 
+@cache  # of routes there are some sixty
 def dialect_of(route: str) -> str:
     """Whose words a route speaks; `hali` for those that are of no API in particular."""
     spoken = dialects.dialect_of(route).name
