@@ -41,7 +41,7 @@ async def measures(node: Node) -> list[Measure]:
         found += _lan(lan.traffic)
     if node.registry.servers:
         found += _outbox(await anyio.to_thread.run_sync(node.registry.outbox.counts))
-    return [*found, *_transfers(node.tally), *_node(node.activity.told, node.activity.events.readers)]
+    return [*found, *_transfers(node.tally), *_node(node.activity.seq, node.activity.events.readers)]
 
 
 def catalogue() -> list[Measure]:

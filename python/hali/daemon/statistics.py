@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from hali.daemon.views import describe_allowance, describe_job, describe_traffic
+from hali.daemon.views import describe_allowance, describe_engine, describe_job, describe_traffic
 from hali.model.units import format_duration
 from hali.share.library import Entry
 from hali.transfer.events import TorrentStatus, Totals
 
 if TYPE_CHECKING:
     from hali.daemon.node import Node
+
+
+LAST_EVENTS = 10  # what happened just now; `hali events` has more
 
 
 async def statistics(node: Node, uptime: float) -> dict[str, Any]:
@@ -36,6 +39,9 @@ async def statistics(node: Node, uptime: float) -> dict[str, Any]:
         "jobs": jobs,
         "lan_traffic": describe_traffic(node.lan.value),
         "inference": msgspec.to_builtins(node.router.stats()),
+        "engines": [describe_engine(status) for status in node.engines.list()],
+        "services": [msgspec.to_builtins(s) for s in node.supervisor.statuses() if s.state != "ready"],
+        "activity": [msgspec.to_builtins(event) for event in node.activity.events.kept[-LAST_EVENTS:]],
     }
 
 

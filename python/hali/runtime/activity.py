@@ -29,8 +29,8 @@ class Activity:
         self.events.publish(ActivityEvent(self._seq, time.time(), kind, text, declared.toast, fields))
 
     @property
-    def told(self) -> int:
-        """Events so far."""
+    def seq(self) -> int:
+        """That of the last event; 0 before the first."""
         return self._seq
 
     def changed(self, topic: Topic) -> None:
