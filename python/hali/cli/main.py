@@ -42,6 +42,7 @@ COMMANDS = {
     "mcp": ("hali.cli.mcp", "Serve MCP on standard input and output: local models as tools."),
     "daemon": ("hali.cli.daemon", "Start, stop and look at the daemon."),
     "stats": ("hali.cli.stats", "Transfer rates, totals, models and peers."),
+    "events": ("hali.cli.events", "What the daemon did last."),
     "logs": ("hali.cli.logs", "The daemon's log."),
     "keys": ("hali.cli.keys", "Keys of the HTTP API: who may ask, for what, and how much."),
     "publish": ("hali.cli.publish", "Sign a model's names and hashes and hand them to the registries."),
