@@ -12,7 +12,7 @@ from tests.nodes import node, random_file, until
 MODELS = 10
 MOST_RSS = 120e6  # bytes without an engine, whatever the machine (performance.md, P18: with ten times the models)
 LOOK_S = 2.0
-MOST_WAKES = 40  # a second, of all threads; 13 of them are usual, ten of those libtorrent's
+MOST_WAKES = 30  # a second, of all threads; 13 of them are usual, ten of those libtorrent's
 
 
 def wakes(process: psutil.Process) -> int:
