@@ -156,6 +156,7 @@ TABLE: dict[str, Row] = {
     "ipc ping": _NO_NAME,
     "ipc status": _NO_NAME,
     "ipc stats": _NO_NAME,
+    "ipc events follow": _NO_NAME,
     "ipc models": _NO_NAME,
     "ipc ps": _NO_NAME,
     "ipc load model": _LOOKED_UP,
@@ -444,7 +445,7 @@ def _routes() -> Iterator[str]:
 
 def _ipc() -> Iterator[str]:
     """Methods with the parameters they read by `field(params, NAME, …)`."""
-    for module in ("methods", "registry", "keys", "engines"):
+    for module in ("methods", "registry", "keys", "engines", "watching"):
         yield from _ipc_of(ast.parse((SOURCE / "daemon" / f"{module}.py").read_text()))
 
 

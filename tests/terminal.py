@@ -60,6 +60,10 @@ class Terminal:
         """Press keys."""
         os.write(self._master, keys.encode())
 
+    def resize(self, columns: int, lines: int = 24) -> None:
+        """Drag the window; the program is told by a signal, as by a real terminal."""
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+
     def _read(self) -> bool:
         """False at the end."""
         if not select.select([self._master], [], [], 0.05)[0]:

@@ -105,7 +105,9 @@ def test_streams(benchmark: BenchmarkFixture, servers: Servers, streams: int) ->
 
     def run(name: str, url: str) -> float:
         seeds[name] += 1
-        bodies = [body(prompt, STREAM_TOKENS) for prompt in prompts(streams, random.Random(1000 * streams + seeds[name]))]
+        bodies = [
+            body(prompt, STREAM_TOKENS) for prompt in prompts(streams, random.Random(1000 * streams + seeds[name]))
+        ]
         done = ask(url, bodies)
         assert all(reply["tokens"] == STREAM_TOKENS for reply in done["replies"])
         waits = sorted(reply["ttft_s"] for reply in done["replies"])

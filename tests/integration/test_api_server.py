@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from hali.api import ApiDeps, ApiKey, ApiLimits, ApiServer, Bind
+from hali.api import server as api_server
 from hali.api.binding import DEFAULT_PORT
 from hali.model.errors import ConfigError, NotFound, PortInUse
 from hali.model.generation import Chunk, Done, GenerationEvent, Usage
@@ -490,3 +491,10 @@ async def test_a_client_that_leaves_ends_its_generation(deps, router):
             await anext(response.aiter_lines())
             assert router.running == 1
         await until(lambda: router.running == 0)
+
+
+async def test_a_server_that_sleeps_ends_at_once_when_it_shall(deps, monkeypatch):
+    monkeypatch.setattr(api_server, "DATE_S", 3 * PATIENCE_S)
+    with anyio.fail_after(PATIENCE_S):
+        async with serving(deps) as served, httpx.AsyncClient(base_url=served.address) as client:
+            assert (await client.get("/health")).status_code == 200

@@ -173,10 +173,14 @@ def test_a_daemon_that_is_just_ending_is_waited_for(tmp_path: Path) -> None:
 
 def test_commands_that_only_ask_do_not_start_it(tmp_path: Path) -> None:
     with node(tmp_path / "home") as one:
-        assert [one.hali(*args).returncode for args in (("list",), ("ps",), ("stop", "x"), ("daemon", "status"))] == [
+        assert [
+            one.hali(*args).returncode
+            for args in (("list",), ("ps",), ("stop", "x"), ("daemon", "status"), ("events",))
+        ] == [
             0,
             4,
             0,
+            4,
             4,
         ]
         assert not is_locked(one.paths)

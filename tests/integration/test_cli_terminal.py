@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hali.cli.live import HOME, LEAVE
 from hali.daemon.address import is_locked
 from tests.nodes import TestNode, node, until
 from tests.terminal import CTRL_C, CTRL_D, ESCAPES, Terminal, hali
@@ -164,9 +165,13 @@ def test_rm_asks_first_and_no_means_no(tmp_path: Path) -> None:
 def test_stats_is_live_on_a_terminal_until_ctrl_c(seeder: TestNode) -> None:
     with hali(seeder, "stats") as stats:
         stats.until(lambda text: text.count("Session:") >= 2)
-        assert "\x1b[7F" in stats.raw  # back over the seven lines of last time: this node has a cap to tell of
+        shown = stats.raw.count("Session:")
+        stats.resize(columns=30)
+        stats.until(lambda _: "Session:" in stats.raw.rpartition(HOME)[2] and stats.raw.count("Session:") > shown)
         stats.type(CTRL_C)
         assert stats.end() == 130
+        assert stats.raw.count(HOME) == stats.raw.count("Session:")  # each drawing over the last one
+        assert stats.raw.rstrip().endswith(LEAVE)
     with hali(seeder, "stats", "--once") as stats:
         assert stats.end() == 0
         assert stats.text.count("Session:") == 1

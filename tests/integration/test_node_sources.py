@@ -7,10 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
+from hali.cli.reference_metrics import told
 from hali.hashing import hash_file
-from hali.model.units import PIECE
+from hali.model.units import PIECE, piece_count
 from hali.transfer import metainfo
 from tests.fakes import plain_client
 from tests.fakes.hf_server import FakeHub
@@ -82,6 +85,20 @@ def test_three_sources_feed_one_file_and_info_tells_what_each_brought(file: Path
         assert s.b.call("info", model=found["sha256"])["sources"] == mix
         # What two of them fetch at the end so that nobody waits is little.
         assert s.hub.bytes_sent <= mix["http"] + 2 * PIECE
+        metrics = scraped(s.b)
+        assert {source: metrics[f"hali_received_bytes_total {source}"] for source in mix} == mix
+        assert metrics["hali_pieces_total verified"] == piece_count(file.stat().st_size)
+        assert metrics["hali_hashed_bytes_total"] >= file.stat().st_size
+        assert metrics["hali_jobs_ended_total pull finished"] == metrics["hali_models seeding"] == 1
+
+
+def scraped(of: TestNode) -> dict[str, float]:
+    """What /metrics tells by the name and the label values of each sample; every family must be in the catalogue."""
+    text = httpx.get(f"{of.status()['http']}/metrics").raise_for_status().text
+    families = list(text_string_to_metric_families(text))
+    names = {family.name + ("_total" if family.type == "counter" else "") for family in families}
+    assert names <= {family.name for family in told()}
+    return {" ".join((s.name, *s.labels.values())): s.value for family in families for s in family.samples}
 
 
 @pytest.mark.parametrize("left", ["hub", "lan", "stranger"])

@@ -35,6 +35,7 @@ from hali.share.library import Origin
 from hali.share.targets import MagnetTarget
 from hali.store.database import Database
 from hali.transfer.session import TorrentSession
+from tests.fakes.otlp_collector import collector
 from tests.nodes import random_file
 
 Effect = Callable[[Path], Awaitable[None]]
@@ -404,6 +405,18 @@ async def registry_publish(home: Path) -> None:
 async def telemetry(home: Path) -> None:
     # What exactly is sent: tests/unit/registry/test_telemetry.py.
     assert await told_after_a_pull(home / "a", telemetry="on") == ["report"]
+
+
+@effect("tracing.otlp_endpoint")
+async def tracing_otlp_endpoint(home: Path) -> None:
+    # What is told: tests/unit/api/test_tracing.py.
+    async def ask(address: str) -> None:
+        assert (await get(address))[0] == 200
+
+    with collector() as heard:
+        await serve(home, ask, daemon_port="0", tracing__otlp_endpoint=heard.url)
+        await anyio.to_thread.run_sync(NODES.pop().close)
+        assert [span.name for span in heard.spans] == ["GET /v1/models"]
 
 
 def handoff_effect(client: str, key: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -18,6 +18,9 @@ from hali.api.response_store import ResponseStore
 from hali.model.generation import Answer, GenerateRequest, GenerationEvent, Query
 from hali.pipeline.base import Catalog, ServedModel
 from hali.pipeline.router import RouterStats
+
+if TYPE_CHECKING:
+    from hali.api.otel import Spans
 
 __all__ = ["ApiDeps", "ApiKey", "ApiLimits", "Router"]
 
@@ -151,6 +154,7 @@ class ApiDeps:
     measures: Callable[[], Awaitable[Sequence[Measure]]] = (
         _nothing_measured  # what /metrics tells of the rest of the daemon
     )
+    spans: Spans | None = None  # where requests are told as spans; None: nowhere
     responses: ResponseStore = field(default_factory=ResponseStore)
     background: Background = field(default_factory=Background)
     models: ModelStore | None = None  # None: there are only the catalogue and the router

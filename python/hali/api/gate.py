@@ -47,7 +47,7 @@ class Gate:
         self._routes = routes
         self._names = deps.names
         self._require_key = deps.require_key
-        self._ring, self._metrics = deps.ring, deps.metrics
+        self._ring, self._metrics, self._spans = deps.ring, deps.metrics, deps.spans
         for key in deps.keys:
             self._ring.put(digest_of(key.secret.encode()), key)
         self._authorities = lru_cache(maxsize=64)(lambda address, port: authorities(address, port, self._names))
@@ -78,7 +78,10 @@ class Gate:
             await self._answer(door, Failed("internal error", code="internal"), scope, receive)
         finally:
             seconds = (door.upgraded or time.monotonic()) - exchange.began
-            self._metrics.answered(exchange, door.status if door.finished else None, seconds)
+            status = door.status if door.finished else None
+            self._metrics.answered(exchange, status, seconds)
+            if self._spans is not None:
+                self._spans.answered(exchange, status, scope["headers"])
             log.debug(
                 "api.request",
                 method=exchange.method,

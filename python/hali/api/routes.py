@@ -7,7 +7,8 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
+from starlette.types import Scope
 
 from hali.api.problems import ErrorBody
 
@@ -45,3 +46,10 @@ class Endpoint(Route):
         self.summary, self.tag = summary, tag
         self.request, self.response, self.error = request, response, error
         self.stream, self.media, self.query = stream, media, query
+        self._literal = "{" not in path
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """As Starlette's, which tries every route's pattern on every request, twice with the gate; most are plain words."""
+        if self._literal and scope["type"] == "http" and not scope.get("root_path") and scope["path"] != self.path:
+            return Match.NONE, {}
+        return super().matches(scope)

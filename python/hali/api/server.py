@@ -27,6 +27,7 @@ log = get_logger(__name__)
 
 WAITING = 4096  # connections the kernel keeps for us: one that it drops tries again after a second only
 AT_A_TIME = 64  # accepted in one turn of the loop; in a flood a newcomer is read before 1,000 others have come after it
+DATE_S = 1.0  # the header Date counts seconds
 LAST_WORDS_S = 1.0  # for the error events of replies that were cut to go out
 
 
@@ -37,6 +38,18 @@ class _Uvicorn(uvicorn.Server):
         super().__init__(config)
         self.listening = anyio.Event()
         self.finished = anyio.Event()
+        self._stopping = anyio.Event()
+
+    def stop(self) -> None:
+        """No new connections; `serve` ends when the open ones have."""
+        self.should_exit = True
+        self._stopping.set()
+
+    async def main_loop(self) -> None:
+        """As uvicorn's, which looks ten times a second whether it should end; an idle daemon sleeps."""
+        while not await self.on_tick(0):
+            with anyio.move_on_after(DATE_S):
+                await self._stopping.wait()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -100,7 +113,7 @@ class ApiServer:
 
     async def _drain(self, server: _Uvicorn, patience_s: float) -> None:
         """No new connections; open replies have `patience_s` to end, then they are cut with an error event."""
-        server.should_exit = True
+        server.stop()
         with anyio.move_on_after(patience_s):
             await server.finished.wait()
             return

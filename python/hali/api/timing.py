@@ -21,7 +21,7 @@ class Generation:
         self.tokens = 0  # that came
         self.done = False
         self.failed = False
-        self._began = time.monotonic()
+        self.began = time.monotonic()
         self._first: float | None = None
         self._last: float | None = None
 
@@ -57,7 +57,7 @@ class Generation:
         if self.used is not None and self.used.queue_s:
             found["queue"] = self.queue_s()
         if self._first is not None and self._last is not None:
-            found["prefill"] = max(0.0, self._first - self._began - sum(found.values()))
+            found["prefill"] = max(0.0, self._first - self.began - sum(found.values()))
             if self.done:
                 found["decode"] = self._last - self._first
         return found

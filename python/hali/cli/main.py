@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # typing's own costs as much as the rest of `hali --version`: it imports re
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -43,6 +43,7 @@ COMMANDS = {
     "daemon": ("hali.cli.daemon", "Start, stop and look at the daemon."),
     "service": ("hali.cli.service", "Keep the daemon running: as a service of systemd, launchd or Windows."),
     "stats": ("hali.cli.stats", "Transfer rates, totals, models and peers."),
+    "events": ("hali.cli.events", "What the daemon did last."),
     "logs": ("hali.cli.logs", "The daemon's log."),
     "doctor": ("hali.cli.doctor", "What is wrong with this node, and the command that mends it."),
     "keys": ("hali.cli.keys", "Keys of the HTTP API: who may ask, for what, and how much."),

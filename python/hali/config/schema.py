@@ -260,6 +260,21 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 600.0  # reloading takes seconds, and whoever thinks about an answer for ten minutes has left
 
 
+class TracingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """OpenTelemetry."""
+
+    otlp_endpoint: Annotated[
+        str,
+        _doc(
+            "Collector that is told of each HTTP request as spans (the whole, queue, load, prefill, decode; never a text), by "
+            "OTLP over HTTP: `http://127.0.0.1:4318`. Empty = none. Needs `pip install 'hali[otel]'`.",
+            "URL",
+            env="OTEL_EXPORTER_OTLP_ENDPOINT",
+            pattern="^(https?://.+)?$",
+        ),
+    ] = ""
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings with their values."""
 
@@ -322,6 +337,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api: ApiSettings = ApiSettings()
     engine: EngineSettings = EngineSettings()
     upstream: UpstreamSettings = UpstreamSettings()
+    tracing: TracingSettings = TracingSettings()
 
 
 class Key(msgspec.Struct, frozen=True):

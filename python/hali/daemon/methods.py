@@ -32,6 +32,7 @@ from hali.daemon.views import (
     freed_by,
     verified,
 )
+from hali.daemon.watching import ActivityMethods
 from hali.model.errors import UsageError
 from hali.model.layers import parse_layers
 from hali.model.units import format_duration
@@ -82,7 +83,8 @@ class Methods:
     def _others(self) -> dict[str, Handler]:
         """Those of modules of their own."""
         keys = KeyMethods(self._node.api_keys, self._node.key_ring)
-        return RegistryMethods(self._node).table() | keys.table() | EngineMethods(self._node).table()
+        activity = ActivityMethods(self._node.activity)
+        return RegistryMethods(self._node).table() | keys.table() | EngineMethods(self._node).table() | activity.table()
 
     async def ping(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """Who answers."""

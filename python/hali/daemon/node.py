@@ -18,6 +18,7 @@ from hali.api.keys import KeyRing
 from hali.api.metrics import Metrics
 from hali.api.response_store import ResponseStore
 from hali.api.server import ApiServer
+from hali.api.tracing import open_spans
 from hali.config.credentials import HF_TOKEN, credential
 from hali.config.identity import Identity
 from hali.config.load import Loaded, Source, load
@@ -57,6 +58,7 @@ from hali.share.range_lane import Counted
 from hali.share.resolve import Plan, Resolver
 from hali.share.search import Search
 from hali.share.space import Busy, Space
+from hali.share.tally import Tally
 from hali.share.underway import Underway
 from hali.share.using import UsageRecorder
 from hali.store.api_keys import KeyStore
@@ -101,7 +103,7 @@ class Node:
     ) -> None:
         self.paths, self.loaded, self.database = paths, loaded, database
         self.identity = identity
-        self.activity = Activity()
+        self.activity, self.tally = Activity(), Tally()
         self.torrents: Watch[TorrentSession | None] = Watch(None)
         self.lan: Watch[LanAnnouncer | None] = Watch(None)
         self.api: Watch[ApiServer | None] = Watch(None)
@@ -153,7 +155,8 @@ class Node:
         self.api_keys, self.key_ring = KeyStore(database), KeyRing(default_limits(self.settings))
         fill(self.key_ring, self.api_keys.all())
         self.dashboard = DashboardFeed(self)
-        self._metrics, self._responses = Metrics(), ResponseStore()  # these outlive a server that is restarted
+        self._metrics, self._responses = Metrics(), ResponseStore()  # these outlive a server that is restarted, as …
+        self._spans = open_spans(self.settings.tracing.otlp_endpoint, identity.node_id)  # … these do
         # Both come back where they were: links, neighbours and clients know these ports.
         self._last_torrent_port = int(database.get_state(PORT_STATE) or 0)
         self._last_api_port: int | None = None
@@ -220,6 +223,7 @@ class Node:
             open_web_seed=self._open_web_seed,
             streaming=self.settings.streaming_hash,
             connections=self.settings.hf.connections,
+            tally=self.tally,
         )
         return AcquisitionManager(
             board=self.board,
@@ -261,6 +265,7 @@ class Node:
             responses=self._responses,
             models=self.offered,
             dashboard=self.dashboard,
+            spans=self._spans,
         )
         # The default port gives way to the next free one; a port somebody chose does not.
         default = Settings().daemon_port
@@ -408,6 +413,8 @@ class Node:
 
     def close(self) -> None:
         """Release what was opened; the services must have ended."""
+        if self._spans is not None:
+            self._spans.close()
         self._jobs.close()
         self._queue.close()
         self.database.close()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from hali.daemon.views import describe_allowance, describe_job, describe_traffic
+from hali.daemon.views import describe_allowance, describe_engine, describe_job, describe_traffic
 from hali.model.units import format_duration
 from hali.share.library import Entry
 from hali.transfer.events import TorrentStatus, Totals
@@ -31,6 +31,9 @@ def _down(totals: Totals, jobs: Iterable[float | None]) -> float:
     return max(totals.down_rate, sum(rate or 0 for rate in jobs))
 
 
+LAST_EVENTS = 10  # what happened just now; `hali events` has more
+
+
 async def statistics(node: Node, uptime: float) -> dict[str, Any]:
     """All of them, at this moment."""
     session = node.torrents.value
@@ -50,6 +53,9 @@ async def statistics(node: Node, uptime: float) -> dict[str, Any]:
         "jobs": jobs,
         "lan_traffic": describe_traffic(node.lan.value),
         "inference": msgspec.to_builtins(node.router.stats()),
+        "engines": [describe_engine(status) for status in node.engines.list()],
+        "services": [msgspec.to_builtins(s) for s in node.supervisor.statuses() if s.state != "ready"],
+        "activity": [msgspec.to_builtins(event) for event in node.activity.events.kept[-LAST_EVENTS:]],
     }
 
 

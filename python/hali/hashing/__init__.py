@@ -6,6 +6,7 @@ One pass over bytes gives SHA-1 per 16 MiB piece, the v2 piece layer and root (B
 
 from __future__ import annotations
 
+from hali.hashing.counted import HASHED
 from hali.hashing.files import (
     OnPiece,
     available_backends,
@@ -19,6 +20,7 @@ from hali.hashing.files import (
 from hali.hashing.pieces import File, PieceHasher, StreamHasher, hash_piece, padded_sha1, padded_sha1_of
 
 __all__ = [
+    "HASHED",
     "File",
     "OnPiece",
     "PieceHasher",

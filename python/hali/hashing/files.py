@@ -12,8 +12,10 @@ from anyio.lowlevel import checkpoint
 
 from hali.hashing._extension import native
 from hali.hashing._native_errors import in_hali_words
+from hali.hashing.counted import HASHED
 from hali.hashing.pieces import File, PieceHasher
 from hali.model.digests import FileDigests, PieceDigests
+from hali.model.units import piece_span
 
 T = TypeVar("T")
 
@@ -80,6 +82,8 @@ def _hash(file: File, threads: int, on_piece: OnPiece | None, known: PieceHasher
     raised: list[BaseException] = []
 
     def call(index: int, digests: tuple[bytes, bytes, bytes], midstate: bytes) -> object:
+        if known is not None:
+            HASHED.add(piece_span(index, known.length)[1])
         try:
             return on_piece is None or on_piece(index, PieceDigests(*digests), midstate)
         except BaseException as error:
@@ -87,7 +91,10 @@ def _hash(file: File, threads: int, on_piece: OnPiece | None, known: PieceHasher
             raise
 
     with in_hali_words(spare=raised):
-        return FileDigests(*native.hash_file(file, threads, call, known.native if known else None))
+        digests = FileDigests(*native.hash_file(file, threads, call, known.native if known else None))
+    if known is None:  # its length is known only now
+        HASHED.add(digests.length)
+    return digests
 
 
 async def _stoppable(work: Callable[[], T], stop: threading.Event) -> T:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from hali.hashing._extension import native
 from hali.hashing._native_errors import in_hali_words
+from hali.hashing.counted import HASHED
 from hali.model.digests import FileDigests, PieceDigests
-from hali.model.units import PIECE, piece_count
+from hali.model.units import PIECE, piece_count, piece_span
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -52,7 +53,9 @@ class PieceHasher:
 
     def add_piece(self, index: int, data: Buffer) -> PieceDigests:
         """Hash and record piece `index`, given whole; moves the prefix if it is the next one. Blocks some 25 ms."""
-        return PieceDigests(*self.native.add_piece(index, data))
+        digests = PieceDigests(*self.native.add_piece(index, data))
+        HASHED.add(memoryview(data).nbytes)
+        return digests
 
     def hash_piece_at(self, file: File, index: int) -> tuple[PieceDigests, bytes | None]:
         """Hash piece `index` from `file`, recording nothing: for checking what is on disk.
@@ -61,6 +64,7 @@ class PieceHasher:
         """
         with in_hali_words():
             digests, midstate = self.native.hash_piece_at(file, index)
+        HASHED.add(piece_span(index, self.length)[1])
         return PieceDigests(*digests), midstate
 
     def advance(self, midstate: bytes) -> bool:
@@ -122,6 +126,7 @@ class StreamHasher:
     def update(self, data: Buffer) -> None:
         """Take the next bytes, any number of them."""
         self._native.update(data)
+        HASHED.add(memoryview(data).nbytes)
 
     def finish(self) -> FileDigests:
         """The digests of all bytes taken; ends the hasher, whose methods then raise ValueError."""
@@ -131,7 +136,9 @@ class StreamHasher:
 def hash_piece(data: Buffer, index: int, length: int) -> PieceDigests:
     """Digests of piece `index` of a file of `length` bytes; `data` must be exactly that piece."""
     with in_hali_words():
-        return PieceDigests(*native.hash_piece(data, index, length))
+        digests = PieceDigests(*native.hash_piece(data, index, length))
+    HASHED.add(memoryview(data).nbytes)
+    return digests
 
 
 def padded_sha1(data: Buffer) -> bytes:

@@ -99,6 +99,11 @@ class Outbox:
                 (REFUSED_KEPT,),
             )
 
+    def counts(self) -> dict[str, int]:
+        """Messages by state."""
+        with self._database.transaction() as db:
+            return dict(db.execute("SELECT state, COUNT(*) FROM outbox GROUP BY state").fetchall())
+
     def events(self, subject: str | None = None) -> list[Event]:
         """Everything that waits or was refused, oldest first; of one subject when given."""
         where, values = ("", ()) if subject is None else ("WHERE subject = ?", (subject,))

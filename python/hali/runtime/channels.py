@@ -191,6 +191,11 @@ class Bus(Generic[T]):
             self._readers.discard(reader)
 
     @property
+    def kept(self) -> list[T]:
+        """What is replayed, oldest first."""
+        return list(self._history)
+
+    @property
     def readers(self) -> int:
         """How many subscriptions are open."""
         return len(self._readers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
@@ -30,6 +31,7 @@ class JobBoard:
         self._queue = queue
         self._room = room  # where pulls wait for their turn
         self._at_end = at_end
+        self.ended: Counter[tuple[str, str]] = Counter()  # by kind and outcome, since the daemon began
         self._jobs: dict[str, Job] = {}
         self._numbers = itertools.count()
         self._paused = False
@@ -102,6 +104,7 @@ class JobBoard:
 
     async def forget(self, job: Job) -> None:
         """Done or given up: the next start does not go on with it."""
+        self.ended[job.spec.kind, job.verdict] += 1
         also = None if self._at_end is None else partial(self._at_end, job)
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self._database.remove_job, job.spec.id, also)

@@ -19,6 +19,7 @@ from hali.share.division import Division, Speed
 from hali.share.incoming_model import IncomingModel, Wanted
 from hali.share.part import Part
 from hali.share.piece_check import PieceCheck
+from hali.share.tally import Tally
 from hali.transfer.fetching import Fetch
 from hali.transfer.metainfo import Metainfo
 
@@ -33,9 +34,16 @@ class Intake:
     """One model on its way in. Sources of HTTP `claim` and `deliver`; the swarm lane `join`s, and is the only writer meanwhile."""
 
     def __init__(
-        self, directory: Path, *, streaming: bool, pinned: Sequence[Wanted] = (), part: Part | None = None
+        self,
+        directory: Path,
+        *,
+        streaming: bool,
+        pinned: Sequence[Wanted] = (),
+        part: Part | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self.directory, self.part = directory, part
+        self.tally = tally or Tally()
         self.streaming = streaming or part is not None  # of a part, only the hashes tell right from wrong
         self.pinned = tuple(pinned)  # the files, when the repository tells them with their SHA-256
         self.division = Division(())
@@ -143,6 +151,7 @@ class Intake:
         check = self._check
         if check is None or not check.can_tell or await anyio.to_thread.run_sync(check.is_right, index, data):
             return
+        self.tally.wrong()
         what = f"piece {index} of {self.incoming.name}"
         if kind is SourceKind.HTTP and self.pinned:
             raise Disagreement(f"{what} differs between the repository and the torrent that was offered for it")
@@ -156,6 +165,7 @@ class Intake:
             self._writers -= 1
             self._notify()
         self.came += len(data)
+        self.tally.came(len(data), PieceSource(kind))
         await self._look_further(index)
         self._done(index)
 
@@ -238,6 +248,7 @@ class Intake:
             for completed in incoming.completed_by(index) if self.streaming else ():
                 await incoming.adopt_piece(completed)
         self.came += incoming.torrent_piece_size(index)
+        self.tally.came(incoming.torrent_piece_size(index), source)
         for unit in incoming.pieces_around(index):
             if incoming.has(unit):
                 await self._look_further(unit)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import anyio
 import msgspec
 
-from hali.model.errors import HaliError
+from hali.model.errors import Cancelled, HaliError
 from hali.runtime.channels import Bus
 from hali.share.queue import Priority
 
@@ -100,6 +100,13 @@ class Job:
     def is_over(self) -> bool:
         """True once there is a result or an error."""
         return self._ended.is_set()
+
+    @property
+    def verdict(self) -> Literal["finished", "cancelled", "failed"]:
+        """How a job that is over went."""
+        if self.error is None:
+            return "finished"
+        return "cancelled" if isinstance(self.error, Cancelled) else "failed"
 
     async def ended(self) -> None:
         """Wait until it is over."""

@@ -23,6 +23,7 @@ from hali.share.part import Part
 from hali.share.range_lane import Counted, OpenRanges, RangeLane
 from hali.share.resolve import Plan, Resolver
 from hali.share.swarm_lane import SwarmLane
+from hali.share.tally import Tally
 from hali.share.underway import Underway
 from hali.transfer.bundle import address_of
 from hali.transfer.http import RangeSource
@@ -58,10 +59,11 @@ class Puller:
         open_web_seed: OpenWebSeed,
         streaming: bool,
         connections: int,
+        tally: Tally,
     ) -> None:
         self._library, self._resolver, self._torrents, self._underway = library, resolver, torrents, underway
         self._open_source, self._open_web_seed = open_source, open_web_seed
-        self._streaming, self._connections = streaming, connections
+        self._streaming, self._connections, self._tally = streaming, connections, tally
 
     async def pull(self, job: Job, plan: Plan) -> dict[str, Any]:
         """Fetch, check and adopt. When repository and swarm together give a wrong file, each is tried alone: one may be right."""
@@ -122,7 +124,7 @@ class Puller:
 
     def _intake(self, plan: Plan, part: Part | None = None) -> Intake:
         directory = self._library.store.incoming(plan.key)
-        return Intake(directory, streaming=self._streaming, pinned=plan.wanted, part=part)
+        return Intake(directory, streaming=self._streaming, pinned=plan.wanted, part=part, tally=self._tally)
 
     async def _forget(self, plan: Plan, wrong: Collection[str], *, only_swarm: bool) -> bool:
         """Believe nothing of these files, or nothing that peers brought of them; False when that was nothing.

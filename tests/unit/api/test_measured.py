@@ -10,11 +10,12 @@ import anyio
 import httpx
 import openai
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from hali.api import ApiDeps, ApiKey, build_app
 from hali.api.app import ROUTES
-from hali.api.metrics import CLIENT_LEFT, METHODS, Measure
+from hali.api.metrics import CLIENT_LEFT, METHODS, OPENMETRICS, Measure
 from hali.api.scopes import METRICS
 from hali.model.errors import EngineCrashed
 from hali.model.generation import Chunk, Done, Usage
@@ -180,3 +181,13 @@ async def test_who_left_is_counted_as_left(deps: ApiDeps, client_of, router) -> 
     assert found["hali_requests_total", *labels] == 2
     assert found["hali_generations_total", "outcome=cancelled"] == 2
     assert found["hali_tokens_total", "kind=completion"] == 2
+
+
+async def test_whoever_asks_for_openmetrics_gets_it_whatever_else_stands_there(client: httpx.AsyncClient) -> None:
+    for accept in (
+        "application/openmetrics-text;version=1.0.0,text/plain;q=0.5",
+        "application/openmetrics-text;version=x",
+    ):
+        answer = await client.get("/metrics", headers={"accept": accept})
+        assert (answer.status_code, answer.headers["content-type"].partition(";")[0]) == (200, OPENMETRICS)
+        assert answer.text.endswith("# EOF\n") and list(parse_openmetrics(answer.text))

@@ -9,7 +9,7 @@ import pytest
 from hali.cli.daemon import _print
 from hali.cli.neighbours import describe_drops
 from hali.cli.output import Output
-from hali.cli.stats import _lines
+from hali.cli.stats_screen import report
 
 
 def model(name: str, status: str, peers: int = 0, **more: Any) -> dict[str, Any]:
@@ -112,6 +112,6 @@ def test_stats_and_status_tell_of_dropped_packets(capsys: pytest.CaptureFixture[
     _print(Output(), STATUS | traffic)
     assert "\nLAN: 3 packets dropped (3 address)\n" in capsys.readouterr().out
     rates = dict.fromkeys(("down_rate", "up_rate", "down_total", "up_total"), 0)
-    stats = STATUS | {"models": [], "jobs": [], "peers": 0, **rates}
-    assert "LAN: 3 packets dropped (3 address)" in _lines(stats | traffic, 100)
-    assert not [line for line in _lines(stats | {"lan_traffic": None}, 100) if "LAN" in line]
+    stats = STATUS | {"models": [], "jobs": [], "peers": 0, "services": [], **rates}
+    assert "LAN: 3 packets dropped (3 address)" in report(stats | traffic, 100)
+    assert not [line for line in report(stats | {"lan_traffic": None}, 100) if "LAN" in line]
