@@ -44,9 +44,27 @@ EXCEPTED = {
 }
 
 
+def die(there: TestNode, _: ExitStack) -> None:
+    """Start, and end without a word."""
+    there.ok("daemon", "start")
+    there.kill()
+
+
 def edit_badly(there: TestNode, _: ExitStack) -> None:
     """A line that cannot be read, in a file of the right mode."""
+    there.paths.config.touch(0o600)
     there.paths.config.write_text('max_upload_mbps = "fast"\n')
+
+
+def pause(there: TestNode, _: ExitStack) -> None:
+    """As somebody else did."""
+    there.ok("pause")
+
+
+def small_quota(there: TestNode, _: ExitStack) -> None:
+    """Less than what is there already."""
+    there.ok("config", "set", "storage.quota_gb", "0.05")
+    there.ok("daemon", "restart")
 
 
 def take_port(_: TestNode, stack: ExitStack) -> None:
@@ -65,18 +83,19 @@ def damage(there: TestNode, _: ExitStack) -> None:
 
 # What goes wrong before the first block under a title.
 PLANTED: dict[tuple[str, str], Callable[[TestNode, ExitStack], None]] = {
-    ("docs/troubleshooting.md", "It ended by itself"): lambda there, _: there.kill(),
+    ("docs/troubleshooting.md", "It ended by itself"): die,
     ("docs/troubleshooting.md", "Port in use, exit code 78"): take_port,
     ("docs/troubleshooting.md", "A wrong configuration, exit code 78"): edit_badly,
+    ("docs/troubleshooting.md", "Nothing moves"): pause,
+    ("docs/troubleshooting.md", "No room, exit code 6"): small_quota,
     ("docs/troubleshooting.md", "Damaged, exit code 5"): damage,
 }
 
 
 @contextmanager
-def machine(folder: Path, model: Path, hub: FakeHub) -> Iterator[TestNode]:
-    """A node as a reader has it: nothing runs, the model's file lies in its HOME, `hali` is a command."""
+def machine(folder: Path, hub: FakeHub) -> Iterator[TestNode]:
+    """A node as a reader has it: nothing runs, `hali` is a command."""
     folder.mkdir()
-    shutil.copyfile(model, folder / model.name)  # no link: what a page does to it is done to this copy
     with node(folder / ".hali", hf_endpoint="") as made:
         del made.env["HALI_HF_ENDPOINT"]
         made.env |= {"HOME": str(folder), "HF_ENDPOINT": hub.url}
@@ -85,16 +104,15 @@ def machine(folder: Path, model: Path, hub: FakeHub) -> Iterator[TestNode]:
 
 @pytest.fixture
 def machines(tmp_path: Path, smollm2: Path) -> Iterator[tuple[TestNode, TestNode]]:
-    """Two in one LAN, and a hub that has the model too."""
+    """Two in one LAN, the first one with a file of the model in its HOME, and a hub that has it too."""
     with ExitStack() as stack:
         hub = stack.enter_context(FakeHub())
         hub.add(REPOSITORY, {smollm2.name: smollm2})
-        hub.add("owner/other-GGUF", {"other-1B.Q4_1.gguf": bytes(100_000_000)})
+        hub.add("owner/other-GGUF", {"other-1B.Q4_1.gguf": bytes(1_000_000)})
         hub.add("owner/gated-GGUF", {smollm2.name: smollm2}, gated=True)
-        yield (
-            stack.enter_context(machine(tmp_path / "first", smollm2, hub)),
-            stack.enter_context(machine(tmp_path / "second", smollm2, hub)),
-        )
+        first, second = [stack.enter_context(machine(tmp_path / name, hub)) for name in ("first", "second")]
+        shutil.copyfile(smollm2, tmp_path / "first" / smollm2.name)  # no link: a page may damage it
+        yield first, second
 
 
 @pytest.mark.parametrize("name", RUN_HERE)
