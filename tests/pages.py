@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,15 +80,27 @@ def blocks(page: Path) -> list[Block]:
     return found
 
 
-def run(block: Block, there: TestNode, cwd: Path, text: str | None = None) -> str:
-    """Run the block (or `text` of it) on a node, as its reader would; what it printed, in the words of the page."""
+def run(
+    block: Block, there: TestNode, cwd: Path, text: str | None = None, examples: Mapping[str, str] | None = None
+) -> str:
+    """Run the block (or `text` of it) on a node, as its reader would; what it printed, in the words of the page.
+
+    `examples` are names in the page that stand for something else here.
+    """
     address = _address(there)
-    command = [*_RUN_BY[block.kind or "sh"], (text or block.text).replace(USUAL, address)]
+    here = {USUAL: address} | dict(examples or {})
+    command = [*_RUN_BY[block.kind or "sh"], _renamed(text or block.text, here)]
     done = subprocess.run(command, env=there.env, cwd=cwd, capture_output=True, text=True, timeout=WAIT_S, check=False)
     told = f"{block.title}: {text or block.text}\n{done.stdout}{done.stderr}"
     assert (done.returncode != 0) == ("fails" in block.words), told
     printed = done.stdout + (done.stderr if "fails" in block.words else "")
-    return printed.replace(_address(there), USUAL).replace(address, USUAL).replace(there.env["HOME"], "~")
+    return _renamed(printed, {_address(there): USUAL, there.env["HOME"]: "~"} | {b: a for a, b in here.items()})
+
+
+def _renamed(text: str, names: Mapping[str, str]) -> str:
+    for old, new in names.items():
+        text = text.replace(old, new)
+    return text
 
 
 def _address(there: TestNode) -> str:

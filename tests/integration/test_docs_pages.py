@@ -7,7 +7,9 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ from tests.doctors import with_command
 from tests.fakes.hf_server import FakeHub
 from tests.nodes import TestNode, flip, node
 from tests.pages import NOT_RUN, ROOT, as_said, blocks, hand_written, run
+from tests.registries import registry
 
 pytestmark = pytest.mark.model
 
@@ -32,57 +35,75 @@ EXCEPTED = {
     ("docs/install.md", "$ hali service uninstall"): "removes hali",
     ("docs/operating.md", "$ hali service install"): "needs a service manager; test_service_systemd.py has one",
     ("docs/operating.md", "$ ssh "): "needs another machine",
-    ("docs/registry.md", "hali config set registry.url https"): "an example's address; test_registry_nodes.py",
     (
         "docs/registry.md",
         "hali registry serve",
     ): "serves until Ctrl-C; test_registry_nodes.py, test_registry_postgres.py",
     ("docs/registry.md", "length(domain)"): "a formula",
     ("docs/registry.md", "score "): "a formula",
-    ("docs/registry.md", "hali registry index /srv"): "writes outside a test's folder; test_registry_nodes.py",
     ("docs/registry.md", "registry.url = "): "a line of the configuration",
 }
 
 
-def die(there: TestNode, _: ExitStack) -> None:
+@dataclass
+class Scene:
+    """Where a block is run, what stands for the page's examples, and what is ended with the page."""
+
+    there: TestNode
+    examples: dict[str, str]
+    stack: ExitStack
+
+
+def die(scene: Scene) -> None:
     """Start, and end without a word."""
-    there.ok("daemon", "start")
-    there.kill()
+    scene.there.ok("daemon", "start")
+    scene.there.kill()
 
 
-def edit_badly(there: TestNode, _: ExitStack) -> None:
+def edit_badly(scene: Scene) -> None:
     """A line that cannot be read, in a file of the right mode."""
-    there.paths.config.touch(0o600)
-    there.paths.config.write_text('max_upload_mbps = "fast"\n')
+    scene.there.paths.config.touch(0o600)
+    scene.there.paths.config.write_text('max_upload_mbps = "fast"\n')
 
 
-def pause(there: TestNode, _: ExitStack) -> None:
+def pause(scene: Scene) -> None:
     """As somebody else did."""
-    there.ok("pause")
+    scene.there.ok("pause")
 
 
-def small_quota(there: TestNode, _: ExitStack) -> None:
+def small_quota(scene: Scene) -> None:
     """Less than what is there already."""
-    there.ok("config", "set", "storage.quota_gb", "0.05")
-    there.ok("daemon", "restart")
+    scene.there.ok("config", "set", "storage.quota_gb", "0.05")
+    scene.there.ok("daemon", "restart")
 
 
-def take_port(_: TestNode, stack: ExitStack) -> None:
+def take_port(scene: Scene) -> None:
     """A program on the port that the page names; one that is there already does as well."""
-    taken = stack.enter_context(socket.socket())
+    taken = scene.stack.enter_context(socket.socket())
     with contextlib.suppress(OSError):
         taken.bind(("127.0.0.1", 47434))
         taken.listen()
 
 
-def damage(there: TestNode, _: ExitStack) -> None:
-    """Change a byte of its only model."""
-    added = there.add(next(Path(there.env["HOME"]).glob("*.gguf")))
-    flip(Path(added["path"]), 50_000_000)
+def import_model(scene: Scene) -> dict[str, Any]:
+    """The file in HOME; what became of it."""
+    return scene.there.add(next(Path(scene.there.env["HOME"]).glob("*.gguf")))
 
 
-# What goes wrong before the first block under a title.
-PLANTED: dict[tuple[str, str], Callable[[TestNode, ExitStack], None]] = {
+def damage(scene: Scene) -> None:
+    """Change a byte of a model."""
+    flip(Path(import_model(scene)["path"]), 50_000_000)
+
+
+def serve_registry(scene: Scene) -> None:
+    """The registry of the page, and a model to publish."""
+    scene.examples["https://registry.example"] = scene.stack.enter_context(registry(scene.there.paths.home / "r")).url
+    import_model(scene)
+
+
+# What happens before the first block under a title.
+PLANTED: dict[tuple[str, str], Callable[[Scene], object]] = {
+    ("docs/registry.md", "Using one"): serve_registry,
     ("docs/troubleshooting.md", "It ended by itself"): die,
     ("docs/troubleshooting.md", "Port in use, exit code 78"): take_port,
     ("docs/troubleshooting.md", "A wrong configuration, exit code 78"): edit_badly,
@@ -118,12 +139,13 @@ def machines(tmp_path: Path, smollm2: Path) -> Iterator[tuple[TestNode, TestNode
 @pytest.mark.parametrize("name", RUN_HERE)
 def test_each_block_of_a_page_runs_as_it_is_written(name: str, machines: tuple[TestNode, TestNode]) -> None:
     left = {title: plant for (page, title), plant in PLANTED.items() if page == name}
+    examples: dict[str, str] = {}
     with ExitStack() as stack:
         for block in filter(lambda block: block.is_run, blocks(PAGES[name])):
             there = machines["second" in block.words]
             if plant := left.pop(block.title, None):
-                plant(there, stack)
-            printed = run(block, there, Path(there.env["HOME"]))
+                plant(Scene(there, examples, stack))
+            printed = run(block, there, Path(there.env["HOME"]), examples=examples)
             assert as_said(printed, block.prints), f"{block.title}\n{block.text}SAID\n{block.prints}PRINTED\n{printed}"
     assert left == {}
 
