@@ -1,0 +1,85 @@
+// The box to fetch a model with: a name, a repository or a magnet link; what is ambiguous is offered to choose from.
+
+import { call } from "./api.js";
+import { chosen } from "./dialogs.js";
+import { h, newId, setAttr, setText, show } from "./dom.js";
+import { bytes } from "./format.js";
+import { toast } from "./toasts.js";
+
+const FITS = { gpu: "fits the GPU", ram: "fits", shared: "fits GPU and RAM together", no: "too large for this machine" };
+
+export function pullBox(app) {
+  const problem = h("p", { id: newId("pull-problem"), class: "error-text", role: "alert", hidden: true });
+  const input = h("input", {
+    type: "text",
+    id: newId("pull"),
+    autocomplete: "off",
+    spellcheck: false,
+    placeholder: "owner/repo, a model's name, or magnet:?…",
+  });
+  setAttr(input, "aria-describedby", problem.id);
+  const submit = h("button", { type: "submit", class: "primary", text: "Pull" });
+  const form = h("form", { class: "pull" }, h("label", { htmlFor: input.id, text: "Name, repository or magnet link" }), h("div", { class: "inline" }, input, submit), problem);
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const what = input.value.trim();
+    if (!what) return;
+    submit.disabled = true;
+    complainAt(input, problem, null);
+    try {
+      if (await pull(app, what)) input.value = "";
+    } catch (error) {
+      complainAt(input, problem, error.line ?? "The daemon does not answer.");
+    }
+    submit.disabled = false;
+  });
+  return { el: form };
+}
+
+function complainAt(input, problem, text) {
+  setText(problem, text ?? "");
+  show(problem, Boolean(text));
+  setAttr(input, "aria-invalid", text ? "true" : null);
+}
+
+// Asks which one where there are several; true when a job was made.
+export async function pull(app, what) {
+  const wanted = isRepository(what) ? await ofRepository(what) : what;
+  if (wanted === null) return false;
+  try {
+    const { job } = await call("pull", { what: wanted });
+    app.pulls.add(job);
+  } catch (error) {
+    if (!error.choices?.length) throw error;
+    return among(app, error);
+  }
+  toast(`Pulling ${wanted}.`);
+  return true;
+}
+
+// The same question when it turns out later, from the error that a job of ours ended with.
+export async function among(app, error) {
+  const options = error.choices.map((value) => ({ value, label: value }));
+  const what = await chosen("Which one?", error.message, options);
+  return what === null ? false : pull(app, what);
+}
+
+// `owner/repo`, perhaps with a revision: neither a link, nor a path, nor a file in a repository.
+function isRepository(what) {
+  return /^[\w.-]+\/[\w.-]+(@[\w./-]+)?$/.test(what);
+}
+
+async function ofRepository(what) {
+  const found = await call("choices", { what });
+  if (found.models.length < 2) return what;
+  const options = found.models.map((model) => ({ value: model.files[0], label: model.quant ?? model.files[0], note: noteOf(model) }));
+  const revision = what.includes("@") ? what.slice(what.indexOf("@")) : "";
+  const file = await chosen(`${found.repo} has ${found.models.length} models`, null, options, found.default ?? undefined);
+  return file === null ? null : `${found.repo}${revision}/${file}`;
+}
+
+function noteOf(model) {
+  const many = model.missing ? "incomplete" : model.files.length > 1 ? `${model.files.length} files` : "";
+  const fits = model.here ? "here" : (FITS[model.fits] ?? "");
+  return [bytes(model.size), many, fits].filter(Boolean).join(" · ");
+}
