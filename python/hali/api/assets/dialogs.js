@@ -1,13 +1,14 @@
 // Questions to the person at the page, each a modal `<dialog>`: the browser holds the focus in it and gives it back.
 
 import { button, h, newId } from "./dom.js";
+import { inline } from "./markdown.js";
 
 // The value of the button that was pressed, or null for Escape. `fields` stand between text and buttons.
 function ask(title, text, fields, buttons) {
   const id = newId("dialog");
   const form = h("form", { method: "dialog" });
   const box = h("dialog", { "aria-labelledby": id }, form);
-  form.append(h("h2", { id, text: title }), ...(text ? [h("p", { text })] : []), ...fields, h("div", { class: "buttons" }, ...buttons));
+  form.append(h("h2", { id, text: title }), ...(text ? [h("p", {}, ...inline(text))] : []), ...fields, h("div", { class: "buttons" }, ...buttons));
   document.body.append(box);
   box.showModal();
   return new Promise((resolve) => {

@@ -54,6 +54,7 @@ function go(focus = true) {
   document.title = `${section.title} · hali`;
   document.getElementById("title").textContent = section.title;
   for (const [id, link] of links) setAttr(link, "aria-current", id === section.id ? "page" : null);
+  reveal(links.get(section.id));
   if (view !== current) main.querySelector("#view").replaceChildren(view.el);
   current = view;
   view.update(state);
@@ -61,6 +62,12 @@ function go(focus = true) {
     scrollTo(0, 0);
     main.focus({ preventScroll: true });
   }
+}
+
+// On a narrow screen the navigation is a row that scrolls by itself.
+function reveal(link) {
+  const row = document.getElementById("nav-list");
+  row.scrollLeft = link.offsetLeft - (row.clientWidth - link.offsetWidth) / 2;
 }
 
 function chatWith(model) {

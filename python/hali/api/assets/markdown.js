@@ -27,7 +27,8 @@ function paragraphs(text) {
   return text.split(/\n{2,}/).filter((part) => part.trim()).map((part) => h("p", {}, ...inline(part.trim())));
 }
 
-function inline(text) {
+// `code` and **bold** within a line.
+export function inline(text) {
   return text.split(/(`[^`\n]+`|\*\*[^*\n]+\*\*)/).map((part) => {
     if (/^`[^`]+`$/.test(part)) return h("code", { text: part.slice(1, -1) });
     if (/^\*\*[^*]+\*\*$/.test(part)) return h("strong", { text: part.slice(2, -2) });

@@ -2,6 +2,7 @@
 
 import { call } from "./api.js";
 import { button, h, newId, setAttr, setText, show } from "./dom.js";
+import { inline } from "./markdown.js";
 import { toast } from "./toasts.js";
 
 const ORIGIN = { env: "set by an environment variable, which wins over the file", flag: "set by a flag, which wins over the file" };
@@ -54,7 +55,8 @@ export function settingRow(first) {
     h("span", { class: first.live ? "badge accent" : "badge", text: first.live ? "live" : "after restart" }),
   );
   const controls = h("div", { class: "inline" }, input.el, h("span", { class: "unit", text: first.unit }), save, undo);
-  const form = h("form", { class: "setting", noValidate: true }, head, h("p", { id: ids.doc, class: "doc", text: first.doc }), controls, error, source);
+  const about = h("div", { class: "setting-about" }, head, h("p", { id: ids.doc, class: "doc" }, ...inline(first.doc)), source);
+  const form = h("form", { class: "setting", noValidate: true }, about, h("div", {}, controls, error));
   form.addEventListener("submit", submit);
   const update = (row) => {
     const value = textOf(row);

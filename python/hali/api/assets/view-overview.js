@@ -10,11 +10,11 @@ import { jobList, pauseControl } from "./view-transfers.js";
 const LATEST = 8; // events; the rest has a page of its own
 
 const TILES = [
-  ["This session", ({ stats }) => `↓ ${bytes(stats.down_total)}  ↑ ${bytes(stats.up_total)}`, ({ stats }) => `up for ${stats.uptime}`],
-  ["All time", ({ stats }) => `↑ ${bytes(sentEver(stats))}`, ({ models }) => `sent of ${count(models?.length ?? 0, "model")} here`],
-  ["Peers", ({ stats }) => stats.peers, ({ stats }) => neighbours(stats.lan_traffic)],
-  ["Requests", ({ stats }) => stats.inference.running, ({ stats }) => `${stats.inference.queued} waiting · ${stats.inference.finished} answered`],
-  ["In memory", ({ engines }) => count(engines?.length ?? 0, "model"), ({ engines }) => memory(engines)],
+  ["This session", ({ stats }) => [`↓ ${bytes(stats.down_total)}`, `↑ ${bytes(stats.up_total)}`], ({ stats }) => `up for ${stats.uptime}`],
+  ["All time", ({ stats }) => [`↑ ${bytes(sentEver(stats))}`], ({ models }) => `sent of ${count(models?.length ?? 0, "model")} here`],
+  ["Peers", ({ stats }) => [stats.peers], ({ stats }) => neighbours(stats.lan_traffic)],
+  ["Requests", ({ stats }) => [stats.inference.running], ({ stats }) => `${stats.inference.queued} waiting · ${stats.inference.finished} answered`],
+  ["In memory", ({ engines }) => [count(engines?.length ?? 0, "model")], ({ engines }) => memory(engines)],
 ];
 
 export function overviewView(app) {
@@ -45,13 +45,19 @@ export function overviewView(app) {
 }
 
 function tile([title, value, note]) {
-  const [main, small] = [h("span", { class: "figure", text: "—" }), h("small", {})];
+  const [main, small] = [h("div", { class: "figures" }), h("small", {})];
   const update = (parts) => {
     if (!parts.stats) return;
-    setText(main, value(parts));
+    keyed(main, value(parts).map((text, at) => ({ text, at })), ({ at }) => at, figure);
     setText(small, note(parts));
   };
   return { el: h("div", { class: "tile" }, h("dt", { text: title }), h("dd", {}, main, small)), update };
+}
+
+// One number that is not broken over lines.
+function figure() {
+  const el = h("span", { class: "figure" });
+  return { el, update: ({ text }) => setText(el, text) };
 }
 
 function rateChart() {
@@ -61,7 +67,7 @@ function rateChart() {
   const legend = [["down", "Down", down], ["up", "Up", up]].map(([kind, title, figure]) =>
     h("div", { class: `legend ${kind}` }, h("span", { text: title }), figure),
   );
-  const el = h("div", { class: "chart" }, h("div", { class: "legends" }, ...legend), h("div", { class: "plot" }, top, chart.el));
+  const el = h("div", { class: "chart" }, h("div", { class: "legends" }, ...legend), h("div", { class: "plot" }, top, chart.el, h("small", { class: "chart-from", text: "5 minutes ago" }), h("small", { class: "chart-to", text: "now" })));
   const update = ({ parts, rates }) => {
     setText(down, rate(parts.stats?.down_rate));
     setText(up, rate(parts.stats?.up_rate));

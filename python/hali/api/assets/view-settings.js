@@ -7,24 +7,27 @@ const GENERAL = "general";
 const TITLES = { [GENERAL]: "General", lan: "LAN", hf: "Hugging Face", api: "HTTP API", engine: "Engines" };
 
 export function settingsView() {
-  const search = h("input", { type: "search", placeholder: "Name or words", autocomplete: "off" });
+  const search = h("input", { type: "search", autocomplete: "off" });
   const path = h("code", {});
   const groups = h("div", { class: "groups" });
   const nothing = h("p", { class: "empty", text: "No setting fits." });
   let latest = null;
   search.addEventListener("input", () => latest && update(latest));
-  const bar = h("label", { class: "inline filter" }, h("span", { text: "Find" }), search);
-  const note = h("p", { class: "muted" }, "Kept in ", path, ", where `hali config edit` opens them too.");
+  const bar = h("label", { class: "inline filter" }, h("span", { text: "Name or words" }), search);
+  const note = h("p", { class: "muted" }, "Kept in ", path, "; ", h("code", { text: "hali config" }), " shows and changes the same.");
+  const broken = h("p", { class: "notice", role: "alert", hidden: true });
   function update(state) {
     latest = state;
     const settings = state.parts.settings;
     if (!settings) return;
-    const rows = (settings.keys ?? settings).filter((row) => fits(row, search.value));
-    setText(path, settings.path ?? "config.toml");
+    const rows = settings.keys.filter((row) => fits(row, search.value));
+    setText(path, settings.path ?? "");
     keyed(groups, grouped(rows), (group) => group.name, groupBox);
+    setText(broken, settings.error ?? "");
+    show(broken, Boolean(settings.error));
     show(nothing, rows.length === 0);
   }
-  return { parts: ["settings"], el: h("div", { class: "view" }, panel("Settings", bar, note), groups, nothing), update };
+  return { parts: ["settings"], el: h("div", { class: "view" }, panel("Find a setting", bar, note, broken), groups, nothing), update };
 }
 
 function fits(row, words) {
