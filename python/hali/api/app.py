@@ -18,6 +18,8 @@ from hali.api import (
     anthropic_routes,
     chat,
     completions,
+    dashboard_assets,
+    dashboard_routes,
     embeddings,
     mcp_routes,
     ollama_models,
@@ -73,16 +75,18 @@ def build_app(deps: ApiDeps) -> Starlette:
     deps = dataclasses.replace(deps, router=MeteredRouter(deps.router, deps.metrics))
     handlers: dict[Any, Any] = {HTTPException: _http_problem, HaliError: _hali_problem}
     gate = Middleware(Gate, deps=deps, routes=ROUTES)
-    app = Starlette(routes=ROUTES, middleware=[gate], exception_handlers=handlers)
+    app = Starlette(routes=[*ROUTES, dashboard_routes.WEBSOCKET], middleware=[gate], exception_handlers=handlers)
     app.router.redirect_slashes = False  # a redirect is built from Host; a wrong path is a 404
     app.state.deps = deps
     return app
 
 
 async def index(request: Request) -> Response:
-    """What this is and what it answers."""
-    endpoints = [f"{method} {route.path}" for route in request.app.routes for method in route.declared]
-    return json_response(Index("hali", __version__, endpoints))
+    """What this is and what it answers; for a browser the dashboard."""
+    if dashboard_assets.wants_page(request.scope["headers"]):
+        return dashboard_assets.page(request)
+    endpoints = [f"{method} {route.path}" for route in ROUTES for method in route.declared]
+    return json_response(Index("hali", __version__, endpoints), headers={"vary": "Accept"})
 
 
 @cache
@@ -151,7 +155,7 @@ async def _http_problem(request: Request, error: Exception) -> Response:
 
 
 ROUTES: tuple[Endpoint, ...] = (
-    Endpoint("/", index, summary="What this is and what it answers", response=Index),
+    Endpoint("/", index, summary="What this is and what it answers; for browsers the dashboard", response=Index),
     Endpoint(openapi_path, openapi, summary="This document"),
     Endpoint("/health", health, summary="The process answers", response=Health),
     Endpoint("/health/ready", ready, summary="Whether a request for tokens would be taken now", response=Readiness),
@@ -174,4 +178,5 @@ ROUTES: tuple[Endpoint, ...] = (
     *ollama_models.ROUTES,
     *text_routes.ROUTES,
     *mcp_routes.ROUTES,
+    *dashboard_routes.ROUTES,
 )

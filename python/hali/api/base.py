@@ -8,6 +8,8 @@ from typing import Protocol
 
 import msgspec
 
+from hali.api.dashboard_base import Dashboard, Seats
+from hali.api.dashboard_tickets import Tickets
 from hali.api.keys import ApiKey, KeyRing
 from hali.api.metrics import Measure, Metrics
 from hali.api.replies import OpenReplies
@@ -118,6 +120,7 @@ class ApiLimits(msgspec.Struct, frozen=True):
     body_rate: int = 16 * 1024  # … with so many bytes a second: a slow uplink has ten times that
     write_s: float = 8.0  # for a reader that lags to take what is buffered, and again while it takes …
     write_rate: int = 1024  # … so many bytes a second: a fast model's tokens
+    socket_write_s: float = 30.0  # for a WebSocket's reader to take anything at all of what is buffered
     unread_bytes: int = 16 * MIB  # of all replies that wait for their readers, kernel buffers not counted
     keep_alive_s: int = 5  # between two requests
     connections: int = 1024  # in all
@@ -151,3 +154,6 @@ class ApiDeps:
     responses: ResponseStore = field(default_factory=ResponseStore)
     background: Background = field(default_factory=Background)
     models: ModelStore | None = None  # None: there are only the catalogue and the router
+    dashboard: Dashboard | None = None  # None: there is no daemon to look at
+    tickets: Tickets = field(default_factory=Tickets)
+    seats: Seats = field(default_factory=Seats)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
@@ -47,6 +48,23 @@ class OllamaError(msgspec.Struct, frozen=True):
     """How Ollama tells an error, also as a line of a stream."""
 
     error: str
+
+
+class DashboardDetail(msgspec.Struct, frozen=True):
+    """As the IPC tells it: what failed and what to do; `exit_code` is that of the command."""
+
+    code: str
+    message: str
+    retryable: bool
+    exit_code: int
+    hint: str | None = None
+    details: dict[str, Any] | None = None
+
+
+class DashboardError(msgspec.Struct, frozen=True):
+    """How the dashboard is told an error."""
+
+    error: DashboardDetail
 
 
 class LlamaDetail(msgspec.Struct, frozen=True):
@@ -106,6 +124,7 @@ def _kind(error: HaliError, of_status: dict[int, str], internal: str) -> str:
 ANTHROPIC = Dialect("anthropic", anthropic_body, id_header="request-id")
 OLLAMA = Dialect("ollama", ollama_body)
 LLAMA = Dialect("llama-server", llama_body)
+DASHBOARD = Dialect("dashboard", lambda error: {"error": error.to_wire()})
 MCP = Dialect("mcp", mcp_body)
 
 _LLAMA_PATHS = frozenset({"/tokenize", "/detokenize", "/apply-template", "/rerank", "/v1/rerank"})
@@ -122,6 +141,8 @@ def dialect_of(path: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> Dialec
         return OLLAMA
     if _within(path, "/mcp"):
         return MCP
+    if _within(path, "/dashboard") or _within(path, "/assets"):
+        return DASHBOARD
     return LLAMA if path in _LLAMA_PATHS else OPENAI
 
 

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hali.api import scopes
 from hali.api.base import ApiDeps, ApiKey
+from hali.api.dashboard_assets import public
 from hali.api.dialects import dialect_of, new_request_id
 from hali.api.keys import digest_of
 from hali.api.origins import RawHeaders, authorities, foreign, values
@@ -52,18 +53,19 @@ class Gate:
         self._authorities = lru_cache(maxsize=64)(lambda address, port: authorities(address, port, self._names))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            if scope["type"] == "lifespan":
-                await self._app(scope, receive, send)
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
             return
-        exchange = Exchange(scope["method"], route_of(self._routes, scope))
+        method = scope.get("method", "GET")  # a WebSocket begins as GET
+        exchange = Exchange(method, route_of(self._routes, {**scope, "type": "http", "method": method}))
         door = _Door(send, exchange, dialect_of(scope["path"], scope["headers"]))
         with exchanging(exchange):
             await self._pass(scope, receive, door, exchange)
 
     async def _pass(self, scope: Scope, receive: Receive, door: _Door, exchange: Exchange) -> None:
         try:
-            self._check(scope, exchange)
+            check = self._check_upgrade if scope["type"] == "websocket" else self._check
+            check(scope, exchange)
             exchange.gate_s = time.monotonic() - exchange.began
             await self._app(scope, receive, door.send)
         except ClientDisconnect:
@@ -75,11 +77,11 @@ class Gate:
             log.error("api.broken", exc=bug, path=repr(scope["path"]))
             await self._answer(door, Failed("internal error", code="internal"), scope, receive)
         finally:
-            seconds = time.monotonic() - exchange.began
+            seconds = (door.upgraded or time.monotonic()) - exchange.began
             self._metrics.answered(exchange, door.status if door.finished else None, seconds)
             log.debug(
                 "api.request",
-                method=scope["method"],
+                method=exchange.method,
                 path=repr(scope["path"]),
                 status=door.status,
                 seconds=round(seconds, 3),
@@ -92,18 +94,35 @@ class Gate:
 
     def _check(self, scope: Scope, exchange: Exchange) -> None:
         headers: RawHeaders = scope["headers"]
-        address, port = scope.get("server") or ("", None)
-        reason = foreign(headers, self._authorities(address, port or 0))
-        if reason is not None:
-            raise Refused(reason, code="origin")
+        self._must_be_ours(scope)
         state = scope.setdefault("state", {})
-        state[KEY] = exchange.key = self._identify(headers)
-        if state.get(RESERVED) and scope["path"] not in CONTROL:
-            raise Overloaded("too many connections", details={"retry_after_s": 1})
+        state[KEY] = exchange.key = self._identify(headers, needed=not public(exchange.route, headers))
+        self._must_have_room(scope)
         if scope["method"] in _WITH_BODY or (scope["method"] == "DELETE" and _has_body(headers)):
             _must_be_json(headers)
         self._allow(exchange, headers)
         exchange.comment = bool(values(headers, TIMING))
+
+    def _check_upgrade(self, scope: Scope, exchange: Exchange) -> None:
+        """Browsers send Origin with each handshake and ask no permission first (no CORS), so it must be there and ours.
+
+        The key is that of the ticket.
+        """
+        self._must_be_ours(scope)
+        if len(values(scope["headers"], b"origin")) != 1:
+            raise Refused("a WebSocket needs one Origin, and ours", code="origin")
+        self._must_have_room(scope)
+
+    def _must_be_ours(self, scope: Scope) -> None:
+        address, port = scope.get("server") or ("", None)
+        reason = foreign(scope["headers"], self._authorities(address, port or 0))
+        if reason is not None:
+            raise Refused(reason, code="origin")
+
+    @staticmethod
+    def _must_have_room(scope: Scope) -> None:
+        if scope.get("state", {}).get(RESERVED) and scope["path"] not in CONTROL:
+            raise Overloaded("too many connections", details={"retry_after_s": 1})
 
     def _allow(self, exchange: Exchange, headers: RawHeaders) -> None:
         """Scope and budget; the last of all checks, so that only what reaches a route is counted."""
@@ -116,13 +135,13 @@ class Gate:
             exchange.budget.request(time.monotonic())
             exchange.deadline = _deadline(headers)
 
-    def _identify(self, headers: RawHeaders) -> ApiKey | None:
+    def _identify(self, headers: RawHeaders, *, needed: bool) -> ApiKey | None:
         """The key of the request, None if it is not one of ours; `Refused` where one is required.
 
         Where none is required (loopback) any is accepted, as OpenAI clients must send one; a known one names its owner.
         """
         known = next((key for secret in _sent(headers) if (key := self._ring.find(secret)) is not None), None)
-        if known is None and self._require_key:
+        if known is None and needed and self._require_key:
             text = "a valid API key is required: Authorization: Bearer <key>"
             raise Refused(text, hint="`hali config path` names the folder that holds it", code="invalid_api_key")
         return known
@@ -136,6 +155,7 @@ class _Door:
         self.dialect = dialect  # of the API that the path belongs to
         self.status: int | None = None  # None until the answer has begun
         self.finished = False  # all of it was sent
+        self.upgraded: float | None = None  # when it became a WebSocket
 
     @property
     def started(self) -> bool:
@@ -144,13 +164,15 @@ class _Door:
 
     async def send(self, message: Message) -> None:
         """See the class."""
-        if message["type"] == "http.response.start":
+        if message["type"] == "websocket.accept":
+            self.status, self.finished, self.upgraded = 101, True, time.monotonic()
+        if message["type"] in ("http.response.start", "websocket.http.response.start"):
             self.status = message["status"]
             present = {name.lower() for name, _ in message.get("headers", ())}
             added = [header for header in SECURITY_HEADERS if header[0] not in present]
             message = {**message, "headers": [*message.get("headers", ()), *added, *self._measured()]}
         await self._send(message)
-        if message["type"] == "http.response.body":
+        if message["type"] in ("http.response.body", "websocket.http.response.body"):
             self.finished = not message.get("more_body", False)
 
     def _measured(self) -> Iterator[tuple[bytes, bytes]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from functools import partial
 from typing import ClassVar, Literal
 
 import h11
@@ -15,6 +16,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from hali.api.base import ApiLimits
 from hali.api.connections import Connections, Evictions, Slot
+from hali.api.dashboard_routes import SOCKET
+from hali.api.dashboard_socket import SocketProtocol
 from hali.api.dialects import dialect_of
 from hali.api.gate import RESERVED
 from hali.api.problems import OPENAI, SECURITY_HEADERS, Dialect
@@ -45,6 +48,8 @@ class GuardedProtocol(H11Protocol):
         self._read_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
         self._received = self._unread = 0  # bytes since the phase began; buffered when the reader began to lag
+        # What a reader that lags must take, bytes in so many seconds.
+        self._must_read = (int(self.limits.write_s * self.limits.write_rate), self.limits.write_s)
         self._address = self.client[0] if self.client else ""
         if (other := self.open.gives_way(self._address)) is not None:
             other.evict("gave way")
@@ -60,10 +65,11 @@ class GuardedProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Give everything back."""
-        self._leave()
+        self.leave()
         super().connection_lost(exc)
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Give the place back; once more does nothing."""
         if self._slot != "none":
             self._slot = "none"
             self.open.leave(self, self._address)
@@ -140,18 +146,18 @@ class GuardedProtocol(H11Protocol):
     def _await_reader(self) -> None:
         if self._write_timer is None and self._slot != "none":
             self._unread = self.transport.get_write_buffer_size()
-            self._write_timer = self.loop.call_later(self.limits.write_s, self._check_reader)
+            self._write_timer = self.loop.call_later(self._must_read[1], self._check_reader)
             self.open.lags(self, self._unread)
             self._settle()
         while (other := self.open.holds_too_much()) is not None:
             other.evict("unread replies")
 
     def _check_reader(self) -> None:
-        """Whoever takes a little in each `write_s` may take long in all: a whole reply ends, a stream is small."""
+        """Whoever takes a little in each span may take long in all: a whole reply ends, a stream is small."""
         self._write_timer = None
         self.open.lags(self, 0)
         left = self.transport.get_write_buffer_size()
-        if left and self._unread - left < self.limits.write_s * self.limits.write_rate:
+        if left and self._unread - left < self._must_read[0]:
             self.evict("slow reader")
         elif left:
             self._await_reader()
@@ -161,7 +167,7 @@ class GuardedProtocol(H11Protocol):
     def evict(self, reason: str) -> None:
         """Close now; the place is free on return."""
         self._tell(reason)
-        self._leave()
+        self.leave()
         sock = self.transport.get_extra_info("socket")
         if sock is not None:  # a reset: the kernel would keep what was not read for minutes
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -170,6 +176,20 @@ class GuardedProtocol(H11Protocol):
     def _tell(self, reason: str) -> None:
         if counts := self.evictions.add(reason, self.loop.time()):
             log.info("api.evicted", address=self._address, **{name.replace(" ", "_"): n for name, n in counts.items()})
+
+    def _should_upgrade_to_ws(self) -> bool:
+        """One path is a WebSocket."""
+        return bool(self.scope["path"] == SOCKET and self.scope["method"] == "GET")
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """The connection goes on in this slot; it owes us nothing but that it reads."""
+        self._enter("other")
+        self._must_read = (
+            1,
+            self.limits.socket_write_s,
+        )  # it may be slow, as it then is told less; it must not be frozen
+        self.ws_protocol_class = partial(SocketProtocol, self)  # type: ignore[assignment]
+        super().handle_websocket_upgrade(event)
 
     def _unsupported_upgrade_warning(self) -> None:
         """An upgrade that is not offered is ignored (RFC 9110, 7.8). No warning: strangers could fill the log."""

@@ -70,6 +70,10 @@ class KeyRing:
             return None
         return key
 
+    def holds(self, key: ApiKey) -> bool:
+        """Whether `key`, which was found once, is still valid."""
+        return (key.expires_at is None or key.expires_at > self._clock()) and key in self._keys.values()
+
     def budget(self, key: ApiKey | None) -> Budget:
         """Of this key; all who need none share one."""
         owner = key.owner if key is not None else ""

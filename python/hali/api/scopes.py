@@ -16,6 +16,7 @@ INFERENCE: frozenset[Scope] = frozenset({"inference"})  # computes with a model
 MODELS: frozenset[Scope] = frozenset({"models"})  # reads what models there are
 MANAGE: frozenset[Scope] = frozenset({"manage"})  # fetches, deletes, loads
 METRICS: frozenset[Scope] = frozenset({"metrics"})
+ADMIN: frozenset[Scope] = ALL  # sees and changes everything, as its owner at the command line
 
 NEEDED: Mapping[tuple[str, str], frozenset[Scope]] = {
     ("GET", "/"): OPEN,
@@ -51,6 +52,10 @@ NEEDED: Mapping[tuple[str, str], frozenset[Scope]] = {
     ("POST", "/apply-template"): INFERENCE,
     ("POST", "/v1/rerank"): INFERENCE,
     ("POST", "/rerank"): INFERENCE,
+    ("GET", "/assets/{name}"): OPEN,  # without any key, see dashboard_assets.public
+    ("POST", "/dashboard/ticket"): ADMIN,
+    ("GET", "/dashboard/ws"): OPEN,  # a ticket stands for the key that got it
+    ("POST", "/dashboard/call/{method}"): ADMIN,
     ("POST", "/mcp"): INFERENCE,  # each tool asks for what it needs besides (mcp_local.py)
 }
 

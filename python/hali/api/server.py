@@ -13,6 +13,7 @@ import anyio.abc
 import uvicorn
 from starlette.applications import Starlette
 
+from hali.api import dashboard_socket
 from hali.api.app import build_app
 from hali.api.base import ApiDeps
 from hali.api.binding import Bind, listen, url_of
@@ -109,7 +110,7 @@ class ApiServer:
         return uvicorn.Config(
             app,
             http=protocol(limits, self.connections),
-            ws="none",
+            **dashboard_socket.settings(),
             lifespan="off",
             log_config=None,  # its loggers pass to ours …
             log_level="error",  # … but not a line for each bad request

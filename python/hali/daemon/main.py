@@ -143,9 +143,11 @@ async def _serve(node: Node, arguments: Arguments) -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(_stop_on_signal, stopping)
         group.start_soon(_stop_with_terminal, stopping)
+        methods = Methods(node, stopping.set).table()
+        node.dashboard.open(methods)
         async with node.running():
             token = new_token(node.paths.token)
-            ipc = IpcServer(Methods(node, stopping.set).table(), token)
+            ipc = IpcServer(methods, token)
             await group.start(ipc.run)
             assert ipc.address is not None
             if arguments.model is not None:

@@ -247,7 +247,7 @@ class Methods:
         return await watch(await self._node.board.submit(spec), emit)
 
     async def pull(self, params: Params, emit: Emit) -> Mapping[str, Any]:
-        """Fetch a model, telling progress. The job goes on when the client goes away."""
+        """Fetch a model, telling progress. The job goes on when the client goes away; with `wait` false it is not waited for."""
         what, quant = field(params, "what", str), field(params, "quant", str | None, None)
         layers, mmproj = field(params, "layers", str | None, None), field(params, "mmproj", bool | None, None)
         if layers is not None:
@@ -255,7 +255,10 @@ class Methods:
         allow = field(params, "allow_untrusted", bool, False)
         spec = JobSpec("pull", what, quant=quant, mmproj=mmproj, allow_untrusted=allow, layers=layers)
         priority = field(params, "priority", Priority | None, None)
-        result = await watch(await self._node.board.submit(spec, priority), emit)
+        job = await self._node.board.submit(spec, priority)
+        if not field(params, "wait", bool, True):
+            return {"job": job.spec.id}
+        result = await watch(job, emit)
         return {**result, **listed_in(self._node, what)}
 
     async def queue(self, params: Params, emit: Emit) -> Mapping[str, Any]:

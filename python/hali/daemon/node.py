@@ -24,6 +24,7 @@ from hali.config.schedule import Schedule
 from hali.config.schema import KEYS, Settings, value_of
 from hali.daemon.busy import what_is_busy
 from hali.daemon.catalog import LibraryCatalog
+from hali.daemon.dashboard import DashboardFeed
 from hali.daemon.keys import fill
 from hali.daemon.measures import measures
 from hali.daemon.neighbours import LanNeighbours, lan_model, lan_part
@@ -138,6 +139,7 @@ class Node:
         self._keys = tuple(keys)
         self.api_keys, self.key_ring = KeyStore(database), KeyRing(default_limits(self.settings))
         fill(self.key_ring, self.api_keys.all())
+        self.dashboard = DashboardFeed(self)
         self._metrics = Metrics()  # counts on when the server is restarted
         self.supervisor = Supervisor(self._specs())
 
@@ -161,7 +163,8 @@ class Node:
         outbox = Spec("RegistryOutbox", self.registry.service)
         lans = [lan] if self.settings.lan.enabled else []
         outboxes = [outbox] if self.registry.servers else []
-        return [regulator, torrents, throttle, *lans, acquisition, usage, router, api, *outboxes]
+        dashboard = Spec("Dashboard", lambda: self.dashboard)
+        return [regulator, torrents, throttle, *lans, acquisition, usage, router, dashboard, api, *outboxes]
 
     # ---- services
 
@@ -236,6 +239,7 @@ class Node:
             metrics=self._metrics,
             measures=lambda: measures(self),
             models=self.offered,
+            dashboard=self.dashboard,
         )
         # The default port gives way to the next free one; a port somebody chose does not.
         default = Settings().daemon_port

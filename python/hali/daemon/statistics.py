@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,18 +16,32 @@ if TYPE_CHECKING:
     from hali.daemon.node import Node
 
 
+NOTHING = Totals(0, 0, 0.0, 0.0, 0)
+
+
+async def present_rates(node: Node) -> tuple[float, float]:
+    """Bytes a second at this moment, down and up."""
+    session = node.torrents.value
+    totals = await session.totals() if session is not None else NOTHING
+    return _down(totals, [job.progress.rate for job in node.board.active()]), totals.up_rate
+
+
+def _down(totals: Totals, jobs: Iterable[float | None]) -> float:
+    """Every download is a job; of those that come by HTTP the torrent session knows nothing."""
+    return max(totals.down_rate, sum(rate or 0 for rate in jobs))
+
+
 async def statistics(node: Node, uptime: float) -> dict[str, Any]:
     """All of them, at this moment."""
     session = node.torrents.value
     torrents = await session.status() if session is not None else []
-    totals = await session.totals() if session is not None else Totals(0, 0, 0.0, 0.0, 0)
+    totals = await session.totals() if session is not None else NOTHING
     jobs = [describe_job(job) for job in node.board.active()]
     by_hash = {name: torrent for torrent in torrents for name in (torrent.infohashes.v1, torrent.infohashes.v2) if name}
     return {
         "uptime": format_duration(uptime),
         **describe_allowance(node.regulator.now.value),
-        # Every download is a job; of those that come by HTTP the torrent session knows nothing.
-        "down_rate": max(totals.down_rate, sum(job["rate"] or 0 for job in jobs)),
+        "down_rate": _down(totals, [job["rate"] for job in jobs]),
         "up_rate": totals.up_rate,
         "down_total": totals.downloaded,
         "up_total": totals.uploaded,

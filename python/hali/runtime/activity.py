@@ -20,6 +20,11 @@ class Activity:
         self.changes: Bus[Changed] = Bus(capacity=TOPICS_WAITING)
         self._seq = 0
 
+    @property
+    def seq(self) -> int:
+        """That of the last event; 0 before the first."""
+        return self._seq
+
     def tell(self, kind: str, text: str, **fields: str | int | float | bool | None) -> None:
         """Publish an event of the catalogue; KeyError for a kind, ValueError for a field, that it does not have."""
         declared = KINDS[kind]

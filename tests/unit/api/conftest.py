@@ -34,6 +34,7 @@ from hali.model.generation import (
     Usage,
 )
 from hali.pipeline import RouterStats, ServedModel
+from tests.fakes.dashboards import MemoryDashboard
 
 OWN = "http://127.0.0.1:47433"
 DONE = Done("stop", Usage(prompt_tokens=7, completion_tokens=2, ttft_s=0.1, total_s=0.2))
@@ -205,7 +206,7 @@ def router() -> ScriptedRouter:
 
 @pytest.fixture
 def deps(router, store) -> ApiDeps:
-    return ApiDeps(catalog=MemoryCatalog(), router=router, models=store)
+    return ApiDeps(catalog=MemoryCatalog(), router=router, models=store, dashboard=MemoryDashboard())
 
 
 @pytest.fixture

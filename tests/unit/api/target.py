@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from starlette.applications import Starlette
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from hali.api import ApiDeps, build_app
 
 OWN = "127.0.0.1:47433"
 Headers = tuple[tuple[str, str], ...]
+WEBSOCKET = "WEBSOCKET"  # in the place of a method: a handshake
 
 
 class Answer(NamedTuple):
@@ -36,12 +38,19 @@ class Target:
 
     async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.reached += 1
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.accept", "headers": []})
+            return
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"reached"})
 
+    def routes(self) -> list[Route]:
+        """Those of HTTP."""
+        return [route for route in self.app.routes if isinstance(route, Route)]
+
     def paths(self) -> list[str]:
-        """One path for each route, and two that are none."""
-        templates = [route.path for route in self.app.routes]  # type: ignore[attr-defined]
+        """One path for each of them, and two that are none."""
+        templates = [route.path for route in self.routes()]
         filled = [re.sub(r"\{\w+\}", "acme", re.sub(r"\{\w+:path\}", "acme/tiny", path)) for path in templates]
         return [*filled, "/nosuch", "/v1/../v1/models"]
 
@@ -57,8 +66,10 @@ class Target:
             sent.append(message)
 
         raw = [(name.encode(), value.encode()) for name, value in headers]
-        scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b""}
+        kind = {"type": "websocket"} if method == WEBSOCKET else {"type": "http", "method": method}
+        scope = {**kind, "path": path, "raw_path": path.encode(), "query_string": b""}
         scope |= {"headers": raw, "server": ("127.0.0.1", 47433), "client": ("127.0.0.1", 5), "scheme": "http"}
         await self.app({**scope, "asgi": {"version": "3.0"}, "http_version": "1.1"}, receive, send)  # type: ignore[arg-type]
         told = {name.decode(): value.decode() for name, value in sent[0]["headers"]}  # type: ignore[attr-defined]
-        return Answer(int(str(sent[0]["status"])), told, self.reached - before)
+        status = 101 if sent[0]["type"] == "websocket.accept" else int(str(sent[0]["status"]))
+        return Answer(status, told, self.reached - before)

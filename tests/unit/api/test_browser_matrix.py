@@ -10,8 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from hali.api import ApiDeps, build_app, gate
-from tests.unit.api.target import OWN, Headers, Target
+from hali.api import ApiDeps, gate
+from hali.api.app import ROUTES
+from hali.api.dashboard_routes import SOCKET
+from tests.unit.api.target import OWN, WEBSOCKET, Headers, Target
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY")
 JSON, FORM = "application/json", "application/x-www-form-urlencoded"
@@ -136,14 +138,14 @@ async def test_no_attack_reaches_any_route(deps: ApiDeps, kind: str) -> None:
 def test_the_matrix_is_as_large_as_it_claims(deps: ApiDeps) -> None:
     each = sum(1 for kind in KINDS for _ in attacks(kind))
     assert each > 900 and sum(map(len, ATTACKS.values())) + len(FORMS) > 55
-    assert len(Target(deps).paths()) == len(build_app(deps).routes) + 2
+    assert len(Target(deps).paths()) == len(ROUTES) + 2
 
 
 async def test_what_is_our_own_does_reach_every_route(deps: ApiDeps) -> None:
     """Or the matrix would prove nothing."""
     target = Target(deps)
-    for route, path in zip(target.app.routes, target.paths(), strict=False):
-        for method in route.methods:  # type: ignore[attr-defined]
+    for route, path in zip(target.routes(), target.paths(), strict=False):
+        for method in route.methods:
             headers = (
                 ("host", OWN),
                 ("origin", f"http://{OWN}"),
@@ -165,8 +167,48 @@ async def test_without_the_defence_the_matrix_finds_a_hole_in_every_route(
     monkeypatch.setattr(gate, name, nothing)
     target = Target(deps)
     found = await holes(target, kind)
-    with_body = {m for route in target.app.routes for m in route.methods & set(WITH_BODY)}  # type: ignore[attr-defined]
-    for route, path in zip(target.app.routes, target.paths(), strict=False):
-        methods = route.methods & (with_body if kind == "form" else set(METHODS))  # type: ignore[attr-defined]
+    with_body = {m for route in target.routes() for m in route.methods & set(WITH_BODY)}
+    for route, path in zip(target.routes(), target.paths(), strict=False):
+        methods = route.methods & (with_body if kind == "form" else set(METHODS))
         for method in methods:
             assert any(hole.startswith(f"{method} {path} ") for hole in found), f"{kind}: {method} {path}"
+
+
+# ---- the WebSocket, whose handshake any page may send without asking first
+
+
+def handshakes(kind: str) -> Iterator[Headers]:
+    """The attacks of one kind as handshakes: with our own Origin too, and without any."""
+    for headers in ATTACKS[kind]:
+        yield headers
+        if "origin" not in dict(headers):
+            yield (*headers, ("origin", f"http://{OWN}"))
+
+
+@pytest.mark.parametrize("kind", ATTACKS)
+async def test_no_attack_opens_the_websocket(deps: ApiDeps, kind: str) -> None:
+    target = Target(deps)
+    answers = [await target.ask(WEBSOCKET, SOCKET, headers) for headers in handshakes(kind)]
+    assert {(answer.status, answer.reached) for answer in answers} == {(403, 0)}
+
+
+ORIGINS_OF_NOBODY = ((), (("origin", f"http://{OWN}"), ("origin", f"http://{OWN}")))
+
+
+@pytest.mark.parametrize("origins", ORIGINS_OF_NOBODY, ids=["none", "two"])
+async def test_a_handshake_has_exactly_one_origin(deps: ApiDeps, origins: Headers) -> None:
+    assert (await Target(deps).ask(WEBSOCKET, SOCKET, (("host", OWN), *origins))).status == 403
+
+
+async def test_a_handshake_of_our_own_reaches_the_websocket(deps: ApiDeps) -> None:
+    answer = await Target(deps).ask(WEBSOCKET, SOCKET, (("host", OWN), ("origin", f"http://{OWN}")))
+    assert (answer.status, answer.reached) == (101, 1)
+
+
+@pytest.mark.parametrize("kind", ATTACKS)
+async def test_without_the_defence_an_attack_opens_the_websocket(
+    deps: ApiDeps, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "foreign", lambda *_: None)
+    target = Target(deps)
+    assert 101 in [(await target.ask(WEBSOCKET, SOCKET, headers)).status for headers in handshakes(kind)]

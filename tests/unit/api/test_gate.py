@@ -7,6 +7,7 @@ import json
 
 import httpx
 import pytest
+from starlette.routing import Route
 
 from hali.api import ApiDeps, ApiKey, ApiLimits, build_app
 from hali.api.origins import authorities
@@ -50,6 +51,10 @@ ROUTES: dict[tuple[str, str], str] = {
     ("POST", "/v1/rerank"): "/v1/rerank",
     ("POST", "/rerank"): "/rerank",
     ("POST", "/mcp"): "/mcp",
+    ("GET", "/assets/{name}"): "/assets/index.html",
+    ("POST", "/dashboard/ticket"): "/dashboard/ticket",
+    ("GET", "/dashboard/ws"): "/dashboard/ws",
+    ("POST", "/dashboard/call/{method}"): "/dashboard/call/pause",
 }
 # … and requests that end in errors: those answers must not be open to strangers either.
 ERRORS = [
@@ -63,6 +68,8 @@ ERRORS = [
     ("GET", "/api/chat"),
     ("GET", "/tokenize"),
     ("GET", "/mcp"),
+    ("GET", "/dashboard/call/pause"),
+    ("GET", "/assets/nosuch"),
 ]
 ALL = [(method, path) for (method, _), path in ROUTES.items()] + [
     ("HEAD", path) for (method, _), path in ROUTES.items() if method == "GET"
@@ -168,14 +175,20 @@ def check_shape(path: str, response: httpx.Response, kind: str) -> None:
     elif path.startswith("/v1/messages"):
         assert (told["type"], told["error"]["type"], set(told["error"])) == ("error", kind, {"type", "message"})
         assert response.headers["request-id"].startswith("req_")
+    elif path.startswith(("/dashboard/", "/assets/")):
+        assert set(told) == {"error"} and {"code", "message", "retryable"} <= set(told["error"])
     elif path in ("/tokenize", "/detokenize", "/apply-template", "/rerank", "/v1/rerank"):
         assert (told["error"]["code"], told["error"]["type"]) == (response.status_code, kind)
     else:
         assert told["error"]["type"] == kind and set(told["error"]) == {"message", "type", "param", "code"}
 
 
+ANSWERS = {"/dashboard/ws": 400}  # it is a WebSocket: test_browser_matrix.py
+
+
 def test_every_route_has_a_row(deps):
-    found = {(m, route.path) for route in build_app(deps).routes for m in route.methods - {"HEAD"}}
+    routes = [route for route in build_app(deps).routes if isinstance(route, Route)]  # no WebSockets
+    found = {(m, route.path) for route in routes for m in route.methods - {"HEAD"}}
     assert found == set(ROUTES), "a new route needs a row in ROUTES, so that the matrix below covers it"
 
 
@@ -183,7 +196,7 @@ def test_every_route_has_a_row(deps):
 async def test_requests_of_our_own_are_answered_on_every_route(client, method, path):
     for headers in OWN_HEADERS:
         response = await ask(client, method, path, headers)
-        expected = 404 if "resp_none" in path else 200  # the route itself says that it has no such response
+        expected = ANSWERS.get(path, 404 if "resp_none" in path else 200)  # there is no such response
         assert response.status_code == expected, headers
         check_headers(response)
 
