@@ -18,6 +18,7 @@ from hali.api.dashboard_base import Part, Sample
 from hali.daemon.dashboard_calls import Calls
 from hali.daemon.dashboard_parts import PARTS, Builder
 from hali.daemon.ipc import Handler
+from hali.daemon.neighbour_telling import tell_neighbours
 from hali.daemon.statistics import present_rates
 from hali.model.errors import Failed, HaliError
 from hali.runtime.channels import Lagged, Watch
@@ -84,6 +85,7 @@ class DashboardFeed:
             group.start_soon(self._sample)
             group.start_soon(self._listen)
             group.start_soon(self._build)
+            group.start_soon(tell_neighbours, self._node.lan, self.activity)
             task_status.started()
 
     async def _sample(self) -> None:

@@ -154,8 +154,10 @@ async def _serve(node: Node, arguments: Arguments) -> None:
                 await node.preload(arguments.model)
             with published(node.paths, *ipc.address):
                 log.info("daemon.ready", ipc_port=ipc.address[1])
+                node.told.started()
                 await stopping.wait()
                 log.info("daemon.stopping")
+                node.told.stopping()
             _end_for_sure()
         group.cancel_scope.cancel()
 

@@ -28,6 +28,7 @@ from hali.daemon.dashboard import DashboardFeed
 from hali.daemon.keys import fill
 from hali.daemon.measures import measures
 from hali.daemon.neighbours import LanNeighbours, lan_model, lan_part
+from hali.daemon.node_telling import NodeTeller
 from hali.daemon.offering import OfferedModels
 from hali.daemon.published import PresentRouter, Published
 from hali.daemon.searching import HubSearch
@@ -103,7 +104,9 @@ class Node:
         self._shared: tuple[Record, ...] = ()
         store = ModelStore(paths.models(self.settings.models_dir))
         store.recover()
-        self.library = Library(store, paths.torrents, self._announce, v1_twins=self.settings.torrent.v1_twins)
+        self.library = Library(
+            store, paths.torrents, self._announce, v1_twins=self.settings.torrent.v1_twins, activity=self.activity
+        )
         self.library.scan()
         self.partials = Partials(PartialStore(store), self._tell_neighbours)
         self.partials.scan()
@@ -112,6 +115,7 @@ class Node:
         self._jobs, self._queue = ends
         self.room = WaitingRoom(self.settings.pull_concurrency)
         self.board = JobBoard(database, self._jobs, self.room, self.registry.job_ended)
+        self.told = NodeTeller(self.activity)
         self.regulator = Regulator(
             caps_of(self.settings),
             Schedule.parse(self.settings.schedule),
@@ -120,6 +124,7 @@ class Node:
             apply=self._allow,
         )
         self.throttle = Throttle(self.torrents, self.regulator.now.value.caps)
+        self.told.allowed(self.regulator.now.value)
         self.board.pause(self.regulator.now.value.paused)
         self.usage = Usage(database)
         self._recorder = self._usage_recorder()
@@ -128,7 +133,10 @@ class Node:
         )
         self.catalog = LibraryCatalog(self.library)
         self.engines = EnginePool(
-            engine_options(self.settings), pool_limits(self.settings), projector_of=self.catalog.projector_of
+            engine_options(self.settings),
+            pool_limits(self.settings),
+            projector_of=self.catalog.projector_of,
+            activity=self.activity,
         )
         self.offered = OfferedModels(self.library, self.board, self.engines, self.usage)
         self.routers: Watch[InferenceRouter | None] = Watch(None)
@@ -215,6 +223,7 @@ class Node:
             room=self.room,
             gate=self.regulator.gate,
             partials=self.partials,
+            activity=self.activity,
         )
 
     def _usage_recorder(self) -> UsageRecorder:
@@ -274,6 +283,7 @@ class Node:
 
     def _allow(self, allowance: Allowance) -> None:
         """Other caps, a pause or its end; sessions and HTTP sources follow the gate by themselves."""
+        self.told.allowed(allowance)
         self.throttle.set_caps(allowance.caps)
         self.board.pause(allowance.paused)
         self._tell_neighbours()
@@ -291,7 +301,9 @@ class Node:
         self.regulator.configure(caps_of(self.settings), Schedule.parse(self.settings.schedule))
         self.room.resize(self.settings.pull_concurrency)
         log.info("config.reloaded", applied=list(live))
-        return Reloaded(list(live), [name for name in changed if name not in live], fresh.sources)
+        restart = [name for name in changed if name not in live]
+        self.told.reloaded(list(live), restart)
+        return Reloaded(list(live), restart, fresh.sources)
 
     def hub(self) -> Hub:
         """Hugging Face, or the mirror of the settings."""

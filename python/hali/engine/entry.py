@@ -51,6 +51,12 @@ class Entry:
     stopping: bool = False
     leaving: bool = False  # as soon as its replies are made: somebody else waits for its room
     reserved: int | None = None  # bytes; None until it is let in
+    loaded: bool = False  # viewers were told so
+
+    @property
+    def name(self) -> str:
+        """The model's; engines are called id@sha256 (ServedModel.engine_name)."""
+        return self.model_id.partition("@")[0]
 
     @property
     def usable(self) -> bool:

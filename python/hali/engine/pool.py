@@ -22,6 +22,7 @@ from hali.engine.options import EngineOptions
 from hali.engine.process import EngineProcess
 from hali.model.errors import Cancelled, HaliError, NotFound, NotRunning, Overloaded
 from hali.model.generation import Answer, EngineInfo, GenerateRequest, GenerationEvent, Query
+from hali.runtime.activity import Activity
 from hali.runtime.log import get_logger
 from hali.runtime.trace import stage
 
@@ -54,7 +55,9 @@ class EnginePool:
         launch: Callable[[str], EngineProcess] = EngineProcess,
         fit: Callable[[Path, EngineOptions, int | None], Awaitable[Fitted]] = fitted,
         projector_of: Callable[[Path], Path | None] = lambda _: None,  # the file beside a model that reads its images
+        activity: Activity | None = None,
     ) -> None:
+        self._activity = activity or Activity()
         self._options, self._limits = options or EngineOptions(), limits or PoolLimits()
         self._launch, self._fit, self._projector_of = launch, fit, projector_of
         self._entries: dict[str, Entry] = {}  # who answers requests for a model
@@ -171,6 +174,7 @@ class EnginePool:
                     options = await self._make_room(entry, options)
                 await entry.engine.start(entry.path, options)
                 entry.error = None
+                self._tell_loaded(entry)
         except HaliError as error:
             entry.error = error
             log.warning("engine.start_failed", model=entry.model_id, error=str(error))
@@ -220,13 +224,32 @@ class EnginePool:
         entry.stopping = True
         entry.scope.cancel()
         await entry.settled.wait()
+        died = not entry.engine.alive
         await entry.engine.stop(drain=drain)
+        self._tell_gone(entry, died=died)
         self._forget(entry)
 
     def _forget(self, entry: Entry) -> None:
         self._held.pop(entry, None)
         if self._entries.get(entry.model_id) is entry:
             del self._entries[entry.model_id]
+
+    def _tell_loaded(self, entry: Entry) -> None:
+        entry.loaded = True
+        name, taken = entry.name, entry.engine.stats().rss_bytes
+        self._activity.tell("engine.loaded", f"{name} is in memory", model=name, memory_bytes=taken)
+        self._activity.changed("engines")
+
+    def _tell_gone(self, entry: Entry, *, died: bool) -> None:
+        """Once of each that was loaded, whoever ends it."""
+        if not entry.loaded:
+            return
+        entry.loaded, name = False, entry.name
+        if died:
+            self._activity.tell("engine.died", f"The engine of {name} ended by itself", model=name)
+        else:
+            self._activity.tell("engine.unloaded", f"{name} left memory", model=name)
+        self._activity.changed("engines")
 
     async def _retire_idle(self) -> None:
         """Stop engines whose time is up, and forget crashed ones."""

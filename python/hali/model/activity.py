@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 Toast = Literal["none", "info", "success", "warning", "error"]
+STRANGERS = 20  # a minute: a person reads no more
 Topic = Literal["models", "jobs", "peers", "engines", "requests", "services", "settings"]
 
 
@@ -16,6 +17,7 @@ class Kind(msgspec.Struct, frozen=True):
     doc: str
     toast: Toast = "none"
     fields: tuple[str, ...] = ()
+    a_minute: int | None = None  # strangers cause it: more than so many are left out, or they would push out all else
 
 
 class ActivityEvent(msgspec.Struct, frozen=True):
@@ -54,9 +56,9 @@ KINDS: dict[str, Kind] = {
     "engine.died": Kind(
         "An engine ended by itself; the replies it was making ended with an error.", "error", ("model",)
     ),
-    "peer.banned": Kind("A peer sent bad data and is barred.", "warning", ("peer",)),
-    "node.appeared": Kind("Another hali node is in the LAN.", fields=("node",)),
-    "node.left": Kind("A hali node left the LAN.", fields=("node",)),
+    "peer.banned": Kind("A peer sent bad data and is barred.", "warning", ("peer",), a_minute=STRANGERS),
+    "node.appeared": Kind("Another hali node offers models in the LAN.", fields=("node",), a_minute=STRANGERS),
+    "node.left": Kind("A hali node offers nothing any more.", fields=("node",), a_minute=STRANGERS),
     "transfers.paused": Kind("Transfers are paused.", "info", ("until",)),
     "transfers.resumed": Kind("Transfers go on.", "info"),
     "settings.changed": Kind("Settings were read again.", "info", ("applied", "restart")),

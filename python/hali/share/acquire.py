@@ -23,6 +23,7 @@ from hali.model.errors import (
 )
 from hali.model.layers import Layers, parse_layers
 from hali.model.splits import in_order
+from hali.runtime.activity import Activity
 from hali.runtime.channels import Receiver, Watch
 from hali.runtime.log import get_logger
 from hali.share.board import JobBoard
@@ -31,6 +32,7 @@ from hali.share.incoming import JOURNALS, io_error
 from hali.share.incoming_model import IncomingModel, Wanted
 from hali.share.intake import Disagreement
 from hali.share.job import Job, Progress
+from hali.share.job_telling import JobTeller
 from hali.share.library import Entry, Library, Origin
 from hali.share.part import Part
 from hali.share.partials import Partials, promised_sha256
@@ -38,7 +40,7 @@ from hali.share.pulling import Puller
 from hali.share.queue import WaitingRoom
 from hali.share.resolve import Plan, Resolver
 from hali.share.targets import parse_target
-from hali.transfer.events import SeedDamaged
+from hali.transfer.events import PeerBanned, SeedDamaged
 from hali.transfer.gate import Gate
 from hali.transfer.session import TorrentSession
 from hali.wire.manifest import identity
@@ -63,7 +65,10 @@ class AcquisitionManager:
         room: WaitingRoom,
         gate: Gate,
         partials: Partials,
+        activity: Activity,
     ) -> None:
+        self._told = JobTeller(activity)
+        self._activity = activity
         self._board, self._queue, self._library, self._resolver = board, queue, library, resolver
         self._torrents, self._puller, self._partials = torrents, puller, partials
         self._running: dict[str, anyio.Event] = {}  # set when the job of that id is over
@@ -92,15 +97,19 @@ class AcquisitionManager:
                 if session is not None:
                     group.start_soon(self._library.seed_all, session)
                     group.start_soon(self._partials.seed_all, session)
-                    group.start_soon(self._watch_seeds, session)
+                    group.start_soon(self._watch_session, session)
                 session = await self._other_than(session)
                 group.cancel_scope.cancel()
 
-    async def _watch_seeds(self, session: TorrentSession) -> None:
-        """A file that libtorrent found changed is no longer ours to serve."""
+    async def _watch_session(self, session: TorrentSession) -> None:
+        """A file that libtorrent found changed is no longer ours to serve; a peer that was barred is told of."""
         with session.events.subscribe() as events:
             async for event in events:
-                if isinstance(event, SeedDamaged):
+                if isinstance(event, PeerBanned):
+                    self._activity.tell(
+                        "peer.banned", f"{event.address} sent bad data and is barred", peer=event.address
+                    )
+                elif isinstance(event, SeedDamaged):
                     await self._library.damaged(event.infohashes, event.reason)
                     await self._partials.damaged(event.infohashes, event.reason)
 
@@ -114,6 +123,7 @@ class AcquisitionManager:
         if job.is_over:
             return
         over = self._running[job.spec.id] = anyio.Event()
+        self._told.began(job)
         try:
             with job.scope:
                 job.finish(await self._do(job))
@@ -134,6 +144,7 @@ class AcquisitionManager:
             log.error("job.bug", job=job.spec.what, exc=exc)
             await self._fail(job, Failed(f"internal error: {type(exc).__name__}: {exc}", code="internal"))
         finally:
+            self._told.ended(job)
             del self._running[job.spec.id]
             over.set()
 

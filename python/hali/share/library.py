@@ -19,6 +19,7 @@ from hali.model.ids import InfoHashes
 from hali.model.names import UNKNOWN, ModelId, derive
 from hali.model.splits import main_first
 from hali.model.units import piece_span
+from hali.runtime.activity import Activity
 from hali.runtime.log import get_logger
 from hali.share.base import Seeds
 from hali.share.incoming_model import Arrived
@@ -72,7 +73,9 @@ class Library:
         announce: Callable[[Sequence[Record]], None],
         *,
         v1_twins: bool = False,
+        activity: Activity | None = None,
     ) -> None:
+        self._activity = activity or Activity()
         self.twins = Twins(wanted=v1_twins)
         self.store = store
         self._torrents = torrents
@@ -123,8 +126,7 @@ class Library:
             if entry.is_whole and await anyio.to_thread.run_sync(entry.record.changed_on_disk):
                 await self.verify(entry)
         except HaliError as exc:
-            entry.state = "missing" if isinstance(exc, NotFound) else "damaged"
-            entry.error, entry.trusted = str(exc), False
+            self._condemn(entry, "missing" if isinstance(exc, NotFound) else "damaged", str(exc))
             await self._stop_seeding(entry)
             self._changed()
         return entry.is_whole
@@ -161,7 +163,7 @@ class Library:
             log.warning("library.not_seeded", model=entry.record.meta.model_id, error=str(exc))
             entry.error = str(exc)
             if isinstance(exc, (VerificationFailed, NotFound)):
-                entry.state, entry.trusted = ("missing" if isinstance(exc, NotFound) else "damaged"), False
+                self._condemn(entry, "missing" if isinstance(exc, NotFound) else "damaged", str(exc))
             return True
 
     async def _seed_unchanged(self, entry: Entry) -> bool:
@@ -286,10 +288,18 @@ class Library:
     async def _give_up(self, entry: Entry, reason: str) -> None:
         """The file is not what it was: neither seeded nor served, also by later lives of the daemon, until it is verified."""
         log.error("library.damaged", model=entry.record.meta.model_id, reason=reason)
-        entry.state, entry.progress, entry.error, entry.trusted = "damaged", None, reason, False
+        self._condemn(entry, "damaged", reason)
         self._note(entry, [0] * len(entry.record.meta.files))  # no file's time: the next start verifies it
         await self._stop_seeding(entry)
         self._changed()
+
+    def _condemn(self, entry: Entry, state: Literal["damaged", "missing"], reason: str) -> None:
+        """It is not what it was; told once, however often that is found."""
+        known = not entry.is_whole
+        entry.state, entry.progress, entry.error, entry.trusted = state, None, reason, False
+        if not known:
+            name = entry.record.meta.model_id
+            self._activity.tell("model.damaged", f"{name} is {state} and not shared any more: {reason}", model=name)
 
     def _note(self, entry: Entry, times: Sequence[int]) -> None:
         """Remember the files' times with the verdict on them. Where nothing can be written, the next start verifies again."""
@@ -321,6 +331,7 @@ class Library:
             await self._tried(self._seed_unchanged, entry)
             self._changed()
             raise Refused(f"cannot delete {meta.model_id}: {exc.strerror}: {entry.record.directory}") from None
+        self._activity.tell("model.removed", f"{meta.model_id} was deleted", model=meta.model_id)
         for name in (meta.infohash_v1, *meta.also_torrents):
             self._torrent_path(name).unlink(missing_ok=True)
 
@@ -344,6 +355,7 @@ class Library:
 
     def _changed(self) -> None:
         self._announce([e.record for e in self.entries() if e.state == "seeding"])
+        self._activity.changed("models")
 
 
 def name_file(path: Path, *, repo: str | None = None, inside: str | None = None) -> ModelId:

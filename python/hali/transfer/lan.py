@@ -110,6 +110,10 @@ class LanAnnouncer:
         """What the neighbours have, by model id."""
         return self._index.entries(anyio.current_time())
 
+    def nodes(self) -> frozenset[str]:
+        """The neighbours that have something, by node id."""
+        return self._index.offering()
+
     async def query(self, text: str, timeout: float = 1.0) -> list[LanEntry]:
         """Who has `text` (part of a model id, SHA-256, infohash)? What is known at once, else the answers to a query.
 

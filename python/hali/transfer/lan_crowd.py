@@ -118,6 +118,11 @@ class Crowd:
         yield from self._newcomers.nodes.values()
         yield from self._settled.nodes.values()
 
+    def named(self) -> Iterator[tuple[bytes, Node]]:
+        """All nodes with their names."""
+        yield from self._newcomers.nodes.items()
+        yield from self._settled.nodes.items()
+
     @property
     def models(self) -> int:
         """Models of all nodes, counted per node."""

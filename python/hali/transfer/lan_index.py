@@ -51,6 +51,10 @@ class LanIndex:
     def __len__(self) -> int:
         return len(self._crowd)
 
+    def offering(self) -> frozenset[str]:
+        """The nodes that have models, by node id (hex; of the older protocol its own name)."""
+        return frozenset(_text(name) for name, node in self._crowd.named() if node.models)
+
     @property
     def models(self) -> int:
         """Models of all nodes, counted per node."""
@@ -166,6 +170,10 @@ class LanIndex:
             node.parts.add(packet.part)
             if len(node.parts) == packet.parts:  # the whole announcement came: what it does not name is gone
                 self._crowd.forget(node, lambda held: held.round < node.round)
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "replace") if name.startswith(b"v1:") else name.hex()
 
 
 def _judge_sequence(known: Node, sequence: int, digest: int, now: float) -> Verdict:

@@ -205,7 +205,7 @@ async def test_a_handshake_of_our_own_reaches_the_websocket(deps: ApiDeps) -> No
     assert (answer.status, answer.reached) == (101, 1)
 
 
-@pytest.mark.parametrize("kind", ATTACKS)
+@pytest.mark.parametrize("kind", sorted(set(ATTACKS) - {"mixed Origins"}))  # which the count of them refuses too
 async def test_without_the_defence_an_attack_opens_the_websocket(
     deps: ApiDeps, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ import anyio
 import httpx
 import pytest
 
-from hali.api import ApiDeps, ApiKey, build_app
+from hali.api import ApiDeps, ApiKey
 from hali.api.budget import Limits
 from hali.api.keys import KeyRing
 from hali.api.scopes import ALL, INFERENCE, NEEDED, OPEN, SCOPES, needed
@@ -67,7 +67,7 @@ async def chat(client: httpx.AsyncClient, name: str = "ann", **more: object) -> 
 
 
 def test_every_route_needs_a_scope_of_its_own_or_none(deps: ApiDeps) -> None:
-    found = {(m, route.path) for route in build_app(deps).routes for m in route.methods - {"HEAD"}}
+    found = {(m, route.path) for route in Target(deps).routes() for m in route.methods - {"HEAD"}}
     assert found <= set(NEEDED), f"a row in hali.api.scopes.NEEDED for each of {found - set(NEEDED)}"
     assert all(scopes <= ALL for scopes in NEEDED.values())
 
@@ -82,7 +82,7 @@ async def test_a_key_opens_the_routes_of_its_scopes_and_no_other(deps: ApiDeps, 
     keys = (ApiKey("ann", "sk-ann", scopes=frozenset({scope})),)
     target = Target(dataclasses.replace(deps, keys=keys, require_key=True))
     headers = (("host", OWN), ("content-type", "application/json"), ("authorization", "Bearer sk-ann"))
-    for route, path in zip(target.app.routes, target.paths(), strict=False):
+    for route, path in zip(target.routes(), target.paths(), strict=False):
         for method in route.methods:
             answer, opens = await target.ask(method, path, headers), needed(method, route.path) <= {scope}
             assert (answer.status, answer.reached) == ((200, 1) if opens else (403, 0)), (method, path)

@@ -271,7 +271,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("method", "path"), ALL + ERRORS)
+@pytest.mark.parametrize(("method", "path"), [each for each in ALL + ERRORS if not each[1].startswith("/assets/")])
 async def test_without_a_valid_key_every_route_is_401_where_one_is_required(
     keyed, client_of, router, store, method, path
 ):

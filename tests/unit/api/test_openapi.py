@@ -148,6 +148,9 @@ def test_only_what_has_no_words_of_its_own_is_an_object_without_a_shape() -> Non
         "/metrics",
         "/mcp",
         "/api/delete",
+        "/assets/{name}",
+        "/dashboard/call/{method}",
+        "/dashboard/ws",
     }
 
 

@@ -1,4 +1,4 @@
-"""docs/cli.md, docs/config.md and docs/openapi.json come from the program and must be up to date."""
+"""docs/cli.md, docs/config.md, docs/events.md and docs/openapi.json come from the program and must be up to date."""
 
 from __future__ import annotations
 
