@@ -39,32 +39,14 @@ def no_blocking_calls() -> None:
 
 @pytest.fixture(autouse=True)
 def no_leftover_threads_or_processes() -> Iterator[None]:
-    """As for all tests, but for Chromium's own processes, which come and go as it likes."""
-    before = _ours()
+    """As for all tests, but for Chromium's processes and engines, which come and go; a node looks after its own at its end."""
+    before = _children()
     yield
-    until(lambda: _ours() <= before, "all processes that the test began have ended")
+    until(lambda: _children() <= before, "all processes that the test began have ended")
 
 
-def _ours() -> set[int]:
-    me = psutil.Process()
-    found = {child.pid: child for child in me.children(recursive=True)}
-    browsers = [pid for pid, child in found.items() if _name(child) in ("node", "chromium")]
-    theirs = {grandchild.pid for pid in browsers for grandchild in _children(found[pid])}
-    return {pid for pid, child in found.items() if pid not in browsers and pid not in theirs and _name(child)}
-
-
-def _name(process: psutil.Process) -> str | None:
-    try:
-        return None if process.status() == psutil.STATUS_ZOMBIE else process.name()
-    except psutil.Error:
-        return None
-
-
-def _children(process: psutil.Process) -> list[psutil.Process]:
-    try:
-        return process.children(recursive=True)
-    except psutil.Error:
-        return []
+def _children() -> set[int]:
+    return {child.pid for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE}
 
 
 class Tabs:

@@ -45,7 +45,7 @@ export async function request(path, options = {}) {
   const response = await fetch(path, { ...options, headers: { ...options.headers, ...headers() } });
   if (response.ok) return response;
   const problem = await problemOf(response);
-  if (response.status !== 401 && !(response.status === 403 && problem.code === "scope")) throw problem;
+  if (response.status !== 401 && !(response.status === 403 && problem.code === "insufficient_scope")) throw problem;
   if (!(await newKey(used, problem.message))) throw problem;
   return request(path, options);
 }

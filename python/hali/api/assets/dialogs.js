@@ -27,7 +27,7 @@ export async function confirmed(title, text, yes) {
 }
 
 // The `value` that was chosen of `[{value, label, note, disabled}]`, or null.
-export async function chosen(title, text, options, preset) {
+export async function chosen(title, text, options, preset = null) {
   const name = newId("choice");
   const rows = options.map(({ value, label, note }) =>
     h(

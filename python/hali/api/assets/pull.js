@@ -1,11 +1,12 @@
 // The box to fetch a model with: a name, a repository or a magnet link; what is ambiguous is offered to choose from.
 
-import { call } from "./api.js";
+import { ApiError, call } from "./api.js";
 import { chosen } from "./dialogs.js";
 import { h, newId, setAttr, setText, show } from "./dom.js";
 import { bytes } from "./format.js";
 import { toast } from "./toasts.js";
 
+const OFFERED = 10; // findings to choose from, as the CLI offers
 const FITS = { gpu: "fits the GPU", ram: "fits", shared: "fits GPU and RAM together", no: "too large for this machine" };
 
 export function pullBox(app) {
@@ -19,19 +20,21 @@ export function pullBox(app) {
   });
   setAttr(input, "aria-describedby", problem.id);
   const submit = h("button", { type: "submit", class: "primary", text: "Pull" });
-  const form = h("form", { class: "pull" }, h("label", { htmlFor: input.id, text: "Name, repository or magnet link" }), h("div", { class: "inline" }, input, submit), problem);
+  const search = h("button", { type: "submit", text: "Search" });
+  const form = h("form", { class: "pull" }, h("label", { htmlFor: input.id, text: "Name, repository or magnet link" }), h("div", { class: "inline" }, input, submit, search), problem);
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const what = input.value.trim();
     if (!what) return;
-    submit.disabled = true;
+    const act = event.submitter === search ? find : pull;
+    for (const control of [submit, search]) control.disabled = true;
     complainAt(input, problem, null);
     try {
-      if (await pull(app, what)) input.value = "";
+      if (await act(app, what)) input.value = "";
     } catch (error) {
       complainAt(input, problem, error.line ?? "The daemon does not answer.");
     }
-    submit.disabled = false;
+    for (const control of [submit, search]) control.disabled = false;
   });
   return { el: form };
 }
@@ -53,8 +56,17 @@ export async function pull(app, what) {
     if (!error.choices?.length) throw error;
     return among(app, error);
   }
-  toast(`Pulling ${wanted}.`);
-  return true;
+  return true; // the daemon's event tells that it began
+}
+
+// What all providers have that fits the words, to choose from.
+async function find(app, text) {
+  const { results, warnings } = await call("search", { text, limit: OFFERED });
+  for (const warning of warnings) toast(warning, "warning");
+  if (!results.length) throw new ApiError(404, { message: `nothing is found for ${text}` });
+  const options = results.map((item) => ({ value: item.name, label: item.name, note: `${item.downloads ?? 0} downloads · ${item.provider}` }));
+  const name = await chosen(`Found for ${text}`, null, options);
+  return name === null ? false : pull(app, name);
 }
 
 // The same question when it turns out later, from the error that a job of ours ended with.

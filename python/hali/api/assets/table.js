@@ -43,3 +43,13 @@ function filled(cell, column) {
   cell.append(inner.el);
   return inner.update;
 }
+
+// A cell with the state of its row and a mark in its colour; `state(row)` is the word.
+export function stateCell(state = (row) => row.state) {
+  const el = h("span", { class: "state" });
+  const update = (row) => {
+    setText(el, state(row));
+    setAttr(el, "data-state", state(row));
+  };
+  return { el, update };
+}

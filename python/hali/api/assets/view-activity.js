@@ -18,7 +18,7 @@ export function activityView() {
   const level = h("select", {}, ...LEVELS.map(([value, text]) => h("option", { value, text })));
   let latest = null;
   level.addEventListener("change", () => latest && update(latest));
-  const box = panel("Activity", h("label", { class: "inline filter" }, h("span", { text: "Show" }), level), missed, feed, nothing);
+  const box = panel("Events", h("label", { class: "inline filter" }, h("span", { text: "Show" }), level), missed, feed, nothing);
   function update(state) {
     latest = state;
     const rows = newest(state.events, PASSES[level.value]);

@@ -3,7 +3,7 @@
 import { call } from "./api.js";
 import { button, h, panel, setAttr, setText, show } from "./dom.js";
 import { bytes, duration, fixed } from "./format.js";
-import { table } from "./table.js";
+import { stateCell, table } from "./table.js";
 import { during } from "./toasts.js";
 
 const COUNTS = [["running", "Running"], ["queued", "Waiting"], ["finished", "Answered"], ["failed", "Failed"], ["cancelled", "Cancelled"], ["retried", "Tried again"]];
@@ -15,7 +15,7 @@ export function enginesView() {
     key: (row) => row.sha256_prefix,
     columns: [
       { title: "Model", class: "wide", text: (row) => row.model_id },
-      { title: "State", text: (row) => row.state },
+      { title: "State", cell: () => stateCell() },
       { title: "Memory", class: "num", text: (row) => (row.memory_bytes ? bytes(row.memory_bytes) : "—") },
       { title: "Context", class: "num", text: (row) => row.n_ctx ?? "—" },
       { title: "KV cache", class: "num", cell: kvCell },

@@ -1,7 +1,7 @@
 // This node and the services inside its daemon, as `hali daemon status` shows them.
 
 import { h, keyed, panel, setText } from "./dom.js";
-import { table } from "./table.js";
+import { stateCell, table } from "./table.js";
 
 export function systemView() {
   const services = table({
@@ -10,7 +10,7 @@ export function systemView() {
     key: (row) => row.name,
     columns: [
       { title: "Service", class: "wide", text: (row) => row.name },
-      { title: "State", cell: stateCell },
+      { title: "State", cell: () => stateCell() },
       { title: "Restarts", class: "num", text: (row) => row.restarts },
       { title: "Essential", text: (row) => (row.essential ? "yes" : "no") },
       { title: "Error", text: (row) => row.error ?? "—" },
@@ -23,15 +23,6 @@ export function systemView() {
   };
   const el = h("div", { class: "view" }, panel("This node", facts), panel("Services", services.el));
   return { parts: ["services", "hello", "stats"], el, update };
-}
-
-function stateCell() {
-  const el = h("span", { class: "state" });
-  const update = (row) => {
-    setText(el, row.state);
-    el.dataset.state = row.state;
-  };
-  return { el, update };
 }
 
 function factsOf({ hello, parts }) {

@@ -11,7 +11,7 @@ const PRIORITIES = ["high", "normal", "low"];
 export function transfersView() {
   const pause = pauseControl();
   const jobs = jobList();
-  const box = panel("Transfers", pause.el, jobs.el);
+  const box = panel("Under way", pause.el, jobs.el);
   return {
     parts: ["stats"],
     el: h("div", { class: "view" }, box),
