@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Protocol
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -9,6 +10,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 PING_S = 20.0  # below the minute after which proxies and NAT drop what is silent
 PONG_S = 30.0  # as long as a reader may take nothing
 MESSAGE_BYTES = 1024  # clients have nothing to say
+HANDSHAKE_S = 5.0  # it needs no network
 LAST_WORDS_S = 1.0  # for the closing frame to go out at shutdown
 
 
@@ -24,6 +26,9 @@ class Slot(Protocol):
     def evict(self, reason: str) -> None:
         """Close now."""
 
+    def send_400_response(self, msg: str) -> None:
+        """Answer that it is no request, and close."""
+
     def leave(self) -> None:
         """Give the place back."""
 
@@ -34,6 +39,21 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def __init__(self, slot: Slot, **given: Any) -> None:
         super().__init__(**given)
         self._slot = slot
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The handshake is there as a whole; whatever becomes of it, it is over in time."""
+        super().connection_made(transport)
+        self.loop.call_later(HANDSHAKE_S, self._check_handshake)
+
+    def _check_handshake(self) -> None:
+        if not self.handshake_complete:
+            self._slot.evict("no handshake")
+
+    def data_received(self, data: bytes) -> None:
+        """asyncio: bytes came. A handshake that cannot be read (a body, too long a line) uvicorn would leave unanswered for ever."""
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            self._slot.send_400_response("This is no handshake of a WebSocket.")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Give everything back."""

@@ -45,6 +45,7 @@ class GuardedProtocol(H11Protocol):
         """Take a slot, of somebody who keeps us waiting if need be, or close at once."""
         super().connection_made(transport)
         self._phase: Phase = "other"
+        self._upgraded = False  # a WebSocket now
         self._read_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
         self._received = self._unread = 0  # bytes since the phase began; buffered when the reader began to lag
@@ -90,6 +91,8 @@ class GuardedProtocol(H11Protocol):
 
     def _awaited(self) -> Phase:
         state = self.conn.their_state
+        if self._upgraded:
+            return "other"  # h11 never saw the end of the handshake's body
         if state is h11.SEND_BODY:
             return "body"
         if state is not h11.IDLE:
@@ -183,11 +186,10 @@ class GuardedProtocol(H11Protocol):
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         """The connection goes on in this slot; it owes us nothing but that it reads."""
+        self._upgraded = True
         self._enter("other")
-        self._must_read = (
-            1,
-            self.limits.socket_write_s,
-        )  # it may be slow, as it then is told less; it must not be frozen
+        # It may be slow, as it then is told less; it must not be frozen.
+        self._must_read = (1, self.limits.socket_write_s)
         self.ws_protocol_class = partial(SocketProtocol, self)  # type: ignore[assignment]
         super().handle_websocket_upgrade(event)
 
