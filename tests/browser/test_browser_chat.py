@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -38,17 +39,20 @@ def test_a_reply_is_streamed_word_by_word_and_what_was_said_before_is_known(chat
              if (text) window.lengths.push(text.textContent.length);
            }).observe(document.querySelector(".messages"), {childList: true, subtree: true, characterData: true}) }"""
     )
-    chat.get_by_label("System prompt").fill("You are brief.")
-    say(chat, QUESTION)
+    chat.get_by_label("Longest reply in tokens").fill("40")
+    with chat.expect_response("**/v1/chat/completions") as answer:
+        say(chat, QUESTION)
     reply = chat.locator(".message.assistant")
     expect(reply.locator("small")).to_contain_text("token")
-    expect(reply.locator(".text")).to_contain_text("Paris")
+    chunks = [json.loads(line[6:]) for line in answer.value.text().splitlines() if line.startswith("data: {")]
+    sent = "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks if chunk["choices"])
+    assert sent.split() == reply.locator(".text").inner_text().split() != []
     assert len(set(chat.evaluate("window.lengths"))) > 2  # it grew
-    first = reply.locator(".text").inner_text()
+    chat.get_by_label("System prompt").fill("You are brief.")
     with chat.expect_request("**/v1/chat/completions") as asked:
         say(chat, "And of Spain?")
     told = [(message["role"], message["content"].strip()) for message in asked.value.post_data_json["messages"]]
-    assert told == [("system", "You are brief."), ("user", QUESTION), ("assistant", first), ("user", "And of Spain?")]
+    assert told == [("system", "You are brief."), ("user", QUESTION), ("assistant", sent.strip()), ("user", "And of Spain?")]
     expect(reply.nth(1).locator("small")).to_contain_text("token")
 
 
