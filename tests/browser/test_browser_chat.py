@@ -52,7 +52,12 @@ def test_a_reply_is_streamed_word_by_word_and_what_was_said_before_is_known(chat
     with chat.expect_request("**/v1/chat/completions") as asked:
         say(chat, "And of Spain?")
     told = [(message["role"], message["content"].strip()) for message in asked.value.post_data_json["messages"]]
-    assert told == [("system", "You are brief."), ("user", QUESTION), ("assistant", sent.strip()), ("user", "And of Spain?")]
+    assert told == [
+        ("system", "You are brief."),
+        ("user", QUESTION),
+        ("assistant", sent.strip()),
+        ("user", "And of Spain?"),
+    ]
     expect(reply.nth(1).locator("small")).to_contain_text("token")
 
 

@@ -59,6 +59,10 @@ def test_a_pull_is_seen_live_from_start_to_seeding(
     row = row_of(page, model)
     expect(row.locator(".state")).to_have_text("seeding")
     expect(row).to_contain_text("83.9 MB")
+    page.get_by_role("link", name="Activity", exact=True).click()
+    told = page.locator("#view li.event").filter(has_text=re.compile("live:7b:base:q4_k_m|Live-7B"))
+    expect(told.filter(has_text="pull.started")).to_have_count(1)
+    expect(told.filter(has_text="pull.finished")).to_have_count(1)
     expect(page.locator("#total-down")).to_have_text(re.compile(r"\d+\.\d MB"))
 
 
@@ -130,6 +134,21 @@ def test_a_model_is_pinned_verified_and_removed_only_when_confirmed(
 def choose(page: Page, row: Locator, action: str) -> None:
     row.get_by_role("button", name="More actions").click()
     page.get_by_role("button", name=action, exact=True).click()
+
+
+def test_a_name_that_fits_several_models_of_the_lan_offers_them(
+    tabs: Tabs, viewed: TestNode, offered: Callable[..., str]
+) -> None:
+    models = [offered(f"Twins-1B-{quant}.gguf", size) for quant, size in (("Q2_K", 1), ("Q8_0", 2))]
+    page = tabs.open(viewed, "models")
+    tabs.forgiven.append("status of 400")  # how the first pull ended, which the page asks for
+    ask_for(page, "twins")
+    dialog = page.get_by_role("dialog", name="Which one?")
+    expect(dialog.get_by_role("radio")).to_have_count(2)
+    dialog.get_by_role("radio", name=models[1]).check()
+    dialog.get_by_role("button", name="Pull").click()
+    expect(row_of(page, models[1]).locator(".state")).to_have_text("seeding")
+    expect(row_of(page, models[0])).to_have_count(0)
 
 
 def test_a_repository_of_several_models_offers_the_choice_and_an_unknown_name_says_so(tabs: Tabs, tmp_path) -> None:

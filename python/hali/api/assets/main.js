@@ -1,14 +1,14 @@
 // The composition root of the page: the table of sections, what is shown, and the wires between daemon, state and views.
 
-import { call, onKeyNeeded, ticket } from "./api.js";
+import { onKeyNeeded, ticket } from "./api.js";
 import { chatView } from "./chat.js";
 import { askKey } from "./dialogs.js";
 import { h, setAttr } from "./dom.js";
 import { header } from "./header.js";
-import { among } from "./pull.js";
+import { among, ended } from "./pull.js";
 import { Socket } from "./socket.js";
 import { State } from "./state.js";
-import { tell } from "./toasts.js";
+import { complain, tell } from "./toasts.js";
 import { activityView } from "./view-activity.js";
 import { enginesView } from "./view-engines.js";
 import { modelsView } from "./view-models.js";
@@ -84,8 +84,9 @@ function navigation() {
 // A pull of this page that failed because several models fit: the person is asked which one.
 async function offer(events) {
   for (const { kind, fields } of events) {
-    if (kind !== "pull.failed" || !app.pulls.delete(fields.job)) continue;
-    await call("outcome", { job: fields.job }).catch((error) => (error.choices.length ? among(app, error) : null));
+    if (kind !== "pull.failed" || !app.pulls.has(fields.job)) continue;
+    const error = await ended(app, fields.job);
+    if (error?.choices.length) await among(app, error).catch(complain);
   }
 }
 

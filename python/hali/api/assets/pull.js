@@ -49,14 +49,18 @@ function complainAt(input, problem, text) {
 export async function pull(app, what) {
   const wanted = isRepository(what) ? await ofRepository(what) : what;
   if (wanted === null) return false;
-  try {
-    const { job } = await call("pull", { what: wanted });
-    app.pulls.add(job);
-  } catch (error) {
-    if (!error.choices?.length) throw error;
-    return among(app, error);
-  }
+  const { job } = await call("pull", { what: wanted });
+  app.pulls.add(job); // its end is an event, which may have come before this answer
+  const over = await ended(app, job);
+  if (over?.choices.length) return among(app, over);
+  if (over) throw over;
   return true; // the daemon's event tells that it began
+}
+
+// The error that a job of this page ended with, told to the first who asks; else null.
+export async function ended(app, job) {
+  const error = await call("outcome", { job }).then(() => null, (problem) => problem);
+  return error && app.pulls.delete(job) ? error : null;
 }
 
 // What all providers have that fits the words, to choose from.
@@ -71,9 +75,14 @@ async function find(app, text) {
 
 // The same question when it turns out later, from the error that a job of ours ended with.
 export async function among(app, error) {
-  const options = error.choices.map((value) => ({ value, label: value }));
+  const options = error.choices.map((choice) => ({ value: nameOf(choice), label: choice }));
   const what = await chosen("Which one?", error.message, options);
   return what === null ? false : pull(app, what);
+}
+
+// What a pull takes for a line of choices: its SHA-256 where it names one. Pure.
+function nameOf(choice) {
+  return /\(sha256 ([0-9a-f]+)…?\)/.exec(choice)?.[1] ?? choice;
 }
 
 // `owner/repo`, perhaps with a revision: neither a link, nor a path, nor a file in a repository.

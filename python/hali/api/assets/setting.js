@@ -13,6 +13,8 @@ export function settingRow(first) {
   const source = h("small", { class: "muted" });
   const error = h("p", { id: ids.error, class: "error-text", role: "alert", hidden: true });
   const save = h("button", { type: "submit", class: "primary", text: "Save", hidden: true });
+  const reset = button("Use the default", () => send(null), { class: "quiet", hidden: true });
+  const pending = h("span", { class: "badge warn", text: "waits for a restart", hidden: true });
   const undo = button("Undo", () => revert(), { class: "quiet", hidden: true });
   let shown = null; // the value of the daemon that the input shows
   const dirty = () => input.read() !== shown;
@@ -30,20 +32,18 @@ export function settingRow(first) {
     show(error, Boolean(text));
     setAttr(input.el, "aria-invalid", text ? "true" : null);
   };
-  const submit = async (event) => {
-    event.preventDefault();
-    if (!dirty()) return;
-    const wanted = input.read();
-    save.disabled = true;
+  const send = async (value) => {
+    for (const control of [save, reset]) control.disabled = true;
     try {
-      const done = await call("config_set", { key: first.key, value: wanted });
-      shown = wanted;
+      const done = await call("config_set", { key: first.key, value });
+      if (value !== null && !first.secret) shown = value;
+      else input.write(shown); // the daemon tells the value at once
       complain(null);
       toast(done.applied ? `${first.key} is in force.` : `${first.key} is saved; a restart of the daemon applies it.`, "success");
     } catch (problem) {
       complain(problem.line ?? "The daemon does not answer.");
     }
-    save.disabled = false;
+    for (const control of [save, reset]) control.disabled = false;
     mark();
   };
 
@@ -53,16 +53,23 @@ export function settingRow(first) {
     { class: "setting-head" },
     h("label", { htmlFor: ids.input }, h("code", { text: first.key })),
     h("span", { class: first.live ? "badge accent" : "badge", text: first.live ? "live" : "after restart" }),
+    pending,
   );
-  const controls = h("div", { class: "inline" }, input.el, h("span", { class: "unit", text: first.unit }), save, undo);
+  const controls = h("div", { class: "inline" }, input.el, h("span", { class: "unit", text: first.unit }), save, undo, reset);
   const about = h("div", { class: "setting-about" }, head, h("p", { id: ids.doc, class: "doc" }, ...inline(first.doc)), source);
   const form = h("form", { class: "setting", noValidate: true }, about, h("div", {}, controls, error));
-  form.addEventListener("submit", submit);
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (dirty()) send(input.read());
+  });
   const update = (row) => {
     const value = textOf(row);
     if (shown === null || !dirty()) input.write(value); // half-typed text is left alone
     shown = value;
     setText(source, told(row));
+    show(reset, row.source === "file");
+    show(pending, Boolean(row.pending));
+    if (row.secret) input.el.placeholder = row.value ? "unchanged" : "";
     mark();
   };
   return { el: form, update };
@@ -100,6 +107,5 @@ function inputFor(row, ids) {
   const type = number ? "number" : row.secret ? "password" : "text";
   const el = described(h("input", { ...common, type, autocomplete: "off", spellcheck: false }));
   if (number) el.step = "any";
-  if (row.secret) el.placeholder = "unchanged";
   return { el, read: () => el.value.trim(), write: (text) => (el.value = text) };
 }
