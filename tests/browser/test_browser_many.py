@@ -137,3 +137,19 @@ def test_the_page_names_each_of_its_modules_so_that_none_waits_for_another(tabs:
     named = page.locator("script, link").evaluate_all("all => all.map((one) => (one.src || one.href).split('/').pop())")
     assert set(named) == files  # nothing is found out late, and nothing is there that the page does not use
     assert files <= set(loaded)
+
+
+def test_the_curve_is_broken_where_nothing_was_measured(tabs: Tabs, viewed: TestNode) -> None:
+    page = tabs.open(viewed, "system")
+    drawn = page.evaluate(
+        """async () => {
+             const { Sparkline } = await import("/assets/sparkline.js");
+             const chart = new Sparkline("rates");
+             const top = chart.update([[100, 20000, 0], [101, 10000, 0], [140, 5000, 40000], [145, 0, 0]]);
+             const down = chart.el.querySelector(".line.down").getAttribute("d");
+             return { top, down, said: chart.el.getAttribute("aria-label") };
+           }"""
+    )
+    assert drawn["top"] == 40_000
+    assert drawn["down"] == "M255.0 31.0L256.0 45.5M295.0 52.8L300.0 60.0"
+    assert drawn["said"] == "rates: at most 20.0 kB/s down and 40.0 kB/s up"

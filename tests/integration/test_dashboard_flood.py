@@ -16,8 +16,8 @@ import pytest
 from tests.fakes.raw_websocket import RawWebSocket, ticket_of
 
 EVENTS = 10_000
-SIZE = 2_000  # bytes of text: kept for one client, all of them would be 20 MB
-GROWTH = 8 * 1024 * 1024  # bytes of resident memory at most: the queues of two clients take 0.6 MB each
+SIZE = 1_000  # bytes of text: kept for one client, all of them would be 12 MB
+GROWTH = 6 * 1024 * 1024  # bytes of resident memory at most: the queues of two clients take 0.3 MB each
 WARM_UP = 1_000  # events until buffers and arenas have their size
 SMALL_BUFFER = 16 * 1024  # of the kernel, for the frozen client: what lies there was sent
 

@@ -14,6 +14,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from hali.api import ApiDeps, ApiKey, ApiLimits, ApiServer, Bind
 from hali.api.dashboard_base import Sample, Seats
 from hali.api.dashboard_tickets import VALID_S, Tickets
+from hali.api.replies import OpenReplies
 from tests.fakes.dashboards import MemoryDashboard
 from tests.fakes.raw_websocket import CLOSE, HANDSHAKE, PATIENCE_S, PING, PONG, TEXT, RawWebSocket, masked, ticket_of
 
@@ -21,7 +22,7 @@ SECRET = "sk-ann"
 JSON, FORM = "Content-Type: application/json", "Content-Type: application/x-www-form-urlencoded"
 # Shorter than any test: a WebSocket must not fall under the deadlines of requests.
 QUICK = ApiLimits(header_s=0.2, body_s=0.2, write_s=0.2, keep_alive_s=1, drain_s=5)
-BLOCKED = 40  # turns of 10 ms in which the server takes nothing
+BLOCKED = 40  # turns of the server's loop in which it takes nothing
 MOST = (
     16 * 1024 * 1024
 )  # bytes that are taken at most from a client which does not read; the kernel's buffers have their part
@@ -211,11 +212,12 @@ def test_our_own_page_gets_all_of_these(served: Served) -> None:
             assert client.ask(path, own, method, "{}" if method == "POST" else "") == 200
 
 
-@pytest.mark.parametrize("path", ["/", "/v1/models/none", "/metrics", "/dashboard/call/pause"])
-def test_no_other_path_becomes_a_websocket(served: Served, path: str) -> None:
+@pytest.mark.parametrize(("path", "status"), [("/", 200), ("/health", 200), ("/metrics", 200), ("/dashboard", 404)])
+def test_on_every_other_path_an_upgrade_is_ignored(served: Served, path: str, status: int) -> None:
+    """RFC 9110, 7.8."""
     with RawWebSocket(served.address) as client:
         own = [f"Host: {served.host}", f"Origin: http://{served.host}", *HANDSHAKE]
-        assert client.ask(path, own) != 101
+        assert client.ask(path, own) == status
 
 
 def test_where_a_key_is_needed_only_it_gives_a_ticket_and_its_end_closes_the_dashboard() -> None:
@@ -340,17 +342,28 @@ def test_pings_of_a_client_that_does_not_read_are_not_taken_without_end(fresh: S
         pings, sent, blocked = masked(PING, b"x" * 125) * 500, 0, 0
         while blocked < BLOCKED and sent < MOST:
             try:
-                sent += client.socket.send(pings)
+                sent += client.socket.send(pings[sent % len(pings) :])  # where the last one was cut
                 blocked = 0
             except BlockingIOError:
                 blocked += 1
-                time.sleep(0.01)
+                fresh.do(lambda: None)  # the server's loop has turned once more
         assert sent < MOST
 
 
+class Replies(OpenReplies):
+    """Notes that the time of the drain was over."""
+
+    were_cut = False
+
+    def cut(self) -> None:
+        self.were_cut = True
+        super().cut()
+
+
 def test_at_the_daemon_s_end_all_are_told_to_come_again_also_while_one_is_frozen() -> None:
+    replies = Replies()
     with ExitStack() as stack:
-        with serving() as fresh:
+        with serving(replies=replies) as fresh:
             stack.enter_context(fresh.looking())
             for size in [2000] * 200 + [0]:  # what the next one is shown first is small again
                 fresh.tell(100, "x" * size)
@@ -359,3 +372,4 @@ def test_at_the_daemon_s_end_all_are_told_to_come_again_also_while_one_is_frozen
         while (frame := reader.frame())[0] != CLOSE:
             pass
         assert int.from_bytes(frame[1][:2], "big") == 1012  # service restart
+    assert not replies.were_cut  # the drain did not wait for the frozen one

@@ -13,6 +13,7 @@ import typer
 from hali.cli import control
 from hali.cli.apps import new_app
 from hali.cli.bar import describe
+from hali.cli.dashboard import open_dashboard
 from hali.cli.neighbours import describe_drops
 from hali.cli.output import Output, current, table
 from hali.cli.pause import worth_telling
@@ -29,6 +30,7 @@ def stats(
     ctx: typer.Context,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on every second, also without a terminal.")] = False,
     once: Annotated[bool, typer.Option("--once", help="Print it once, also on a terminal.")] = False,
+    web: Annotated[bool, typer.Option("--web", help="Open the dashboard in a browser instead.")] = False,
 ) -> None:
     """Transfer rates, totals, models and peers: live on a terminal until Ctrl-C, once elsewhere.
 
@@ -36,8 +38,13 @@ def stats(
     `down_rate`, `up_rate` (bytes a second, of all sources), `down_total`, `up_total` (bytes by torrents since the daemon began),
     `peers`, `models` (`model_id`, `sha256`, `status`, `progress`, `down_rate`, `up_rate`, `peers`, `uploaded` and `ratio` of all time),
     `jobs` (pulls and imports under way), `lan_traffic` (as in `hali daemon status`), `inference`.
+
+    With --web and --json: `url`, and no browser is opened.
     """
     out = current(ctx)
+    if web:
+        open_dashboard(out)
+        return
     live = sys.stdout.isatty() and out.animated and not once
     drawn = 0
     try:

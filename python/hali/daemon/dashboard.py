@@ -91,11 +91,13 @@ class DashboardFeed:
     async def _sample(self) -> None:
         kept: deque[Sample] = deque(self.rates.value)
         while True:
-            down, up = await present_rates(self._node)
-            kept.append(Sample(time.time(), down, up))
-            while kept[0].ts < kept[-1].ts - SHOWN_S:
-                kept.popleft()
-            self.rates.set(tuple(kept))
+            try:
+                kept.append(Sample(time.time(), *await present_rates(self._node)))
+            except HaliError as error:  # the torrent session is being restarted: the curve has a gap
+                log.debug("dashboard.no_sample", error=str(error))
+            else:
+                _keep(kept, SHOWN_S)
+                self.rates.set(tuple(kept))
             with anyio.move_on_after(IDLE_S):
                 await self._viewers.until(bool)
                 await anyio.sleep(EVERY_S)
@@ -136,6 +138,11 @@ class DashboardFeed:
         except HaliError as error:
             log.debug("dashboard.part_missing", part=name, error=str(error))
             return None
+
+
+def _keep(samples: deque[Sample], seconds: float) -> None:
+    while samples[0].ts < samples[-1].ts - seconds:
+        samples.popleft()
 
 
 _TOPICS = frozenset(builder.topic for builder in PARTS.values() if builder.topic is not None)

@@ -10,8 +10,11 @@ from hali.model.activity import KINDS, ActivityEvent, Changed, Topic
 from hali.runtime.channels import Bus
 
 REPLAYED = 100  # events that a new viewer is shown: a screen or two
-WAITING = 256  # events that wait for one viewer before the oldest give way: a burst, at 400 bytes each 100 KB a viewer
+WAITING = 256  # events that wait for one viewer before the oldest give way: a burst, at 400 bytes each 100 KB a viewer, at most some MB
 TOPICS_WAITING = 32  # there are seven topics, and two of one kind say the same
+
+
+LONGEST = 1000  # characters of a text or field: errors and magnet links quote what strangers wrote
 
 
 class Activity:
@@ -40,7 +43,8 @@ class Activity:
         if declared.a_minute is not None and self._too_many(kind, declared.a_minute):
             return
         self._seq += 1
-        self.events.publish(ActivityEvent(self._seq, time.time(), kind, text, declared.toast, fields))
+        shown = {name: _short(value) if isinstance(value, str) else value for name, value in fields.items()}
+        self.events.publish(ActivityEvent(self._seq, time.time(), kind, _short(text), declared.toast, shown))
 
     def _too_many(self, kind: str, a_minute: int) -> bool:
         times, now = self._times.setdefault(kind, deque(maxlen=a_minute)), self._clock()
@@ -52,3 +56,7 @@ class Activity:
     def changed(self, topic: Topic) -> None:
         """Viewers of `topic` look again."""
         self.changes.publish(Changed(topic))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"

@@ -134,6 +134,7 @@ class AcquisitionManager:
                         hint="the same command goes on where it stopped",
                     )
                 )
+            self._told.ended(job)
             await self._forget(job)
             await self._library.seed_twins()
         except HaliError as exc:
@@ -144,13 +145,13 @@ class AcquisitionManager:
             log.error("job.bug", job=job.spec.what, exc=exc)
             await self._fail(job, Failed(f"internal error: {type(exc).__name__}: {exc}", code="internal"))
         finally:
-            self._told.ended(job)
             del self._running[job.spec.id]
             over.set()
 
     async def _fail(self, job: Job, error: HaliError) -> None:
         log.warning("job.failed", job=job.spec.what, error=str(error), code=error.code)
         job.fail(error)  # first: who waits must hear of it, whatever the database says
+        self._told.ended(job)
         await self._forget(job)
 
     async def _forget(self, job: Job) -> None:

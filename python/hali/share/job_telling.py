@@ -20,7 +20,7 @@ class JobTeller:
         self._activity.changed("jobs")
 
     def ended(self, job: Job) -> None:
-        """It is over, or was interrupted and goes on at the next start."""
+        """It is over; one that the daemon's end interrupts is not, and goes on at the next start."""
         self._activity.changed("jobs")
         if job.result is not None:
             self._done(job, str(job.result["model_id"]), known=bool(job.result.get("from_store")))

@@ -47,6 +47,7 @@ class Entry(msgspec.Struct):
     error: str | None = None
     # The file is, as far as we know, what its SHA-256 says; stays so while it is verified once more.
     trusted: bool = False
+    condemned: bool = False  # found to be wrong or gone, and not whole since
 
     @property
     def is_whole(self) -> bool:
@@ -175,7 +176,7 @@ class Library:
         return True
 
     async def _seed(self, entry: Entry, torrent: bytes) -> None:
-        entry.trusted = True
+        entry.trusted, entry.condemned = True, False
         if self._seeds is None:
             return
         await self._seeds.seed(torrent, entry.record.directory)
@@ -295,7 +296,7 @@ class Library:
 
     def _condemn(self, entry: Entry, state: Literal["damaged", "missing"], reason: str) -> None:
         """It is not what it was; told once, however often that is found."""
-        known = not entry.is_whole
+        known, entry.condemned = entry.condemned, True
         entry.state, entry.progress, entry.error, entry.trusted = state, None, reason, False
         if not known:
             name = entry.record.meta.model_id

@@ -13,8 +13,10 @@ from hali.engine.fitting import Fitted
 from hali.engine.options import EngineOptions, EngineStats
 from hali.engine.pool import EnginePool, PoolLimits
 from hali.engine.process import EngineProcess
+from hali.model.activity import ActivityEvent
 from hali.model.errors import Cancelled, EngineCrashed, ModelLoadFailed, NotFound, Overloaded
 from hali.model.generation import Chunk, Done, EngineInfo, GenerateRequest, GenerationEvent, Usage
+from hali.runtime.activity import Activity
 
 REQUEST = GenerateRequest(prompt="x")
 DEADLINE_S = 10.0
@@ -67,9 +69,10 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> list[FakeEngine]:
     return FakeEngine.made
 
 
-def pool(**limits: Any) -> EnginePool:
+def pool(activity: Activity | None = None, **limits: Any) -> EnginePool:
     launch = cast(Callable[[str], EngineProcess], FakeEngine)
-    return EnginePool(limits=PoolLimits(**{"keep_alive_s": None, "turn_s": 0.05, **limits}), launch=launch, fit=fit)
+    chosen = PoolLimits(**{"keep_alive_s": None, "turn_s": 0.05, **limits})
+    return EnginePool(limits=chosen, launch=launch, fit=fit, activity=activity)
 
 
 async def fit(path: Path, options: EngineOptions, room: int | None) -> Fitted:
@@ -142,6 +145,32 @@ async def test_after_a_crash_the_next_request_starts_a_new_engine(fakes: list[Fa
         assert engines.list() == []
         await load(engines, fakes, "m")
         assert [fake.starts for fake in fakes] == [1, 1]
+
+
+async def test_viewers_are_told_once_of_each_engine_that_came_went_or_died(fakes: list[FakeEngine]) -> None:
+    activity = Activity()
+    with activity.events.subscribe() as events:
+        async with pool(activity) as engines:
+            (await load(engines, fakes, "m@ab")).alive = False
+            await load(engines, fakes, "m@ab")  # before anybody noticed
+            await until(lambda: fakes[0].stops == 1)
+            await engines.stop("m@ab")
+            FakeEngine.fail_with = ModelLoadFailed("no")
+            try:
+                with pytest.raises(ExceptionGroup):
+                    await load(engines, fakes, "n@cd")
+            finally:
+                FakeEngine.fail_with = None
+            await load(engines, fakes, "o@ef")
+        told = [await anext(events) for _ in range(activity.seq)]
+    assert [(event.kind, event.fields) for event in told if isinstance(event, ActivityEvent)] == [
+        ("engine.loaded", {"model": "m", "memory_bytes": 100}),
+        ("engine.loaded", {"model": "m", "memory_bytes": 100}),
+        ("engine.died", {"model": "m"}),
+        ("engine.unloaded", {"model": "m"}),
+        ("engine.loaded", {"model": "o", "memory_bytes": 100}),
+        ("engine.unloaded", {"model": "o"}),
+    ]
 
 
 async def test_the_idle_engine_longest_unused_makes_room(fakes: list[FakeEngine]) -> None:
