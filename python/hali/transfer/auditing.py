@@ -36,6 +36,11 @@ def kind_for(torrent: Metainfo) -> type[Trial] | None:
     return VersionTrial if torrent.is_single_file else None
 
 
+def may_be_dialled(port: int) -> bool:
+    """Whether a peer may live at this port; addresses are of those whom libtorrent is told to dial, or that dialled us."""
+    return port >= UNPRIVILEGED
+
+
 class Audit:
     """Asks each peer once. `over` is called when nobody is being asked any more."""
 
@@ -53,7 +58,7 @@ class Audit:
         """Where peers may be reached; a `guess` is the other end of a connection that they may have made."""
         for peer in peers:
             host, port = peer
-            if peer in self._known or port < UNPRIVILEGED or len(self._known) >= MOST:
+            if peer in self._known or not may_be_dialled(port) or len(self._known) >= MOST:
                 continue
             if guess and self._guesses[host] >= PORTS:
                 continue

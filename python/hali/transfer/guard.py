@@ -195,8 +195,10 @@ class Guard:
         self.defence.audited(size)
 
     def _judged(self, host: str, right: bool) -> None:
+        self.judged(host, right, anyio.current_time())
+
+    def judged(self, host: str, right: bool, now: float) -> None:
         """One peer was asked by ourselves."""
-        now = anyio.current_time()
         self._audit.judged(host)
         if self.evidence.audited(host, right):
             self._convict(host)

@@ -65,19 +65,28 @@ class Probe:
         """(begin, bytes) of each span, in the order in which they come; `at_once` of them are asked for at a time."""
         left, asked = list(reversed(list(spans))), dict[int, int]()
         while left or asked:
-            wanted = [left.pop() for _ in range(min(len(left), at_once - len(asked)))]
-            asked |= dict(wanted)
-            await self._stream.send(b"".join(wire.request(self._piece, *span) for span in wanted))
-            begin, data = await self._block()
+            if left and len(asked) <= at_once // 2:  # many requests in one packet
+                wanted = [left.pop() for _ in range(min(len(left), at_once - len(asked)))]
+                asked |= dict(wanted)
+                await self._stream.send(b"".join(wire.request(self._piece, *span) for span in wanted))
+            answer = await self._block()
+            if answer is None:  # what was asked for is forgotten (BEP 3)
+                left += asked.items()
+                asked.clear()
+                continue
+            begin, data = answer
             if asked.pop(begin, None) != len(data):
                 raise ProtocolError("the peer sends bytes that nobody asked it for")
             yield begin, data
 
-    async def _block(self) -> tuple[int, bytes]:
+    async def _block(self) -> tuple[int, bytes] | None:
+        """The next one; None when the peer stopped giving and goes on now, as uploaders do who take turns."""
+        choked = False
         while True:
             kind, body = await self._next()
-            if kind == wire.CHOKE:
-                raise ProtocolError("the peer gives nothing more")
+            choked |= kind == wire.CHOKE
+            if kind == wire.UNCHOKE and choked:
+                return None
             if kind == wire.PIECE:
                 piece, begin, data = wire.block_of(body)
                 return (begin if piece == self._piece else -1), data

@@ -143,7 +143,7 @@ class Defence:
         """Time passes: what makes no progress may have more pieces."""
         if self._audit_since is not None and now - self._audit_since > AUDIT_S:
             self.audit_ends(now)
-        waiting = self.cautious and self._active <= self._began
+        waiting = not self.hostile and self.cautious and self._active <= self._began
         if now - self._active > (FIRST_S if waiting else IDLE_S) or now - self._verdict > (
             FIRST_S if waiting else SLOW_S
         ):

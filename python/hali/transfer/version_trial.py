@@ -57,34 +57,41 @@ class VersionTrial:
         ) as probe:
             marks = await self._marks_of(probe)
             async with self._turn:
-                self._marks[peer[0]] = marks
-                if self._right is None:
-                    with anyio.fail_after(TURN_S):
-                        await self._complete(probe, marks)
-                    if await anyio.to_thread.run_sync(self._fits, marks):
-                        self._right = marks
-                        self._versions.clear()
-                self._judge()
+                await self._hear(peer[0], probe, marks)
+
+    async def _hear(self, host: str, probe: Probe, marks: Marks) -> None:
+        if self._right is None:
+            with anyio.fail_after(TURN_S):
+                is_consistent = await self._complete(probe, marks)
+            if not is_consistent:  # one of the two was wrong
+                self._verdict(host, False)
+                return
+            if await anyio.to_thread.run_sync(self._fits, marks):
+                self._right = marks
+                self._versions.clear()
+        self._marks[host] = marks
+        self._judge()
 
     async def _marks_of(self, probe: Probe) -> Marks:
         spans = [(place, min(MARK, self._size - place)) for place in self._places]
         found = {place: data async for place, data in probe.blocks(spans, at_once=MARKS_AT_ONCE)}
         return tuple(found[place] for place in self._places)
 
-    async def _complete(self, probe: Probe, marks: Marks) -> None:
-        """Fetch what nobody before had so."""
+    async def _complete(self, probe: Probe, marks: Marks) -> bool:
+        """Fetch what nobody before had so; False when a block is another one than the peer's own mark of it."""
         missing = [
             span for span in spans_of(self._size) if (span[0] // BLOCK, marks[span[0] // BLOCK]) not in self._versions
         ]
         if len(missing) > self._left:
             raise ProtocolError("peers have too many versions of a piece")
-        self._left -= len(missing)
         async for begin, data in probe.blocks(missing):
             block = begin // BLOCK
             place = self._places[block] - begin
             if data[place : place + MARK] != marks[block]:
-                raise ProtocolError("a peer says one thing first and then another")
+                return False
+            self._left -= 1
             self._versions[block, marks[block]] = data
+        return True
 
     def _fits(self, marks: Marks) -> bool:
         digest = hashlib.sha1(usedforsecurity=False)

@@ -125,3 +125,12 @@ def test_a_contradiction_convicts_the_only_one_who_can_have_caused_it() -> None:
     evidence = met("friend", "bad", trusted=("friend",))
     assert evidence.contradicted() == "bad"
     assert met("a", "b").contradicted() is None
+
+
+def test_an_answer_to_ourselves_proves_either_way_but_nothing_against_the_trusted() -> None:
+    evidence = met("good", "bad", "friend", trusted=("friend",))
+    assert not evidence.audited("good", True)
+    assert evidence.audited("bad", False)
+    assert not evidence.audited("friend", False)
+    assert evidence.honest == {"good", "friend"}
+    assert evidence.guilty == {"bad"}

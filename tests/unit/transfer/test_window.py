@@ -65,3 +65,10 @@ def test_what_is_taken_back_is_open_at_once_or_waits_for_its_turn() -> None:
     assert opened(priorities, window.resize(1, {})) == {1}
     assert opened(priorities, window.take_back([0])) == {1}
     assert opened(priorities, window.resize(2, {})) == {0, 1}
+
+
+def test_nothing_is_open_in_a_window_of_nothing() -> None:
+    window, priorities = Window(4, set()), dict.fromkeys(range(4), DEFAULT)
+    window.resize(2, {})
+    assert opened(priorities, window.resize(0, {1: 1}) | window.restart()) == set()
+    assert opened(priorities, window.resize(2, {1: 1})) == {0, 1}
