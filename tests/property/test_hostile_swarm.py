@@ -48,6 +48,9 @@ class Court:
     def judged(self, host: str) -> None:
         self._judged.add(host)
 
+    def close(self) -> None:
+        self._due.clear()
+
     def begin(self, _torrent: object, _piece: int) -> bool:
         for host in sorted(self.reachable - self._judged - set(self._due)):
             self._due[host] = self._swarm.now + self._swarm.rng.uniform(0.1, 1.0)

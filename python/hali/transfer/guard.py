@@ -22,6 +22,7 @@ from hali.transfer.window import Priorities, Window
 log = get_logger(__name__)
 
 UNDO_S = 1.0  # after a ban (and the last undoing): the proof may follow it at once. An undoing takes 0.7 s; the honest may miss 5
+ENOUGH = 4  # peers found honest, after which no more are asked: each costs 3 MiB
 
 
 class Guard:
@@ -51,6 +52,7 @@ class Guard:
         self._started = float("-inf")
         self._asking = False
         self._audit = Audit(host, self._audited, self._judged, self._audit_over)
+        self._vouched = 0
         self._holding = False
         self._purge = False  # blocks of strangers lie in unfinished pieces, and others suffice from now on
 
@@ -203,7 +205,10 @@ class Guard:
         if self.evidence.audited(host, right):
             self._convict(host)
         if right:
+            self._vouched += 1
             self._go_on_with(host, now)
+        if self._vouched >= ENOUGH:
+            self._audit.close()
         self._act(now)
 
     def _go_on_with(self, host: str, now: float) -> None:

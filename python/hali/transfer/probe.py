@@ -21,7 +21,7 @@ CONNECT_S = 3.0  # an address that does not answer by then is not worth the wait
 AT_ONCE = (
     8  # blocks on their way: 1 MiB takes 0.4 s at 50 ms a round trip, and no more than these come after a wrong one
 )
-MOST = 3 * MIB  # bytes of one peer: a sample of 1 MiB, leaves, a bitfield, and the little that nobody asked for
+MOST = 5 * MIB  # bytes of one peer: a sample of 3 MiB, leaves, a bitfield, and the little that nobody asked for
 Counted = Callable[[int], None]  # told of bytes that came
 Verdict = Callable[[str, bool], None]  # address, whether all that it sent was right
 Span = tuple[int, int]  # begin in the piece, length
