@@ -192,6 +192,7 @@ async def test_without_the_defence_forty_nine_of_fifty_corrupt_peers_stop_the_fe
     for effect in ("_act", "_nudge", "_convict"):
         monkeypatch.setattr(Guard, effect, lambda *_: None)
     monkeypatch.setattr(Guard, "must_restart", lambda *_: False)
+    monkeypatch.setattr(Audit, "begin", lambda *_: False)
     sample = make(tmp_path / "seed", 24 * MIB, 512 * KIB)
     outcome = await ordeal(tmp_path, sample, attackers(sample, 49), trusted=False, patience_s=4.0)
     assert not outcome.survived(len(sample.content)), outcome
