@@ -24,8 +24,6 @@ PORTS = 2  # of one address that are tried by guess: who dials in comes from a p
 MOST = 2_000  # addresses that are remembered, ten times as many as may be connected
 UNPRIVILEGED = 1024  # lower ports are not dialled, as libtorrent does not: servers of the system live there
 NO_VERDICT = (OSError, TimeoutError, ProtocolError, anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError)
-
-
 Trial = LeafTrial | VersionTrial
 
 

@@ -18,9 +18,7 @@ from hali.transfer.magnet import Peer
 from hali.wire import bittorrent as wire
 
 CONNECT_S = 3.0  # an address that does not answer by then is not worth the wait: others are asked meanwhile
-AT_ONCE = (
-    8  # blocks on their way: 1 MiB takes 0.4 s at 50 ms a round trip, and no more than these come after a wrong one
-)
+AT_ONCE = 8  # blocks on their way: 1 MiB takes 0.4 s at 50 ms a round trip, and no more come after a wrong one
 MOST = 5 * MIB  # bytes of one peer: a sample of 3 MiB, leaves, a bitfield, and the little that nobody asked for
 Counted = Callable[[int], None]  # told of bytes that came
 Verdict = Callable[[str, bool], None]  # address, whether all that it sent was right

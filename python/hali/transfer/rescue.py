@@ -33,7 +33,7 @@ SLOW_S = 3.0  # without a piece done or failed, before one more is opened: who h
 HELD_UP_S = 3.0  # … before those who hold pieces have to let go of them
 AUDIT_S = 30.0  # at most, in which nothing is asked for, so that nothing more comes in vain before the first are known
 NEWCOMERS_S = (
-    2.0  # … while nobody can be asked: swarms are found within seconds, and a bad piece of 16 MiB comes in less
+    2.0  # … while nobody can be asked: peers are found within seconds, and a bad piece of 16 MiB comes in less
 )
 SLOW_RATE = 64 * 1024  # bytes per second; below it a piece of 16 MiB takes over four minutes
 SWARM_OF_ONE = 8  # guilty addresses of one network after which the rest of it is taken for the same attacker's
@@ -144,9 +144,8 @@ class Defence:
         if self._audit_since is not None and now - self._audit_since > AUDIT_S:
             self.audit_ends(now)
         waiting = not self.hostile and self.cautious and self._active <= self._began
-        if now - self._active > (FIRST_S if waiting else IDLE_S) or now - self._verdict > (
-            FIRST_S if waiting else SLOW_S
-        ):
+        idle_s, slow_s = (FIRST_S, FIRST_S) if waiting else (IDLE_S, SLOW_S)
+        if now - self._active > idle_s or now - self._verdict > slow_s:
             self._extra = self._extra + 1 if self.hostile else min(2 * self._extra + self._grown, MOST)
         self._sitting_out = {h: t for h, t in self._sitting_out.items() if t > now}
         silence = PATIENT_SILENCE_S if self.exhausted else SILENCE_S

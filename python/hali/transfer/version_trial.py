@@ -19,11 +19,10 @@ from hali.transfer.metainfo import Metainfo
 from hali.transfer.probe import Counted, Probe, Span, Verdict
 
 MARK = 16  # bytes of a block; another block has the same ones by chance once in 2**128
-PIECES = (
-    2.25  # what may be fetched: liars that agree have two versions; with more of them a trial costs more than it saves
-)
+PIECES = 2.25  # that may be fetched: liars that agree have two versions; with more a trial costs more than it saves
 SLACK = 2 * MIB  # for marks with their requests, a bitfield, and the little that nobody asked for
 MARKS_AT_ONCE = 256  # they are small, and a round trip is not
+BLOCKS_AT_ONCE = 64  # 1 MiB: 20 MB/s at 50 ms a round trip
 TURN_S = 10.0  # for one peer to send what is missing of its piece
 Marks = tuple[bytes, ...]  # of each block
 
@@ -84,7 +83,7 @@ class VersionTrial:
         ]
         if len(missing) > self._left:
             raise ProtocolError("peers have too many versions of a piece")
-        async for begin, data in probe.blocks(missing):
+        async for begin, data in probe.blocks(missing, at_once=BLOCKS_AT_ONCE):
             block = begin // BLOCK
             place = self._places[block] - begin
             if data[place : place + MARK] != marks[block]:
