@@ -14,6 +14,20 @@ from tests.nodes import TestNode, until
 pytestmark = pytest.mark.model
 expect.set_options(timeout=WAIT_MS)
 QUESTION = "What is the capital of France?"
+# What the daemon sends, beside what the page makes of it, and how long the reply was each time that it was drawn.
+SPY = """() => {
+  const real = window.fetch;
+  window.fetch = async (...asked) => {
+    const response = await real(...asked);
+    response.clone().text().then((text) => { window.heard = text; });
+    return response;
+  };
+  window.lengths = [];
+  new MutationObserver(() => {
+    const text = document.querySelector(".message.assistant .text");
+    if (text) window.lengths.push(text.textContent.length);
+  }).observe(document.querySelector(".messages"), { childList: true, subtree: true });
+}"""
 MODEL = "smollm2:135m:instruct:q4_1"
 
 
@@ -33,18 +47,13 @@ def say(page: Page, text: str) -> None:
 
 
 def test_a_reply_is_streamed_word_by_word_and_what_was_said_before_is_known(chat: Page) -> None:
-    chat.evaluate(
-        """() => { window.lengths = []; new MutationObserver(() => {
-             const text = document.querySelector(".message.assistant .text");
-             if (text) window.lengths.push(text.textContent.length);
-           }).observe(document.querySelector(".messages"), {childList: true, subtree: true, characterData: true}) }"""
-    )
+    chat.evaluate(SPY)
     chat.get_by_label("Longest reply in tokens").fill("40")
-    with chat.expect_response("**/v1/chat/completions") as answer:
-        say(chat, QUESTION)
+    say(chat, QUESTION)
     reply = chat.locator(".message.assistant")
     expect(reply.locator("small")).to_contain_text("token")
-    chunks = [json.loads(line[6:]) for line in answer.value.text().splitlines() if line.startswith("data: {")]
+    chat.wait_for_function("window.heard")
+    chunks = [json.loads(line[6:]) for line in chat.evaluate("window.heard").splitlines() if line.startswith("data: {")]
     sent = "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks if chunk["choices"])
     assert sent.split() == reply.locator(".text").inner_text().split() != []
     assert len(set(chat.evaluate("window.lengths"))) > 2  # it grew

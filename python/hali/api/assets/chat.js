@@ -61,10 +61,13 @@ class Chat {
     this._error = h("p", { class: "error-text", role: "alert", hidden: true });
     this._input.addEventListener("keydown", (event) => this._key(event));
     const field = (text, control) => h("label", { class: "field" }, h("span", { text }), control);
-    const options = h("details", {}, h("summary", { text: "Options" }), field("System prompt", this._system), h("div", { class: "inline" }, field("Temperature", this._temperature), field("Longest reply in tokens", this._limit)));
+    const numbers = [field("Temperature", this._temperature), field("Longest reply in tokens", this._limit)];
+    const system = field("System prompt", this._system);
+    const options = h("details", {}, h("summary", { text: "Options" }), system, h("div", { class: "inline" }, ...numbers));
     const anew = button("New conversation", () => this._clear(), { class: "quiet" });
     const head = h("div", { class: "chat-head" }, field("Model", this._model), anew);
-    const form = h("form", { class: "composer" }, h("label", { class: "sr", htmlFor: this._input.id, text: "Message" }), this._input, h("div", { class: "buttons" }, this._stop, this._send));
+    const label = h("label", { class: "sr", htmlFor: this._input.id, text: "Message" });
+    const form = h("form", { class: "composer" }, label, this._input, h("div", { class: "buttons" }, this._stop, this._send));
     form.addEventListener("submit", (event) => this._submit(event));
     this.el = h("div", { class: "view chat" }, panel("Chat", head, this._nothing, options, this._log, this._error, form));
   }
@@ -114,7 +117,8 @@ class Chat {
 
   _body() {
     const system = this._system.value.trim();
-    const body = { model: this._model.value, messages: [...(system ? [{ role: "system", content: system }] : []), ...this.messages] };
+    const first = system ? [{ role: "system", content: system }] : [];
+    const body = { model: this._model.value, messages: [...first, ...this.messages] };
     if (this._temperature.value !== "") body.temperature = Number(this._temperature.value);
     if (this._limit.value !== "") body.max_tokens = Number(this._limit.value);
     return body;

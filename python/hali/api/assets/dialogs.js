@@ -8,7 +8,8 @@ function ask(title, text, fields, buttons) {
   const id = newId("dialog");
   const form = h("form", { method: "dialog" });
   const box = h("dialog", { "aria-labelledby": id }, form);
-  form.append(h("h2", { id, text: title }), ...(text ? [h("p", {}, ...inline(text))] : []), ...fields, h("div", { class: "buttons" }, ...buttons));
+  const about = text ? [h("p", {}, ...inline(text))] : [];
+  form.append(h("h2", { id, text: title }), ...about, ...fields, h("div", { class: "buttons" }, ...buttons));
   document.body.append(box);
   box.showModal();
   return new Promise((resolve) => {

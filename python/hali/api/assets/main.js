@@ -86,7 +86,7 @@ async function offer(events) {
   for (const { kind, fields } of events) {
     if (kind !== "pull.failed" || !app.pulls.has(fields.job)) continue;
     const error = await ended(app, fields.job);
-    if (error?.choices.length) await among(app, error).catch(complain);
+    if (error?.choices?.length) await among(app, error).catch(complain);
   }
 }
 

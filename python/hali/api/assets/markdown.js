@@ -20,7 +20,8 @@ export function blocks(source) {
 
 // Elements for `source`.
 export function rendered(source) {
-  return blocks(source).flatMap((block) => (block.kind === "code" ? [h("pre", { tabIndex: 0 }, h("code", { text: block.text }))] : paragraphs(block.text)));
+  const code = (text) => [h("pre", { tabIndex: 0 }, h("code", { text }))];
+  return blocks(source).flatMap(({ kind, text }) => (kind === "code" ? code(text) : paragraphs(text)));
 }
 
 function paragraphs(text) {

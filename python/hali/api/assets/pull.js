@@ -3,7 +3,7 @@
 import { ApiError, call } from "./api.js";
 import { chosen } from "./dialogs.js";
 import { h, newId, setAttr, setText, show } from "./dom.js";
-import { bytes } from "./format.js";
+import { bytes, count } from "./format.js";
 import { toast } from "./toasts.js";
 
 const OFFERED = 10; // findings to choose from, as the CLI offers
@@ -21,7 +21,8 @@ export function pullBox(app) {
   setAttr(input, "aria-describedby", problem.id);
   const submit = h("button", { type: "submit", class: "primary", text: "Pull" });
   const search = h("button", { type: "submit", text: "Search" });
-  const form = h("form", { class: "pull" }, h("label", { htmlFor: input.id, text: "Name, repository or magnet link" }), h("div", { class: "inline" }, input, submit, search), problem);
+  const label = h("label", { htmlFor: input.id, text: "Name, repository or magnet link" });
+  const form = h("form", { class: "pull" }, label, h("div", { class: "inline" }, input, submit, search), problem);
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const what = input.value.trim();
@@ -52,7 +53,7 @@ export async function pull(app, what) {
   const { job } = await call("pull", { what: wanted });
   app.pulls.add(job); // its end is an event, which may have come before this answer
   const over = await ended(app, job);
-  if (over?.choices.length) return among(app, over);
+  if (over?.choices?.length) return among(app, over);
   if (over) throw over;
   return true; // the daemon's event tells that it began
 }
@@ -68,9 +69,13 @@ async function find(app, text) {
   const { results, warnings } = await call("search", { text, limit: OFFERED });
   for (const warning of warnings) toast(warning, "warning");
   if (!results.length) throw new ApiError(404, { message: `nothing is found for ${text}` });
-  const options = results.map((item) => ({ value: item.name, label: item.name, note: `${item.downloads ?? 0} downloads · ${item.provider}` }));
+  const options = results.map((item) => ({ value: item.name, label: item.name, note: popularity(item) }));
   const name = await chosen(`Found for ${text}`, null, options);
   return name === null ? false : pull(app, name);
+}
+
+function popularity({ downloads, provider }) {
+  return downloads === null || downloads === undefined ? provider : `${count(downloads, "download")} · ${provider}`;
 }
 
 // The same question when it turns out later, from the error that a job of ours ended with.
@@ -93,7 +98,9 @@ function isRepository(what) {
 async function ofRepository(what) {
   const found = await call("choices", { what });
   if (found.models.length < 2) return what;
-  const options = found.models.map((model) => ({ value: model.files[0], label: model.quant ?? model.files[0], note: noteOf(model) }));
+  const options = found.models.map((model) => {
+    return { value: model.files[0], label: model.quant ?? model.files[0], note: noteOf(model) };
+  });
   const revision = what.includes("@") ? what.slice(what.indexOf("@")) : "";
   const file = await chosen(`${found.repo} has ${found.models.length} models`, null, options, found.default ?? undefined);
   return file === null ? null : `${found.repo}${revision}/${file}`;

@@ -5,74 +5,94 @@ import { button, h, newId, setAttr, setText, show } from "./dom.js";
 import { inline } from "./markdown.js";
 import { toast } from "./toasts.js";
 
-const ORIGIN = { env: "set by an environment variable, which wins over the file", flag: "set by a flag, which wins over the file" };
+const ORIGIN = {
+  env: "set by an environment variable, which wins over the file",
+  flag: "set by a flag, which wins over the file",
+};
 
+// `{el, update(row)}`; half-typed text is left alone by updates.
 export function settingRow(first) {
-  const ids = { input: newId("set"), doc: newId("doc"), error: newId("err") };
-  const input = inputFor(first, ids);
-  const source = h("small", { class: "muted" });
-  const error = h("p", { id: ids.error, class: "error-text", role: "alert", hidden: true });
-  const save = h("button", { type: "submit", class: "primary", text: "Save", hidden: true });
-  const reset = button("Use the default", () => send(null), { class: "quiet", hidden: true });
-  const pending = h("span", { class: "badge warn", text: "waits for a restart", hidden: true });
-  const undo = button("Undo", () => revert(), { class: "quiet", hidden: true });
-  let shown = null; // the value of the daemon that the input shows
-  const dirty = () => input.read() !== shown;
+  return new Setting(first);
+}
 
-  const mark = () => {
-    for (const control of [save, undo]) show(control, dirty());
-  };
-  const revert = () => {
-    input.write(shown);
-    complain(null);
-    mark();
-  };
-  const complain = (text) => {
-    setText(error, text ?? "");
-    show(error, Boolean(text));
-    setAttr(input.el, "aria-invalid", text ? "true" : null);
-  };
-  const send = async (value) => {
-    for (const control of [save, reset]) control.disabled = true;
+class Setting {
+  constructor(first) {
+    this._key = first.key;
+    this._secret = first.secret;
+    this._shown = null; // the value of the daemon that the input shows
+    const ids = { input: newId("set"), doc: newId("doc"), error: newId("err") };
+    this._input = inputFor(first, ids);
+    this._input.el.addEventListener("input", () => this._mark());
+    this._source = h("small", { class: "muted" });
+    this._error = h("p", { id: ids.error, class: "error-text", role: "alert", hidden: true });
+    this._pending = h("span", { class: "badge warn", text: "waits for a restart", hidden: true });
+    this._save = h("button", { type: "submit", class: "primary", text: "Save", hidden: true });
+    this._undo = button("Undo", () => this._revert(), { class: "quiet", hidden: true });
+    this._reset = button("Use the default", () => this._send(null), { class: "quiet", hidden: true });
+    this.el = this._form(first, ids);
+  }
+
+  update(row) {
+    if (this._shown === null || !this._dirty) this._input.write(textOf(row));
+    this._shown = textOf(row);
+    setText(this._source, told(row));
+    show(this._reset, row.source === "file");
+    show(this._pending, row.pending);
+    if (row.secret) this._input.el.placeholder = row.value ? "unchanged" : "";
+    this._mark();
+  }
+
+  _form(first, ids) {
+    const when = h("span", { class: first.live ? "badge accent" : "badge", text: first.live ? "live" : "after restart" });
+    const label = h("label", { htmlFor: ids.input }, h("code", { text: first.key }));
+    const head = h("div", { class: "setting-head" }, label, when, this._pending);
+    const doc = h("p", { id: ids.doc, class: "doc" }, ...inline(first.doc));
+    const unit = h("span", { class: "unit", text: first.unit });
+    const controls = h("div", { class: "inline" }, this._input.el, unit, this._save, this._undo, this._reset);
+    const about = h("div", { class: "setting-about" }, head, doc, this._source);
+    const form = h("form", { class: "setting", noValidate: true }, about, h("div", {}, controls, this._error));
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      if (this._dirty) this._send(this._input.read());
+    });
+    return form;
+  }
+
+  get _dirty() {
+    return this._input.read() !== this._shown;
+  }
+
+  _mark() {
+    for (const control of [this._save, this._undo]) show(control, this._dirty);
+  }
+
+  _revert() {
+    this._input.write(this._shown);
+    this._complain(null);
+    this._mark();
+  }
+
+  // The text as the value, or with null the default again.
+  async _send(value) {
+    for (const control of [this._save, this._reset]) control.disabled = true;
     try {
-      const done = await call("config_set", { key: first.key, value });
-      if (value !== null && !first.secret) shown = value;
-      else input.write(shown); // the daemon tells the value at once
-      complain(null);
-      toast(done.applied ? `${first.key} is in force.` : `${first.key} is saved; a restart of the daemon applies it.`, "success");
+      const { applied } = await call("config_set", { key: this._key, value });
+      if (value !== null && !this._secret) this._shown = value;
+      else this._input.write(this._shown); // the daemon tells the value at once
+      this._complain(null);
+      toast(`${this._key} is ${applied ? "in force" : "saved; a restart of the daemon applies it"}.`, "success");
     } catch (problem) {
-      complain(problem.line ?? "The daemon does not answer.");
+      this._complain(problem.line ?? "The daemon does not answer.");
     }
-    for (const control of [save, reset]) control.disabled = false;
-    mark();
-  };
+    for (const control of [this._save, this._reset]) control.disabled = false;
+    this._mark();
+  }
 
-  input.el.addEventListener("input", mark);
-  const head = h(
-    "div",
-    { class: "setting-head" },
-    h("label", { htmlFor: ids.input }, h("code", { text: first.key })),
-    h("span", { class: first.live ? "badge accent" : "badge", text: first.live ? "live" : "after restart" }),
-    pending,
-  );
-  const controls = h("div", { class: "inline" }, input.el, h("span", { class: "unit", text: first.unit }), save, undo, reset);
-  const about = h("div", { class: "setting-about" }, head, h("p", { id: ids.doc, class: "doc" }, ...inline(first.doc)), source);
-  const form = h("form", { class: "setting", noValidate: true }, about, h("div", {}, controls, error));
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    if (dirty()) send(input.read());
-  });
-  const update = (row) => {
-    const value = textOf(row);
-    if (shown === null || !dirty()) input.write(value); // half-typed text is left alone
-    shown = value;
-    setText(source, told(row));
-    show(reset, row.source === "file");
-    show(pending, Boolean(row.pending));
-    if (row.secret) input.el.placeholder = row.value ? "unchanged" : "";
-    mark();
-  };
-  return { el: form, update };
+  _complain(text) {
+    setText(this._error, text ?? "");
+    show(this._error, Boolean(text));
+    setAttr(this._input.el, "aria-invalid", text ? "true" : null);
+  }
 }
 
 // As `hali config set` takes it. A secret comes masked: the input stays empty, and what is typed replaces it.

@@ -6,7 +6,14 @@ import { bytes, duration, fixed } from "./format.js";
 import { stateCell, table } from "./table.js";
 import { during } from "./toasts.js";
 
-const COUNTS = [["running", "Running"], ["queued", "Waiting"], ["finished", "Answered"], ["failed", "Failed"], ["cancelled", "Cancelled"], ["retried", "Tried again"]];
+const COUNTS = [
+  ["running", "Running"],
+  ["queued", "Waiting"],
+  ["finished", "Answered"],
+  ["failed", "Failed"],
+  ["cancelled", "Cancelled"],
+  ["retried", "Tried again"],
+];
 
 export function enginesView() {
   const engines = table({
@@ -65,7 +72,8 @@ function unloadCell() {
 
 function requestList() {
   const figures = COUNTS.map(([name, title]) => ({ name, title, dd: h("dd", { class: "figure", text: "—" }) }));
-  const el = h("dl", { class: "tiles small" }, ...figures.map(({ title, dd }) => h("div", { class: "tile" }, h("dt", { text: title }), dd)));
+  const tiles = figures.map(({ title, dd }) => h("div", { class: "tile" }, h("dt", { text: title }), dd));
+  const el = h("dl", { class: "tiles" }, ...tiles);
   const update = (requests) => {
     for (const { name, dd } of figures) setText(dd, requests?.[name] ?? "—");
   };

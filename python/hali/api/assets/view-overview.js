@@ -9,11 +9,12 @@ import { jobList, pauseControl } from "./view-transfers.js";
 
 const LATEST = 8; // events; the rest has a page of its own
 
+// Title, figures, and a note, of the parts.
 const TILES = [
-  ["This session", ({ stats }) => [`↓ ${bytes(stats.down_total)}`, `↑ ${bytes(stats.up_total)}`], ({ stats }) => `up for ${stats.uptime}`],
-  ["All time", ({ stats }) => [`↑ ${bytes(sentEver(stats))}`], ({ models }) => `sent of ${count(models?.length ?? 0, "model")} here`],
+  ["This session", ({ stats }) => session(stats), ({ stats }) => `up for ${stats.uptime}`],
+  ["All time", ({ stats }) => [`↑ ${bytes(sentEver(stats))}`], ({ stats }) => `sent of ${count(stats.models.length, "model")} here`],
   ["Peers", ({ stats }) => [stats.peers], ({ stats }) => neighbours(stats.lan_traffic)],
-  ["Requests", ({ stats }) => [stats.inference.running], ({ stats }) => `${stats.inference.queued} waiting · ${stats.inference.finished} answered`],
+  ["Requests", ({ stats }) => [stats.inference.running], ({ stats }) => requests(stats.inference)],
   ["In memory", ({ engines }) => [count(engines?.length ?? 0, "model")], ({ engines }) => memory(engines)],
 ];
 
@@ -67,7 +68,9 @@ function rateChart() {
   const legend = [["down", "Down", down], ["up", "Up", up]].map(([kind, title, figure]) =>
     h("div", { class: `legend ${kind}` }, h("span", { text: title }), figure),
   );
-  const el = h("div", { class: "chart" }, h("div", { class: "legends" }, ...legend), h("div", { class: "plot" }, top, chart.el, h("small", { class: "chart-from", text: "5 minutes ago" }), h("small", { class: "chart-to", text: "now" })));
+  const ends = [["chart-from", "5 minutes ago"], ["chart-to", "now"]].map(([kind, text]) => h("small", { class: kind, text }));
+  const plot = h("div", { class: "plot" }, top, chart.el, ...ends);
+  const el = h("div", { class: "chart" }, h("div", { class: "legends" }, ...legend), plot);
   const update = ({ parts, rates }) => {
     setText(down, rate(parts.stats?.down_rate));
     setText(up, rate(parts.stats?.up_rate));
@@ -76,8 +79,16 @@ function rateChart() {
   return { el, update };
 }
 
+function session(stats) {
+  return [`↓ ${bytes(stats.down_total)}`, `↑ ${bytes(stats.up_total)}`];
+}
+
 function sentEver(stats) {
   return stats.models.reduce((sum, model) => sum + model.uploaded, 0);
+}
+
+function requests({ queued, finished }) {
+  return `${queued} waiting · ${finished} answered`;
 }
 
 function neighbours(traffic) {

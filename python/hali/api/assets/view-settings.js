@@ -14,7 +14,8 @@ export function settingsView() {
   let latest = null;
   search.addEventListener("input", () => latest && update(latest));
   const bar = h("label", { class: "inline filter" }, h("span", { text: "Name or words" }), search);
-  const note = h("p", { class: "muted" }, "Kept in ", path, "; ", h("code", { text: "hali config" }), " shows and changes the same.");
+  const command = h("code", { text: "hali config" });
+  const note = h("p", { class: "muted" }, "Kept in ", path, "; ", command, " shows and changes the same.");
   const broken = h("p", { class: "notice", role: "alert", hidden: true });
   function update(state) {
     latest = state;
