@@ -28,7 +28,7 @@ REPO, RTT_MS, RATE = (
     "bench/far",
     50.0,
     8e6,
-)  # bytes per second and connection: eight bring 64 MB/s, one half a Gbit/s not
+)  # bytes per second and connection: eight bring 64 MB/s
 SIZE = 128 * MIB
 CONNECTIONS = 8
 
