@@ -186,6 +186,7 @@ def wait_for(condition: Any, what: str) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.alone  # a promise in seconds, for a machine that is not busy with something else
 def test_a_thousand_slow_clients_of_three_kinds_are_evicted_and_harm_nobody(many_files: int) -> None:
     withstands(1000, ALL, many_files)
 
