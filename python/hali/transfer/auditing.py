@@ -73,7 +73,7 @@ class Audit:
         kind = kind_for(torrent)
         if kind is None:
             return False
-        if self._trial is None or not self._trial.is_settled:
+        if self._trial is None:  # else go on with that piece: what was fetched of it is not fetched twice
             self._trial = kind(torrent, piece, self._counted, self._verdict)
         self._asked = set(self._running)
         self._ask()

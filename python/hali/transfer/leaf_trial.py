@@ -31,11 +31,6 @@ class LeafTrial:
         self._known = anyio.Event()
         self._finals = anyio.CapacityLimiter(FINALISTS)
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether whoever comes can be judged."""
-        return bool(self._leaves)
-
     async def ask(self, peer: Peer) -> None:
         """Question one peer. No verdict, but an error or none, when it says too little; waits for somebody who has the leaves."""
         spans = sample(piece_span(self._local, self._file.length, self._torrent.piece_length)[1])

@@ -31,6 +31,9 @@ IDLE_S = (
 FIRST_S = 10.0  # … before the first block from a crowd, whose members have to come, look around and let us in
 SLOW_S = 3.0  # without a piece done or failed, before one more is opened: who has them may be slow
 HELD_UP_S = 3.0  # … before those who hold pieces have to let go of them
+LARGE = (
+    4 * MIB
+)  # a piece so long that six bad ones are all there is to find out with; with shorter ones to ask takes longer
 AUDIT_S = 30.0  # at most, in which nothing is asked for, so that nothing more comes in vain before the first are known
 NEWCOMERS_S = (
     2.0  # … while nobody can be asked: peers are found within seconds, and a bad piece of 16 MiB comes in less
@@ -185,9 +188,9 @@ class Defence:
 
     @property
     def wants_audit(self) -> bool:
-        """Whether to ask peers ourselves: a bad piece of each would cost more than there is to find out with, however long the file."""
+        """Whether to ask peers ourselves: pieces are large, and a bad one of each costs more than there is to find out with."""
         unknown = len(self._evidence.strangers) * self._piece
-        return self.hostile and not self.is_lean and unknown > LEARNING * WASTE
+        return self.hostile and not self.is_lean and self._piece >= LARGE and unknown > LEARNING * WASTE
 
     @property
     def is_auditing(self) -> bool:

@@ -44,11 +44,6 @@ class VersionTrial:
         self._right: Marks | None = None
         self._turn = anyio.Lock()
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether whoever comes can be judged, by its marks alone."""
-        return self._right is not None
-
     async def ask(self, peer: Peer) -> None:
         """Question one peer. No verdict, but an error or none, as long as nobody's piece is right."""
         async with Probe.open(
