@@ -69,7 +69,9 @@ def blocks(page: Path) -> list[Block]:
             continue
         kind, *words = match["info"].split() or [""]
         if kind == "text":
-            assert found and found[-1].is_run and found[-1].prints is None, f"{page.name}: nothing prints {match['text']}"
+            assert found and found[-1].is_run and found[-1].prints is None, (
+                f"{page.name}: nothing prints {match['text']}"
+            )
             found[-1].prints = match["text"]
         else:
             assert kind in (*_RUN_BY, *DATA, *NOT_RUN), f"{page.name}: what is {kind}?"
@@ -96,8 +98,10 @@ def _address(there: TestNode) -> str:
         return USUAL
 
 
-def as_said(printed: str, said: str) -> bool:
-    """`printed` is what the page says: `…` is anything in its line, alone in a line any lines; widths of columns differ."""
+def as_said(printed: str, said: str | None) -> bool:
+    """`printed` is what the page says, if it does: `…` is anything in its line, alone in a line any lines; widths of columns differ."""
+    if said is None:
+        return True
     lines = ["(?:.*\n)*?" if line == "…" else _pattern(line) for line in _plain(said).splitlines()]
     return re.fullmatch("".join(lines), _plain(printed) + "\n") is not None
 

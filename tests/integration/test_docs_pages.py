@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -25,8 +27,16 @@ RUN_HERE = [name for name, page in PAGES.items() if name not in BY_OTHERS and an
 EXCEPTED = {
     ("README.md", "make demo"): "CI runs both: test_cli_demo.py, ci/run",
     ("README.md", 'hali pull "qwen coder 7b"'): "placeholders; each form has tests of its own",
+    ("docs/install.md", "$ pip install ."): "a build of minutes; ci/wheel_smoke installs the wheel",
+    ("docs/install.md", "$ pip install --upgrade"): "the same",
+    ("docs/install.md", "$ hali service uninstall"): "removes hali",
+    ("docs/operating.md", "$ hali service install"): "needs a service manager; test_service_systemd.py has one",
+    ("docs/operating.md", "$ ssh "): "needs another machine",
     ("docs/registry.md", "hali config set registry.url https"): "an example's address; test_registry_nodes.py",
-    ("docs/registry.md", "hali registry serve"): "serves until Ctrl-C; test_registry_nodes.py, test_registry_postgres.py",
+    (
+        "docs/registry.md",
+        "hali registry serve",
+    ): "serves until Ctrl-C; test_registry_nodes.py, test_registry_postgres.py",
     ("docs/registry.md", "length(domain)"): "a formula",
     ("docs/registry.md", "score "): "a formula",
     ("docs/registry.md", "hali registry index /srv"): "writes outside a test's folder; test_registry_nodes.py",
@@ -34,14 +44,32 @@ EXCEPTED = {
 }
 
 
-def damage(there: TestNode) -> None:
+def edit_badly(there: TestNode, _: ExitStack) -> None:
+    """A line that cannot be read, in a file of the right mode."""
+    there.paths.config.write_text('max_upload_mbps = "fast"\n')
+
+
+def take_port(_: TestNode, stack: ExitStack) -> None:
+    """A program on the port that the page names; one that is there already does as well."""
+    taken = stack.enter_context(socket.socket())
+    with contextlib.suppress(OSError):
+        taken.bind(("127.0.0.1", 47434))
+        taken.listen()
+
+
+def damage(there: TestNode, _: ExitStack) -> None:
     """Change a byte of its only model."""
-    (file,) = there.paths.models("").rglob("*.gguf")
-    flip(file, 50_000_000)
+    added = there.add(next(Path(there.env["HOME"]).glob("*.gguf")))
+    flip(Path(added["path"]), 50_000_000)
 
 
 # What goes wrong before the first block under a title.
-PLANTED: dict[tuple[str, str], Callable[[TestNode], None]] = {}
+PLANTED: dict[tuple[str, str], Callable[[TestNode, ExitStack], None]] = {
+    ("docs/troubleshooting.md", "It ended by itself"): lambda there, _: there.kill(),
+    ("docs/troubleshooting.md", "Port in use, exit code 78"): take_port,
+    ("docs/troubleshooting.md", "A wrong configuration, exit code 78"): edit_badly,
+    ("docs/troubleshooting.md", "Damaged, exit code 5"): damage,
+}
 
 
 @contextmanager
@@ -61,6 +89,8 @@ def machines(tmp_path: Path, smollm2: Path) -> Iterator[tuple[TestNode, TestNode
     with ExitStack() as stack:
         hub = stack.enter_context(FakeHub())
         hub.add(REPOSITORY, {smollm2.name: smollm2})
+        hub.add("owner/other-GGUF", {"other-1B.Q4_1.gguf": bytes(100_000_000)})
+        hub.add("owner/gated-GGUF", {smollm2.name: smollm2}, gated=True)
         yield (
             stack.enter_context(machine(tmp_path / "first", smollm2, hub)),
             stack.enter_context(machine(tmp_path / "second", smollm2, hub)),
@@ -69,17 +99,15 @@ def machines(tmp_path: Path, smollm2: Path) -> Iterator[tuple[TestNode, TestNode
 
 @pytest.mark.parametrize("name", RUN_HERE)
 def test_each_block_of_a_page_runs_as_it_is_written(name: str, machines: tuple[TestNode, TestNode]) -> None:
-    planted = set()
-    for block in blocks(PAGES[name]):
-        there = machines["second" in block.words]
-        if (key := (name, block.title)) in PLANTED and key not in planted:
-            planted.add(key)
-            PLANTED[key](there)
-        if block.is_run:
+    left = {title: plant for (page, title), plant in PLANTED.items() if page == name}
+    with ExitStack() as stack:
+        for block in filter(lambda block: block.is_run, blocks(PAGES[name])):
+            there = machines["second" in block.words]
+            if plant := left.pop(block.title, None):
+                plant(there, stack)
             printed = run(block, there, Path(there.env["HOME"]))
-            said = block.prints
-            assert said is None or as_said(printed, said), f"{block.title}: {block.text}\nsaid\n{said}\nprinted\n{printed}"
-    assert planted == {key for key in PLANTED if key[0] == name}
+            assert as_said(printed, block.prints), f"{block.title}\n{block.text}SAID\n{block.prints}PRINTED\n{printed}"
+    assert left == {}
 
 
 def test_each_command_of_the_readme_succeeds(machines: tuple[TestNode, TestNode]) -> None:
@@ -100,4 +128,6 @@ def test_what_is_not_run_is_excepted_with_a_reason() -> None:
 
 def test_the_index_names_each_page() -> None:
     index = PAGES["docs/README.md"].read_text()
-    assert [file.name for file in (ROOT / "docs").iterdir() if file.name != "README.md" and f"({file.name})" not in index] == []
+    assert [
+        file.name for file in (ROOT / "docs").iterdir() if file.name != "README.md" and f"({file.name})" not in index
+    ] == []

@@ -11,13 +11,17 @@ from tests.pages import as_said, blocks
 
 def test_blocks_come_in_order_with_their_titles_and_what_they_print(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text("# One\n\n```sh second\n# no title\nls\n```\n\nso\n\n```text\na\n```\n\n## Two\n\n```\n$ hali list\nx\n```\n")
+    page.write_text(
+        "# One\n\n```sh second\n# no title\nls\n```\n\nso\n\n```text\na\n```\n\n## Two\n\n```\n$ hali list\nx\n```\n"
+    )
     first, second = blocks(page)
     assert (first.title, first.kind, first.words, first.prints) == ("One", "sh", ("second",), "a\n")
     assert (second.title, second.typed, second.is_run) == ("Two", ["hali list"], True)
 
 
-@pytest.mark.parametrize("text", ["```text\nnobody prints it\n```\n", "```bash\nls\n```\n", "```console\n$ x\n```\n```text\ny\n```\n"])
+@pytest.mark.parametrize(
+    "text", ["```text\nnobody prints it\n```\n", "```bash\nls\n```\n", "```console\n$ x\n```\n```text\ny\n```\n"]
+)
 def test_a_block_that_could_not_be_judged_is_refused(tmp_path: Path, text: str) -> None:
     page = tmp_path / "page.md"
     page.write_text(text)
