@@ -192,6 +192,7 @@ def test_a_thousand_slow_clients_of_three_kinds_are_evicted_and_harm_nobody(many
 
 
 @pytest.mark.long
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", ALL)
 def test_ten_thousand_slow_clients_are_evicted_and_harm_nobody(
     kind: Kind, many_files: int, record_property: Any
