@@ -273,6 +273,10 @@ TABLE: dict[str, Row] = {
     "decodes hali.export.lmstudio": Row("ours: our own list of what we placed there"),
     "decodes hali.export.ollama": _OPERATOR,
     "decodes hali.registry.address": _OPERATOR,
+    "decodes hali.wire.bittorrent": Row(
+        "hali.wire.bittorrent.length_of",
+        "tests/unit/wire/test_merkle.py::test_a_message_without_end_is_refused",
+    ),
     "decodes hali.registry.client": _LISTED,
     "decodes hali.registry.listing": _LISTED,
     "decodes hali.registry.folder": _FOLDER,
@@ -286,6 +290,10 @@ TABLE: dict[str, Row] = {
     "decodes hali.transfer.v1_twin": Row("ours: our own torrent"),
     "decodes hali.transfer.regulator": Row("ours: our own database"),
     "decodes hali.wire.jcs": _SIGNED,
+    "connects hali.transfer.probe": Row(
+        "hali.transfer.auditing.may_be_dialled",
+        "tests/unit/transfer/test_auditing.py::test_of_guessed_ports_a_few_are_tried_and_of_ports_of_the_system_none",
+    ),
     "connects hali.transfer.handoff": Row("ours: handoff.* of the operator"),
     "decodes hali.transfer.handoff": Row("ours: answers of the client that the operator named"),
     "connects hali.registry.client": Row("ours: registry.url of the operator; redirects are not followed"),

@@ -26,8 +26,9 @@ from hali.share.incoming import JOURNAL
 from hali.store import journal
 
 WAIT_S = 60.0  # a deadline for conditions, generous because two cores are shared; nothing measures against it
-# Tests hear each other's multicast on one machine, so every test process uses an announcement port of its own.
-LAN_PORT = 20_000 + os.getpid() % 20_000
+# Tests hear each other's multicast on one machine, so every test process has announcement ports of its own: this one
+# and the three above, below those that the kernel gives out.
+LAN_PORT = 20_000 + 4 * (os.getpid() % 3_000)
 MIB = 1024 * 1024
 
 

@@ -13,6 +13,8 @@ import struct
 from collections.abc import Callable
 from enum import Enum
 
+from hali.model.units import BLOCK
+
 CHOKE, UNCHOKE, INTERESTED, BITFIELD, REQUEST, PIECE = 0, 1, 2, 5, 6, 7
 HASH_REQUEST, HASHES, HASH_REJECT = 21, 22, 23
 V2 = bytes([0, 0, 0, 0, 0, 0, 0, 0x10])  # reserved bits: "I speak BEP 52", so hashes may be asked for
@@ -124,7 +126,7 @@ class CorruptPeer:
     def _block(self, piece: int, begin: int, length: int) -> bytes:
         offset = piece * self._piece_length + begin
         block = self._content[offset : offset + length]
-        return block.translate(INVERTED) if self._corrupt(piece, begin) else block
+        return block.translate(INVERTED) if self._corrupt(piece, begin - begin % BLOCK) else block
 
     def _bitfield(self) -> bytes:
         pieces = -(-len(self._content) // self._piece_length)

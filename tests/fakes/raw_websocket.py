@@ -81,6 +81,11 @@ class RawWebSocket:
         """Send a frame, masked as clients must."""
         self.socket.sendall(masked(opcode, payload))
 
+    def reset(self) -> None:
+        """Leave at once, as a program that is killed with data unread."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+
     def _exactly(self, count: int) -> bytes:
         while len(self._received) < count:
             if not (more := self.socket.recv(65536)):

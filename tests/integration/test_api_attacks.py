@@ -186,11 +186,13 @@ def wait_for(condition: Any, what: str) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.alone  # a promise in seconds, for a machine that is not busy with something else
 def test_a_thousand_slow_clients_of_three_kinds_are_evicted_and_harm_nobody(many_files: int) -> None:
     withstands(1000, ALL, many_files)
 
 
 @pytest.mark.long
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", ALL)
 def test_ten_thousand_slow_clients_are_evicted_and_harm_nobody(
     kind: Kind, many_files: int, record_property: Any

@@ -14,7 +14,7 @@ import pytest
 from tests.fakes.api_process import MODEL_ID
 from tests.integration.test_api_attacks import Api, api, wait_for
 
-pytestmark = [pytest.mark.model, pytest.mark.blocking_ok]
+pytestmark = [pytest.mark.model, pytest.mark.blocking_ok, pytest.mark.alone]  # eight sequences fill the cores
 
 SLOTS = 8
 LIMITS = {"router": {"running": SLOTS, "queued": 16, "queued_per_key": 32}}

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.model
 
 CAPITAL = [{"role": "user", "content": "What is the capital of France?"}]
 
-SHORT = [{"role": "user", "content": "Say hello."}]
+SHORT = [{"role": "user", "content": "Hi"}]
 
 
 class City(pydantic.BaseModel):

@@ -15,6 +15,8 @@ import pytest
 
 from tests.fakes.raw_websocket import RawWebSocket, ticket_of
 
+pytestmark = pytest.mark.alone  # memory while a reader keeps up, which it does when it has a core
+
 EVENTS = 10_000
 SIZE = 1_000  # bytes of text: kept for one client, all of them would be 12 MB
 GROWTH = 6 * 1024 * 1024  # bytes of resident memory at most: the queues of two clients take 0.3 MB each

@@ -65,7 +65,7 @@ async def vectors(engine: EngineProcess, query: Embed) -> np.ndarray:
 
 def expected(path: Path, **options: object) -> np.ndarray:
     """What llama-cpp-python makes of TEXTS, each of length 1."""
-    llama = llama_cpp.Llama(str(path), embedding=True, verbose=False, n_ctx=512, flash_attn=True, **options)
+    llama = llama_cpp.Llama(str(path), embedding=True, verbose=False, n_ctx=512, **options)
     try:
         return np.array(llama.embed(list(TEXTS), normalize=True))
     finally:

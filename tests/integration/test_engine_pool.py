@@ -129,7 +129,7 @@ async def test_where_a_whole_context_does_not_fit_a_shorter_one_is_chosen(smollm
 async def test_a_projector_and_adapters_are_counted_with_their_model(smollm2: Path, tmp_path: Path) -> None:
     beside = tmp_path / "beside.gguf"
     beside.write_bytes(bytes(5000))
-    alone = (await fitted(smollm2, OPTIONS, None)).bytes
-    more = EngineOptions(n_ctx=512, projector=str(beside), lora=((str(beside), 1.0),))
+    alone = (await fitted(smollm2, EngineOptions(n_ctx=512, n_kv=512), None)).bytes
+    more = EngineOptions(n_ctx=512, n_kv=512, projector=str(beside), lora=((str(beside), 1.0),))
     assert (await fitted(smollm2, more, None)).bytes == alone + 10_000
     assert not (await fitted(smollm2, more, alone + 9_999)).whole

@@ -40,7 +40,7 @@ class Ground:
         return repo, file
 
     def assert_pulls(self, repo: str, file: Path) -> dict[str, Any]:
-        pulled: dict[str, Any] = self.node.ok("pull", repo)
+        pulled = self.node.pull(repo)
         assert (pulled["sha256"], pulled["state"]) == (sha256_of(file), "seeding")
         assert sha256_of(Path(pulled["path"])) == pulled["sha256"]
         return pulled

@@ -16,7 +16,7 @@ from tests.both_transfers import FILE, REPO, both, reach, until
 from tests.fakes.hf_server import FakeHub
 from tests.fakes.torrents import LOCAL, Sample, content, make
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.alone]  # rates over seconds: whoever waits for a core counts in bursts
 
 SIZE = 48 * MIB
 CAPS = Caps(download_mbps=32)  # 4 MB/s: each transfer alone would move hundreds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -13,10 +13,11 @@ import pytest
 
 from hali.model.units import KIB, MIB, PIECE
 from hali.transfer import fetching
+from hali.transfer.auditing import Audit
 from hali.transfer.guard import Guard
 from hali.transfer.rescue import Bars
 from hali.transfer.session import FetchFailed, Finished, PeerBanned, PieceFailed, TorrentSession
-from tests.fakes.corrupt_peer import CorruptPeer, Manner, fraction
+from tests.fakes.corrupt_peer import CorruptPeer, Hashes, Manner, fraction
 from tests.fakes.torrents import Sample, events_of, make, two_sessions
 
 pytestmark = pytest.mark.anyio
@@ -29,7 +30,14 @@ LOST_S = 5.0  # the promise
 PATIENCE_S = 60.0  # as in production
 
 
-def attackers(sample: Sample, count: int, *, share: float = 1.0, manner: Manner = Manner.SERVES) -> list[CorruptPeer]:
+def attackers(
+    sample: Sample,
+    count: int,
+    *,
+    share: float = 1.0,
+    manner: Manner = Manner.SERVES,
+    hashes: Hashes = Hashes.REJECT,
+) -> list[CorruptPeer]:
     hashes = sample.metainfo.infohashes
     return [
         CorruptPeer(
@@ -39,6 +47,7 @@ def attackers(sample: Sample, count: int, *, share: float = 1.0, manner: Manner 
             address=f"127.0.66.{i + 1}",
             corrupt=fraction(share, i),
             manner=manner,
+            hashes=hashes,
         )
         for i in range(count)
     ]
@@ -52,6 +61,14 @@ async def attacking(session: TorrentSession, peers: list[CorruptPeer]) -> AsyncI
             group.start_soon(peer.attack, "127.0.0.1", session.port)
         yield
         group.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def listening_peers(peers: list[CorruptPeer]) -> AsyncIterator[list[tuple[str, int]]]:
+    """Where the attackers can be dialled, for the length of the block."""
+    async with AsyncExitStack() as stack:
+        servers = [await stack.enter_async_context(await peer.listen()) for peer in peers]
+        yield [server.sockets[0].getsockname() for server in servers]
 
 
 @pytest.mark.parametrize("piece", [256 * KIB, PIECE], ids=["256 KiB", "16 MiB"])
@@ -90,13 +107,22 @@ class Outcome(msgspec.Struct):
         return self.finished and self.exact and bounded and self.lost_s <= LOST_S and HONEST not in self.banned
 
 
-async def ordeal(folder: Path, sample: Sample, bad: list[CorruptPeer], *, trusted: bool, patience_s: float) -> Outcome:
-    """Fetch `sample` from one honest peer among `bad` ones, most of which are there first."""
+async def ordeal(
+    folder: Path,
+    sample: Sample,
+    bad: list[CorruptPeer],
+    *,
+    trusted: bool,
+    patience_s: float,
+    listening: bool = False,
+) -> Outcome:
+    """Fetch `sample` from one honest peer among `bad` ones, most of which are there first; `listening`: they can be dialled, too."""
     outcome = Outcome(False, False, 0, 0.0, set())
     async with two_sessions() as (seeder, leecher), anyio.create_task_group() as group:
         await seeder.seed(sample.metainfo.raw, sample.path.parent)
         honest = [(HONEST, seeder.port)]
         async with (
+            listening_peers(bad if listening else []) as reachable,
             attacking(leecher, bad),
             leecher.fetch(
                 sample.metainfo,
@@ -108,7 +134,7 @@ async def ordeal(folder: Path, sample: Sample, bad: list[CorruptPeer], *, truste
         ):
             if not trusted:
                 await until(lambda: 2 * sum(peer.connections > 0 for peer in bad) >= len(bad))
-                fetch.add_peers(honest)
+                fetch.add_peers([*reachable, *honest])
             group.start_soon(watch, seeder, outcome)
             with anyio.fail_after(DEADLINE_S):
                 events = await events_of(fetch)
@@ -118,6 +144,9 @@ async def ordeal(folder: Path, sample: Sample, bad: list[CorruptPeer], *, truste
     outcome.finished = isinstance(events[-1], Finished)
     outcome.exact = outcome.finished and (folder / "model.gguf").read_bytes() == sample.content
     outcome.banned = {event.address for event in events if isinstance(event, PeerBanned)}
+    print(
+        f"received {outcome.received / MIB:.1f} MiB of a file of {len(sample.content) / MIB:.1f}, {outcome.lost_s:.1f} s lost"
+    )
     return outcome
 
 
@@ -163,13 +192,42 @@ async def test_without_the_defence_forty_nine_of_fifty_corrupt_peers_stop_the_fe
     for effect in ("_act", "_nudge", "_convict"):
         monkeypatch.setattr(Guard, effect, lambda *_: None)
     monkeypatch.setattr(Guard, "must_restart", lambda *_: False)
+    monkeypatch.setattr(Audit, "begin", lambda *_: False)
     sample = make(tmp_path / "seed", 24 * MIB, 512 * KIB)
     outcome = await ordeal(tmp_path, sample, attackers(sample, 49), trusted=False, patience_s=4.0)
     assert not outcome.survived(len(sample.content)), outcome
 
 
+@pytest.mark.parametrize("kind", KINDS)
+async def test_pieces_of_16_mib_cost_little_too(tmp_path: Path, kind: str) -> None:
+    sample = make(tmp_path / "seed", 40 * MIB + 300 * KIB, PIECE, KINDS[kind])
+    bad = attackers(sample, 9, share=0.5, hashes=Hashes.WRONG)
+    outcome = await ordeal(tmp_path, sample, bad, trusted=False, patience_s=PATIENCE_S, listening=True)
+    assert outcome.survived(len(sample.content)), outcome
+
+
+async def test_without_the_audit_of_peers_pieces_of_16_mib_cost_more_than_is_promised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Audit, "begin", lambda *_: False)
+    sample = make(tmp_path / "seed", 40 * MIB + 300 * KIB, PIECE)
+    outcome = await ordeal(tmp_path, sample, attackers(sample, 9), trusted=False, patience_s=PATIENCE_S)
+    assert not outcome.survived(len(sample.content)), outcome
+
+
 @pytest.mark.long
-@pytest.mark.parametrize("piece", [256 * KIB, MIB], ids=["256 KiB", "1 MiB"])
+@pytest.mark.parametrize("share", [0.05, 0.5, 1.0])
+@pytest.mark.parametrize("count", [9, 49])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_liars_that_can_be_dialled_too_cost_no_more(tmp_path: Path, kind: str, count: int, share: float) -> None:
+    sample = make(tmp_path / "seed", 40 * MIB + 300 * KIB, PIECE, KINDS[kind])
+    bad = attackers(sample, count, share=share, hashes=Hashes.SILENCE)
+    outcome = await ordeal(tmp_path, sample, bad, trusted=False, patience_s=PATIENCE_S, listening=True)
+    assert outcome.survived(len(sample.content)), outcome
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("piece", [256 * KIB, MIB, PIECE], ids=["256 KiB", "1 MiB", "16 MiB"])
 @pytest.mark.parametrize("trusted", [False, True], ids=["peer", "trusted"])
 @pytest.mark.parametrize("share", [0.05, 0.5, 1.0])
 @pytest.mark.parametrize("count", [9, 49])

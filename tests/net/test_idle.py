@@ -13,7 +13,7 @@ from tests.net.clients import QBittorrent, client
 from tests.net.lab import LabNode, lab
 from tests.nodes import random_file, until
 
-pytestmark = [pytest.mark.net, pytest.mark.long]
+pytestmark = [pytest.mark.net, pytest.mark.long, pytest.mark.alone]  # processor time of who has nothing to do
 
 MODELS = 100
 MOST_RSS = 120e6  # bytes; the design's, without an engine

@@ -12,7 +12,10 @@ import pytest
 from tests.net.lab import LabNode, lab
 from tests.nodes import MIB, random_file
 
-pytestmark = pytest.mark.net
+pytestmark = [
+    pytest.mark.net,
+    pytest.mark.alone,
+]  # shares of a link, judged; a daemon that waits for a core spoils them
 
 
 class Took(NamedTuple):

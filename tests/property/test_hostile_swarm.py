@@ -14,13 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hali.model.piecemap import PieceMap
-from hali.model.units import BLOCK, MIB
+from hali.model.units import BLOCK, MIB, PIECE
 from hali.transfer.guard import Guard
 from hali.transfer.rescue import WASTE, Bars
 
 HONEST = "10.0.0.1"
 STEP_S = 0.05
-AT_ONCE = 8  # pieces under way
+UNDER_WAY = 8 * MIB  # bytes; one piece at least
+IN_A_STEP = 2 * MIB  # 40 MB/s: a piece of 16 MiB takes 0.4 s
 LOST_S = 5.0  # the promise
 
 
@@ -32,6 +33,39 @@ class Torrent:
         self.map = PieceMap([self.length], piece_length)
 
 
+class Court:
+    """In place of the guard's audit: those that can be dialled are judged within a second, if the swarm lets them be."""
+
+    def __init__(self, swarm: Swarm) -> None:
+        self._swarm = swarm
+        self.reachable: set[str] = set()
+        self._judged: set[str] = set()
+        self._due: dict[str, float] = {}
+
+    def met(self, peers: object, *, guess: bool = False) -> None:
+        pass
+
+    def judged(self, host: str) -> None:
+        self._judged.add(host)
+
+    def close(self) -> None:
+        self._due.clear()
+
+    def begin(self, _torrent: object, _piece: int) -> bool:
+        for host in sorted(self.reachable - self._judged - set(self._due)):
+            self._due[host] = self._swarm.now + self._swarm.rng.uniform(0.1, 1.0)
+        return True
+
+    @property
+    def is_asking(self) -> bool:
+        return bool(self._due)
+
+    def step(self) -> None:
+        for host in [host for host, due in self._due.items() if due < self._swarm.now]:
+            del self._due[host]
+            self._swarm.guard.judged(host, not self._swarm.lies[host], self._swarm.now)
+
+
 class Swarm:
     """Host and handle of a guard, and the peers. `lies` is the share of wrong blocks of each."""
 
@@ -40,7 +74,10 @@ class Swarm:
         self.have: set[int] = set()
         self.priorities = dict.fromkeys(range(torrent.pieces), 4)
         self.bars, self.wasted, self.now = Bars(), 0, 0.0
+        self.steps = max(1, torrent.piece_length // IN_A_STEP)
+        self.at_once = max(1, UNDER_WAY // torrent.piece_length)
         self.guard = Guard(self, self, trusted, patient=False, caught=lambda _: None, welcome=lambda _: None)  # type: ignore[arg-type]
+        self.court = self.guard._audit = Court(self)  # type: ignore[assignment]
         self.guard.begin(torrent, self.have, self.now)  # type: ignore[arg-type]
         self.restart()
 
@@ -53,6 +90,9 @@ class Swarm:
         self.priorities |= dict(changes)
 
     def spawn(self, _: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        pass
+
+    def hold(self, _: object, on: bool) -> None:
         pass
 
     # libtorrent
@@ -77,8 +117,10 @@ class Swarm:
             if self.rng.random() < 0.2:
                 self.connected.add(host)
                 self.parole.discard(host)  # it dials in from another port: libtorrent has never seen it
-                self.guard.arrived(host, self.now)
-        self.send()
+                self.guard.arrived((host, 6881), self.now)
+        if round(self.now / STEP_S) % self.steps == 0:
+            self.send()
+        self.court.step()
         if round(self.now / STEP_S) % 10 == 0:
             self.guard.tick(self.now)
             if self.guard.must_restart(self.now):
@@ -86,7 +128,7 @@ class Swarm:
 
     def send(self) -> None:
         """Peers that are not on parole mix in every open piece; one on parole takes a piece that nobody else is at."""
-        open_ = [i for i in range(self.torrent.pieces) if self.priorities[i] and i not in self.have][:AT_ONCE]
+        open_ = [i for i in range(self.torrent.pieces) if self.priorities[i] and i not in self.have][: self.at_once]
         fresh, alone = sorted(self.connected - self.parole), sorted(self.connected & self.parole)
         self.rng.shuffle(alone)
         for index in open_:
@@ -152,3 +194,20 @@ def test_a_fetch_survives_any_crowd_of_liars(seed: int, pieces: int, liars: int,
 def test_a_network_shared_with_liars_does_not_cost_the_honest_peer_its_place(seed: int, liars: int) -> None:
     lies = {f"10.0.0.{66 + i}": 1.0 for i in range(liars)} | {HONEST: 0.0}
     survives(Swarm(Torrent(20, MIB), lies, (), random.Random(seed)))
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    pieces=st.integers(2, 12),
+    liars=st.integers(1, 49),
+    reachable=st.integers(0, 49),
+    share=st.sampled_from([0.05, 0.5, 1.0]),
+)
+@settings(max_examples=60, deadline=None)
+def test_pieces_of_16_mib_cost_no_more_where_the_honest_peer_can_be_dialled(
+    seed: int, pieces: int, liars: int, reachable: int, share: float
+) -> None:
+    lies = {f"10.0.{i}.66": share for i in range(liars)} | {HONEST: 0.0}
+    swarm = Swarm(Torrent(pieces, PIECE), lies, (), random.Random(seed))
+    swarm.court.reachable = {HONEST} | {f"10.0.{i}.66" for i in range(min(liars, reachable))}
+    survives(swarm)

@@ -9,7 +9,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import WebSocketRoute
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from hali.api import dashboard_assets
 from hali.api.asking import deps_of, waited
@@ -64,7 +64,13 @@ async def not_upgraded(_: Request) -> Response:
 
 async def look(socket: WebSocket) -> None:
     """Serve one dashboard; the gate has looked at Host and Origin. A bad ticket is a 403 before anything is accepted, no seat a 503."""
-    deps: ApiDeps = socket.app.state.deps
+    try:
+        await _admit(socket, socket.app.state.deps)
+    except (WebSocketDisconnect, OSError):  # uvicorn's word for a client that has gone, whatever was to be sent
+        log.debug("dashboard.left")
+
+
+async def _admit(socket: WebSocket, deps: ApiDeps) -> None:
     try:
         dashboard = deps_of_dashboard(deps)
         key = deps.tickets.take(socket.query_params.get("ticket", ""))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Protocol
 
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 PING_S = 20.0  # below the minute after which proxies and NAT drop what is silent
@@ -72,6 +73,16 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         if not self.read_paused:
             self.transport.resume_reading()
         self._slot.resume_writing()
+
+    async def send(self, message: Any) -> None:
+        """As uvicorn's, which takes a client that is going for one that is there, and logs each refusal as an error of ours."""
+        await self.writable.wait()
+        if self.transport.is_closing():
+            self.handshake_complete = True  # or uvicorn would log that it is not
+            raise ClientDisconnected
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body":
+            self.handshake_complete = True  # refused
 
     def keepalive_timeout(self) -> None:
         """No pong: a close frame would wait for the same reader."""

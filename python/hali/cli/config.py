@@ -29,7 +29,8 @@ def show(ctx: typer.Context) -> None:
     """Every key with its value, unit and source; secrets are masked.
 
     The source is default, file, env or flag. With --json: `path` and `keys`, a list of `key`, `value`, `source`, `unit`, `default`, `env`
-    (variable), `flag` (of the daemon), `live` (a running daemon takes it at once), `doc`.
+    (variable), `flag` (of the daemon), `live` (a running daemon takes it at once), `secret`, `choices` (the texts it may be, or null),
+    `separator` (of a list as text, else null), `doc`.
     """
     out, paths = current(ctx), from_environment()
     rows = config.load(paths.config).rows()

@@ -35,9 +35,9 @@ def stats(
 
     Starts the daemon when it does not run. With --json one object (with --watch one a line): `uptime`, the fields of `hali pause`,
     `down_rate`, `up_rate` (bytes a second, of all sources), `down_total`, `up_total` (bytes by torrents since the daemon began),
-    `peers`, `models` (`model_id`, `sha256`, `status`, `down_rate`, `up_rate`, `peers`, `uploaded` and `ratio` of all time), `jobs`
-    (pulls and imports under way), `lan_traffic` (as in `hali daemon status`), `inference`, `engines` (as in `hali ps`), `services`
-    (those that are not ready, as in `hali daemon status`), `activity` (the last events, as in `hali events`).
+    `peers`, `models` (`model_id`, `sha256`, `status`, `progress`, `down_rate`, `up_rate`, `peers`, `uploaded` and `ratio` of all time),
+    `jobs` (pulls and imports under way), `lan_traffic` (as in `hali daemon status`), `inference`, `engines` (as in `hali ps`),
+    `services` (those that are not ready, as in `hali daemon status`), `activity` (the last events, as in `hali events`).
 
     With --web and --json: `url`, and no browser is opened.
     """

@@ -42,6 +42,9 @@ class Loaded(msgspec.Struct, frozen=True):
             "env": key.env,
             "flag": key.flag,
             "live": key.live,
+            "secret": key.secret,
+            "choices": key.choices,
+            "separator": key.separator if isinstance(key.default, tuple) else None,
             "doc": key.doc,
         }
 

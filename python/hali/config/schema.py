@@ -6,7 +6,7 @@ A nested struct is a dotted key: `LanSettings.enabled` is `lan.enabled`, `HALI_L
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
 import msgspec
@@ -355,6 +355,12 @@ class Key(msgspec.Struct, frozen=True):
     live: bool = False  # a running daemon takes a new value at once
     separator: str = ","  # of a list's items in flags, the environment and `config set`
     check: Callable[[Any], object] | None = None  # raises UsageError for values that have the type and yet no meaning
+
+    @property
+    def choices(self) -> list[str] | None:
+        """The texts it may be, where these are a few."""
+        kind = get_args(self.type)[0]
+        return list(get_args(kind)) if get_origin(kind) is Literal else None
 
 
 def _keys_of(kind: type[msgspec.Struct], prefix: str) -> list[Key]:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 # As the IPC calls them, with its parameters. None of them takes a path or reads one, ends the daemon, or shows a secret.
 METHODS = frozenset(
-    {"pull", "cancel", "pause", "resume", "rm", "verify", "pin", "move", "search", "info", "load", "unload"}
+    {"pull", "outcome", "choices", "search", "cancel", "drop", "move", "pause", "resume"}
+    | {"info", "verify", "pin", "rm", "load", "unload"}
 )
 CONFIG_SET = "config_set"  # `hali config set|unset KEY`, which is a write to the file and the IPC's `reload`
 

@@ -67,6 +67,7 @@ class Methods:
             "choices": self.choices,
             "pull": self.pull,
             "cancel": self.cancel,
+            "outcome": self.outcome,
             "queue": self.queue,
             "move": self.move,
             "drop": self.drop,
@@ -263,6 +264,11 @@ class Methods:
             return {"job": job.spec.id}
         result = await watch(job, emit)
         return {**result, **listed_in(self._node, what)}
+
+    async def outcome(self, params: Params, emit: Emit) -> Mapping[str, Any]:
+        """How a job ended that was not waited for: its result, or its error; null while it is under way."""
+        job = self._node.board.get(field(params, "job", str))
+        return {"result": job.outcome() if job.is_over else None}
 
     async def queue(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """Jobs under way, then those that wait, in the order in which they will be called."""

@@ -39,7 +39,7 @@ async def statistics(node: Node, uptime: float) -> dict[str, Any]:
     session = node.torrents.value
     torrents = await session.status() if session is not None else []
     totals = await session.totals() if session is not None else NOTHING
-    jobs = [describe_job(job) for job in node.board.active()]
+    jobs = [describe_job(job, position) for job, position in node.board.in_order()]
     by_hash = {name: torrent for torrent in torrents for name in (torrent.infohashes.v1, torrent.infohashes.v2) if name}
     return {
         "uptime": format_duration(uptime),
@@ -68,6 +68,7 @@ def _model(node: Node, entry: Entry, by_hash: Mapping[str, TorrentStatus]) -> di
         "model_id": meta.model_id,
         "sha256": meta.sha256,
         "status": entry.state,
+        "progress": entry.progress,
         "down_rate": sum(t.down_rate for t in torrents),
         "up_rate": sum(t.up_rate for t in torrents),
         "peers": sum(t.peers for t in torrents),

@@ -163,6 +163,8 @@ class Model(Vocabulary):
         params.n_ctx = params.n_batch = params.n_ubatch = rows  # a text is computed in one piece
         params.n_seq_max = sequences_of(rows, options.n_seq_max)
         params.embeddings, params.pooling_type = True, pooling_of(self.meta)
+        # Flash attention rounds K and V to f16: a vector would differ in its fourth digit by what it is computed with.
+        params.flash_attn_type = low.LLAMA_FLASH_ATTN_TYPE_DISABLED
         return self._context(params)
 
     def _context(self, params: Any) -> Any:

@@ -36,7 +36,7 @@ log = get_logger(__name__)
 T = TypeVar("T")
 
 INTRODUCE_S = 2.0  # between two looks for new peers on the LAN; what is known there already costs no packet,
-GATHER_S = 0.05  # for what comes together: a look at a full index of the LAN takes 10 ms
+GATHER_S = 0.1  # for what comes together: a look at a full index of the LAN takes 10 ms
 MAX_INTRODUCE_S = 30.0  # and while nobody is known the questions become rare; below the patience of a fetch
 MAX_WEB_SEEDS = 4  # of one torrent: each may have several connections
 

@@ -92,6 +92,12 @@ class Evidence:
         host = suspects.pop() if len(suspects) == 1 else None
         return host if host is not None and self._convict(host) else None
 
+    def audited(self, host: str, right: bool) -> bool:
+        """`host` was asked for blocks by ourselves: all were right, or one was not. True if somebody is guilty now who was not."""
+        if right:
+            self.proven.add(host)
+        return not right and self._convict(host)
+
     def disgraced(self, host: str) -> None:
         """libtorrent banned `host` for touching bad pieces, which the honest do too."""
         self._disgraced.add(host)

@@ -75,7 +75,7 @@ class Fetch:
         self._striping = Striping(host.peer_id, self._guard)
         if isinstance(source, Metainfo):
             self._guard.begin(source, self._have, anyio.current_time())
-        self._guard.met((name for name, port in peers if is_endpoint(name, port)), anyio.current_time())
+        self._guard.met([peer for peer in peers if is_endpoint(*peer)], anyio.current_time())
         self._outbox: deque[FetchEvent] = deque()
         self._wake = anyio.Event()
         self._ended = False
@@ -202,7 +202,7 @@ class Fetch:
         new = dict.fromkeys(p for p in peers if p not in self._peers)
         self._peers |= new
         self._connect(gone)
-        self._guard.met((host for host, port in new if is_endpoint(host, port)), anyio.current_time())
+        self._guard.met([peer for peer in new if is_endpoint(*peer)], anyio.current_time())
         self._connect(new)
 
     async def give(self, index: int, data: bytes) -> bool:
@@ -305,7 +305,7 @@ class Fetch:
                 self._guard.sent(piece, host, blocks, now)
             case alerts.PeerConnected(host=host, port=port):
                 self._peers.setdefault((host, port))
-                self._guard.arrived(host, now)
+                self._guard.arrived((host, port), now)
             case alerts.PeerGone(host=host, caught=caught):
                 self._guard.left(host, caught, now)
             case alerts.Banned(host=host):

@@ -12,8 +12,10 @@ import msgspec
 from hali.model.piecemap import PieceMap
 from hali.model.units import BLOCK, piece_count
 from hali.runtime.log import get_logger
+from hali.transfer.auditing import Audit
 from hali.transfer.evidence import Evidence
 from hali.transfer.host import Host, RunningFetch
+from hali.transfer.magnet import Peer
 from hali.transfer.metainfo import Metainfo
 from hali.transfer.rescue import Bars, Defence, Holder
 from hali.transfer.stripes import ANYTHING, Orders, levels
@@ -22,6 +24,7 @@ from hali.transfer.window import FIRST, NEVER, Priorities, Window
 log = get_logger(__name__)
 
 UNDO_S = 1.0  # after a ban (and the last undoing): the proof may follow it at once. An undoing takes 0.7 s; the honest may miss 5
+ENOUGH = 4  # peers found honest, after which no more are asked: each costs 3 MiB
 
 
 class Guard:
@@ -51,6 +54,10 @@ class Guard:
         self._orders = ANYTHING
         self._started = float("-inf")
         self._asking = False
+        self._audit = Audit(host, self._audited, self._judged, self._audit_over)
+        self._vouched = 0
+        self._holding = False
+        self._purge = False  # blocks of strangers lie in unfinished pieces, and others suffice from now on
 
     # ---- the torrent
 
@@ -65,6 +72,9 @@ class Guard:
         self._handle, self._started = handle, now
         self.defence.started(now)
         self._disgraced.clear()
+        if self._purge:
+            self._purge = False
+            self.defence.audit_ends(now)
         self.evidence.torrent_is_new()
         self._orders = ANYTHING
         if self.window is not None:
@@ -76,7 +86,9 @@ class Guard:
         self._handle = None
 
     def close(self) -> None:
-        """The fetch is over: nobody is barred for its sake any more."""
+        """The fetch is over: nobody is asked or barred for its sake any more."""
+        self._audit.close()
+        self._hold(False)
         self._host.blame(self._fetch, None)
 
     def leave_out(self, pieces: Collection[int]) -> None:
@@ -125,10 +137,11 @@ class Guard:
 
     # ---- what happens
 
-    def met(self, hosts: Iterable[str], now: float) -> None:
-        """Somebody named these addresses."""
-        for host in hosts:
+    def met(self, peers: Collection[Peer], now: float) -> None:
+        """Somebody named these."""
+        for host, _ in peers:
             self.evidence.met(host)
+        self._audit.met(peers)
         self._act(now)
 
     def trust(self, hosts: Collection[str], now: float) -> None:
@@ -137,10 +150,12 @@ class Guard:
             self.evidence.trust(hosts)
             self._act(now)
 
-    def arrived(self, host: str, now: float) -> None:
+    def arrived(self, peer: Peer, now: float) -> None:
         """A connection exists."""
+        host = peer[0]
         self.evidence.arrived(host)
         self.defence.arrived(host, now)
+        self._audit.met([peer], guess=True)
         self._act(now)
 
     def left(self, host: str, caught: bool, now: float) -> None:
@@ -174,6 +189,8 @@ class Guard:
         self.defence.failed(self._size(index), now)
         if guilty is not None:
             self._convict(guilty)
+        if self.defence.wants_audit and self._torrent is not None and self._audit.begin(self._torrent, index):
+            self.defence.audit(now)
         self._act(now)
         self._nudge(index)
 
@@ -190,6 +207,8 @@ class Guard:
     def tick(self, now: float) -> None:
         """Called about twice a second."""
         self.defence.tick(now)
+        if not self._audit.is_asking and not self._purge:
+            self.defence.audit_is_idle(now)
         self._act(now)
         if self.defence.hostile:
             self._nudge()
@@ -198,7 +217,9 @@ class Guard:
             self._host.spawn(self._time_out_holders)
 
     def must_restart(self, now: float) -> bool:
-        """Whether the torrent has to be added anew: libtorrent is stuck, or has banned somebody without proof."""
+        """Whether the torrent has to be added anew: to drop strangers' blocks, as libtorrent is stuck, or has banned without proof."""
+        if self._purge:
+            return True
         if now - self._started < UNDO_S:
             return False
         if self.defence.is_stuck:
@@ -211,6 +232,41 @@ class Guard:
     def alone(self) -> bool:
         """Nobody is left but liars."""
         return self.defence.hostile and not self.evidence.present
+
+    # ---- the audit
+
+    def _audited(self, size: int) -> None:
+        self._host.audited(size)
+        self.defence.audited(size)
+
+    def _judged(self, host: str, right: bool) -> None:
+        self.judged(host, right, anyio.current_time())
+
+    def judged(self, host: str, right: bool, now: float) -> None:
+        """One peer was asked by ourselves."""
+        self._audit.judged(host)
+        if self.evidence.audited(host, right):
+            self._convict(host)
+        if right:
+            self._vouched += 1
+            self._go_on_with(host, now)
+        if self._vouched >= ENOUGH:
+            self._audit.close()
+        self._act(now)
+
+    def _go_on_with(self, host: str, now: float) -> None:
+        """Somebody is known to be honest: he suffices, if to try others costs too much."""
+        self._purge |= self.defence.is_costly and self.defence.is_auditing
+        if self._purge:
+            self.defence.expect(now)
+        elif host in self.evidence.present:
+            self.defence.audit_ends(now)
+
+    def _audit_over(self) -> None:
+        now = anyio.current_time()
+        if not self._purge:
+            self.defence.audit_is_idle(now)
+            self._act(now)
 
     # ---- effects
 
@@ -243,8 +299,16 @@ class Guard:
             self._host.blame(self._fetch, bars)
         if back:
             self._welcome(back)
+        limit = self.defence.window()
         if self.window is not None:
-            self._prioritise(self.window.resize(self.defence.window(), self.evidence.touched, self._short_piece()))
+            self._hold(limit == 0)
+            self._prioritise(self.window.resize(limit, self.evidence.touched, self._short_piece()))
+
+    def _hold(self, on: bool) -> None:
+        """Who asks for nothing would lose the peers that only give."""
+        if on != self._holding:
+            self._holding = on
+            self._host.hold(self, on)
 
     def _nudge(self, failed: int | None = None) -> None:
         if self.window is not None:

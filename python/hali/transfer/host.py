@@ -61,14 +61,17 @@ class Host(Protocol):
     def leave(self, fetch: RunningFetch) -> None:
         """No more."""
 
-    def hold(self, fetch: RunningFetch, on: bool) -> None:
-        """Keep connections of peers that have nothing to give each other, while `fetch` needs it."""
+    def hold(self, holder: object, on: bool) -> None:
+        """Keep connections of peers that have nothing to give each other, while `holder` needs it."""
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `work` in the session's task group."""
 
     def blame(self, fetch: RunningFetch, bars: Bars | None) -> None:
         """Tell who sends each block of this session, and bar these addresses from fetches; None: no more of both."""
+
+    def audited(self, size: int) -> None:
+        """So many bytes came over connections that are not libtorrent's."""
 
     def banned(self, host: str) -> None:
         """A peer sent wrong data: for those who watch the session."""

@@ -21,14 +21,23 @@ CROWD = 4  # … but one if there are as many strangers: each of them touches al
 WASTE = 64 * MIB  # that may come in vain, or half of the file if that is more: the promise that the tests hold
 LEARNING = 0.4  # the part of it that is spent on finding out who lies; the rest is for what is under way by then
 SILENCE_S = 2.0  # without a byte from the honest ones before others are let in again
+PATIENT_SILENCE_S = 15.0  # … once nothing is left to try those others with
 SECOND_CHANCE_S = 10.0  # for the others, then
-EXPECTED_S = 10.0  # for trusted peers to connect, before strangers are tried in their place
+EXPECTED_S = 10.0  # for peers known to be honest to connect, before strangers are tried in their place
 TIME_OUT_S = 3.0  # a peer sits out that keeps pieces and does not send them; an honest one may be out for 5 s
 IDLE_S = (
     0.4  # without a block from anyone, before one more piece is opened: those that are open may be nobody's any more
 )
+FIRST_S = 10.0  # … before the first block from a crowd, whose members have to come, look around and let us in
 SLOW_S = 3.0  # without a piece done or failed, before one more is opened: who has them may be slow
 HELD_UP_S = 3.0  # … before those who hold pieces have to let go of them
+LARGE = (
+    4 * MIB
+)  # a piece so long that six bad ones are all there is to find out with; with shorter ones to ask takes longer
+AUDIT_S = 30.0  # at most, in which nothing is asked for, so that nothing more comes in vain before the first are known
+NEWCOMERS_S = (
+    2.0  # … while nobody can be asked: peers are found within seconds, and a bad piece of 16 MiB comes in less
+)
 SLOW_RATE = 64 * 1024  # bytes per second; below it a piece of 16 MiB takes over four minutes
 SWARM_OF_ONE = 8  # guilty addresses of one network after which the rest of it is taken for the same attacker's
 
@@ -61,7 +70,8 @@ class Defence:
         self._grown = FREE
         self._extra, self._untried = 0, True
         self._stuck = False
-        self._heard = self._active = self._verdict = float("-inf")
+        self._audit_since: float | None = None
+        self._heard = self._active = self._began = self._verdict = float("-inf")
         self._others_until = float("-inf")
         self._lively: dict[str, float] = {}  # when a host came, or sent a block
         self._sitting_out: dict[str, float] = {}
@@ -78,7 +88,7 @@ class Defence:
 
     def started(self, now: float) -> None:
         """The torrent was added (anew)."""
-        self._heard = self._active = now
+        self._heard = self._active = self._began = now
         self._decided(now)
 
     def arrived(self, host: str, now: float) -> None:
@@ -105,16 +115,44 @@ class Defence:
     def _decided(self, now: float) -> None:
         self._verdict, self._extra, self._stuck = now, 0, False
 
+    def audit(self, now: float) -> None:
+        """Peers are being asked one by one who they are: meanwhile ask for nothing."""
+        self._audit_since = now
+
+    def audit_ends(self, now: float) -> None:
+        """Enough is known, or nothing more to be known."""
+        if self._audit_since is not None:
+            self._audit_since, self._heard = None, now
+            self._decided(now)
+
+    def audit_is_idle(self, now: float) -> None:
+        """Nobody is being asked: peers may yet come that can be."""
+        if self._audit_since is not None and now - self._audit_since > NEWCOMERS_S:
+            self.audit_ends(now)
+
+    def expect(self, now: float) -> None:
+        """Who is known to be honest will connect again: nobody else needs to meanwhile."""
+        self._expecting_until = now + EXPECTED_S
+
+    def audited(self, size: int) -> None:
+        """So many bytes came to find out who lies."""
+        self._spent += size
+
     def convicted(self, host: str) -> None:
         """`host` is guilty from now on."""
         self._networks[network_of(host)] += 1
 
     def tick(self, now: float) -> None:
         """Time passes: what makes no progress may have more pieces."""
-        if now - self._active > IDLE_S or now - self._verdict > SLOW_S:
+        if self._audit_since is not None and now - self._audit_since > AUDIT_S:
+            self.audit_ends(now)
+        waiting = not self.hostile and self.cautious and self._active <= self._began
+        idle_s, slow_s = (FIRST_S, FIRST_S) if waiting else (IDLE_S, SLOW_S)
+        if now - self._active > idle_s or now - self._verdict > slow_s:
             self._extra = self._extra + 1 if self.hostile else min(2 * self._extra + self._grown, MOST)
         self._sitting_out = {h: t for h, t in self._sitting_out.items() if t > now}
-        if self.is_lean and now - self._heard > SILENCE_S:
+        silence = PATIENT_SILENCE_S if self.exhausted else SILENCE_S
+        if self.is_lean and now - self._heard > silence:
             self._others_until, self._heard = now + SECOND_CHANCE_S, now
 
     def held_up(self, holders: list[Holder], now: float) -> None:
@@ -149,13 +187,31 @@ class Defence:
         return self._stuck
 
     @property
+    def wants_audit(self) -> bool:
+        """Whether to ask peers ourselves: pieces are large, and a bad one of each costs more than there is to find out with."""
+        unknown = len(self._evidence.strangers) * self._piece
+        return self.hostile and not self.is_lean and self._piece >= LARGE and unknown > LEARNING * WASTE
+
+    @property
+    def is_auditing(self) -> bool:
+        """Whether nothing is to be asked for until more is known of the peers."""
+        return self._audit_since is not None
+
+    @property
+    def is_costly(self) -> bool:
+        """Whether there is hardly anything left to find out with."""
+        return self._allowance < 2 * self._piece
+
+    @property
     def cautious(self) -> bool:
         """Whether a piece is likely to be wrong: then a short one is to be tried first."""
         return self.hostile or len(self._evidence.strangers) >= CROWD
 
     def window(self) -> int | None:
-        """How many pieces may be open; None: all."""
+        """How many pieces may be open; None: all; 0 while peers are asked who they are."""
         evidence = self._evidence
+        if self.is_auditing:
+            return 0
         if not evidence.strangers or len(evidence.present) == 1:
             return None
         grown = 1 if self._untried and self.cautious else self._grown
@@ -178,8 +234,7 @@ class Defence:
     def is_lean(self) -> bool:
         """Whether the honest ones suffice: others would cost too much to try, or some are trusted from the start."""
         present = self._honest_present
-        costly = self._allowance < 2 * self._piece
-        return self.hostile and bool(present) and (costly or bool(present & self._evidence.trusted))
+        return self.hostile and bool(present) and (self.is_costly or bool(present & self._evidence.trusted))
 
     @property
     def _honest_present(self) -> frozenset[str]:

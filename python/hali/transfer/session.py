@@ -99,7 +99,7 @@ class TorrentSession:
         self._seeds: list[Seed] = []
         self._fetches: set[RunningFetch] = set()
         self._fetching = anyio.Event()
-        self._holding: set[RunningFetch] = set()
+        self._holding: set[object] = set()
         self._bars: dict[RunningFetch, Bars] = {}
         self._rules: Rules = []
         self._inbox: list[alerts.Handled] = []
@@ -108,6 +108,7 @@ class TorrentSession:
         self._waiting: dict[type, anyio.Event] = {}
         self._stats = alerts.SessionStats(0, 0, 0)
         self._removed: set[str] = set()
+        self._audited = 0  # bytes that came over connections of our own
 
     # ---- life
 
@@ -303,7 +304,7 @@ class TorrentSession:
         self._session.post_session_stats()
         await self._answer(alerts.SessionStats)
         return Totals(
-            downloaded=self._stats.received,
+            downloaded=self._stats.received + self._audited,
             uploaded=self._stats.sent,
             down_rate=sum(t.down_rate for t in torrents),
             up_rate=sum(t.up_rate for t in torrents),
@@ -314,7 +315,7 @@ class TorrentSession:
         """All bytes of the session, overhead included."""
         self._session.post_session_stats()
         await self._answer(alerts.SessionStats)
-        return Traffic(self._stats.all_received, self._stats.all_sent)
+        return Traffic(self._stats.all_received + self._audited, self._stats.all_sent)
 
     def _seed_of(self, wanted: InfoHashes) -> Seed | None:
         return next((s for s in self._seeds if same_torrent(s.infohashes, wanted)), None)
@@ -370,13 +371,13 @@ class TorrentSession:
             self._fetching = anyio.Event()
         self.events.publish(TorrentRemoved(fetch.infohashes, fetch.name))
 
-    def hold(self, fetch: RunningFetch, on: bool) -> None:
-        """Keep connections to those who only upload while any fetch asks for nothing now: metadata to be looked at, pieces left out."""
+    def hold(self, holder: object, on: bool) -> None:
+        """Keep connections to those who only upload while anybody asks for nothing now: metadata to be looked at, pieces left out."""
         before = bool(self._holding)
         if on:
-            self._holding.add(fetch)
+            self._holding.add(holder)
         else:
-            self._holding.discard(fetch)
+            self._holding.discard(holder)
         if self._lt is not None and before != bool(self._holding):
             self._lt.apply_settings({"close_redundant_connections": not self._holding})
 
@@ -402,6 +403,10 @@ class TorrentSession:
         if self._lt is not None and rules != self._rules:
             self._rules = rules
             self._lt.set_ip_filter(as_filter(rules))
+
+    def audited(self, size: int) -> None:
+        """Bytes that came over connections of our own."""
+        self._audited += size
 
     def banned(self, host: str) -> None:
         """A peer sent wrong data."""

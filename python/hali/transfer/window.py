@@ -120,7 +120,7 @@ class Window:
     def _surplus(self, limit: int, touched: Touched, first: int | None) -> list[int]:
         """Close the later ones of too many."""
         assert self._open is not None
-        surplus = sorted(self._open, key=lambda i: (touched.get(i) != 1, i != first, i))[max(1, limit) :]
+        surplus = sorted(self._open, key=lambda i: (touched.get(i) != 1, i != first, i))[limit:]
         self._open.difference_update(surplus)
         for index in surplus:
             heapq.heappush(self._closed, index)

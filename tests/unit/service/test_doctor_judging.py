@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from hali.config.last_exit import LastExit
 from hali.config.paths import Paths
 from hali.service.doctor.context import Context, Daemon
-from hali.service.doctor.daemon import LastExit, judge_crashes, judge_unit, services
+from hali.service.doctor.daemon import judge_crashes, judge_unit, services
 from hali.service.doctor.finding import Finding
 from hali.service.doctor.lan import judge_multicast, judge_secret
 from hali.service.doctor.machine import Disk, Moment, judge_clock, judge_disk
@@ -140,9 +141,9 @@ def test_a_service_that_is_down_fails(state: str, verdict: str) -> None:
 
 
 def test_five_crashes_in_ten_minutes_are_a_loop() -> None:
-    once = LastExit(NOW, None, "killed", crashes=(NOW,))
-    loop = LastExit(NOW, 1, "no port", "free it", crashes=tuple(NOW - 100 * n for n in range(5)))
-    long_ago = LastExit(NOW, 1, crashes=tuple(NOW - 200 * n for n in range(5)))
+    once = LastExit(NOW, "died", None, "killed", crashes=[NOW])
+    loop = LastExit(NOW, "failed", 1, "no port", "free it", [NOW - 100 * n for n in range(5)])
+    long_ago = LastExit(NOW, "failed", 1, "", crashes=[NOW - 200 * n for n in range(5)])
     assert judge_crashes(once, now=NOW, running=False).status == "ok"
     assert judge_crashes(long_ago, now=NOW, running=False).status == "ok"
     assert judge_crashes(loop, now=NOW, running=True).status == "warn"

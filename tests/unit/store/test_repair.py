@@ -75,8 +75,8 @@ def test_what_was_only_in_the_write_ahead_log_is_saved_and_the_log_is_gone(path:
     db.close()
     assert (crashed / "hali.db-wal").stat().st_size
     repair(crashed / "hali.db")
-    assert "late" in keys(crashed / "hali.db")
     assert not (crashed / "hali.db-wal").exists()
+    assert "late" in keys(crashed / "hali.db")
 
 
 @pytest.mark.parametrize("content", [b"", b"no database" * 1000])

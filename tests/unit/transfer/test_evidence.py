@@ -144,3 +144,12 @@ def test_who_lost_trust_does_not_get_it_back_by_saying_who_it_is() -> None:
         evidence.failed(piece, 4)
     evidence.trust(["friend"])
     assert not evidence.trusted
+
+
+def test_an_answer_to_ourselves_proves_either_way_but_nothing_against_the_trusted() -> None:
+    evidence = met("good", "bad", "friend", trusted=("friend",))
+    assert not evidence.audited("good", True)
+    assert evidence.audited("bad", False)
+    assert not evidence.audited("friend", False)
+    assert evidence.honest == {"good", "friend"}
+    assert evidence.guilty == {"bad"}

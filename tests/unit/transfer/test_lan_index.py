@@ -92,6 +92,20 @@ def test_goodbye_ends_it_at_once_and_is_not_undone_by_older_packets() -> None:
     assert judge(index, node, sequence=1) is Verdict.REPLAYED
 
 
+def test_a_node_offers_something_from_its_first_model_to_its_goodbye_or_silence() -> None:
+    index, one, other = LanIndex(), FakeNode(1), FakeNode(2)
+    tell(index, one, kind=Kind.QUERY)
+    assert index.offering() == frozenset()
+    tell(index, one, models=(model(),))
+    tell(index, other, models=(model(),))
+    index.apply_v1(PacketV1("1", "nid", 0, (ModelV1("a:b:c:d", "a" * 40),), 7000), "192.0.2.9", 0.0)
+    assert index.offering() == {one.id.hex(), other.id.hex(), "v1:nid"}
+    tell(index, one, kind=Kind.GOODBYE)
+    assert index.offering() == {other.id.hex(), "v1:nid"}
+    index.expire(MODEL_TTL + 1)
+    assert index.offering() == frozenset()
+
+
 def test_news_add_and_take_away_single_models() -> None:
     index, node = LanIndex(), FakeNode()
     tell(index, node, models=(model(1), model(2)), round=1, parts=1)

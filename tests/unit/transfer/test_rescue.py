@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from hali.model.units import MIB
+from hali.model.units import MIB, PIECE
 from hali.transfer.evidence import PROOF, Evidence
 from hali.transfer.rescue import (
+    AUDIT_S,
     EXPECTED_S,
+    FIRST_S,
+    NEWCOMERS_S,
+    PATIENT_SILENCE_S,
     SECOND_CHANCE_S,
     SILENCE_S,
     SWARM_OF_ONE,
@@ -156,3 +160,64 @@ def test_a_network_full_of_liars_lets_no_newcomer_in_while_an_honest_peer_is_the
 @pytest.mark.parametrize(("host", "network"), [("10.1.2.3", "10.1.2.0/24"), ("2001:db8::1:2", "2001:db8::/64")])
 def test_an_attacker_may_own_a_whole_network(host: str, network: str) -> None:
     assert network_of(host) == network
+
+
+def large(*hosts: str) -> Defence:
+    """Among `hosts`, in pieces of 16 MiB of which one has just failed."""
+    it = defence(*hosts, piece=PIECE)
+    fail(it, *hosts, size=PIECE)
+    return it
+
+
+def test_peers_are_asked_only_where_a_bad_piece_of_each_would_cost_too_much() -> None:
+    crowd = [f"10.0.0.{i}" for i in range(3)]
+    assert large(*crowd).wants_audit
+    it = defence(*crowd)
+    fail(it, *crowd)
+    assert not it.wants_audit
+
+
+def test_nothing_is_asked_for_while_peers_are_asked_and_until_newcomers_had_time_to_come() -> None:
+    it = large("10.0.0.1", "10.0.0.2", "10.0.0.3")
+    it.audit(1.0)
+    assert it.window() == 0
+    it.audit_is_idle(1.0 + NEWCOMERS_S)
+    assert it.window() == 0
+    it.audit_is_idle(1.1 + NEWCOMERS_S)
+    assert it.window() == 1
+
+
+def test_an_audit_that_does_not_end_holds_nobody_up_for_ever() -> None:
+    it = large("10.0.0.1", "10.0.0.2", "10.0.0.3")
+    it.audit(1.0)
+    it.tick(1.0 + AUDIT_S)
+    assert it.window() == 0
+    it.tick(1.1 + AUDIT_S)
+    assert it.window()
+
+
+def test_who_was_found_honest_is_waited_for_without_the_others() -> None:
+    it = large("10.0.0.1", "10.0.0.2", "10.0.0.3")
+    it._evidence.audited("10.0.0.1", True)
+    it._evidence.left("10.0.0.1")
+    it.expect(1.0)
+    assert it.bars(2.0).aside == {"10.0.0.2", "10.0.0.3"}
+    assert not it.bars(1.0 + EXPECTED_S).aside
+
+
+def test_with_nothing_left_to_lose_a_silent_honest_peer_is_waited_for_longer() -> None:
+    it = large("10.0.0.1", "10.0.0.2", "10.0.0.3")
+    it._evidence.audited("10.0.0.1", True)
+    it.audited(WASTE)
+    it.tick(1.0 + SILENCE_S)
+    assert it.bars(1.0 + SILENCE_S).aside
+    it.tick(1.0 + PATIENT_SILENCE_S)
+    assert not it.bars(1.0 + PATIENT_SILENCE_S).aside
+
+
+def test_a_crowd_that_has_sent_nothing_yet_gets_time_before_more_is_risked() -> None:
+    it = defence(*(f"10.0.0.{i}" for i in range(5)))
+    it.tick(FIRST_S - 0.1)
+    assert it.window() == 1
+    it.tick(FIRST_S + 0.1)
+    assert (it.window() or 0) > 1

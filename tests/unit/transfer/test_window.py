@@ -100,3 +100,10 @@ def test_a_torrent_that_was_added_anew_is_arranged_anew() -> None:
     window.arrange({0: FIRST})
     window.restart()
     assert window.arrange({0: FIRST}) == {0: FIRST}
+
+
+def test_nothing_is_open_in_a_window_of_nothing() -> None:
+    window, priorities = Window(4, set()), dict.fromkeys(range(4), DEFAULT)
+    window.resize(2, {})
+    assert opened(priorities, window.resize(0, {1: 1}) | window.restart()) == set()
+    assert opened(priorities, window.resize(2, {1: 1})) == {0, 1}

@@ -10,8 +10,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
+from hali.config.last_exit import LastExit, latest, read
+from hali.runtime.processes import boot_id
 from hali.service.doctor.context import Context, first_installed, quoted
 from hali.service.doctor.finding import Finding, failed, passed, skipped, warned
 from hali.service.doctor.lan import open_firewall
@@ -107,33 +107,22 @@ def _shake_hands(port: int, seeding: Sequence[dict[str, Any]]) -> str | None:
 # ---- how it ended
 
 
-class LastExit(msgspec.Struct, frozen=True):
-    """What is read of `last_exit.json`: how the last daemon that did not end in order ended. Unix times."""
-
-    at: float
-    exit_code: int | None
-    message: str = ""
-    hint: str | None = None
-    crashes: tuple[float, ...] = ()
-
-
 def crashes(context: Context) -> Finding:
     """Did the daemon end again and again?"""
-    path = context.paths.home / "last_exit.json"
-    try:
-        last = msgspec.json.decode(path.read_bytes(), type=LastExit)
-    except FileNotFoundError:
+    paths, running = context.paths, context.daemon.status is not None
+    if paths.last_exit.exists() and read(paths) is None:
+        return warned(f"{paths.last_exit} cannot be read", f"rm {quoted(paths.last_exit)}")
+    last = read(paths) if running else latest(paths, boot_id())
+    if last is None:
         return passed("none is on record")
-    except msgspec.MsgspecError as exc:
-        return warned(f"{path} cannot be read: {exc}", f"rm {quoted(path)}")
-    return judge_crashes(last, now=time.time(), running=context.daemon.status is not None)
+    return judge_crashes(last, now=time.time(), running=running)
 
 
 def judge_crashes(last: LastExit, *, now: float, running: bool) -> Finding:
     """Pure: a loop, or an accident? What ended it once, and still would, is told by the check that it concerns."""
     lately = sum(now - at <= WITHIN_S for at in last.crashes)
-    reason = f"{last.message or 'no reason told'}{f' — {last.hint}' if last.hint else ''}"
-    told = f"{max(0.0, now - last.at):.0f} s ago, exit code {last.exit_code}: {reason}"
+    code = "" if last.exit_code is None else f", exit code {last.exit_code}"
+    told = f"{max(0.0, now - last.at):.0f} s ago{code}: {last.message}{f' — {last.hint}' if last.hint else ''}"
     if lately < CRASHES:
         return passed(f"{'runs again; ' if running else ''}ended {told}")
     detail = f"ended {lately} times in {WITHIN_S / 60:.0f} minutes, the last time {told}"

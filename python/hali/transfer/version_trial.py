@@ -1,0 +1,106 @@
+"""A trial of peers of a v1 torrent, which has a hash of the whole piece only: find whose version of the piece that hash is of.
+
+A few bytes of each block, at places that nobody can foresee, tell the versions of it apart. Each version is fetched once, from
+whoever is first to have it; a peer's piece is put together of the versions that it has. Once a piece fits, all peers are judged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+
+import anyio
+import anyio.to_thread
+
+from hali.model.errors import ProtocolError
+from hali.model.units import BLOCK, MIB, piece_count, piece_span
+from hali.transfer.magnet import Peer
+from hali.transfer.metainfo import Metainfo
+from hali.transfer.probe import Counted, Probe, Span, Verdict
+
+MARK = 16  # bytes of a block; another block has the same ones by chance once in 2**128
+PIECES = 2.25  # that may be fetched: liars that agree have two versions; with more a trial costs more than it saves
+SLACK = 2 * MIB  # for marks with their requests, a bitfield, and the little that nobody asked for
+MARKS_AT_ONCE = 256  # they are small, and a round trip is not
+BLOCKS_AT_ONCE = 64  # 1 MiB: 20 MB/s at 50 ms a round trip
+TURN_S = 10.0  # for one peer to send what is missing of its piece
+Marks = tuple[bytes, ...]  # of each block
+
+
+class VersionTrial:
+    """Over one piece of `torrent`."""
+
+    patience_s = 30.0  # turns are waited for
+
+    def __init__(self, torrent: Metainfo, piece: int, counted: Counted, verdict: Verdict) -> None:
+        self._size = piece_span(piece, torrent.length, torrent.piece_length)[1]
+        self._torrent, self._piece = torrent, piece
+        self._hash = torrent.sha1_pieces[20 * piece : 20 * piece + 20]
+        self._counted, self._verdict = counted, verdict
+        self._places = [begin + random.SystemRandom().randrange(max(1, n - MARK)) for begin, n in spans_of(self._size)]
+        self._versions: dict[tuple[int, bytes], bytes] = {}  # (block, its mark): all of it
+        self._left = int(PIECES * piece_count(self._size, BLOCK))
+        self._marks: dict[str, Marks] = {}
+        self._right: Marks | None = None
+        self._turn = anyio.Lock()
+
+    async def ask(self, peer: Peer) -> None:
+        """Question one peer. No verdict, but an error or none, as long as nobody's piece is right."""
+        async with Probe.open(
+            peer, self._torrent.infohashes, self._piece, self._counted, most=self._size + SLACK
+        ) as probe:
+            marks = await self._marks_of(probe)
+            async with self._turn:
+                await self._hear(peer[0], probe, marks)
+
+    async def _hear(self, host: str, probe: Probe, marks: Marks) -> None:
+        if self._right is None:
+            with anyio.fail_after(TURN_S):
+                is_consistent = await self._complete(probe, marks)
+            if not is_consistent:  # one of the two was wrong
+                self._verdict(host, False)
+                return
+            if await anyio.to_thread.run_sync(self._fits, marks):
+                self._right = marks
+                self._versions.clear()
+        self._marks[host] = marks
+        self._judge()
+
+    async def _marks_of(self, probe: Probe) -> Marks:
+        spans = [(place, min(MARK, self._size - place)) for place in self._places]
+        found = {place: data async for place, data in probe.blocks(spans, at_once=MARKS_AT_ONCE)}
+        return tuple(found[place] for place in self._places)
+
+    async def _complete(self, probe: Probe, marks: Marks) -> bool:
+        """Fetch what nobody before had so; False when a block is another one than the peer's own mark of it."""
+        missing = [
+            span for span in spans_of(self._size) if (span[0] // BLOCK, marks[span[0] // BLOCK]) not in self._versions
+        ]
+        if len(missing) > self._left:
+            raise ProtocolError("peers have too many versions of a piece")
+        async for begin, data in probe.blocks(missing, at_once=BLOCKS_AT_ONCE):
+            block = begin // BLOCK
+            place = self._places[block] - begin
+            if data[place : place + MARK] != marks[block]:
+                return False
+            self._left -= 1
+            self._versions[block, marks[block]] = data
+        return True
+
+    def _fits(self, marks: Marks) -> bool:
+        digest = hashlib.sha1(usedforsecurity=False)
+        for version in enumerate(marks):
+            digest.update(self._versions[version])
+        return digest.digest() == self._hash
+
+    def _judge(self) -> None:
+        if self._right is None:
+            return
+        judged, self._marks = self._marks, {}
+        for host, marks in judged.items():
+            self._verdict(host, marks == self._right)
+
+
+def spans_of(size: int) -> list[Span]:
+    """The blocks of a piece."""
+    return [(begin, min(BLOCK, size - begin)) for begin in range(0, size, BLOCK)]
