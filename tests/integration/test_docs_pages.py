@@ -41,7 +41,6 @@ EXCEPTED = {
     ): "serves until Ctrl-C; test_registry_nodes.py, test_registry_postgres.py",
     ("docs/registry.md", "length(domain)"): "a formula",
     ("docs/registry.md", "score "): "a formula",
-    ("docs/registry.md", "registry.url = "): "a line of the configuration",
 }
 
 
