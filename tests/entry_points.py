@@ -303,7 +303,6 @@ TABLE: dict[str, Row] = {
     "connects hali.service.doctor.ports": Row("ours: binds the ports of the configuration, and connects to nothing"),
     "decodes hali.config.mending": _OPERATOR,
     "decodes hali.config.schema": _OPERATOR,
-    "decodes hali.service.doctor.daemon": Row("ours: fixed names in the data directory"),
     "decodes hali.service.doctor.extensions": Row("ours: what our own child process says"),
     "decodes hali.service.doctor.servers": Row(
         "ours: servers that the operator named; what they say is counted and bounded, and redirects are not followed"
