@@ -212,6 +212,7 @@ TABLE: dict[str, Row] = {
     "ipc registry_index directory": _OPERATOR,
     "ipc registry_rotate": _NO_NAME,
     "ipc registry_revoke reason": Row("ours: text of our own, signed"),
+    "ipc outcome job": Row("ours: compared with the jobs that have ended"),
     "ipc cancel what": Row("ours: compared with the jobs under way"),
     "ipc cancel kind": Row("ours: compared with the jobs under way"),
     # ---- the HTTP API
@@ -302,7 +303,6 @@ TABLE: dict[str, Row] = {
     "connects hali.service.doctor.ports": Row("ours: binds the ports of the configuration, and connects to nothing"),
     "decodes hali.config.mending": _OPERATOR,
     "decodes hali.config.schema": _OPERATOR,
-    "decodes hali.service.doctor.daemon": Row("ours: fixed names in the data directory"),
     "decodes hali.service.doctor.extensions": Row("ours: what our own child process says"),
     "decodes hali.service.doctor.servers": Row(
         "ours: servers that the operator named; what they say is counted and bounded, and redirects are not followed"
@@ -400,6 +400,9 @@ TABLE: dict[str, Row] = {
     "writes hali.cli.reference": Row("ours: fixed names"),
     "writes hali.config.files": Row("ours: the callers give the path; each has a row"),
     "writes hali.config.identity": Row("ours: fixed names in the data directory"),
+    "writes hali.config.last_exit": Row("ours: fixed names in the data directory"),
+    "decodes hali.config.last_exit": Row("ours: fixed names in the data directory"),
+    "decodes hali.api.server": Row("ours: the address that we listen at"),
     "writes hali.config.load": Row("ours: fixed names in the data directory"),
     "writes hali.config.paths": Row("ours: fixed names in the data directory"),
     "writes hali.daemon.address": Row("ours: fixed names in the data directory"),

@@ -122,11 +122,11 @@ class Kept:
 
     def keep(self, key: int, tokens: list[int]) -> None:
         assert self._model.text(key)[: len(tokens)] == tokens, "what is kept is what was computed"
-        self.tree.keep(tokens, lambda start: self._take(key, start))
+        self.tree.keep(tokens, lambda start, end: self._take(key, start, end))
 
-    def _take(self, key: int, start: int) -> bytearray:
+    def _take(self, key: int, start: int, end: int) -> bytearray:
         state = bytearray(BLOCK)
-        self._states[id(state)] = self._model.text(key)[start : start + BLOCK]
+        self._states[id(state)] = self._model.text(key)[start:end]
         self._alive = [*getattr(self, "_alive", []), state]  # so that no other gets its id
         return state
 

@@ -21,7 +21,7 @@ class Recorder:
     """Every method of the IPC, each doing nothing but saying so."""
 
     def __init__(self) -> None:
-        parts = dict.fromkeys(("api_keys", "key_ring", "registry", "database", "identity"))
+        parts = dict.fromkeys(("activity", "api_keys", "key_ring", "registry", "database", "identity"))
         node = cast(Node, SimpleNamespace(**parts))
         self.called: list[tuple[str, dict[str, Any]]] = []
         self.table = {name: self._method(name) for name in Methods(node, lambda: None).table()}
