@@ -438,6 +438,7 @@ async def test_a_taken_port_is_an_error_that_names_it(tmp_path: Path) -> None:
             )
 
 
+@pytest.mark.alone  # the port is free for a moment, and the kernel might give it to somebody else
 async def test_the_chosen_port_listens_and_can_be_kept() -> None:
     async with running(LOCAL) as session:
         port = session.port
