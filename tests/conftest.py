@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -18,6 +19,12 @@ from blockbuster import BlockBuster, blockbuster_ctx
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTLE_S = 5.0  # how long what a test has closed may take to be gone
+
+
+def pytest_configure() -> None:
+    """A shell starts what runs in the background deaf to SIGINT, and so would be all that tests start and interrupt."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
