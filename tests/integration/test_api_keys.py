@@ -34,7 +34,7 @@ def test_a_key_lives_and_dies_without_a_restart_and_outlives_one(tmp_path: Path)
         with client(daemon, owner) as mine:
             text = mine.get("/metrics").text
             assert f'hali_requests_total{{dialect="openai",method="POST",route="{CHAT}",status="429"}} 1.0' in text
-            for name in ("hali_queue_length", "hali_engines", "hali_torrent_peers", "hali_lan_nodes", "hali_models"):
+            for name in ("hali_queue_length", "hali_engines", "hali_torrent_peers", "hali_lan_nodes"):
                 assert f"\n{name} 0.0\n" in text
         listed = daemon.hali("keys", "list").stdout
         assert "ci" in listed and "inference,models" in listed and made["key"] not in listed and app not in listed
