@@ -74,7 +74,7 @@ __all__ = [
 
 log = get_logger(__name__)
 
-START_S = 10.0  # libtorrent listens within 0.1 s; a loaded machine may take longer
+START_S = 25.0  # libtorrent listens within 0.1 s; a loaded machine takes longer; below what a service has to start
 CALL_S = 5.0  # for anything libtorrent answers by an alert: it does so in milliseconds
 CLOSE_S = 5.0  # without trackers and routers to say goodbye to, closing takes milliseconds
 TICK_S = 0.5  # how often progress is reported; people do not read faster
