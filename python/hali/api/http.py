@@ -20,6 +20,7 @@ from hali.api.dashboard_routes import SOCKET
 from hali.api.dashboard_socket import SocketProtocol
 from hali.api.dialects import dialect_of
 from hali.api.gate import RESERVED
+from hali.api.heads import holding_heads
 from hali.api.problems import OPENAI, SECURITY_HEADERS, Dialect
 from hali.model.errors import UsageError
 from hali.runtime.log import get_logger
@@ -44,6 +45,7 @@ class GuardedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a slot, of somebody who keeps us waiting if need be, or close at once."""
         super().connection_made(transport)
+        self.transport = holding_heads(transport, self.loop)
         self._phase: Phase = "other"
         self._upgraded = False  # a WebSocket now
         self._read_timer: asyncio.TimerHandle | None = None
