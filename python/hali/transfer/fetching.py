@@ -40,7 +40,7 @@ log = get_logger(__name__)
 
 # Without a right piece in between: an honest swarm has none, attackers cause some; a torrent that contradicts itself always does.
 MAX_CONTRADICTIONS = 8
-ALONE_S = 10.0  # after the last liar is out, until the fetch fails: libtorrent comes back to a lost peer after 1, 2, 3 s
+ALONE_S = 10.0  # from the last liar to the end of the fetch: libtorrent tries a lost peer after 1, 2, 3 s
 LAYERS_TIMEOUT_S = 2.0  # for the complete metainfo at the end; the fetch is finished without it
 PATIENCE_S = 60.0  # without a byte from anyone before the fetch gives up; peers come back within a minute or not at all
 
