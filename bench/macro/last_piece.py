@@ -22,6 +22,7 @@ from hali.hashing import hash_file_async
 from hali.model.digests import PieceDigests
 from hali.model.ids import InfoHashes
 from hali.model.units import PIECE
+from hali.runtime.activity import Activity
 from hali.runtime.channels import Watch, mailbox
 from hali.share.acquire import AcquisitionManager
 from hali.share.base import Nobody
@@ -35,6 +36,8 @@ from hali.share.pulling import Puller
 from hali.share.queue import WaitingRoom
 from hali.share.range_lane import Counted
 from hali.share.resolve import Plan, Resolver
+from hali.share.tally import Tally
+from hali.share.underway import Underway
 from hali.store.database import Database
 from hali.store.journal import Journal
 from hali.store.models import ModelStore, Record
@@ -90,10 +93,12 @@ class Download:
             self._library,
             resolver,
             self._torrents,
+            Underway(lambda: None),
             open_source=self._open_source,
             open_web_seed=self._no_web_seed,
             streaming=True,
             connections=8,
+            tally=Tally(),
         )
         return AcquisitionManager(
             board=self._board,
@@ -105,6 +110,7 @@ class Download:
             room=self._room,
             gate=Gate(),
             partials=Partials(PartialStore(self._library.store)),
+            activity=Activity(),
         )
 
     async def resolve(self, repo: str, _revision: str | None) -> RepoListing:
