@@ -62,13 +62,6 @@ async def both(sample: Sample, hub: FakeHub, folder: Path, caps: Caps) -> AsyncI
             group.cancel_scope.cancel()
 
 
-async def until(condition: Callable[[], object]) -> None:
-    """Wait until it holds."""
-    with anyio.fail_after(DEADLINE):
-        while not condition():
-            await anyio.sleep(0.02)
-
-
 async def reach(measure: Callable[[], Awaitable[int]], goal: int) -> int:
     """The first measured value of at least `goal`."""
     with anyio.fail_after(DEADLINE):

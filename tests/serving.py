@@ -17,6 +17,7 @@ from hali.engine.options import EngineOptions
 from hali.engine.pool import EnginePool
 from hali.model.errors import NotFound
 from hali.pipeline import InferenceRouter, RouterLimits, ServedModel
+from tests.waiting import until
 
 # Alone, the same request then has the same text: tokens guessed ahead change the shapes of batches, as it happens to pay.
 EXACT = EngineOptions(speculation="off")
@@ -82,12 +83,6 @@ async def answering(deps: ApiDeps) -> AsyncIterator[openai.AsyncOpenAI]:
             with anyio.fail_after(PATIENCE_S):
                 yield client
         group.cancel_scope.cancel()
-
-
-async def until(condition) -> None:
-    with anyio.fail_after(10):
-        while not condition():
-            await anyio.sleep(0.01)
 
 
 async def streamed(client: openai.AsyncOpenAI, messages: list, **options: object) -> tuple[str, list]:

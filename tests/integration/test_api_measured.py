@@ -21,6 +21,7 @@ from hali.api import ApiDeps, ApiServer, Bind
 from hali.engine.pool import EnginePool
 from hali.model.errors import NotFound
 from hali.pipeline import InferenceRouter, RouterLimits, ServedModel
+from tests.waiting import until
 
 pytestmark = pytest.mark.model
 
@@ -95,12 +96,6 @@ async def serving(catalog: OneFile, limits: RouterLimits | None = None) -> Async
                     yield stack
                     await until(lambda: stack.in_hand() == (0, 0, 0))
             group.cancel_scope.cancel()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(30):
-        while not condition():
-            await anyio.sleep(0.002)
 
 
 def spans(timing: str) -> dict[str, float]:

@@ -16,7 +16,8 @@ from hali.api import ApiKey
 from hali.model.generation import GenerateRequest, Message, Render
 from hali.pipeline import RouterLimits
 from tests.near_ties import NEAR_TIE, Case, judge
-from tests.serving import COUNT, EXACT, OneFile, serving, streamed, until
+from tests.serving import COUNT, EXACT, OneFile, serving, streamed
+from tests.waiting import until
 
 pytestmark = pytest.mark.model
 

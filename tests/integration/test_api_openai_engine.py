@@ -15,7 +15,8 @@ from hali.model.generation import Tokenize
 from tests.fakes import tiny_models
 from tests.fakes.pictures import png
 from tests.fakes.tiny_projector import ROWS, write_projector
-from tests.serving import COUNT, EXACT, OneFile, serving, until
+from tests.serving import COUNT, EXACT, OneFile, serving
+from tests.waiting import until
 
 pytestmark = pytest.mark.model
 

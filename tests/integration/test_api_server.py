@@ -20,6 +20,7 @@ from hali.api.binding import DEFAULT_PORT
 from hali.model.errors import ConfigError, NotFound, PortInUse
 from hali.model.generation import Chunk, Done, GenerationEvent, Usage
 from hali.pipeline import RouterStats, ServedModel
+from tests.waiting import until
 
 MODEL = ServedModel("tiny:1m:base:q4_0", "ab" * 32, Path("/models/tiny.gguf"), 1_700_000_000, 1000)
 DONE = Done("stop", Usage(prompt_tokens=7, completion_tokens=2, ttft_s=0.1, total_s=0.2))
@@ -104,12 +105,6 @@ async def read_to_end(stream: anyio.abc.SocketStream) -> bytes:
                 received += await stream.receive()
         except (anyio.EndOfStream, anyio.BrokenResourceError):
             return received
-
-
-async def until(condition) -> None:
-    with anyio.fail_after(PATIENCE_S):
-        while not condition():
-            await anyio.sleep(0.005)
 
 
 def head(server: ApiServer, method: str, path: str, *more: str) -> bytes:

@@ -22,6 +22,7 @@ from hali.engine.process import EngineProcess
 from hali.model.errors import EngineCrashed, EngineUnavailable, HaliError, ModelLoadFailed, UsageError
 from hali.model.generation import Chunk, Done, GenerateRequest, GenerationEvent, Message, SamplingParams
 from hali.runtime.processes import is_alive
+from tests.waiting import until
 
 pytestmark = pytest.mark.model
 
@@ -50,12 +51,6 @@ async def running(path: Path, options: EngineOptions = SMALL) -> AsyncIterator[E
             yield engine
         finally:
             await engine.stop()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(DEADLINE_S):
-        while not condition():
-            await anyio.sleep(0.005)
 
 
 def nothing_held(stats: EngineStats, n_seq_max: int = 8) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from email.utils import formatdate
 from typing import Any
 
@@ -17,6 +17,7 @@ from hali.transfer.http import RangeSource
 from hali.transfer.http_retry import HttpPolicy
 from hali.transfer.rate_limit import RateLimiter
 from tests.fakes.hf_server import FakeHub
+from tests.waiting import until
 
 PIECE = 256 * 1024
 DATA = random.Random(7).randbytes(5 * PIECE + 12_345)
@@ -342,13 +343,6 @@ async def test_any_mixture_of_passing_trouble_ends_with_the_right_bytes(hub: Fak
     connections = draw.choice([1, 3, 8])
     policy = HttpPolicy(connections=connections, attempts=12, backoff_first=0.01, backoff_cap=0.05, stall=0.2)
     await fetch(hub, policy=policy)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for what a thread of the fake hub, or another task, will do."""
-    with anyio.fail_after(20):
-        while not condition():
-            await anyio.sleep(0.01)
 
 
 async def test_a_pause_stops_in_the_middle_of_a_piece_with_no_connection_left_and_goes_on_there(hub: FakeHub) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +26,7 @@ from hali.transfer.lan import LanAnnouncer, LanModel, LanOptions
 from hali.transfer.lan_net import GROUP4
 from hali.wire.lan import Kind, Want, WantKind, decode
 from tests.fakes.lan_node import FakeNode
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE = 10.0  # generous: CI machines stall; the promises below are a second or less
@@ -60,12 +61,6 @@ def node(seed: int, port: int, **options: Any) -> LanAnnouncer:
     return LanAnnouncer(
         identity(seed), LanOptions(**({"port": port, "interfaces": ("lo",)} | options)), lambda: 7000 + seed
     )
-
-
-async def until(condition: Callable[[], object]) -> None:
-    with anyio.fail_after(DEADLINE):
-        while not condition():
-            await anyio.sleep(0.01)
 
 
 async def test_a_node_is_heard_at_once_with_all_it_takes_to_fetch(port: int) -> None:

@@ -19,7 +19,8 @@ from hali.transfer.lan_net import GROUP4
 from hali.transfer.lan_outbox import PACE_BURST
 from hali.wire.lan import Kind, Packet, Want, WantKind, decode
 from tests.fakes.lan_node import FakeNode, model
-from tests.integration.test_lan_nodes import DEADLINE, node, ours, port, running, until
+from tests.integration.test_lan_nodes import DEADLINE, node, ours, port, running
+from tests.waiting import until
 
 __all__ = ["port"]  # the fixture
 

@@ -7,7 +7,6 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
 
 import anyio
 import anyio.abc
@@ -31,6 +30,7 @@ from tests.fakes import plain_client
 from tests.fakes.hf_server import FakeHub
 from tests.living import LivingNode, Talker, living
 from tests.nodes import LAN_PORT, random_file, sha256_of
+from tests.waiting import until
 
 SAME_OBJECT = ("Regulator", "Throttle", "Dashboard")  # others hold their gate, their bucket, their feed
 ENDS_STREAMS = ("InferenceRouter", "ApiServer")  # with an error event; all others leave replies alone
@@ -41,14 +41,6 @@ PART = "Part-1B-Q8_0.gguf"  # of which the node has the first piece
 REPO = "owner/Hub-1B-GGUF"
 RATE = 200_000  # bytes a second of each transfer: for two minutes, so that no kill comes too late
 WAIT_S = 60.0
-
-
-async def until(condition: Any, what: str) -> None:
-    with anyio.move_on_after(WAIT_S):
-        while not condition():
-            await anyio.sleep(0.01)
-        return
-    pytest.fail(f"waited {WAIT_S:.0f} s in vain until {what}")
 
 
 class Files:

@@ -12,9 +12,10 @@ from hali.model.units import KIB, MIB
 from hali.runtime.channels import Watch
 from hali.transfer.session import TorrentSession, running
 from hali.transfer.throttle import Caps, Throttle
-from tests.both_transfers import FILE, REPO, both, reach, until
+from tests.both_transfers import FILE, REPO, both, reach
 from tests.fakes.hf_server import FakeHub
 from tests.fakes.torrents import LOCAL, Sample, content, make
+from tests.waiting import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.alone]  # rates over seconds: whoever waits for a core counts in bursts
 

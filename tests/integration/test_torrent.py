@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ from tests.fakes.torrents import (
     torrent_of,
     two_sessions,
 )
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -216,13 +217,6 @@ async def test_pieces_come_in_order_while_nobody_lacks_any_and_rarest_first_othe
 def in_order(fetch: Fetch) -> bool:
     assert fetch._handle is not None
     return bool(fetch._handle.flags() & lt.torrent_flags.sequential_download)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Poll `condition` with a deadline."""
-    with anyio.fail_after(PATIENCE):
-        while not condition():
-            await anyio.sleep(0.02)
 
 
 # ---- seeding

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from hali.transfer.rescue import Bars
 from hali.transfer.session import FetchFailed, Finished, PeerBanned, PieceFailed, TorrentSession
 from tests.fakes.corrupt_peer import CorruptPeer, Hashes, Manner, fraction
 from tests.fakes.torrents import Sample, events_of, make, two_sessions
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -305,10 +306,3 @@ async def test_an_attacker_of_one_fetch_may_still_be_served(tmp_path: Path) -> N
             with anyio.fail_after(DEADLINE_S):
                 async with friend.fetch(wanted.metainfo, tmp_path, peers=[("127.0.0.1", leecher.port)]) as served:
                     assert (await events_of(served))[-1] == Finished()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Poll `condition` with a deadline."""
-    with anyio.fail_after(DEADLINE_S):
-        while not condition():
-            await anyio.sleep(0.01)

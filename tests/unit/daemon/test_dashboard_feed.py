@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ from hali.daemon.node import Node
 from hali.model.errors import Overloaded
 from hali.runtime.activity import Activity
 from hali.runtime.channels import Watch
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 PATIENCE_S = 10.0
@@ -63,12 +64,6 @@ async def feed(shown: Shown) -> AsyncIterator[DashboardFeed]:
         await group.start(lambda *, task_status: made.run(task_status=task_status))
         yield made
         group.cancel_scope.cancel()
-
-
-async def until(true: Callable[[], bool]) -> None:
-    with anyio.fail_after(PATIENCE_S):
-        while not true():
-            await anyio.sleep(0.001)
 
 
 async def test_while_nobody_looks_only_the_rates_are_sampled(feed: DashboardFeed, shown: Shown) -> None:

@@ -17,6 +17,7 @@ from hali.model.activity import ActivityEvent
 from hali.model.errors import Cancelled, EngineCrashed, EngineFailed, ModelLoadFailed, NotFound, Overloaded
 from hali.model.generation import Chunk, Done, EngineInfo, GenerateRequest, GenerationEvent, Usage
 from hali.runtime.activity import Activity
+from tests.waiting import until
 
 REQUEST = GenerateRequest(prompt="x")
 DEADLINE_S = 10.0
@@ -79,12 +80,6 @@ async def fit(path: Path, options: EngineOptions, room: int | None) -> Fitted:
     """A model takes 100 bytes, with a context of 512 tokens 60."""
     small = EngineOptions(n_ctx=512)
     return Fitted(small, 60, False) if room is not None and room < 100 else Fitted(options, 100, True)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(DEADLINE_S):
-        while not condition():
-            await anyio.sleep(0.001)
 
 
 async def load(engines: EnginePool, fakes: list[FakeEngine], name: str) -> FakeEngine:

@@ -13,6 +13,7 @@ from hali.model.errors import EngineCrashed, EngineFailed, HaliError, ModelLoadF
 from hali.model.generation import Chunk, GenerateRequest
 from hali.pipeline.router import InferenceRouter, RouterLimits
 from hali.wire.http import status_of
+from tests.waiting import until
 
 ASK = GenerateRequest(prompt="hi")
 
@@ -23,12 +24,6 @@ async def running(router: InferenceRouter) -> AsyncIterator[InferenceRouter]:
         await group.start(lambda task_status: router.run(task_status=task_status))
         yield router
         group.cancel_scope.cancel()
-
-
-async def until(condition) -> None:
-    with anyio.fail_after(5):
-        while not condition():
-            await anyio.sleep(0.001)
 
 
 async def text_of(router, **options) -> str:

@@ -11,6 +11,7 @@ import pytest
 
 from hali.model.errors import PortInUse
 from hali.runtime.supervisor import EssentialServiceFailed, Restart, Spec, Supervisor, start_order
+from tests.waiting import until
 
 FAST = Restart(budget=3, window_s=60, first_s=0.001, max_s=0.002)
 
@@ -37,12 +38,6 @@ class Recorder:
 
 def spec(service: Recorder, *requires: str, essential: bool = False) -> Spec:
     return Spec(service.name, service.factory, requires=requires, essential=essential, restart=FAST)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(5):
-        while not condition():
-            await anyio.sleep(0.001)
 
 
 async def test_services_start_after_what_they_require_and_stop_in_reverse() -> None:
