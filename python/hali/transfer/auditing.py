@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 
 import anyio
 
 from hali.model.errors import ProtocolError
+from hali.model.units import MIB
 from hali.runtime.log import get_logger
 from hali.transfer.host import Host
 from hali.transfer.leaf_trial import LeafTrial
@@ -22,16 +23,17 @@ log = get_logger(__name__)
 PLACES = 64  # peers that are asked at a time; one who holds back the leaves keeps his place until somebody else has told them
 PORTS = 2  # of one address that are tried by guess: who dials in comes from a port where nobody may listen
 MOST = 2_000  # addresses that are remembered, ten times as many as may be connected
+MOST_JUDGED = 32 * MIB  # pieces of v1 torrents: a trial keeps 2.25 of them in memory
 UNPRIVILEGED = 1024  # lower ports are not dialled, as libtorrent does not: servers of the system live there
 NO_VERDICT = (OSError, TimeoutError, ProtocolError, anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError)
 Trial = LeafTrial | VersionTrial
 
 
 def kind_for(torrent: Metainfo) -> type[Trial] | None:
-    """How peers of this torrent are judged. None for v1 torrents of several files: nobody sends the padding that their hashes cover."""
+    """How peers of this torrent are judged. None for v1 torrents with huge pieces or several files: nobody sends the padding."""
     if all(file.root is not None for file in torrent.files):
         return LeafTrial
-    return VersionTrial if torrent.is_single_file else None
+    return VersionTrial if torrent.is_single_file and torrent.piece_length <= MOST_JUDGED else None
 
 
 def may_be_dialled(port: int) -> bool:
@@ -40,10 +42,10 @@ def may_be_dialled(port: int) -> bool:
 
 
 class Audit:
-    """Asks each peer once. `over` is called when nobody is being asked any more."""
+    """Asks each peer once."""
 
-    def __init__(self, host: Host, counted: Counted, verdict: Verdict, over: Callable[[], None]) -> None:
-        self._host, self._counted, self._verdict, self._over = host, counted, verdict, over
+    def __init__(self, host: Host, counted: Counted, verdict: Verdict) -> None:
+        self._host, self._counted, self._verdict = host, counted, verdict
         self._trial: Trial | None = None
         self._known: dict[Peer, None] = {}
         self._guesses: Counter[str] = Counter()
@@ -108,5 +110,3 @@ class Audit:
             log.info("audit.no_verdict", peer=f"{peer[0]}:{peer[1]}", reason=str(exc) or type(exc).__name__)
         finally:
             del self._running[peer]
-            if not self._running:
-                self._over()

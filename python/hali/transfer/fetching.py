@@ -198,7 +198,7 @@ class Fetch:
         if trusted:
             self._guard.trust({host for host, _ in peers}, anyio.current_time())
         # Who has just finished took the torrent away and serves it anew; libtorrent would wait before it tries again.
-        gone = [p for p in peers if trusted and p[0] not in self._guard.evidence.connected]
+        gone = [p for p in peers if trusted and p in self._peers and p[0] not in self._guard.evidence.connected]
         new = dict.fromkeys(p for p in peers if p not in self._peers)
         self._peers |= new
         self._connect(gone)

@@ -54,7 +54,7 @@ class Guard:
         self._orders = ANYTHING
         self._started = float("-inf")
         self._asking = False
-        self._audit = Audit(host, self._audited, self._judged, self._audit_over)
+        self._audit = Audit(host, self._audited, self._judged)
         self._vouched = 0
         self._holding = False
         self._purge = False  # blocks of strangers lie in unfinished pieces, and others suffice from now on
@@ -129,7 +129,7 @@ class Guard:
 
     def arrange(self, orders: Orders, now: float) -> None:
         """Ask for pieces in this order, and put these seeds aside."""
-        if self.window is None:
+        if self.window is None or (orders.is_empty and self._orders.is_empty):
             return
         self._orders = orders
         self._prioritise(self.window.arrange(levels(orders, first=FIRST, never=NEVER)))
@@ -247,7 +247,7 @@ class Guard:
         self._audit.judged(host)
         if self.evidence.audited(host, right):
             self._convict(host)
-        if right:
+        if right and host in self.evidence.honest:  # who lied elsewhere may tell the truth here
             self._vouched += 1
             self._go_on_with(host, now)
         if self._vouched >= ENOUGH:
@@ -261,12 +261,6 @@ class Guard:
             self.defence.expect(now)
         elif host in self.evidence.present:
             self.defence.audit_ends(now)
-
-    def _audit_over(self) -> None:
-        now = anyio.current_time()
-        if not self._purge:
-            self.defence.audit_is_idle(now)
-            self._act(now)
 
     # ---- effects
 
@@ -286,6 +280,7 @@ class Guard:
 
     def _convict(self, host: str) -> None:
         self.defence.convicted(host)
+        self._audit.judged(host)
         self._caught(host)
 
     def _act(self, now: float) -> None:

@@ -47,7 +47,8 @@ class Probe:
 
     async def _greet(self, infohashes: InfoHashes) -> None:
         names = [bytes.fromhex(name)[:20] for name in (infohashes.v1, infohashes.v2) if name is not None]
-        ours = wire.handshake(names[0], b"-HA0100-" + os.urandom(12), v2=infohashes.v2 is not None)
+        # Not our `CLIENT`: who only asks takes no share of the pieces (striping.py).
+        ours = wire.handshake(names[0], b"-HP0100-" + os.urandom(12), v2=infohashes.v2 is not None)
         await self._stream.send(ours)
         if not wire.agrees(await self._read(wire.HANDSHAKE), names):
             raise ProtocolError("the peer has another torrent")

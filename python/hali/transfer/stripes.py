@@ -49,6 +49,11 @@ class Orders(msgspec.Struct, frozen=True):
     aside: frozenset[str] = frozenset()
     for_s: float = LOOK_S
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether they ask for nothing out of the ordinary."""
+        return not (self.own or self.closed or self.aside)
+
 
 ANYTHING = Orders()  # of anybody, as if nobody else fetched
 

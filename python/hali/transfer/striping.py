@@ -46,7 +46,9 @@ class Striping:
 
     async def _look(self) -> Orders:
         handle, guard, pieces = self.handle, self._guard, self._guard.pieces
-        if handle is None or pieces is None or pieces > MOST_PIECES or not guard.has_fellows:
+        if handle is None or (pieces or 0) > MOST_PIECES:
+            return ANYTHING
+        if pieces is None or not guard.has_fellows:
             return ALONE
         try:
             peers = await anyio.to_thread.run_sync(handle.get_peer_info)

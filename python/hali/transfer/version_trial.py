@@ -2,6 +2,7 @@
 
 A few bytes of each block, at places that nobody can foresee, tell the versions of it apart. Each version is fetched once, from
 whoever is first to have it; a peer's piece is put together of the versions that it has. Once a piece fits, all peers are judged.
+Blocks that differ in a few bytes are taken for one: who alters so little may pass here, and is found by its pieces.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from hali.transfer.magnet import Peer
 from hali.transfer.metainfo import Metainfo
 from hali.transfer.probe import Counted, Probe, Span, Verdict
 
-MARK = 16  # bytes of a block; another block has the same ones by chance once in 2**128
+MARK = 16  # bytes of a block; a block of other bytes has the same ones once in 2**128, one that differs in a few mostly has
 PIECES = 2.25  # that may be fetched: liars that agree have two versions; with more a trial costs more than it saves
 SLACK = 2 * MIB  # for marks with their requests, a bitfield, and the little that nobody asked for
 MARKS_AT_ONCE = 256  # they are small, and a round trip is not

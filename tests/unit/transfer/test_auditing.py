@@ -41,7 +41,7 @@ def torrent(tmp_path: Path) -> Metainfo:
 
 
 def audit_of(host: Waiting) -> Audit:
-    return Audit(host, lambda _: None, lambda *_: None, lambda: None)  # type: ignore[arg-type]
+    return Audit(host, lambda _: None, lambda *_: None)  # type: ignore[arg-type]
 
 
 async def test_each_peer_is_asked_once_and_only_once_there_is_a_trial(torrent: Metainfo) -> None:
