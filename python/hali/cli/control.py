@@ -81,7 +81,7 @@ def _launch(paths: Paths, flags: Sequence[str], detach: bool) -> DaemonClient:
     report = paths.logs / "start.err"
     with report.open("ab" if is_locked(paths) else "wb") as errors:  # a daemon that lives may still write to it
         process = subprocess.Popen(
-            [sys.executable, "-m", "hali.daemon.main", "--ready-report", *flags],
+            [sys.executable, "-P", "-m", "hali.daemon.main", "--ready-report", *flags],
             stdin=subprocess.DEVNULL,
             stdout=errors,
             stderr=errors,

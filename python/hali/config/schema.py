@@ -36,11 +36,11 @@ def _doc(
 def _web_addresses(urls: tuple[str, ...]) -> None:
     """UsageError for what is no http(s) URL, and for one with a password, which reports and `config show` would tell."""
     for number, url in enumerate(urls, 1):
-        parts = urlsplit(url)
         try:
+            parts = urlsplit(url)
             usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
         except ValueError:
-            usable = False
+            raise UsageError(f"URL {number} is not http://HOST:PORT or https://HOST") from None
         if "@" in parts.netloc:
             raise UsageError(f"URL {number} may hold no user name or password")
         if not usable:

@@ -14,7 +14,7 @@ log = get_logger(__name__)
 
 
 async def keep_telling(notifier: Notifier, statuses: Callable[[], Sequence[Status]]) -> None:
-    """Until cancelled: at half the manager's limit say that we live, unless an essential service is down.
+    """Until cancelled: four times in the manager's limit say that we live, unless an essential service is down.
 
     It is silent then, and after the limit the manager ends the daemon and starts another. A hanging event loop is silent too.
     """
@@ -30,7 +30,7 @@ async def keep_telling(notifier: Notifier, statuses: Callable[[], Sequence[Statu
         if (text := describe(now)) != told:
             told = text
             await notifier.status(text)
-        await anyio.sleep(notifier.watchdog_s / 2)
+        await anyio.sleep(notifier.watchdog_s / 4)  # two looks that fall into a short restart must not end us
 
 
 def describe(statuses: Sequence[Status]) -> str:

@@ -108,6 +108,7 @@ class Methods:
             "uptime": format_duration(uptime),
             "uptime_s": round(uptime, 3),
             "home": str(node.paths.home),
+            "service": self._service,
             "node_id": node.identity.node_id,
             "torrent_port": session.port if session is not None else None,
             "http": api.address if api is not None else None,

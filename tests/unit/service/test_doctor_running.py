@@ -90,7 +90,13 @@ def test_who_holds_a_lock_is_known_by_its_file(tmp_path: Path) -> None:
     lock.touch()
     proc.mkdir()
     inode = lock.stat().st_ino
+    other = tmp_path / "other"
+    other.touch()
+    for pid, file in ((10, other), (13, lock)):  # another file system may have the same number
+        (proc / str(pid) / "fd").mkdir(parents=True)
+        (proc / str(pid) / "fd" / "3").symlink_to(file)
     (proc / "locks").write_text(
+        f"1: FLOCK  ADVISORY  WRITE 10 00:2a:{inode} 0 EOF\n"
         f"1: POSIX  ADVISORY  WRITE 11 fe:00:{inode} 0 EOF\n"
         f"2: FLOCK  ADVISORY  WRITE 12 fe:00:{inode + 1} 0 EOF\n"
         f"3: FLOCK  ADVISORY  WRITE 13 fe:00:{inode} 0 EOF\n"

@@ -59,9 +59,11 @@ def permissions(context: Context) -> Finding:
         return skipped(f"{home} does not exist yet")
     secrets = [paths.config, paths.identity, paths.publisher_key, paths.api_key, paths.token, paths.address]
     present = [path for path in [*secrets, paths.prompts, home / "registry.key"] if path.exists()]
-    if foreign := [path for path in [home, *present] if path.stat().st_uid != os.geteuid()]:
-        owner = f"{os.geteuid()}:{os.getegid()}"
-        return failed(f"of another user: {_names(foreign)}", f"sudo chown {owner} {quoted(*foreign)}")
+    uid, gid = os.geteuid(), os.getegid()
+    if uid == 0:  # root may look after the service of an account that owns the home
+        uid, gid = home.stat().st_uid, home.stat().st_gid
+    if foreign := [path for path in [home, *present] if path.stat().st_uid != uid]:
+        return failed(f"of another user: {_names(foreign)}", f"sudo chown {uid}:{gid} {quoted(*foreign)}")
     steps = [f"chmod 700 {quoted(home)}"] if _open_to_others(home) else []
     if exposed := [path for path in present if _open_to_others(path)]:
         steps.append(f"chmod 600 {quoted(*exposed)}")
@@ -80,7 +82,7 @@ def _keys(context: Context) -> Finding | None:
                 load_or_create(path)
             except HaliError as exc:
                 aside = path.with_name(f"{path.name}.damaged")
-                command = f"mv {quoted(path)} {quoted(aside)} && hali daemon restart"
+                command = f"mv {quoted(path)} {quoted(aside)} && {context.daemon_command('restart')}"
                 return failed(f"{exc.message}; restore it from a backup, or let hali make a new one", command)
     return None
 

@@ -73,8 +73,13 @@ class Context:
         """The command that gives keys these values (None: their defaults), and makes a running daemon take them."""
         steps = [step for key, value in changes for step in self._change(key, value)]
         if self.daemon.running and not all(KEYS[key].live for key, _ in changes):
-            steps.append("hali daemon restart")
+            steps.append(self.daemon_command("restart"))
         return " && ".join(steps)
+
+    def daemon_command(self, verb: str) -> str:
+        """The command that starts, stops or restarts the daemon, which its service manager does where it has one."""
+        managed = self.daemon.status is not None and self.daemon.status.get("service")
+        return f"hali service {verb}" if managed else f"hali daemon {verb}"
 
     def _change(self, key: str, value: str | None) -> list[str]:
         variables = [name for name in (KEYS[key].env, KEYS[key].also_env) if name and self.env.get(name)]

@@ -43,7 +43,7 @@ def services(context: Context) -> Finding:
         return skipped("no daemon answers")
     rows = context.daemon.status["services"]
     if down := [row for row in rows if row["state"] in ("failed", "stopped")]:
-        return failed("; ".join(_told(row) for row in down), "hali daemon restart")
+        return failed("; ".join(_told(row) for row in down), context.daemon_command("restart"))
     if late := [row for row in rows if row["state"] != "ready"]:
         return warned("; ".join(_told(row) for row in late), "hali logs")
     return passed(f"{len(rows)} services are ready")
@@ -68,9 +68,11 @@ def torrent(context: Context) -> Finding:
     for host in addresses:
         if error := _connect(host, port):
             closed = f"port {port} cannot be reached over {host}: {os.strerror(error)}"
-            return failed(closed, "hali daemon restart" if error == errno.ECONNREFUSED else open_firewall(port, "tcp"))
+            return failed(
+                closed, context.daemon_command("restart") if error == errno.ECONNREFUSED else open_firewall(port, "tcp")
+            )
     if context.deep and (refused := _shake_hands(port, status["seeding"])) is not None:
-        return failed(refused, "hali daemon restart")
+        return failed(refused, context.daemon_command("restart"))
     return passed(f"port {port} is reached over {', '.join(addresses)}")
 
 
@@ -109,7 +111,7 @@ def _shake_hands(port: int, seeding: Sequence[dict[str, Any]]) -> str | None:
 
 def crashes(context: Context) -> Finding:
     """Did the daemon end again and again?"""
-    paths, running = context.paths, context.daemon.status is not None
+    paths, running = context.paths, context.daemon.running
     if paths.last_exit.exists() and read(paths) is None:
         return warned(f"{paths.last_exit} cannot be read", f"rm {quoted(paths.last_exit)}")
     last = read(paths) if running else latest(paths, boot_id())

@@ -67,7 +67,7 @@ def _child(context: Context, *arguments: str) -> tuple[dict[str, Any] | None, st
     """The JSON object that a child of this Python prints; without one, the last line it said or the signal that ended it."""
     try:
         done = subprocess.run(
-            [PYTHON, *arguments],
+            [PYTHON, "-P", *arguments],
             capture_output=True,
             text=True,
             errors="replace",

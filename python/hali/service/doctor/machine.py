@@ -146,8 +146,9 @@ class Disk(msgspec.Struct, frozen=True):
 
 def disk(context: Context) -> Finding:
     """Is there room where models, database and log are, and may we write there?"""
-    homes = {_device(path): path for path in (context.paths.home, context.models)}
-    findings = [_disk(context, _existing(path)) for path in homes.values()]
+    places = [(_existing(path), _device(path)) for path in (context.paths.home, context.models)]
+    homes = {(device, os.access(path, os.W_OK | os.X_OK)): path for path, device in places}
+    findings = [_disk(context, path) for path in homes.values()]
     worst = next((f for status in ("fail", "warn") for f in findings if f.status == status), None)
     return worst or passed("; ".join(finding.detail for finding in findings))
 

@@ -52,8 +52,17 @@ def holder_of_lock(path: Path, proc: Path = PROC) -> int | None:
         fields = row.split()
         # `1: FLOCK  ADVISORY  WRITE 812 fe:00:1577 0 EOF`; after `->` comes who waits
         if "->" not in fields and fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == str(inode):
-            return max(0, int(fields[4]))
+            pid = max(0, int(fields[4]))
+            if not pid or _has_open(proc, pid, path):  # another file system may have the same number
+                return pid
     return None
+
+
+def _has_open(proc: Path, pid: int, path: Path) -> bool:
+    try:
+        return any(os.path.samefile(entry, path) for entry in (proc / str(pid) / "fd").iterdir() if entry.exists())
+    except OSError:  # not ours to see: believe the number
+        return True
 
 
 def _pids(proc: Path) -> list[int]:

@@ -22,8 +22,8 @@ def database(context: Context) -> Finding:
     path = context.paths.database
     if not path.exists():
         return skipped("not made yet")
-    stop = "hali daemon stop && " if context.daemon.running else ""
-    start = " && hali daemon start" if context.daemon.running else ""
+    stop = f"{context.daemon_command('stop')} && " if context.daemon.running else ""
+    start = f" && {context.daemon_command('start')}" if context.daemon.running else ""
     repair = f"{stop}hali doctor --repair database{start}"
     try:
         with closing(_open(context)) as db:
