@@ -55,7 +55,7 @@ def listen(bind: Bind) -> socket.socket:
             if error.errno == errno.EADDRINUSE:
                 continue
             raise ConfigError(f"cannot listen on {bind.host} port {port}: {error.strerror}") from error
-    taken = f"port {bind.port}" if bind.port is not None else f"ports {bind.ports[0]} to {bind.ports[-1]}"
+    taken = f"port {bind.port}" if bind.port is not None else f"ports {DEFAULT_PORT} to {bind.ports[-1]}"
     hint = "set daemon_port to a free port, or to 0"
     raise PortInUse(f"{taken} on {bind.host}: in use by another program", hint=hint, chosen=bool(bind.port))
 

@@ -74,6 +74,12 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self.transport.resume_reading()
         self._slot.resume_writing()
 
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        """What is still buffered must go out in time too, or the connection would stay for ever."""
+        super().on_task_complete(task)
+        if self.transport.get_write_buffer_size():
+            self._slot.pause_writing()
+
     async def send(self, message: Any) -> None:
         """As uvicorn's, which takes a client that is going for one that is there, and logs each refusal as an error of ours."""
         await self.writable.wait()

@@ -81,7 +81,7 @@ class Gate:
             status = door.status if door.finished else None
             self._metrics.answered(exchange, status, seconds)
             if self._spans is not None:
-                self._spans.answered(exchange, status, scope["headers"])
+                self._spans.answered(exchange, status, seconds, scope["headers"])
             log.debug(
                 "api.request",
                 method=exchange.method,

@@ -55,8 +55,8 @@ class Spans:
         self._tracer = self._provider.get_tracer("hali", __version__)
         self._context = TraceContextTextMapPropagator()
 
-    def answered(self, exchange: Exchange, status: int | None, headers: RawHeaders) -> None:
-        """A request ended; `status` None where the client left. The trace is the client's if it sent a `traceparent`."""
+    def answered(self, exchange: Exchange, status: int | None, seconds: float, headers: RawHeaders) -> None:
+        """A request ended `seconds` after it began; `status` None where the client left. The trace is the client's if it sent one."""
         carrier = {name.decode(): value.decode("latin-1") for name, value in headers if name in _CONTEXT}
         parent = self._context.extract(carrier, Context())
         zero = time.time_ns() - round(time.monotonic() * NS)  # of the monotonic clock, as Unix time
@@ -79,7 +79,7 @@ class Spans:
         context = set_span_in_context(span, Context())
         for number, generation in enumerate(exchange.generations):
             self._stages(context, zero, number, generation)
-        span.end()
+        span.end(zero + round((exchange.began + seconds) * NS))
 
     def _stages(self, context: Context, zero: int, number: int, generation: Generation) -> None:
         """The stages one after the other; the engine's own queue counts to `queue`, although a model loads before it."""

@@ -14,6 +14,7 @@ from hali.cli.apps import new_app
 from hali.cli.output import Output, current
 from hali.config.paths import Paths, from_environment
 from hali.model.errors import HaliError, NotFound, UsageError
+from hali.model.printing import printable
 from hali.service.doctor.context import Context, Daemon
 from hali.service.doctor.finding import Report, Result
 from hali.service.doctor.proc import holder_of_lock
@@ -81,16 +82,11 @@ def _print(out: Output, report: Report) -> None:
     width = max(len(each.title) for each in report.checks)
     for each in report.checks:
         if not out.quiet or each.status in ("warn", "fail"):
-            out.line(f"{each.status:<4}  {each.title:<{width}}  {_printable(each.detail)}")
+            out.line(f"{each.status:<4}  {each.title:<{width}}  {printable(each.detail)}")
             if each.fix is not None:
                 out.line(f"{'':{width + 6}}  fix: {each.fix}")
     if not out.quiet:
         out.line(f"\n{_sentence(report)}")
-
-
-def _printable(text: str) -> str:
-    """Details quote what others sent and what files hold."""
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _sentence(report: Report) -> str:
@@ -142,5 +138,5 @@ def _repair_database(out: Output, paths: Paths) -> None:
 
 def _tell(out: Output, part: str, kept: str | None, changes: list[str]) -> None:
     lines = [f"Repaired the {part}; the old one is {kept}" if kept else f"Nothing is wrong with the {part}."]
-    text = "\n".join([*lines, *(f"  {_printable(change)}" for change in changes)])
+    text = "\n".join([*lines, *(f"  {printable(change)}" for change in changes)])
     out.result({"repaired": part, "kept": kept, "changes": changes}, text)

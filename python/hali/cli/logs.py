@@ -18,6 +18,7 @@ from hali.cli.apps import new_app
 from hali.cli.output import Output, current
 from hali.config.paths import from_environment
 from hali.model.errors import ExitCode, NotFound, Refused
+from hali.model.printing import printable, printable_lines
 from hali.runtime.log import OLD_LOGS
 
 app = new_app()
@@ -122,14 +123,9 @@ def readable(line: str) -> str:
         found = json.loads(line)
         moment = time.strptime(found["ts"][:19], "%Y-%m-%dT%H:%M:%S")
     except (ValueError, KeyError, TypeError):
-        return _printable(line)
+        return printable(line)
     clock = time.strftime("%m-%d %H:%M:%S", time.localtime(calendar.timegm(moment)))
     fields = " ".join(f"{name}={value}" for name, value in found.items() if name not in FIELDS)
     name = str(found.get("logger", "")).removeprefix("hali.")
-    text = _printable(f"{clock} {found.get('level', ''):<7} {name} {found.get('event', '')} {fields}".rstrip())
-    return f"{text}\n{found['traceback']}" if "traceback" in found else text
-
-
-def _printable(text: str) -> str:
-    """A field may hold what a stranger sent; control characters must not reach a terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    text = printable(f"{clock} {found.get('level', ''):<7} {name} {found.get('event', '')} {fields}".rstrip())
+    return f"{text}\n{printable_lines(str(found['traceback']))}" if "traceback" in found else text

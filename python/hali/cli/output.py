@@ -9,6 +9,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from hali.model.printing import printable, printable_lines
+
 if TYPE_CHECKING:
     import typer
 
@@ -31,9 +33,9 @@ class Output:
         print(text, flush=True)
 
     def line(self, text: str = "") -> None:
-        """A result for people."""
+        """A result for people, on as many lines as it has."""
         if not self.as_json:
-            print(text, flush=True)
+            print(printable_lines(text), flush=True)
 
     def note(self, text: str) -> None:
         """What happens meanwhile; nothing a program should need."""
@@ -42,7 +44,7 @@ class Output:
 
     def warn(self, text: str) -> None:
         """What whoever reads the result should know, on standard error also beside JSON."""
-        print(_printable(f"hali: {' '.join(text.split())}"), file=sys.stderr, flush=True)
+        print(printable(f"hali: {' '.join(text.split())}"), file=sys.stderr, flush=True)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, first: int = 0) -> None:
         """Columns padded with spaces: readable, and cut and awk work on it. The first is `first` wide where there is room."""
@@ -63,15 +65,10 @@ class Output:
         else:
             message = " ".join(error.message.splitlines())
             hint = f" — {error.hint}" if error.hint else ""
-            print(_printable(f"hali: {message}{hint}"), file=sys.stderr, flush=True)
+            print(printable(f"hali: {message}{hint}"), file=sys.stderr, flush=True)
             for choice in error.details.get("choices", []):
-                print(_printable(f"  {choice}"), file=sys.stderr, flush=True)
+                print(printable(f"  {choice}"), file=sys.stderr, flush=True)
         return int(error.exit_code)
-
-
-def _printable(text: str) -> str:
-    """Errors quote what strangers sent: no escape sequence of theirs may reach the terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, first: int = 0, room: int) -> list[str]:

@@ -48,10 +48,11 @@ class DashboardFeed:
         self._versions = 0
         self._told: set[str] = set()  # topics that changed since the last tick
         self._handlers: Mapping[str, Handler] = {}
+        self._calls = Calls(node, self._handlers)
 
     def open(self, handlers: Mapping[str, Handler]) -> None:
         """The IPC's methods, which need the node and so come after it."""
-        self._handlers = handlers
+        self._handlers, self._calls = handlers, Calls(self._node, handlers)
 
     def hello(self) -> dict[str, Any]:
         """Who tells; `boot` is another for each life of the daemon."""
@@ -75,7 +76,7 @@ class DashboardFeed:
 
     async def call(self, method: str, params: dict[str, Any]) -> Mapping[str, Any]:
         """Do what a button says."""
-        return await Calls(self._node, self._handlers).call(method, params)
+        return await self._calls.call(method, params)
 
     # ---- the service
 
@@ -141,7 +142,8 @@ class DashboardFeed:
 
 
 def _keep(samples: deque[Sample], seconds: float) -> None:
-    while samples[0].ts < samples[-1].ts - seconds:
+    """Those of the last `seconds`; of a clock that was set back, none from the future."""
+    while not samples[-1].ts - seconds <= samples[0].ts <= samples[-1].ts:
         samples.popleft()
 
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import anyio.to_thread
 
 from hali.config.load import find_key, store
-from hali.daemon.ipc import Handler, Params, field
+from hali.daemon.ipc import Handler, Params, field, nobody
 from hali.model.errors import NotFound, Refused
 from hali.share.targets import TorrentTarget, parse_target
 
@@ -29,6 +30,7 @@ class Calls:
 
     def __init__(self, node: Node, handlers: Mapping[str, Handler]) -> None:
         self._node, self._handlers = node, handlers
+        self._writing = anyio.Lock()  # reading, changing and writing the file is one thing
 
     async def call(self, method: str, params: Params) -> Mapping[str, Any]:
         """Its result; NotFound for what is no button."""
@@ -39,14 +41,15 @@ class Calls:
             raise NotFound(f"the dashboard cannot call {method[:100]!r}", hint=f"it can: {choices}", code="no_method")
         if method == "pull":
             params = _pull(params)
-        return await self._handlers[method](params, _nobody)
+        return await self._handlers[method](params, nobody)
 
     async def _config_set(self, params: Params) -> Mapping[str, Any]:
         """Write one `key` as `hali config set` does (`value` as text; null takes it out) and read the file again."""
         name, value = find_key(field(params, "key", str)).name, field(params, "value", str | None)
         path = self._node.paths.config
-        await anyio.to_thread.run_sync(partial(store, path, name, value))
-        done = await self._handlers["reload"]({}, _nobody)
+        async with self._writing:
+            await anyio.to_thread.run_sync(partial(store, path, name, value))
+            done = await self._handlers["reload"]({}, nobody)
         source = done["sources"].get(name, "default")
         return {"key": name, "path": str(path), "applied": name not in done["restart"], "source": source}
 
@@ -56,7 +59,3 @@ def _pull(params: Params) -> Params:
     if isinstance(parse_target(field(params, "what", str)), TorrentTarget):
         raise Refused("a .torrent cannot be named over HTTP", hint="give its magnet link, or use `hali pull`")
     return {**params, "wait": False}
-
-
-async def _nobody(event: dict[str, Any]) -> None:
-    """Progress is in the dashboard's parts."""

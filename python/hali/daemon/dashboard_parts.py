@@ -10,7 +10,7 @@ import msgspec
 
 from hali.config.load import Loaded, load
 from hali.config.paths import Paths
-from hali.daemon.ipc import Handler
+from hali.daemon.ipc import Handler, nobody
 from hali.model.activity import Topic
 from hali.model.errors import ConfigError
 
@@ -27,35 +27,31 @@ class Builder(msgspec.Struct, frozen=True):
     topic: Topic | None = None
 
 
-async def _nobody(event: dict[str, Any]) -> None:
-    """Nobody waits for the progress of a question."""
-
-
 async def stats(node: Node, handlers: Handlers) -> Any:
     """`hali stats --json`."""
-    return await handlers["stats"]({}, _nobody)
+    return await handlers["stats"]({}, nobody)
 
 
 async def models(node: Node, handlers: Handlers) -> Any:
     """`hali list --json`."""
-    found = await handlers["models"]({}, _nobody)
+    found = await handlers["models"]({}, nobody)
     return [*found["models"], *found["partial"]]
 
 
 async def lan(node: Node, handlers: Handlers) -> Any:
     """`lan` and `lan_traffic` of `hali daemon status --json`."""
-    found = await handlers["status"]({}, _nobody)
+    found = await handlers["status"]({}, nobody)
     return {name: found[name] for name in ("lan", "lan_traffic")}
 
 
 async def engines(node: Node, handlers: Handlers) -> Any:
     """`hali ps --json`."""
-    return (await handlers["ps"]({}, _nobody))["engines"]
+    return (await handlers["ps"]({}, nobody))["engines"]
 
 
 async def services(node: Node, handlers: Handlers) -> Any:
     """`services` of `hali daemon status --json`."""
-    return (await handlers["status"]({}, _nobody))["services"]
+    return (await handlers["status"]({}, nobody))["services"]
 
 
 async def requests(node: Node, handlers: Handlers) -> Any:

@@ -30,6 +30,12 @@ LINGER_S = 5.0  # for answers under way when a client closes its writing side
 FIRST_LINE_S = 10.0  # whoever connects to this port knows what to say
 
 Emit = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+async def nobody(event: dict[str, Any]) -> None:
+    """The `Emit` of those who want to hear no events."""
+
+
 Params = dict[str, Any]
 Handler = Callable[[Params, Emit], Awaitable[Mapping[str, Any]]]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import anyio.to_thread
 
@@ -130,7 +130,10 @@ def _models(entries: Iterable[Entry]) -> Iterator[Measure]:
 
 
 def _jobs(active: Iterable[tuple[JobKind, str]], ended: Ended) -> Iterator[Measure]:
-    now, past = dict[Label, float](Counter(active)), dict[Label, float](ended.items())
+    now = dict[Label, float](Counter(active))
+    # Zeros too: of a series that is born with its first failure Prometheus sees no increase.
+    pairs = [(kind, how) for kind in get_args(JobKind) for how in ("finished", "cancelled", "failed")]
+    past: dict[Label, float] = {pair: ended.get(pair, 0) for pair in pairs}
     yield Measure("hali_jobs", "Pulls and imports under way or waiting.", now, label=("kind", "state"))
     yield Measure("hali_jobs_ended", "Pulls and imports that ended.", past, label=("kind", "outcome"), kind="counter")
 

@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from hali.model.printing import printable, printable_lines
+
 _FIELDS = "hali_fields"
 MAX_LOG_BYTES = 5_000_000  # with two old files: at most 15 MB of logs, a few days of an ordinary node
 OLD_LOGS = 2
@@ -78,9 +80,10 @@ class LineFormatter(logging.Formatter):
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         name = record.name.removeprefix("hali.")
         line = f"{clock} {record.levelname.lower():<7} {name} {record.getMessage()} {fields}".rstrip()
-        # A field may hold what a stranger sent; control characters must not reach a terminal.
-        line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        # A field, and what an exception says, may hold what a stranger sent; control characters must not reach a terminal.
+        if not record.exc_info:
+            return printable(line)
+        return f"{printable(line)}\n{printable_lines(self.formatException(record.exc_info))}"
 
 
 def configure(*, debug: bool, directory: Path | None = None, stderr: bool = True, file: str = "hali.log") -> None:

@@ -31,6 +31,7 @@ def test_what_a_stranger_sent_cannot_move_the_cursor() -> None:
 
 def test_a_traceback_follows_its_event() -> None:
     assert readable(json.dumps(LINE | {"traceback": "Traceback\n  here"})).endswith("\nTraceback\n  here")
+    assert readable(json.dumps(LINE | {"traceback": "Traceback\n\x1b[2J"})).endswith("\nTraceback\n\\x1b[2J")
 
 
 @pytest.mark.parametrize("line", ["", "[]", "{}", '{"ts": 5}', "torn {", '{"ts": "yesterday"}'])

@@ -85,3 +85,9 @@ def test_no_escape_sequence_of_a_stranger_gets_out_with_an_error_or_a_warning(
     Output().warn(evil)
     shown = capsys.readouterr().err
     assert all(line.isprintable() for line in shown.splitlines()) and shown.count(r"a\x1b[2J\u202e\x9b") == 4
+
+
+def test_nor_with_a_result_which_keeps_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    Output().line("a\x1b[2J\nb\r")
+    Output().table(("NAME",), [("\x07",)])
+    assert capsys.readouterr().out == "a\\x1b[2J\nb\\r\nNAME\n\\x07\n"

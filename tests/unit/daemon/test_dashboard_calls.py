@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import anyio
 import pytest
 
 from hali.config.paths import Paths
@@ -77,6 +78,14 @@ async def test_a_setting_is_written_and_read_again(ipc: Recorder, tmp_path: Path
     assert done["applied"] is True and ipc.called == [("reload", {})]
     await calls(ipc, tmp_path).call(CONFIG_SET, {"key": "max_upload_mbps", "value": None})
     assert (tmp_path / "config.toml").read_text() == ""
+
+
+async def test_of_two_settings_at_once_both_are_written(ipc: Recorder, tmp_path: Path) -> None:
+    buttons, wanted = calls(ipc, tmp_path), ("max_upload_mbps", "max_download_mbps", "torrent_port", "pull_concurrency")
+    async with anyio.create_task_group() as group:
+        for key in wanted:
+            group.start_soon(buttons.call, CONFIG_SET, {"key": key, "value": "5"})
+    assert all(key in (tmp_path / "config.toml").read_text() for key in wanted)
 
 
 @pytest.mark.parametrize("params", [{}, {"key": "max_upload_mbps"}, {"key": "no_such", "value": "1"}])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,6 +11,7 @@ import anyio
 import msgspec
 import pytest
 
+from hali.api.dashboard_base import Sample
 from hali.daemon import dashboard
 from hali.daemon.dashboard import DashboardFeed
 from hali.daemon.dashboard_parts import Builder
@@ -125,3 +127,12 @@ async def test_rates_are_kept_for_their_minutes(
     first = feed.rates.value[0].ts
     await until(lambda: feed.rates.value[0].ts > first)
     assert all(sample.down == sample.up == 0 for sample in feed.rates.value)
+
+
+@pytest.mark.parametrize(("times", "left"), [([1, 2, 3], [1, 2, 3]), ([1, 2, 400], [400]), ([500, 501, 20], [20])])
+def test_the_curve_has_the_last_five_minutes_and_nothing_of_a_clock_that_was_set_back(
+    times: list[float], left: list[float]
+) -> None:
+    samples = deque(Sample(ts, 0.0, 0.0) for ts in times)
+    dashboard._keep(samples, 300.0)
+    assert [sample.ts for sample in samples] == left

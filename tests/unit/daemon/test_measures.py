@@ -88,6 +88,9 @@ def test_jobs_are_counted_by_kind_and_state_and_how_they_ended() -> None:
     assert values(found, "hali_jobs") == {("pull", "queued"): 2, ("add", "hashing"): 1}
     text, _ = Metrics().text(found)
     assert b'hali_jobs_ended_total{kind="pull",outcome="failed"} 2.0' in text
+    assert b'hali_jobs_ended_total{kind="pull",outcome="finished"} 0.0' in text, (
+        "a share can be told before the first success"
+    )
 
 
 def test_bytes_are_told_by_who_brought_them_and_pieces_by_verdict() -> None:

@@ -28,8 +28,26 @@ export function onKeyNeeded(ask) {
   askForKey = ask;
 }
 
+let key = stored();
+
+function stored() {
+  try {
+    return sessionStorage.getItem(STORED);
+  } catch {
+    return null; // storage is turned off: the key is kept by the page alone
+  }
+}
+
+function keep(given) {
+  key = given;
+  try {
+    sessionStorage.setItem(STORED, given);
+  } catch {
+    // as above
+  }
+}
+
 export function headers() {
-  const key = sessionStorage.getItem(STORED);
   return key ? { authorization: `Bearer ${key}` } : {};
 }
 
@@ -55,9 +73,9 @@ let asking = null;
 async function newKey(used, reason) {
   if (headers().authorization !== used) return true; // somebody else got one meanwhile
   asking ??= askForKey(reason).finally(() => (asking = null));
-  const key = await asking;
-  if (key) sessionStorage.setItem(STORED, key);
-  return Boolean(key);
+  const given = await asking;
+  if (given) keep(given);
+  return Boolean(given);
 }
 
 // `body` as JSON to `path`; the response.

@@ -40,11 +40,19 @@ class Chat {
     if (ids.includes(before)) this._model.value = before;
     show(this._nothing, ids.length === 0);
     this._send.disabled = ids.length === 0;
+    this._missed(ids);
+  }
+
+  // A model was asked for that cannot answer: another one stays chosen, and that is told.
+  _missed(ids) {
+    if (this._wanted && ids.length && !ids.includes(this._wanted)) this._complain({ line: `${this._wanted} cannot answer here.` });
   }
 
   choose(model) {
     this._wanted = model;
-    if ([...this._model.options].some((option) => option.value === model)) this._model.value = model;
+    const ids = [...this._model.options].map((option) => option.value);
+    if (ids.includes(model)) this._model.value = model;
+    this._missed(ids);
     this._input.focus();
   }
 
@@ -93,10 +101,10 @@ class Chat {
     this._input.value = "";
     this.messages.push({ role: "user", content });
     this._log.append(bubble("user", "You").show(content).el);
-    await this._answer(bubble("assistant", this._model.value));
+    await this._answer(bubble("assistant", this._model.value), content);
   }
 
-  async _answer(reply) {
+  async _answer(reply, question) {
     this._log.append(reply.el);
     this._state(new AbortController());
     const [message, messages] = [{ role: "assistant", content: "" }, this.messages];
@@ -112,7 +120,14 @@ class Chat {
     }
     reply.finish();
     if (message.content) messages.push(message);
+    else if (messages === this.messages) this._takeBack(question); // else another conversation has begun
     this._state(null);
+  }
+
+  // Nothing was said: the question is not part of the conversation, where two in a row break some templates.
+  _takeBack(question) {
+    this.messages.pop();
+    this._input.value ||= question;
   }
 
   _body() {

@@ -61,7 +61,7 @@ export async function pull(app, what) {
 // The error that a job of this page ended with, told to the first who asks; else null.
 export async function ended(app, job) {
   const error = await call("outcome", { job }).then(() => null, (problem) => problem);
-  return error && app.pulls.delete(job) ? error : null;
+  return error instanceof ApiError && app.pulls.delete(job) ? error : null; // else it was the question that failed
 }
 
 // What all providers have that fits the words, to choose from.

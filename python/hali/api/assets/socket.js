@@ -48,7 +48,8 @@ export class Socket {
     const wait = backOff(this._attempt, Math.random());
     this._attempt += 1;
     this._connected({ state: "lost", attempt: this._attempt, wait, problem: error?.status ? error.message : null });
-    this._timer = setTimeout(() => this.now(), wait);
+    // Refused: the person decides when to try again.
+    if (error?.status !== 401 && error?.status !== 403) this._timer = setTimeout(() => this.now(), wait);
   }
 }
 
