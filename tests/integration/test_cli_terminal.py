@@ -93,7 +93,9 @@ def test_commands_change_a_chat_and_prompts_come_back_in_the_next_one(seeder: Te
         chat.type("\x1b[A\x1b[A\x1b[A\x1b[A\x1b[A")  # five lines up
         chat.until("Say something nice")
         chat.type(CTRL_C)
-        chat.until("Ctrl-C once more")
+        chat.until(
+            lambda text: "Ctrl-C once more" in text and text.endswith(">>> ")
+        )  # before, no prompt would get the end
         chat.type(CTRL_D)
         assert chat.end() == 0
 

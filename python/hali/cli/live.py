@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
+import socket
 import sys
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 # The terminal's other screen, so that what was there before comes back; without its cursor.
 ENTER, LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
@@ -21,7 +22,10 @@ class Live:
 
     def __init__(self, *, color: bool) -> None:
         self._color = color
-        self._resized = threading.Event()
+        # Not an Event: a signal's handler runs between two steps of `wait`, where it would wait for a lock that `wait` holds.
+        self._resized, self._resize = socket.socketpair()
+        for end in (self._resized, self._resize):
+            end.setblocking(False)
 
     @property
     def size(self) -> os.terminal_size:
@@ -35,8 +39,18 @@ class Live:
 
     def wait(self, seconds: float) -> None:
         """Until the next drawing is due, or the window has another size."""
-        self._resized.wait(seconds)
-        self._resized.clear()
+        if select.select([self._resized], [], [], seconds)[0]:
+            self._resized.recv(4096)
+
+    def resized(self, *_: object) -> None:
+        """A handler for signals: the window has another size."""
+        with suppress(BlockingIOError):  # so many that all are one
+            self._resize.send(b"\0")
+
+    def close(self) -> None:
+        """Give the two sockets back."""
+        self._resized.close()
+        self._resize.close()
 
 
 def frame(lines: Sequence[str], columns: int, rows: int, *, color: bool) -> str:
@@ -61,7 +75,7 @@ def _styled(line: str, color: bool) -> str:
 def live(*, color: bool) -> Iterator[Live]:
     """A screen for the length of the block; however it ends, the terminal is as it was."""
     screen = Live(color=color)
-    before = signal.signal(signal.SIGWINCH, lambda *_: screen._resized.set())
+    before = signal.signal(signal.SIGWINCH, screen.resized)
     sys.stdout.write(ENTER)
     try:
         yield screen
@@ -69,3 +83,4 @@ def live(*, color: bool) -> Iterator[Live]:
         sys.stdout.write(LEAVE)
         sys.stdout.flush()
         signal.signal(signal.SIGWINCH, before)
+        screen.close()
