@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import pty
@@ -38,6 +39,7 @@ class Terminal:
         )
         os.close(slave)
         self.raw = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")  # an echo comes byte by byte
 
     def __enter__(self) -> Terminal:
         return self
@@ -72,7 +74,7 @@ class Terminal:
             data = os.read(self._master, 65536)
         except OSError:  # EIO: nobody has the terminal open any more
             return False
-        self.raw += data.decode(errors="replace")
+        self.raw += self._decoder.decode(data)
         return bool(data)
 
     def until(self, what: str | Callable[[str], object]) -> str:
