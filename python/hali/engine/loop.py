@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable
 
@@ -10,6 +9,7 @@ from hali.engine import schedule as plan
 from hali.engine.ahead import LookAhead
 from hali.engine.backend import ABORTED, NO_SLOT, Model
 from hali.engine.chat import Prompter
+from hali.engine.chunk import Chunk
 from hali.engine.counters import Counters
 from hali.engine.interrupts import Interrupts
 from hali.engine.opening import Opening
@@ -48,7 +48,7 @@ class Loop:
         self._projector = projector
         self._emit, self._fail = emit, fail
         self._n_seq_max = n_seq_max
-        self._turn = itertools.count()
+        self._chunk = Chunk(model.n_batch)
         self._read: list[Session] = []  # whose prompt was computed in the last step
         self._counters = Counters()
 
@@ -110,7 +110,7 @@ class Loop:
             [session.work(self._room.sharing.cells.own(session.key) if tight else None) for session in ready],
             n_batch=self._model.n_batch,
             kv_free=kv_free,
-            turn=next(self._turn),
+            beside=self._chunk.rows,
         )
         for key in chosen.preempt:
             self._room.put_back(self._room.running[key])
@@ -169,7 +169,9 @@ class Loop:
         elif code == NO_SLOT:
             self._no_slot()
         else:
-            self._ahead.measure(slices, self._room.running, time.perf_counter() - began)
+            took = time.perf_counter() - began
+            self._chunk.measure(sum(part.rows for part in slices), took)
+            self._ahead.measure(slices, self._room.running, took)
             self._update(slices)
 
     def _update(self, slices: tuple[plan.Slice, ...]) -> None:

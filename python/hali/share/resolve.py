@@ -25,6 +25,9 @@ from hali.wire.manifest import FileRef, identity
 
 log = get_logger(__name__)
 
+# Nodes promise an answer within 250 ms. A file that a hub has too is not waited for longer: who answers later joins in.
+ANSWER_S = 0.4
+
 FetchMetainfo = Callable[[str], Awaitable[bytes]]
 Admit = Callable[[str, int, str | None], None]
 """`admit(name, size, sha256)` raises NoSpace when a file of that size would exceed the quota."""
@@ -263,7 +266,10 @@ class Resolver:
         """`plan`, of a known file, with the torrent and the nodes of the LAN that have this very file now."""
         assert plan.ref is not None
         sha256 = plan.ref.sha256
-        offers = [o for o in _merge(await self._neighbours.ask(sha256)) if sha256.startswith(o.sha256_prefix)]
+        told: list[Offer] = []
+        with anyio.move_on_after(ANSWER_S):
+            told = _merge(await self._neighbours.ask(sha256))
+        offers = [offer for offer in told if sha256.startswith(offer.sha256_prefix)]
         if len(offers) != 1:
             return plan
         torrent = magnet.Magnet(infohashes=offers[0].infohashes)

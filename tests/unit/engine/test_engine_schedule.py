@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hali.engine.schedule import PREFILL_BESIDE_DECODE, Plan, Slice, Work, may_enter, schedule
+from hali.engine.schedule import Plan, Slice, Work, may_enter, schedule
 
 
 def decode(key: int, held: int = 10) -> Work:
@@ -13,8 +13,8 @@ def prompt(key: int, pending: int, held: int = 0) -> Work:
     return Work(key, held, pending, decoding=False, frees=held)
 
 
-def plan(*works: Work, n_batch: int = 512, kv_free: int = 10_000, turn: int = 0) -> Plan:
-    return schedule(works, n_batch=n_batch, kv_free=kv_free, turn=turn)
+def plan(*works: Work, n_batch: int = 512, kv_free: int = 10_000, beside: int = 256) -> Plan:
+    return schedule(works, n_batch=n_batch, kv_free=kv_free, beside=beside)
 
 
 def test_alone_a_prompt_is_cut_as_llama_cpp_python_cuts_it() -> None:
@@ -31,20 +31,26 @@ def test_alone_a_reply_is_computed_token_by_token() -> None:
 
 
 def test_decode_rows_come_first_and_prompts_beside_them_are_short() -> None:
-    chosen = plan(prompt(0, 2000), decode(1), decode(2))
-    assert chosen.slices == (Slice(1, 1), Slice(2, 1), Slice(0, PREFILL_BESIDE_DECODE))
+    chosen = plan(prompt(0, 2000), decode(1), decode(2), beside=96)
+    assert chosen.slices == (Slice(1, 1), Slice(2, 1), Slice(0, 96))
 
 
-def test_prompts_share_the_batch_and_leave_nothing_of_it_unused() -> None:
-    chosen = plan(prompt(0, 2000), prompt(1, 20), prompt(2, 2000))
-    counts = {part.key: part.count for part in chosen.slices}
-    assert counts == {1: 20, 0: 246, 2: 246}
+def test_the_oldest_prompt_has_half_of_the_batch_and_the_shortest_come_next() -> None:
+    chosen = plan(prompt(0, 2000), prompt(1, 300), prompt(2, 20), prompt(3, 2000))
+    assert chosen.slices == (Slice(0, 256), Slice(2, 20), Slice(1, 236))
 
 
-def test_with_too_few_rows_for_all_prompts_each_gets_its_turn() -> None:
-    works = [prompt(key, 100) for key in range(4)]
-    served = [plan(*works, n_batch=1, turn=turn).slices[0].key for turn in range(4)]
-    assert served == [0, 1, 2, 3]
+def test_what_the_short_prompts_leave_is_for_the_oldest() -> None:
+    assert plan(prompt(0, 500), prompt(1, 20)).slices == (Slice(0, 492), Slice(1, 20))
+
+
+def test_a_long_prompt_is_done_although_short_ones_never_end() -> None:
+    left, batches = 2000, 0
+    while left:
+        chosen = plan(prompt(0, left), *(prompt(key, 400) for key in range(1, 5)))
+        left -= sum(part.count for part in chosen.slices if part.key == 0)
+        batches += 1
+    assert batches == 2000 // 256 + 1
 
 
 def test_without_a_free_cell_the_youngest_step_back_and_their_cells_are_used() -> None:
