@@ -71,6 +71,8 @@ class Download:
 
     async def run(self) -> None:
         """Until every piece is on record; else the error of the last source, naming what was tried."""
+        if not self._swarms():  # then there is nothing to measure before all connections are used
+            self._intake.measured(Speed(swarm=0.0))
         try:
             async with anyio.create_task_group() as self._group:
                 for lane in self._lanes:
