@@ -71,5 +71,6 @@ def test_three_that_pull_at_once_take_little_more_than_one_copy_from_the_one_tha
 
 @pytest.mark.long
 def test_nine_that_pull_at_once_take_one_copy_from_the_one_that_has_it(tmp_path: Path) -> None:
-    took = pulled_by(tmp_path, pullers=9, mib=1024, rate_mbit=100)
+    took = pulled_by(tmp_path, pullers=9, mib=1024, rate_mbit=50)
     assert took.copies < 1.15
+    assert took.times < 1.6
