@@ -28,7 +28,7 @@ lint: setup ## ruff, mypy, clippy, rustfmt
 format: setup ## let ruff and rustfmt rewrite the files
 	@$(PY) -m ruff check --fix-only --quiet . && $(PY) -m ruff format . && cargo fmt --all
 
-bench: setup ## compare with every rival: bench/results, README's table, floors (a quarter of an hour)
+bench: setup ## compare with every rival: bench/results, README's table, floors (half an hour)
 	@ci/bench
 
 wheel: setup ## dist/: a wheel for the Python of .venv, and the sdist
