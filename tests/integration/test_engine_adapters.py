@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import anyio
+import httpx
 import numpy as np
 import pytest
 
@@ -14,6 +15,7 @@ from hali.model.errors import ModelLoadFailed, UsageError
 from hali.model.generation import Chunk, Embed, Embeddings, GenerateRequest, SamplingParams
 from tests.fakes import tiny_models
 from tests.fakes.gguf_image import F32, text, unpack
+from tests.nodes import node
 
 DEADLINE_S = 60.0
 REQUEST = GenerateRequest(prompt="hello", sampling=SamplingParams(temperature=0, max_tokens=24))
@@ -78,3 +80,27 @@ async def test_an_adapter_that_would_kill_the_worker_never_reaches_it(tmp_path: 
         await said(model, (tmp_path / "missing.gguf", 1.0))
     with pytest.raises(UsageError, match="the scale nan"):
         await said(model, (tmp_path / "bad.gguf", float("nan")))
+
+
+def test_a_node_gives_a_model_the_adapters_that_its_settings_name(tmp_path: Path) -> None:
+    model = tiny_models.llama().write(tmp_path / "Tiny-1M-F32.gguf")
+    adapter = tiny_models.lora(tmp_path / "pirate.gguf")
+    said: dict[str, str] = {}
+    for name, setting in (("plain", ""), ("of another", f"huge={adapter}"), ("its own", f"tiny:1m={adapter}@1.0")):
+        with node(tmp_path / name, engine_lora=setting, engine_n_ctx="128") as one:
+            added = one.add(model)
+            request = {"model": added["model_id"], "prompt": "hello", "max_tokens": 24, "temperature": 0}
+            said[name] = httpx.post(f"{one.status()['http']}/v1/completions", json=request, timeout=60).json()[
+                "choices"
+            ][0]["text"]
+    assert said["plain"] == said["of another"] != said["its own"]
+
+
+def test_an_adapter_that_is_gone_is_named_with_the_model_that_wants_it(tmp_path: Path) -> None:
+    model = tiny_models.llama().write(tmp_path / "Tiny-1M-F32.gguf")
+    with node(tmp_path / "home", engine_lora=f"tiny={tmp_path}/gone.gguf") as one:
+        added = one.add(model)
+        request = {"model": added["model_id"], "prompt": "hello", "max_tokens": 1}
+        answer = httpx.post(f"{one.status()['http']}/v1/completions", json=request, timeout=60)
+        assert answer.status_code >= 500
+        assert "gone.gguf cannot be read" in answer.json()["error"]["message"]

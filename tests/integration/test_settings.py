@@ -20,7 +20,9 @@ from hali.config.load import load
 from hali.config.paths import Paths
 from hali.config.schema import KEYS, Settings
 from hali.daemon.main import _api_keys
-from hali.daemon.node import Node, caps_of, engine_options, lan_options, router_limits, torrent_options
+from hali.daemon.node import Node
+from hali.daemon.options import caps_of, engine_options, lan_options, router_limits, torrent_options
+from hali.engine.options import EngineOptions
 from hali.hashing import hash_file
 from hali.model.errors import ConfigError, NoSpace, Overloaded, Refused
 from hali.registry.address import parse_all
@@ -31,7 +33,7 @@ from hali.service.doctor.servers import upstream
 from hali.share.acquire import AcquisitionManager
 from hali.share.incoming_model import Arrived
 from hali.share.job import Job, JobSpec
-from hali.share.library import Origin
+from hali.share.library import Entry, Origin
 from hali.share.targets import MagnetTarget
 from hali.store.database import Database
 from hali.transfer.session import TorrentSession
@@ -383,11 +385,16 @@ async def registry_url(home: Path) -> None:
         parse_all(settings(registry__url="gopher://x").registry.url)
 
 
+async def adopted(node: Node, home: Path) -> Entry:
+    """A model in its library."""
+    digests = hash_file(random_file(home / "incoming" / "Tiny-1B-Q8_0.gguf", 0.1))
+    return await node.library.adopt([Arrived(home / "incoming" / "Tiny-1B-Q8_0.gguf", digests)], Origin())
+
+
 async def told_after_a_pull(home: Path, **flags: str) -> list[str]:
     """Kinds of the events that a node with these keys writes down when a pull has ended."""
     node = make_node(home, registry__url="http://127.0.0.1:1", **flags)
-    digests = hash_file(random_file(home / "incoming" / "Tiny-1B-Q8_0.gguf", 0.1))
-    entry = await node.library.adopt([Arrived(home / "incoming" / "Tiny-1B-Q8_0.gguf", digests)], Origin())
+    entry = await adopted(node, home)
     job = Job(JobSpec("pull", "tiny"))
     job.finish({**node.library.describe(entry), "from_store": False})
     with node.database.transaction() as db:
@@ -452,6 +459,13 @@ async def engine_slots(home: Path) -> None:
 @effect("engine.gpu_layers")
 async def engine_gpu_layers(home: Path) -> None:
     assert engine_options(settings(engine__gpu_layers="5")).gpu_layers == 5
+
+
+@effect("engine.lora")
+async def engine_lora(home: Path) -> None:
+    node = make_node(home, engine__lora="tiny:1b=/pirate.gguf@0.5,other=/other.gguf")
+    entry = await adopted(node, home)
+    assert node.catalog.equip(entry.record.path, EngineOptions()).lora == (("/pirate.gguf", 0.5),)
 
 
 @effect("engine.prefix_cache")

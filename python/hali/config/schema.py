@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from hali.config.adapters import parse_adapters
 from hali.config.schedule import Schedule
 from hali.model.errors import UsageError
 
@@ -223,6 +224,15 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gpu_layers: Annotated[
         int, _doc("Layers to put on a GPU when llama.cpp was built for one; -1 = all.", "layers", ge=-1)
     ] = 0
+    lora: Annotated[
+        tuple[str, ...],
+        _doc(
+            "LoRA adapters (GGUF) that change what models say, as `MODEL=FILE` or `MODEL=FILE@SCALE`, for example "
+            "`smollm2=/models/pirate.gguf@0.5`. MODEL: an id, or its beginning up to a colon; FILE: the whole path; several for one model "
+            "add up. A model is loaded anew to take them.",
+            check=parse_adapters,
+        ),
+    ] = ()
     prefix_cache: Annotated[
         bool,
         _doc(

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
+from hali.config.adapters import Adapter
+from hali.engine.options import EngineOptions
 from hali.model.errors import Refused
 from hali.model.splits import is_projector
 from hali.pipeline.base import ServedModel
@@ -15,8 +20,8 @@ from hali.store.models import seconds_since_1970
 class LibraryCatalog:
     """Only verified models are served: a damaged or missing one is refused by name."""
 
-    def __init__(self, library: Library) -> None:
-        self._library = library
+    def __init__(self, library: Library, adapters: Sequence[Adapter] = ()) -> None:
+        self._library, self._adapters = library, adapters
 
     def list(self) -> Sequence[ServedModel]:
         """All models that can answer, by name."""
@@ -32,12 +37,17 @@ class LibraryCatalog:
             )
         return served(entry)
 
-    def projector_of(self, path: Path) -> Path | None:
-        """The file beside the model at `path` that reads its images."""
-        for entry in self._library.entries():
-            if entry.record.path == path:
-                return next((path.parent / name for name in entry.record.meta.files[1:] if is_projector(name)), None)
-        return None
+    def equip(self, path: Path, options: EngineOptions) -> EngineOptions:
+        """`options` with what goes with the model at `path`: the file beside it that reads its images, and its adapters."""
+        entry = next((entry for entry in self._library.entries() if entry.record.path == path), None)
+        if entry is None:
+            return options
+        meta = entry.record.meta
+        projector = next((path.parent / name for name in meta.files[1:] if is_projector(name)), None)
+        lora = [(os.path.expanduser(it.file), it.scale) for it in self._adapters if it.fits(meta.model_id)]
+        return msgspec.structs.replace(
+            options, projector=options.projector if projector is None else str(projector), lora=(*options.lora, *lora)
+        )
 
 
 def _usable(entry: Entry) -> bool:

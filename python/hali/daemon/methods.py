@@ -16,7 +16,8 @@ from hali.daemon.choices import Choices
 from hali.daemon.engines import EngineMethods
 from hali.daemon.ipc import Emit, Handler, Params, field
 from hali.daemon.keys import KeyMethods
-from hali.daemon.node import Node, kv_tokens
+from hali.daemon.node import Node
+from hali.daemon.options import kv_tokens
 from hali.daemon.parts import part_called, removed_part, seeding_part
 from hali.daemon.pruning import prune
 from hali.daemon.registry import RegistryMethods, listed_in

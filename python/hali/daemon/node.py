@@ -13,12 +13,12 @@ import msgspec
 
 from hali.api.base import ApiDeps, ApiKey
 from hali.api.binding import Bind
-from hali.api.budget import Limits
 from hali.api.keys import KeyRing
 from hali.api.metrics import Metrics
 from hali.api.response_store import ResponseStore
 from hali.api.server import ApiServer
 from hali.api.tracing import open_spans
+from hali.config.adapters import parse_adapters
 from hali.config.credentials import HF_TOKEN, credential
 from hali.config.identity import Identity
 from hali.config.load import Loaded, Source, load
@@ -33,17 +33,24 @@ from hali.daemon.measures import measures
 from hali.daemon.neighbours import LanNeighbours, lan_fetch, lan_model, lan_part
 from hali.daemon.node_telling import NodeTeller
 from hali.daemon.offering import OfferedModels
+from hali.daemon.options import (
+    caps_of,
+    default_limits,
+    engine_options,
+    lan_options,
+    pool_limits,
+    router_limits,
+    torrent_options,
+)
 from hali.daemon.published import PresentRouter, Published
 from hali.daemon.searching import HubSearch
-from hali.engine.options import DEFAULT_CONTEXT, EngineOptions
-from hali.engine.pool import EnginePool, PoolLimits
-from hali.model.errors import ConfigError, Refused
-from hali.pipeline.router import InferenceRouter, RouterLimits
+from hali.engine.pool import EnginePool
+from hali.model.errors import Refused
+from hali.pipeline.router import InferenceRouter
 from hali.registry.local import LocalRegistry
 from hali.runtime.activity import Activity
 from hali.runtime.channels import Channel, Receiver, Sender, Watch, mailbox
 from hali.runtime.log import get_logger
-from hali.runtime.memory import total_ram
 from hali.runtime.service_events import tell_services
 from hali.runtime.supervisor import Service, Spec, Supervisor
 from hali.share.acquire import AcquisitionManager
@@ -72,16 +79,14 @@ from hali.transfer.http_guard import redacted
 from hali.transfer.http_retry import HttpPolicy
 from hali.transfer.hub import Hub
 from hali.transfer.hub_choice import parse_hub_name
-from hali.transfer.lan import LanAnnouncer, LanModel, LanOptions
+from hali.transfer.lan import LanAnnouncer, LanModel
 from hali.transfer.metainfo import MAX_BYTES
-from hali.transfer.options import SessionOptions
 from hali.transfer.regulator import Allowance, Regulator
 from hali.transfer.session import TorrentSession
-from hali.transfer.throttle import Caps, Throttle, whole
+from hali.transfer.throttle import Throttle
 
 log = get_logger(__name__)
 
-GB = 10**9
 QUEUED_JOBS = 256  # a person pulls a handful, a script a few dozen; more than this is a runaway loop
 PORT_STATE = "torrent_port"  # the port chosen at the first start, kept so that routers and friends may rely on it
 ORDER_STATE = "transfers"  # a person's pause
@@ -138,11 +143,11 @@ class Node:
         self.space = Space(
             self.library, self.usage, paths.torrents, quota_gb=self.settings.storage.quota_gb, busy=self._busy
         )
-        self.catalog = LibraryCatalog(self.library)
+        self.catalog = LibraryCatalog(self.library, parse_adapters(self.settings.engine.lora))
         self.engines = EnginePool(
             engine_options(self.settings),
             pool_limits(self.settings),
-            projector_of=self.catalog.projector_of,
+            equip=self.catalog.equip,
             activity=self.activity,
         )
         self.offered = OfferedModels(self.library, self.board, self.engines, self.usage)
@@ -421,80 +426,3 @@ class Node:
 
     async def _supervise(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         await self.supervisor.run(task_status=task_status)
-
-
-def engine_options(settings: Settings) -> EngineOptions:
-    """The engine's own options from the keys `engine.*`."""
-    engine = settings.engine
-    return EngineOptions(
-        n_ctx=engine.n_ctx,
-        n_seq_max=engine.slots,
-        threads=engine.threads,
-        gpu_layers=engine.gpu_layers,
-        prefix_cache=engine.prefix_cache,
-        speculation=engine.speculation,
-    )
-
-
-def router_limits(settings: Settings) -> RouterLimits:
-    """The router's own bounds from the keys `engine.slots` and `api.queue*`."""
-    api = settings.api
-    return RouterLimits(
-        running=settings.engine.slots, queued=api.queue, queued_per_key=api.queue_per_key, queue_wait_s=api.queue_wait_s
-    )
-
-
-def default_limits(settings: Settings) -> Limits:
-    """Of keys that have none of their own, and of all who need no key together."""
-    return Limits(
-        requests_per_minute=settings.api.requests_per_minute, tokens_per_minute=settings.api.tokens_per_minute
-    )
-
-
-def pool_limits(settings: Settings) -> PoolLimits:
-    """The pool's own limits from the keys `engine.*`."""
-    engine, total = settings.engine, total_ram()
-    # A tenth, and at least 1 GB, is left to the system, the page cache and this daemon.
-    rest = None if total is None else max(total // 2, total - max(total // 10, GB))
-    return PoolLimits(
-        max_engines=engine.max_loaded,
-        memory_bytes=round(engine.memory_gb * GB) or rest,
-        keep_alive_s=None if engine.keep_alive < 0 else engine.keep_alive,
-    )
-
-
-def kv_tokens(settings: Settings) -> int:
-    """Tokens of the KV cache that a model is loaded with, as the engine chooses it, before its own context is known."""
-    return (settings.engine.n_ctx or DEFAULT_CONTEXT) * min(2, settings.engine.slots)
-
-
-def caps_of(settings: Settings) -> Caps:
-    """The caps of the keys `max_*_mbps`."""
-    return Caps(upload_mbps=settings.max_upload_mbps, download_mbps=settings.max_download_mbps)
-
-
-def torrent_options(settings: Settings, remembered_port: int, caps: Caps) -> SessionOptions:
-    """The session's own options from the keys `torrent_*`, `torrent.*` and the caps in force."""
-    return SessionOptions(
-        port=settings.torrent_port,
-        preferred_port=remembered_port,
-        lsd=settings.torrent.lsd,
-        dht=settings.torrent.dht,
-        dht_bootstrap=settings.torrent.dht_bootstrap,
-        upnp=settings.torrent.upnp,
-        upload_rate=whole(caps.upload),
-        download_rate=whole(caps.download),
-    )
-
-
-def lan_options(settings: Settings) -> LanOptions:
-    """The announcer's own options from the keys `lan.*`; ConfigError when HMAC is on without a secret."""
-    lan = settings.lan
-    if lan.hmac_enabled and not lan.hmac_shared_secret:
-        raise ConfigError(
-            "lan.hmac_enabled needs lan.hmac_shared_secret",
-            hint="`openssl rand -hex 32` makes one; set the same on every node",
-        )
-    return LanOptions(
-        port=lan.port, peers=lan.peers, secret=bytes.fromhex(lan.hmac_shared_secret) if lan.hmac_enabled else None
-    )

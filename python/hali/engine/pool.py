@@ -54,12 +54,12 @@ class EnginePool:
         *,
         launch: Callable[[str], EngineProcess] = EngineProcess,
         fit: Callable[[Path, EngineOptions, int | None], Awaitable[Fitted]] = fitted,
-        projector_of: Callable[[Path], Path | None] = lambda _: None,  # the file beside a model that reads its images
+        equip: Callable[[Path, EngineOptions], EngineOptions] = lambda _, options: options,  # with files for this model
         activity: Activity | None = None,
     ) -> None:
         self._activity = activity or Activity()
         self._options, self._limits = options or EngineOptions(), limits or PoolLimits()
-        self._launch, self._fit, self._projector_of = launch, fit, projector_of
+        self._launch, self._fit, self._equip = launch, fit, equip
         self._entries: dict[str, Entry] = {}  # who answers requests for a model
         self._held: dict[Entry, None] = {}  # who takes memory, in the order of the start; also one that is leaving
         self._rest = anyio.Event()  # something came to rest: look who is over
@@ -153,17 +153,13 @@ class EnginePool:
             entry = Entry(model_id, path, self._launch(model_id), lambda: self._rest.set(), keep_s)
             self._entries[model_id] = entry
             # In the pool's own task: who asked first may give up while others still wait.
-            chosen = options or self._with_projector(path)
+            chosen = options or self._equip(path, self._options)
             self._tasks.start_soon(self._start, entry, chosen, name=f"engine {model_id}")
         with entry.in_use(), stage("load"):
             await entry.settled.wait()  # EngineOptions.start_timeout_s bounds it
         if entry.error is not None:
             raise entry.error
         return entry
-
-    def _with_projector(self, path: Path) -> EngineOptions:
-        projector = self._projector_of(path)
-        return self._options if projector is None else msgspec.structs.replace(self._options, projector=str(projector))
 
     async def _start(self, entry: Entry, options: EngineOptions) -> None:
         # Unless it gets to the end.

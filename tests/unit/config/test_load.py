@@ -43,7 +43,12 @@ def test_every_key_can_be_set_from_the_environment(key: object) -> None:
     other = {bool: "true" if key.default is False else "false", int: "1", float: "2.5"}
     text = other.get(type(key.default), "/elsewhere")
     special = {"lan.hmac_shared_secret": "ab" * 32, "hf.endpoint": "http://127.0.0.1:1", "daemon_listen_addr": "::1"}
-    special |= {"schedule": "mon 01:00-02:00 pause", "engine.speculation": "off", "upstream.urls": "http://a:1"}
+    special |= {
+        "schedule": "mon 01:00-02:00 pause",
+        "engine.lora": "m=/a.gguf",
+        "engine.speculation": "off",
+        "upstream.urls": "http://a:1",
+    }
     text = special.get(key.name, "http://127.0.0.1:1" if key.name.endswith(("_url", "_endpoint")) else text)
     found = load(Path("/nonexistent"), {key.env: text})
     assert found.sources == {key.name: "env"}
