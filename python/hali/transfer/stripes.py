@@ -14,7 +14,10 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 LOOK_S = 0.2  # a piece takes longer than this when ten nodes share a link of 1 Gbit/s
-STARVED_S = 2.0  # with nothing to ask a seed for and next to nothing from others, before their pieces are taken over
+STARVED_S = 2.0  # with nothing to ask a seed for and next to nothing from others, before their pieces are taken over, …
+PATIENCE = (
+    2  # … and at least as long as so many of our own took: the last pieces of all come from the seeds at that pace
+)
 AHEAD = 8  # of our own pieces are begun at once …
 LOW = 2  # … when there are no more than that: the last blocks of one may have been asked for already
 STEP_S = 0.1  # to begin one: a seed that serves nine over 25 Mbit/s sends two blocks of each meanwhile
@@ -91,6 +94,9 @@ class Stripes:
         self._owners: list[bytes] = []
         self._out: dict[bytes, int] = {}  # who let us starve, and how many pieces it had then
         self._fed: float | None = None  # when there was last enough to do
+        self._own_before: frozenset[int] = frozenset()
+        self._own_came = 0.0  # when the last of our own pieces came, or the first was asked for
+        self._own_s = 0.0  # how long one took lately
         self._free_until = float("-inf")
         self._begun: set[int] = set()  # own pieces that a seed was asked for
         self._beginning = False
@@ -102,9 +108,10 @@ class Stripes:
             return ANYTHING
         held = frozenset[int]().union(*(fellow.has for fellow in view.fellows))
         own = self._own(view, held)
+        self._time(own, view.missing, now)
         if own or view.rate >= SLOW_RATE or self._fed is None:
             self._fed = now
-        elif now - self._fed > STARVED_S:
+        elif now - self._fed > max(STARVED_S, PATIENCE * self._own_s):
             own = self._take_over(view, held, now)
         if now < self._free_until:
             return ANYTHING
@@ -113,6 +120,16 @@ class Stripes:
         if view.rate and (piece := self._to_begin(own)) is not None:
             return Orders(frozenset({piece}), view.missing - {piece}, for_s=STEP_S)
         return Orders(own, view.missing - held - own)
+
+    def _time(self, own: frozenset[int], missing: frozenset[int], now: float) -> None:
+        """Learn how long the seeds take for a piece of ours."""
+        came = len(self._own_before - missing)
+        if came:
+            took = (now - self._own_came) / came
+            self._own_s = (self._own_s + took) / 2 if self._own_s else took
+        if came or not self._own_before:
+            self._own_came = now
+        self._own_before = own
 
     def _to_begin(self, own: frozenset[int]) -> int | None:
         """The next of our own pieces to begin, if that has to be now.

@@ -110,6 +110,23 @@ def test_who_does_not_bring_what_is_theirs_loses_it_until_they_bring_something()
     assert not stripes.decide(view(brought, THEIRS), late).own
 
 
+def test_who_gets_the_last_pieces_as_slowly_as_we_got_ours_is_waited_for() -> None:
+    """Else the seed sent the last piece of each once more: a tenth of 512 MiB with nine nodes."""
+    stripes = Stripes(ME, PIECES)
+    left, now = frozenset(range(PIECES)), 0.0
+    for piece in sorted(MINE):  # one of ours in ten seconds, while the others bring all of theirs but one
+        stripes.decide(view(missing=left), now)
+        now += 10.0
+        left -= {piece}
+    last = max(THEIRS)
+    stripes.decide(view(missing=left, has=THEIRS - {last}), now)
+    starving = view(missing=frozenset({last}), has=THEIRS - {last}, rate=0)
+    for _ in range(19):
+        now += 1.0
+        assert stripes.decide(starving, now).own == frozenset(), "it is on its way to its owner"
+    assert stripes.decide(starving, now + 2.0).own == {last}
+
+
 def test_when_others_have_everything_and_do_not_send_it_the_seed_helps_for_a_while() -> None:
     stripes = Stripes(ME, PIECES)
     silent = view(THEIRS, THEIRS, rate=0)
