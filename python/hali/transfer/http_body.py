@@ -11,11 +11,6 @@ from hali.transfer.http_location import RetryLater, network_trouble
 from hali.transfer.http_retry import HttpPolicy
 from hali.transfer.rate_limit import RateLimiter
 
-# What comes in small parts is left to gather for a moment, as each part costs the same way through the client: 128 MiB over
-# eight connections of 8 MB/s took 1.6 s of processor, with this 1.25.
-SMALL = 32 * 1024
-GATHER_S = 0.008
-
 
 class Body:
     """The bytes of one response. Silence ends in `RetryLater` by the read timeout, a trickle by the policy's floor."""
@@ -28,18 +23,14 @@ class Body:
         self._limiter = limiter
         self._progress = progress
         self._received = 0
-        self._last = 0
         self._waited = 0.0  # seconds spent on the network; our own rate limit does not count
         self._rest = memoryview(b"")
 
     async def chunk(self) -> bytes:
         """The next bytes as they come; b"" at the end."""
-        if 0 < self._last < SMALL:
-            await anyio.sleep(GATHER_S)
         before = anyio.current_time()
         async with network_trouble():
             chunk = await anext(self._chunks, b"")
-        self._last = len(chunk)
         self._waited += anyio.current_time() - before
         self._received += len(chunk)
         if chunk:
