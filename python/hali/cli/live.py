@@ -9,7 +9,9 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+
+from hali.runtime.signals import woken_by
 
 # The terminal's other screen, so that what was there before comes back; without its cursor.
 ENTER, LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
@@ -20,12 +22,8 @@ BOLD, DIM, PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
 class Live:
     """The open screen."""
 
-    def __init__(self, *, color: bool) -> None:
-        self._color = color
-        # Not an Event: a signal's handler runs between two steps of `wait`, where it would wait for a lock that `wait` holds.
-        self._resized, self._resize = socket.socketpair()
-        for end in (self._resized, self._resize):
-            end.setblocking(False)
+    def __init__(self, resized: socket.socket, *, color: bool) -> None:
+        self._resized, self._color = resized, color
 
     @property
     def size(self) -> os.terminal_size:
@@ -41,16 +39,6 @@ class Live:
         """Until the next drawing is due, or the window has another size."""
         if select.select([self._resized], [], [], seconds)[0]:
             self._resized.recv(4096)
-
-    def resized(self, *_: object) -> None:
-        """A handler for signals: the window has another size."""
-        with suppress(BlockingIOError):  # so many that all are one
-            self._resize.send(b"\0")
-
-    def close(self) -> None:
-        """Give the two sockets back."""
-        self._resized.close()
-        self._resize.close()
 
 
 def frame(lines: Sequence[str], columns: int, rows: int, *, color: bool) -> str:
@@ -74,13 +62,10 @@ def _styled(line: str, color: bool) -> str:
 @contextmanager
 def live(*, color: bool) -> Iterator[Live]:
     """A screen for the length of the block; however it ends, the terminal is as it was."""
-    screen = Live(color=color)
-    before = signal.signal(signal.SIGWINCH, screen.resized)
-    sys.stdout.write(ENTER)
-    try:
-        yield screen
-    finally:
-        sys.stdout.write(LEAVE)
-        sys.stdout.flush()
-        signal.signal(signal.SIGWINCH, before)
-        screen.close()
+    with woken_by([signal.SIGWINCH], lambda *_: None) as resized:
+        sys.stdout.write(ENTER)
+        try:
+            yield Live(resized, color=color)
+        finally:
+            sys.stdout.write(LEAVE)
+            sys.stdout.flush()

@@ -9,16 +9,16 @@ import contextlib
 import os
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import FrameType
 
 import msgspec
 
 from hali.model.errors import ExitCode, HaliError, UsageError
+from hali.runtime.signals import woken_by
 from hali.service.description import FINAL, RESTART_S
 from hali.service.targets import find_target
 
@@ -63,7 +63,7 @@ class Keeper:
     def run(self) -> int:
         """Until it ends for good; the exit code."""
         failures = 0
-        with _woken_by_signals(self._on_signal) as woken:
+        with woken_by(FORWARDED, self._on_signal) as woken:
             while True:
                 code, ran_s = self._once()
                 step = self._after(code, ran_s, failures)
@@ -95,22 +95,6 @@ class Keeper:
         self._asked = number
         if self._child is not None:
             self._child.send_signal(number)
-
-
-@contextlib.contextmanager
-def _woken_by_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[socket.socket]:
-    """A socket that becomes readable with a signal; a signal that came before the wait is not missed."""
-    reading, writing = socket.socketpair()
-    with reading, writing:
-        writing.setblocking(False)
-        before = {number: signal.signal(number, handler) for number in FORWARDED}
-        old = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
-        try:
-            yield reading
-        finally:
-            signal.set_wakeup_fd(old)
-            for number, action in before.items():
-                signal.signal(number, action)
 
 
 def _how(code: int) -> str:

@@ -9,11 +9,11 @@ import pytest
 
 # A handler runs between any two steps of Python code, so here it runs between all of them.
 DRAGGED = """
-import signal, sys
+import os, signal, sys
 from hali.cli.live import live
 
 def step(*_):
-    signal.getsignal(signal.SIGWINCH)(signal.SIGWINCH, None)
+    os.kill(os.getpid(), signal.SIGWINCH)
     return step
 
 with live(color=False) as screen:
