@@ -260,16 +260,16 @@ class Resolver:
         listing = await self._hub.resolve(target.repo, target.revision)
         model = choose_model(listing, quant=quant, file=target.file)
         whole = target.file is None if mmproj is None else mmproj
-        return await self.with_lan(_pinned(listing, model.with_projector() if whole else model.files))
+        plan = _pinned(listing, model.with_projector() if whole else model.files)
+        with anyio.move_on_after(ANSWER_S):
+            plan = await self.with_lan(plan)
+        return plan
 
     async def with_lan(self, plan: Plan) -> Plan:
         """`plan`, of a known file, with the torrent and the nodes of the LAN that have this very file now."""
         assert plan.ref is not None
         sha256 = plan.ref.sha256
-        told: list[Offer] = []
-        with anyio.move_on_after(ANSWER_S):
-            told = _merge(await self._neighbours.ask(sha256))
-        offers = [offer for offer in told if sha256.startswith(offer.sha256_prefix)]
+        offers = [o for o in _merge(await self._neighbours.ask(sha256)) if sha256.startswith(o.sha256_prefix)]
         if len(offers) != 1:
             return plan
         torrent = magnet.Magnet(infohashes=offers[0].infohashes)
