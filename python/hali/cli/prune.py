@@ -13,10 +13,9 @@ from hali.cli.facts import moment
 from hali.cli.output import Output, current
 from hali.cli.store import ask
 from hali.model.errors import Cancelled, NoSpace, UsageError
-from hali.model.units import DAY_S, format_bytes
+from hali.model.units import DAY_S, GB, format_bytes
 
 app = new_app()
-GB = 10**9  # as disks are sold, and as `hali list` shows sizes
 _UNITS = {"m": 60, "h": 3600, "d": DAY_S, "w": 7 * DAY_S}
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)([mhdw])\Z", re.ASCII)
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Which model; see `hali info`.")]

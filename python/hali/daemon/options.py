@@ -7,13 +7,12 @@ from hali.config.schema import Settings
 from hali.engine.options import DEFAULT_CONTEXT, EngineOptions
 from hali.engine.pool import PoolLimits
 from hali.model.errors import ConfigError
+from hali.model.units import GB
 from hali.pipeline.router import RouterLimits
 from hali.runtime.memory import total_ram
 from hali.transfer.lan import LanOptions
 from hali.transfer.options import SessionOptions
 from hali.transfer.throttle import Caps, whole
-
-GB = 10**9
 
 
 def engine_options(settings: Settings) -> EngineOptions:

@@ -7,6 +7,7 @@ import re
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
+GB = 10**9  # as disks are sold, and as `hali list` shows sizes
 
 BLOCK = 16 * KIB  # BEP 52: the leaf of a v2 merkle tree, and the unit peers request
 MEGABIT = 125_000  # bytes; rates of lines and caps are sold and set in 10^6 bits per second

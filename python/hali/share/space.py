@@ -12,7 +12,7 @@ import anyio.to_thread
 import msgspec
 
 from hali.model.errors import NoSpace
-from hali.model.units import DAY_S, format_bytes
+from hali.model.units import DAY_S, GB, format_bytes
 from hali.runtime.log import get_logger
 from hali.share import leftovers
 from hali.share.library import Entry, Library
@@ -21,8 +21,6 @@ from hali.store.models import seconds_since_1970
 from hali.store.usage import Usage
 
 log = get_logger(__name__)
-
-GB = 10**9  # as disks are sold, and as `hali list` shows sizes
 UNFINISHED_S = 7.0 * DAY_S  # a pull that nobody went on with for a week is not gone on with
 
 
