@@ -100,13 +100,8 @@ def run(ctx: typer.Context) -> None:
     """
     from_environment().create()
     sys.stdout.flush()
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "hali.daemon.main",
-        *ctx.args,
-    ]  # -P: the current folder is no place to import from
+    # -P: the current folder is no place to import from
+    command = [sys.executable, "-P", "-m", "hali.daemon.main", *ctx.args]
     if os.environ.get("NOTIFY_SOCKET"):  # systemd watches this very process, and starts it again itself
         os.execv(sys.executable, command)
     from hali.service.keeper import Keeper

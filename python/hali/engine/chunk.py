@@ -25,6 +25,6 @@ class Chunk:
     def rows(self) -> int:
         """Of prompts in one batch beside replies; half of the most before anything is known."""
         if self._row_s is None:
-            return max(STEP, self._most // 2)
+            return self._most // 2
         fit = STALL_S / max(self._row_s, 1e-9)
-        return int(min(max(fit // STEP * STEP, STEP), max(STEP, self._most)))
+        return int(min(max(fit // STEP * STEP, STEP), self._most))

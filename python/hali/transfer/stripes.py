@@ -15,9 +15,7 @@ import msgspec
 
 LOOK_S = 0.2  # a piece takes longer than this when ten nodes share a link of 1 Gbit/s
 STARVED_S = 2.0  # with nothing to ask a seed for and next to nothing from others, before their pieces are taken over, …
-PATIENCE = (
-    2  # … and at least as long as so many of our own took: the last pieces of all come from the seeds at that pace
-)
+PATIENCE = 2  # … and for as long as so many of our own took: the last pieces of all come from the seeds at that pace
 AHEAD = 8  # of our own pieces are begun at once …
 LOW = 2  # … when there are no more than that: the last blocks of one may have been asked for already
 STEP_S = 0.1  # to begin one: a seed that serves nine over 25 Mbit/s sends two blocks of each meanwhile

@@ -37,7 +37,3 @@ def test_batches_of_replies_alone_tell_nothing() -> None:
     chunk = Chunk(512)
     chunk.measure(8, 0.2)
     assert chunk.rows == 256
-
-
-def test_a_batch_smaller_than_a_chunk_may_be_is_no_error() -> None:
-    assert Chunk(8).rows == STEP  # the schedule cuts it to the batch
