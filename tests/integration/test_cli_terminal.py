@@ -67,6 +67,26 @@ def test_ctrl_c_at_the_prompt_drops_the_line_and_twice_ends_the_chat(seeder: Tes
         assert "Traceback" not in chat.text
 
 
+# A Ctrl-C where readline is between two waits for a key: its hook runs there, and is the function that marks a SIGINT.
+BETWEEN = """
+import ctypes, readline
+from hali.cli.prompting import read_prompt
+
+hook = ctypes.c_void_p.in_dll(ctypes.pythonapi, "PyOS_InputHook")
+hook.value = ctypes.cast(ctypes.pythonapi.PyErr_SetInterrupt, ctypes.c_void_p).value
+try:
+    read_prompt()
+except KeyboardInterrupt:
+    print("noticed")
+"""
+
+
+def test_ctrl_c_between_two_waits_for_a_key_is_noticed_without_another_key(tmp_path: Path) -> None:
+    with node(tmp_path) as one, Terminal(one, sys.executable, "-c", BETWEEN) as prompt:
+        prompt.until("noticed")
+        assert prompt.end() == 0
+
+
 @pytest.mark.model
 def test_commands_change_a_chat_and_prompts_come_back_in_the_next_one(seeder: TestNode, tmp_path: Path) -> None:
     saved = tmp_path / "chat.json"

@@ -3,21 +3,43 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 from collections.abc import Iterator
 
 FENCE = '"""'
+NOTICED_S = 0.1  # the longest that Ctrl-C can go unnoticed at the prompt
 
 
 def read_prompt() -> str:
     """One prompt; several lines between triple quotes. EOFError at the end of input."""
-    said = input(">>> ").strip()
-    if not said.startswith(FENCE):
-        return said
-    lines = [said.removeprefix(FENCE)]
-    while not lines[-1].rstrip().endswith(FENCE):
-        lines.append(input("... "))
+    with _noticing_ctrl_c():
+        said = input(">>> ").strip()
+        if not said.startswith(FENCE):
+            return said
+        lines = [said.removeprefix(FENCE)]
+        while not lines[-1].rstrip().endswith(FENCE):
+            lines.append(input("... "))
     return "\n".join(lines).rstrip().removesuffix(FENCE).strip()
+
+
+@contextlib.contextmanager
+def _noticing_ctrl_c() -> Iterator[None]:
+    """Ctrl-C at any moment of `input` is noticed.
+
+    CPython's readline raises what interrupts its wait for a key; a Ctrl-C a moment before that wait would be raised
+    with the next interruption only. So an alarm interrupts it now and then.
+    """
+    if not hasattr(signal, "setitimer"):  # Windows, whose Python reads lines without readline
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, NOTICED_S, NOTICED_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @contextlib.contextmanager
