@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hali.config.identity import Identity
 from hali.model.ids import InfoHashes
-from hali.transfer import lan_packets
+from hali.transfer import lan, lan_packets
 from hali.transfer.lan import LanAnnouncer, LanModel, LanOptions
 from hali.transfer.lan_net import GROUP4
 from hali.wire.lan import Kind, Want, WantKind, decode
@@ -93,6 +93,25 @@ async def test_a_query_is_answered_and_returns_with_the_first_hit(port: int) -> 
             with anyio.fail_after(DEADLINE):
                 found = await second.query(text, timeout=DEADLINE)
             assert [e.size for e in found] == [1005]
+
+
+async def test_a_node_is_alone_once_it_has_listened_and_nobody_has_anything(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = node(1, port), node(2, port)
+    async with running(second):
+        monkeypatch.setattr(lan, "LISTENED", float("inf"))
+        assert not second.alone, "an answer may be on its way"
+        monkeypatch.setattr(lan, "LISTENED", 0.0)
+        assert second.alone
+        async with running(first):
+            await until(lambda: second.traffic.accepted.get("query"))
+            assert second.alone, "one that has nothing"
+            first.set_models([ours(5)])
+            await until(second.entries)
+            assert not second.alone
+        await until(lambda: second.alone)
+    assert second.alone
 
 
 async def test_an_answer_names_the_torrent_port_of_now(port: int) -> None:

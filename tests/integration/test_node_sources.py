@@ -124,3 +124,17 @@ def test_a_repository_that_sends_a_flipped_byte_does_not_spoil_what_the_lan_has(
         found = ended(s.begin(), s.b, file)
         size = file.stat().st_size
         assert found["sources"].get("http", 0) <= size - size % PIECE  # the last piece is not the repository's
+
+
+def test_a_node_that_comes_while_a_pull_from_the_repository_runs_joins_in(file: Path, tmp_path: Path) -> None:
+    with FakeHub() as hub, node(tmp_path / "a") as a, node(tmp_path / "b", hf_endpoint=hub.url) as b:
+        hub.add(REPO, {NAME: file})
+        hub.faults.rate = RATE // 32  # each of eight connections: 35 s in all
+        a.add(file)
+        a.stop()
+        b.start()
+        pulling = b.start_hali("pull", REPO, "--json")
+        until(lambda: b.events("incoming.opened"), "the pull has begun")
+        a.start()
+        found = ended(pulling, b, file)
+        assert found["sources"]["lan"] > file.stat().st_size // 2

@@ -20,6 +20,12 @@ class LanNeighbours:
     def __init__(self, lan: Watch[LanAnnouncer | None]) -> None:
         self._lan = lan
 
+    @property
+    def alone(self) -> bool:
+        """See `Neighbours`."""
+        lan = self._lan.value
+        return lan is None or lan.alone
+
     async def ask(self, name: str) -> Sequence[Offer]:
         """Who has `name`?"""
         lan = self._lan.value

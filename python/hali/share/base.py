@@ -39,6 +39,10 @@ class Offer(msgspec.Struct, frozen=True):
 class Neighbours(Protocol):
     """The LAN."""
 
+    @property
+    def alone(self) -> bool:
+        """Whether nobody there has any model, as far as was heard; a question is then not worth a wait."""
+
     async def ask(self, name: str) -> Sequence[Offer]:
         """Who has `name` (model id, part of one, or SHA-256)? Answers within a second; empty when nobody does."""
 
@@ -48,6 +52,8 @@ class Neighbours(Protocol):
 
 class Nobody:
     """The LAN when it is switched off."""
+
+    alone = True
 
     async def ask(self, name: str) -> Sequence[Offer]:
         """Nobody answers."""

@@ -192,13 +192,13 @@ class Puller:
         """Somebody on the LAN may have the file before we do."""
         pause = INTRODUCE_S
         while True:
-            await anyio.sleep(pause)
-            pause = min(2 * pause, MAX_INTRODUCE_S)
             found = await self._ask_lan(self._resolver.with_lan(plan))
             if found is not None and found.torrent is not None:
                 swarm = self._swarm(found, intake, shared=True)
                 download.add(swarm)
                 await self._introduce(swarm)
+            await anyio.sleep(pause)
+            pause = min(2 * pause, MAX_INTRODUCE_S)
 
     @staticmethod
     async def _ask_lan(question: Awaitable[T]) -> T | None:

@@ -261,8 +261,9 @@ class Resolver:
         model = choose_model(listing, quant=quant, file=target.file)
         whole = target.file is None if mmproj is None else mmproj
         plan = _pinned(listing, model.with_projector() if whole else model.files)
-        with anyio.move_on_after(ANSWER_S):
-            plan = await self.with_lan(plan)
+        if not self._neighbours.alone:
+            with anyio.move_on_after(ANSWER_S):
+                plan = await self.with_lan(plan)
         return plan
 
     async def with_lan(self, plan: Plan) -> Plan:

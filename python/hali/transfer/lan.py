@@ -38,6 +38,7 @@ DEBOUNCE = 0.05  # several models set within this time go out as one announcemen
 GATHER = 0.12  # after the first hit for a text, others with the same text may follow
 ASK_AGAIN = 0.3  # a lost query or answer costs this much, not the whole pull
 LOOK_GAP = 0.02  # between looks at the index while a query waits: looking at a full one takes 10 ms
+LISTENED = 1.0  # after this, what the question of the start brought is there: nodes answer within 250 ms
 REFRESH = 2.0  # how soon a new interface (Wi-Fi joined, cable plugged) is noticed; a look takes a millisecond
 READS_PER_TURN = 64  # datagrams before other tasks get their turn
 
@@ -71,6 +72,7 @@ class LanAnnouncer:
         self._answers = Answers(self._speaker, self._index, self._nonce, self._announce_by)
         self._catalogue = Catalogue()
         self._outbox: Outbox | None = None  # while it runs
+        self._asked_all = float("inf")  # when we last asked everybody for everything
         self._due = 0.0  # of the next complete announcement
         self._news_due = float("inf")
         self._kick = anyio.Event()
@@ -114,6 +116,11 @@ class LanAnnouncer:
         """The neighbours that have something, by node id."""
         return self._index.offering()
 
+    @property
+    def alone(self) -> bool:
+        """Whether nobody has anything, as far as those tell who were asked. Unknown, thus False, at first."""
+        return anyio.current_time() - self._asked_all >= LISTENED and not self._index.offering()
+
     async def query(self, text: str, timeout: float = 1.0) -> list[LanEntry]:
         """Who has `text` (part of a model id, SHA-256, infohash)? What is known at once, else the answers to a query.
 
@@ -147,7 +154,7 @@ class LanAnnouncer:
                     log.warning("lan.degraded", reason=outbox.degraded)
                 log.info("lan.started", port=self._options.port, interfaces=outbox.interface_names)
                 tasks.start_soon(self._resolve_peers, outbox)
-                await self._ask(outbox, ())
+                await self._ask_all(outbox)
                 self._due = anyio.current_time()
                 task_status.started()
                 await self._announce_forever(outbox, tasks)
@@ -167,7 +174,7 @@ class LanAnnouncer:
                 await self._kick.wait()
             if self._refresh(outbox, tasks):
                 self._announce_by(DEBOUNCE)
-                await self._ask(outbox, ())  # there may be others, who heard of nothing new
+                await self._ask_all(outbox)  # there may be others, who heard of nothing new
             self._index.expire(anyio.current_time())
             if anyio.current_time() >= self._news_due and self._catalogue.needs_round:
                 self._due = anyio.current_time()
@@ -199,6 +206,10 @@ class LanAnnouncer:
         while True:
             await self._ask(outbox, wants)
             await anyio.sleep(ASK_AGAIN)
+
+    async def _ask_all(self, outbox: Outbox) -> None:
+        await self._ask(outbox, ())
+        self._asked_all = anyio.current_time()
 
     async def _ask(self, outbox: Outbox, wants: Sequence[Want], *, multicast: bool = True) -> None:
         if multicast or outbox.has_peers:

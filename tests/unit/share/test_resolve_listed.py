@@ -25,9 +25,11 @@ ID = "tiny:1b:base:q8_0"
 
 class Lan:
     def __init__(self, *offers: Offer) -> None:
-        self.offers = offers
+        self.offers, self.alone = offers, not offers
+        self.asked: list[str] = []
 
     async def ask(self, name: str) -> tuple[Offer, ...]:
+        self.asked.append(name)
         return self.offers
 
 
@@ -128,3 +130,14 @@ async def test_web_seeds_that_a_stranger_may_not_name_are_dropped(tmp_path: Path
     plan = await resolver(tmp_path, Lan(), Registry(listed)).plan(parse_target("tiny"), None)
     assert isinstance(plan.torrent, metainfo.Metainfo)
     assert plan.torrent.webseeds == ("https://1.1.1.1/f",)
+
+
+async def test_a_pull_of_a_repository_asks_the_lan_first_only_if_anybody_there_has_anything(
+    tmp_path: Path, listing: Listing
+) -> None:
+    file = RepoFile(listing.file, 1000, listing.sha256)
+    target = parse_target("owner/repo")
+    nobody, somebody = Lan(), Lan(Offer(ID, listing.sha256, InfoHashes("c" * 40, "d" * 64), (("192.0.2.1", 1),)))
+    for lan, asked, peers in ((nobody, [], ()), (somebody, [listing.sha256], (("192.0.2.1", 1),))):
+        plan = await resolver(tmp_path, lan, Registry(None), Repository(file)).plan(target, None)
+        assert (lan.asked, plan.peers, plan.ref is not None) == (asked, peers, True)

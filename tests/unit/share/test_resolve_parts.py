@@ -30,6 +30,8 @@ WHOLE = msgspec.structs.replace(PART, peers=(("192.0.2.2", 2),), complete=True)
 
 
 class Lan:
+    alone = False
+
     def __init__(self, *offers: Offer) -> None:
         self.offers = offers
 
