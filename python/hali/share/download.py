@@ -138,14 +138,17 @@ class Download:
         return self._intake.is_open or isinstance(lane, SwarmLane)
 
     async def _measure(self) -> None:
+        shown: float | None = None
         http: float | None = None
         swarm: float | None = None
         silent, before = 0.0, self._heard
         while True:
-            self._report(Rate((http or 0.0) + (swarm or 0.0) if http or swarm else None, self._peers()))
+            self._report(Rate((shown or 0.0) + (swarm or 0.0) if shown or swarm else None, self._peers()))
             await anyio.sleep(MEASURE_S)
             came, before = (self._heard - before) / MEASURE_S, self._heard
-            http = _smoothed(http, came) if http is not None or came else None
+            shown = _smoothed(shown, came) if shown is not None or came else None
+            if self._intake.division.claims:  # one that has nothing to do is as fast as it was
+                http = shown
             pulse = next((lane.pulse for lane in self._lanes if isinstance(lane, SwarmLane) and lane.pulse), None)
             rate = pulse.rate if pulse is not None else 0.0
             silent = 0.0 if rate else silent + MEASURE_S

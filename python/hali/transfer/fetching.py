@@ -40,6 +40,9 @@ log = get_logger(__name__)
 
 # Without a right piece in between: an honest swarm has none, attackers cause some; a torrent that contradicts itself always does.
 MAX_CONTRADICTIONS = 8
+GIVE_AGAIN_S = 3.0  # for libtorrent to check a piece of 16 MiB
+MAX_REFUSALS = 8  # of a piece that was given: a right one is refused while blocks of peers are on their way
+REFUSED_S = 0.25  # after each; these arrive meanwhile
 ALONE_S = 10.0  # from the last liar to the end of the fetch: libtorrent tries a lost peer after 1, 2, 3 s
 LAYERS_TIMEOUT_S = 2.0  # for the complete metainfo at the end; the fetch is finished without it
 PATIENCE_S = 60.0  # without a byte from anyone before the fetch gives up; peers come back within a minute or not at all
@@ -210,20 +213,28 @@ class Fetch:
 
         True once it can be read; False when it is wrong or the fetch ends. Two writers of one piece would be a race: while a
         fetch lives, libtorrent is the only one.
+
+        What peers had sent of the piece before may be checked in its place, or come after it: so it is given again, and
+        again when nothing is heard of it, since libtorrent forgets a piece that it has just found wrong.
         """
+        whole = data + bytes(self._padding(index))
+        refusals = 0
         while index not in self._done and not self._ended:
             answered = self._given[index] = anyio.Event()
             async with self._changing:  # not while the torrent is being replaced
                 handle = self._handle
             if handle is None:
                 return False
-            whole = data + bytes(self._padding(index))
             with contextlib.suppress(RuntimeError):  # replaced just now: the new one is given it again
                 await anyio.to_thread.run_sync(handle.add_piece, index, whole, lt.add_piece_flags_t.overwrite_existing)
-            await answered.wait()
+            with anyio.move_on_after(GIVE_AGAIN_S):
+                await answered.wait()
             if index in self._refused:
                 self._refused.discard(index)
-                return False
+                refusals += 1
+                if refusals == MAX_REFUSALS:
+                    return False
+                await anyio.sleep(REFUSED_S)
         return index in self._done
 
     def _tell_givers(self, pieces: Iterable[int]) -> None:

@@ -1,4 +1,4 @@
-"""How a download begins, before anything could be measured."""
+"""How a download begins, before anything could be measured, and what it measures."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any, cast
 import anyio
 import pytest
 
+from hali.runtime.channels import Watch
+from hali.share import download as download_module
 from hali.share.division import AT_ONCE, Division, Speed
 from hali.share.download import Download
 from hali.share.intake import Intake
@@ -23,9 +25,12 @@ class _Intake:
     def __init__(self) -> None:
         self.complete = anyio.Event()
         self.speed = Speed()
+        self.division = Division(range(8))
+        self.looks = Watch(0)
 
     def measured(self, speed: Speed) -> None:
         self.speed = speed
+        self.looks.set(self.looks.value + 1)
 
 
 class _Lane:
@@ -37,7 +42,7 @@ class _Lane:
         self._intake, self.claims = intake, list[int]()
 
     async def run(self) -> None:
-        division = Division(range(8))
+        division = self._intake.division
         while (index := division.claim(0.0, self._intake.speed, ())) is not None:
             self.claims.append(index)
         self._intake.complete.set()
@@ -51,3 +56,40 @@ async def test_without_a_swarm_all_connections_are_busy_from_the_first_moment() 
     download.add(cast("Any", lane))
     await download.run()
     assert lane.claims == list(range(AT_ONCE))
+
+
+class _Resting:
+    """HTTP: brings one piece, then has to wait for pieces that the swarm has begun."""
+
+    kind = "http"
+
+    def __init__(self, intake: _Intake) -> None:
+        self._intake = intake
+        self.before: float | None = None
+        self.heard = lambda count: None
+
+    async def run(self) -> None:
+        looks = self._intake.looks
+        self._intake.division.claims[0] = 0.0
+        first = looks.value
+        await looks.until(lambda count: count > first)
+        self.heard(1_000_000)
+        await looks.until(lambda count: self._intake.speed.http is not None)
+        self.before = self._intake.speed.http
+        self._intake.division.done(0)
+        since = looks.value
+        await looks.until(lambda count: count > since + 9)
+        self._intake.complete.set()
+
+
+async def test_http_that_waits_for_the_swarm_is_taken_for_as_fast_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its speed would fade with its rest, faster than that of a swarm that is gone, and it would never be let in again."""
+    monkeypatch.setattr(download_module, "MEASURE_S", 0.001)
+    intake = _Intake()
+    lane = _Resting(intake)
+    download = Download("model", cast("Intake", intake), lambda rate: None)
+    lane.heard = download.heard
+    download.add(cast("Any", lane))
+    await download.run()
+    assert lane.before and intake.speed.http
+    assert intake.speed.http >= lane.before / 2  # one look may fall between the last byte and the end of the claim

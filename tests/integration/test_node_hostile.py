@@ -1,0 +1,111 @@
+"""A pull whose only honest source is a web seed or a node of the LAN, in a swarm of liars: a real daemon, each liar an address."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import libtorrent as lt
+import pytest
+from anyio.from_thread import start_blocking_portal
+
+from hali.hashing import hash_file
+from hali.model.units import MIB
+from hali.transfer import metainfo
+from tests.fakes.corrupt_peer import CorruptPeer, fraction
+from tests.fakes.hf_server import FakeHub
+from tests.fakes.torrents import Sample, make
+from tests.nodes import TestNode, node, sha256_of
+
+REPO, NAME = "owner/Lied-7B-GGUF", "Lied-7B-Q8_0.gguf"
+KINDS = {"v1": lt.create_torrent.v1_only, "hybrid": 0, "v2": lt.create_torrent.v2_only}
+RATE = 8_000_000  # bytes a second that the honest source has
+LOST_S = 5.0  # the promise
+
+
+@contextmanager
+def attacking(liars: list[CorruptPeer], port: int) -> Iterator[None]:
+    """They dial in again and again for the length of the block."""
+    with start_blocking_portal() as portal:
+        tasks = [portal.start_task_soon(liar.attack, "127.0.0.1", port) for liar in liars]
+        yield
+        for task in tasks:
+            task.cancel()
+
+
+def longest_silence(pulling: subprocess.Popen[str], brought: Callable[[], int]) -> float:
+    """Seconds for which the honest source brought nothing, once it had begun and while the pull ran."""
+    longest, last, since = 0.0, brought(), time.monotonic()
+    while pulling.poll() is None:
+        time.sleep(0.05)
+        if (now := brought()) != last:
+            last, since = now, time.monotonic()
+        elif last:
+            longest = max(longest, time.monotonic() - since)
+    return longest
+
+
+def ordeal(
+    b: TestNode, what: str, sample: Sample, count: int, brought: Callable[[], int], *, by_http: bool = False
+) -> None:
+    """`hali pull WHAT` among `count` liars; `brought()`: bytes of the honest source so far, by HTTP or from a peer."""
+    hashes, size = sample.metainfo.infohashes, len(sample.content)
+    liars = [
+        CorruptPeer(
+            hashes.v1 or hashes.v2 or "",
+            sample.content,
+            sample.metainfo.piece_length,
+            address=f"127.0.66.{i + 1}",
+            corrupt=fraction(0.5, i),
+        )
+        for i in range(count)
+    ]
+    with attacking(liars, b.status()["torrent_port"]):
+        pulling = b.start_hali("pull", what, "--quiet")
+        silent_s = longest_silence(pulling, brought)
+        said = pulling.communicate()
+        assert pulling.returncode == 0, (said, b.log())
+    received = b.call("stats")["down_total"] + (brought() if by_http else 0)
+    print(
+        f"received {received / MIB:.1f} MiB of a file of {size / MIB:.1f}, the honest one silent for {silent_s:.1f} s"
+    )
+    (found,) = b.call("models")["models"]
+    assert sha256_of(Path(found["path"])) == found["sha256"] == sha256_of(sample.path)
+    assert sum(liar.served for liar in liars) > 0, "nobody lied"
+    assert received <= max(1.5 * size, size + 64 * MIB)
+    assert silent_s <= LOST_S
+
+
+@pytest.mark.parametrize("count", [9, pytest.param(49, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_honest_web_seed_among_liars_brings_the_file(tmp_path: Path, kind: str, count: int) -> None:
+    sample = make(tmp_path / "www", 40 * MIB, MIB, KINDS[kind], name=NAME)
+    with FakeHub() as hub, node(tmp_path / "b", torrent_private_web_seeds="on", lan_enabled="off") as b:
+        hub.add(REPO, {NAME: sample.path})
+        hub.faults.rate = RATE // 8  # each of eight connections
+        torrent: Any = lt.bdecode(sample.metainfo.raw)
+        torrent[b"url-list"] = f"{hub.url}/{REPO}/resolve/main/{NAME}".encode()
+        (tmp_path / "lied.torrent").write_bytes(bytes(lt.bencode(torrent)))
+        b.start()
+        ordeal(b, str(tmp_path / "lied.torrent"), sample, count, lambda: hub.bytes_sent, by_http=True)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("count", [9, 49])
+def test_an_honest_node_of_the_lan_among_liars_brings_the_file(tmp_path: Path, count: int) -> None:
+    path = tmp_path / NAME
+    path.write_bytes(os.urandom(72 * MIB))
+    sample = Sample(path, path.read_bytes(), metainfo.parse(metainfo.build(hash_file(path), NAME)))
+    with node(tmp_path / "a", max_upload_mbps=str(RATE * 8 // 1_000_000)) as a, node(tmp_path / "b") as b:
+        b.start()
+        b.hears(a.add(path)["model_id"])
+
+        def uploaded() -> int:
+            return int(a.call("stats")["up_total"])
+
+        ordeal(b, "lied", sample, count, uploaded)
