@@ -146,9 +146,9 @@ class Download:
             self._report(Rate((shown or 0.0) + (swarm or 0.0) if shown or swarm else None, self._peers()))
             await anyio.sleep(MEASURE_S)
             came, before = (self._heard - before) / MEASURE_S, self._heard
-            shown = _smoothed(shown, came) if shown is not None or came else None
+            shown = _smoothed(shown, came)
             if self._intake.division.claims:  # one that has nothing to do is as fast as it was
-                http = shown
+                http = _smoothed(http, came)
             pulse = next((lane.pulse for lane in self._lanes if isinstance(lane, SwarmLane) and lane.pulse), None)
             rate = pulse.rate if pulse is not None else 0.0
             silent = 0.0 if rate else silent + MEASURE_S
@@ -164,8 +164,9 @@ class Download:
         return next((pulse.peers for pulse in pulses if pulse is not None), None)
 
 
-def _smoothed(old: float | None, new: float) -> float:
-    return new if old is None else (1 - SMOOTH) * old + SMOOTH * new
+def _smoothed(old: float | None, new: float) -> float | None:
+    """None until something came."""
+    return new or None if old is None else (1 - SMOOTH) * old + SMOOTH * new
 
 
 def _all_failed(name: str, errors: Sequence[HaliError]) -> HaliError:

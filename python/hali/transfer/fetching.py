@@ -40,7 +40,7 @@ log = get_logger(__name__)
 
 # Without a right piece in between: an honest swarm has none, attackers cause some; a torrent that contradicts itself always does.
 MAX_CONTRADICTIONS = 8
-GIVE_AGAIN_S = 3.0  # for libtorrent to check a piece of 16 MiB
+GIVE_AGAIN_S = 10.0  # for libtorrent to write and check a piece of 16 MiB, on a slow card too
 MAX_REFUSALS = 8  # of a piece that was given: a right one is refused while blocks of peers are on their way
 REFUSED_S = 0.25  # after each; these arrive meanwhile
 ALONE_S = 10.0  # from the last liar to the end of the fetch: libtorrent tries a lost peer after 1, 2, 3 s
