@@ -14,6 +14,7 @@ from collections.abc import Callable
 from enum import Enum
 
 from hali.model.units import BLOCK
+from tests.fakes.torrents import Sample
 
 CHOKE, UNCHOKE, INTERESTED, BITFIELD, REQUEST, PIECE = 0, 1, 2, 5, 6, 7
 HASH_REQUEST, HASHES, HASH_REJECT = 21, 22, 23
@@ -136,3 +137,27 @@ class CorruptPeer:
     @staticmethod
     def _send(writer: asyncio.StreamWriter, kind: int, payload: bytes = b"") -> None:
         writer.write(struct.pack(">IB", 1 + len(payload), kind) + payload)
+
+
+def attackers(
+    sample: Sample,
+    count: int,
+    *,
+    share: float = 1.0,
+    manner: Manner = Manner.SERVES,
+    hashes: Hashes = Hashes.REJECT,
+) -> list[CorruptPeer]:
+    """So many, each at an address of its own, who lie with a share of their blocks."""
+    infohashes = sample.metainfo.infohashes
+    return [
+        CorruptPeer(
+            infohashes.v1 or infohashes.v2 or "",
+            sample.content,
+            sample.metainfo.piece_length,
+            address=f"127.0.66.{i + 1}",
+            corrupt=fraction(share, i),
+            manner=manner,
+            hashes=hashes,
+        )
+        for i in range(count)
+    ]

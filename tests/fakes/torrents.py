@@ -15,6 +15,7 @@ import libtorrent as lt
 from hali.transfer.metainfo import Metainfo, parse
 from hali.transfer.session import Fetch, FetchEvent, Progress, SessionOptions, TorrentSession, running
 
+KINDS = {"v1": lt.create_torrent.v1_only, "hybrid": 0, "v2": lt.create_torrent.v2_only}  # flags of libtorrent
 LOCAL = SessionOptions(addresses=("127.0.0.1",), lsd=False)
 
 

@@ -17,13 +17,12 @@ from anyio.from_thread import start_blocking_portal
 from hali.hashing import hash_file
 from hali.model.units import MIB
 from hali.transfer import metainfo
-from tests.fakes.corrupt_peer import CorruptPeer, fraction
+from tests.fakes.corrupt_peer import CorruptPeer, attackers
 from tests.fakes.hf_server import FakeHub
-from tests.fakes.torrents import Sample, make
+from tests.fakes.torrents import KINDS, Sample, make
 from tests.nodes import TestNode, node, sha256_of
 
 REPO, NAME = "owner/Lied-7B-GGUF", "Lied-7B-Q8_0.gguf"
-KINDS = {"v1": lt.create_torrent.v1_only, "hybrid": 0, "v2": lt.create_torrent.v2_only}
 RATE = 8_000_000  # bytes a second that the honest source has
 LOST_S = 5.0  # the promise
 
@@ -54,17 +53,7 @@ def ordeal(
     b: TestNode, what: str, sample: Sample, count: int, brought: Callable[[], int], *, by_http: bool = False
 ) -> None:
     """`hali pull WHAT` among `count` liars; `brought()`: bytes of the honest source so far, by HTTP or from a peer."""
-    hashes, size = sample.metainfo.infohashes, len(sample.content)
-    liars = [
-        CorruptPeer(
-            hashes.v1 or hashes.v2 or "",
-            sample.content,
-            sample.metainfo.piece_length,
-            address=f"127.0.66.{i + 1}",
-            corrupt=fraction(0.5, i),
-        )
-        for i in range(count)
-    ]
+    size, liars = len(sample.content), attackers(sample, count, share=0.5)
     with attacking(liars, b.status()["torrent_port"]):
         pulling = b.start_hali("pull", what, "--quiet")
         silent_s = longest_silence(pulling, brought)

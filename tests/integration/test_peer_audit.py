@@ -5,17 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import anyio
-import libtorrent as lt
 import pytest
 
 from hali.model.units import KIB, MIB
 from hali.transfer.auditing import NO_VERDICT, Trial, kind_for
 from tests.fakes.corrupt_peer import CorruptPeer, Hashes, Manner, fraction
-from tests.fakes.torrents import Sample, make, two_sessions
+from tests.fakes.torrents import KINDS, Sample, make, two_sessions
 
 pytestmark = pytest.mark.anyio
 
-KINDS = {"v1": lt.create_torrent.v1_only, "hybrid": 0, "v2": lt.create_torrent.v2_only}
 PIECE = 2 * MIB
 
 

@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import anyio
-import libtorrent as lt
 import msgspec
 import pytest
 
@@ -17,8 +16,8 @@ from hali.transfer.auditing import Audit
 from hali.transfer.guard import Guard
 from hali.transfer.rescue import Bars
 from hali.transfer.session import FetchFailed, Finished, PeerBanned, PieceFailed, TorrentSession
-from tests.fakes.corrupt_peer import CorruptPeer, Hashes, Manner, fraction
-from tests.fakes.torrents import Sample, events_of, make, two_sessions
+from tests.fakes.corrupt_peer import CorruptPeer, Hashes, Manner, attackers
+from tests.fakes.torrents import KINDS, Sample, events_of, make, two_sessions
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -29,29 +28,6 @@ DEADLINE_S = 90.0  # all of these end in a few seconds on a quiet machine
 HONEST = "127.0.0.1"
 LOST_S = 5.0  # the promise
 PATIENCE_S = 60.0  # as in production
-
-
-def attackers(
-    sample: Sample,
-    count: int,
-    *,
-    share: float = 1.0,
-    manner: Manner = Manner.SERVES,
-    hashes: Hashes = Hashes.REJECT,
-) -> list[CorruptPeer]:
-    hashes = sample.metainfo.infohashes
-    return [
-        CorruptPeer(
-            hashes.v1 or hashes.v2 or "",
-            sample.content,
-            sample.metainfo.piece_length,
-            address=f"127.0.66.{i + 1}",
-            corrupt=fraction(share, i),
-            manner=manner,
-            hashes=hashes,
-        )
-        for i in range(count)
-    ]
 
 
 @asynccontextmanager
@@ -165,9 +141,6 @@ async def watch(seeder: TorrentSession, outcome: Outcome) -> None:
             gone = now if gone is None else gone
             outcome.lost_s = max(outcome.lost_s, now - gone)
         await anyio.sleep(0.05)
-
-
-KINDS = {"v1": lt.create_torrent.v1_only, "hybrid": 0, "v2": lt.create_torrent.v2_only}
 
 
 @pytest.mark.parametrize("trusted", [False, True], ids=["peer", "trusted"])

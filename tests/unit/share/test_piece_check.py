@@ -11,9 +11,7 @@ from hali.model.units import KIB, MIB, PIECE
 from hali.share.piece_check import PieceCheck
 from hali.transfer.metainfo import of_info, parse
 from tests.fakes.bundles import torrent_by_libtorrent, write
-from tests.fakes.torrents import info_of, make
-
-KINDS = {"v1": lt.create_torrent.v1_only, "hybrid": 0, "v2": lt.create_torrent.v2_only}
+from tests.fakes.torrents import KINDS, info_of, make
 
 
 @pytest.mark.parametrize("kind", KINDS)
