@@ -227,6 +227,7 @@ def told(activity: Activity) -> list[tuple[str, object]]:
     return [(e.kind, e.fields["service"]) for e in activity.events._history if e.kind.startswith("service.")]
 
 
+@pytest.mark.alone  # it makes the load itself
 @pytest.mark.blocking_ok
 async def test_each_service_that_dies_under_load_is_back_and_nothing_else_is_disturbed(
     tmp_path: Path, files: Files, monkeypatch: pytest.MonkeyPatch
