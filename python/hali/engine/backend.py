@@ -59,6 +59,10 @@ class Model(Vocabulary):
             self.memory = low.llama_get_memory(self.ctx)
             self._undo = undo.pop_all()
         self.batch = Batch(self.n_batch)
+        # ggml's CPU attention takes 64 rows at a time, and computes for all of them the cells that one of them needs: a
+        # row of a reply among those of a prompt costs 64 (15 replies of 250 tokens beside 256 rows: a quarter of the time).
+        on_gpu = options.gpu_layers != 0 and bool(low.llama_supports_gpu_offload())
+        self.tiled = options.flash_attn and options.kv_type in ("f32", "f16") and not on_gpu
 
     def _load(self, path: Path, options: EngineOptions, on_progress: Callable[[float], None]) -> Any:
         params = low.llama_model_default_params()

@@ -51,6 +51,7 @@ class Loop:
         self._chunk = Chunk(model.n_batch)
         self._read: list[Session] = []  # whose prompt was computed in the last step
         self._counters = Counters()
+        self._replied = False  # the last of the turns, see _turn
 
     @property
     def busy(self) -> bool:
@@ -97,6 +98,9 @@ class Loop:
     def admit(self) -> None:
         """Let in as many waiting sessions as there is room for."""
         self._room.admit()
+        if not all(session.decoding for session in self._room.running.values()):
+            for session in self._room.running.values():  # the next batch may take a second
+                self._send(session, session.bundle.take())
 
     def step(self) -> None:
         """Compute one batch for the sessions that were let in."""
@@ -113,10 +117,19 @@ class Loop:
             beside=self._chunk.rows,
         )
         for key in chosen.preempt:
-            self._room.put_back(self._room.running[key])
-        if chosen.slices:
-            rows = min(self._model.n_batch, self._room.kv_free) - len(chosen.slices)
-            self._execute(self._ahead.add(chosen.slices, self._room.running, rows))
+            self._put_back(self._room.running[key])
+        if slices := self._turn(chosen.slices):
+            rows = min(self._model.n_batch, self._room.kv_free) - len(slices)
+            self._execute(self._ahead.add(slices, self._room.running, rows))
+
+    def _turn(self, slices: tuple[plan.Slice, ...]) -> tuple[plan.Slice, ...]:
+        """Replies and prompts by turns, where both in one batch would cost more than two batches."""
+        replies = tuple(part for part in slices if self._room.running[part.key].decoding)
+        prompts = tuple(part for part in slices if part not in replies)
+        if not (replies and prompts and self._model.tiled):
+            return slices
+        self._replied = not self._replied
+        return replies if self._replied else prompts
 
     def _see(self, ready: list[Session]) -> None:
         """Compute one image, if a session has come to one: others wait for it as they do for a long batch."""
@@ -133,8 +146,7 @@ class Loop:
         try:
             self._projector.decode(self._model.ctx, session.key, picture, self._model.n_batch)
         except EngineFailed as error:
-            self._room.release(session)
-            self._fail(session.ident, error)
+            self._lose(session, error)
             return
         self._counters.prompt_tokens += picture.count
         session.done += picture.count
@@ -158,7 +170,8 @@ class Loop:
             rows = self._room.running
             code = self._model.decode(slices, lambda key: rows[key].tokens, lambda key: rows[key].done)
         except EngineFailed as error:
-            self._give_up(slices, error)
+            for part in slices:
+                self._lose(self._room.running[part.key], error)
             return
         finally:
             self._interrupts.end()
@@ -205,8 +218,7 @@ class Loop:
         try:
             token = session.sampler.sample(self._model.ctx, row)
         except HaliError as error:  # no numbers, no token left, or a grammar that became too complex
-            self._room.release(session)
-            self._fail(session.ident, error)
+            self._lose(session, error)
             return False
         self._counters.completion_tokens += 1
         piece = self._model.piece(token) or session.spelled(self._model.piece(token, special=True))
@@ -214,7 +226,7 @@ class Loop:
         if events and isinstance(events[-1], Done):
             self._end(session, events, keep=True)
             return False
-        self._send(session, events)
+        self._send(session, session.bundle.put(events))
         return True
 
     # --- ways out
@@ -229,23 +241,24 @@ class Loop:
         if keep:
             self._room.sharing.keep(session)
         self._room.release(session)
-        self._send(session, events)
+        self._send(session, session.bundle.put(events))
 
     def _no_slot(self) -> None:
         """llama.cpp finds no room although our count says there is: put the youngest back, or fail the only one."""
         youngest = list(self._room.running.values())[-1]
         if len(self._room.running) > 1:
-            self._room.put_back(youngest)
-            return
-        self._room.release(youngest)
-        error = EngineFailed(f"no room in the KV cache of {self._model.n_kv} tokens", code="kv_full")
-        self._fail(youngest.ident, error)
+            self._put_back(youngest)
+        else:
+            self._lose(youngest, EngineFailed(f"no room in the KV cache of {self._model.n_kv} tokens", code="kv_full"))
 
-    def _give_up(self, slices: tuple[plan.Slice, ...], error: EngineFailed) -> None:
-        for part in slices:
-            session = self._room.running[part.key]
-            self._room.release(session)
-            self._fail(session.ident, error)
+    def _put_back(self, session: Session) -> None:
+        self._send(session, session.bundle.take())
+        self._room.put_back(session)
+
+    def _lose(self, session: Session, error: HaliError) -> None:
+        self._send(session, session.bundle.take())
+        self._room.release(session)
+        self._fail(session.ident, error)
 
     # --- counting
 

@@ -11,6 +11,7 @@ from hali.engine import harmony
 from hali.engine.call_reader import CallReader
 from hali.engine.harmony import HarmonyReader
 from hali.engine.reasoning import Marks, ThoughtReader
+from hali.engine.telling import append
 from hali.engine.tool_bodies import Call, Schemas
 from hali.engine.tool_formats import Format
 from hali.model.generation import Chunk, ToolCall, ToolCalled
@@ -121,7 +122,11 @@ class ReplyReader:
             self.thought_tokens += tokens
         if last:
             parts += self._split.finish()
-        return _joined([event for part in parts for event in self._told(part)])
+        found: list[Chunk | ToolCalled] = []
+        for part in parts:
+            for event in self._told(part):
+                append(found, event)
+        return found
 
     def _told(self, part: Part) -> list[Chunk | ToolCalled]:
         if self.over:
@@ -139,15 +144,3 @@ def _special(dialect: Dialect) -> frozenset[str]:
         return harmony.MARKS
     around = () if dialect.marks is None else (dialect.marks.begin, dialect.marks.end)
     return frozenset(around) | (dialect.calls.marks if dialect.calls else frozenset())
-
-
-def _joined(events: list[Chunk | ToolCalled]) -> list[Chunk | ToolCalled]:
-    """Neighbouring texts of one kind as one."""
-    found: list[Chunk | ToolCalled] = []
-    for event in events:
-        before = found[-1] if found else None
-        if isinstance(event, Chunk) and isinstance(before, Chunk) and event.reasoning == before.reasoning:
-            found[-1] = Chunk(before.text + event.text, 0, reasoning=event.reasoning)
-        else:
-            found.append(event)
-    return found

@@ -11,7 +11,7 @@ import msgspec
 from hali.engine.output import ReplyReader
 from hali.engine.schedule import Work
 from hali.engine.speculate import Guesser
-from hali.engine.telling import Drawn, Untold
+from hali.engine.telling import Bundle, Drawn, Untold
 from hali.engine.text import InsideCharacter, TextStream
 from hali.model.generation import (
     Chunk,
@@ -79,6 +79,7 @@ class Session:
         self.step = 0  # events sent so far
         self.cached = 0  # tokens of the prompt that were kept from earlier requests
         self.guesser = Guesser()
+        self.bundle = Bundle(clock)
         self._most = n_ctx - self.n_prompt
         # 0 means "no limit of its own", as in llama-cpp-python.
         self._wanted = min(self._most, sampling.max_tokens) if sampling.max_tokens else self._most

@@ -1,11 +1,18 @@
-"""What a sampler tells of a token besides its number, and with which text that goes out. Pure."""
+"""What a sampler tells of a token besides its number, with which text that goes out, and when. Pure."""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
-from hali.model.generation import TokenLogprob
+import msgspec
+
+from hali.model.generation import Chunk, GenerationEvent, TokenLogprob, ToolCalled
+
+Event = TypeVar("Event", GenerationEvent, Chunk | ToolCalled)
+
+TOLD_EVERY_S = 0.03  # faster than anybody reads; each telling costs daemon and client as much as a twentieth of a token
 
 
 class Drawn(NamedTuple):
@@ -34,3 +41,43 @@ class Untold:
         while self._waiting and self._waiting[0][0] < passed:
             found.append(self._waiting.popleft()[1])
         return tuple(found)
+
+
+class Bundle:
+    """Texts of one reply that come within `TOLD_EVERY_S` of the last that was told wait for the next ones."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._told = float("-inf")
+        self._held: list[GenerationEvent] = []
+
+    def put(self, events: Sequence[GenerationEvent]) -> list[GenerationEvent]:
+        """What to tell now, of those that wait and `events`: nothing, or all."""
+        if not events:
+            return []
+        for event in events:
+            append(self._held, event)
+        now = self._clock()
+        if now - self._told < TOLD_EVERY_S and all(isinstance(event, Chunk) for event in events):
+            return []
+        self._told = now
+        return self.take()
+
+    def take(self) -> list[GenerationEvent]:
+        """All that wait."""
+        found, self._held = self._held, []
+        return found
+
+
+def append(events: list[Event], event: Event) -> None:
+    """Put `event` at the end; a text after one of its kind becomes one with it."""
+    before = events[-1] if events else None
+    if isinstance(event, Chunk) and isinstance(before, Chunk) and event.reasoning == before.reasoning:
+        events[-1] = msgspec.structs.replace(
+            before,
+            text=before.text + event.text,
+            tokens=before.tokens + event.tokens,
+            logprobs=before.logprobs + event.logprobs,
+        )
+    else:
+        events.append(event)

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("llama_cpp")
 
 from hali.engine import loop as module
-from hali.engine import opening
+from hali.engine import opening, telling
 from hali.engine.backend import ABORTED, NO_SLOT, Model
 from hali.engine.chat import Prompt, Prompter
 from hali.engine.loop import Loop
@@ -55,6 +55,7 @@ class FakeModel:
         self.held: dict[int, int] = {}
         self.batch = SimpleNamespace(row_of_last={})
         self.partial_forget = True
+        self.tiled = False
         self.clears = 0
         self.during: Callable[[], int] = lambda: 0  # called inside each decode; its code is the result
         self.shapes: list[list[int]] = []
@@ -160,6 +161,59 @@ def test_alone_the_shapes_are_chunks_of_the_batch_then_single_tokens() -> None:
     assert rig.model.shapes == [[32], [32], [6], [1], [1]]
     assert rig.done(b"a").reason == "length"
     assert rig.nothing_held()
+
+
+@pytest.mark.parametrize(("tiled", "shapes"), [(False, [[1, 31], [1, 9]]), (True, [[1], [31], [1], [9]])])
+def test_replies_and_prompts_take_turns_where_both_at_once_cost_more(tiled: bool, shapes: list[list[int]]) -> None:
+    rig = Rig(FakeModel(n_ctx=100))
+    rig.model.tiled = tiled
+    rig.loop._chunk._row_s = 1e-9  # as many rows as fit
+    rig.open(b"a", 5, max_tokens=9)
+    rig.run(1)
+    rig.open(b"b", 40, max_tokens=1)
+    rig.run(len(shapes))
+    assert rig.model.shapes[1:] == shapes
+    rig.run()
+    assert rig.text(b"a") == "A" * 9
+    assert rig.text(b"b") == "A"
+
+
+def test_a_text_that_waits_for_the_next_one_is_told_before_a_prompt_is_computed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(telling, "TOLD_EVERY_S", 1e9)
+    rig = Rig(FakeModel())
+    rig.open(b"a", 5, max_tokens=9)
+    rig.run(4)
+    assert rig.events[b"a"] == [Chunk("A", 1)]  # the first is told at once
+    rig.open(b"b", 5, max_tokens=1)
+    rig.loop.admit()
+    assert rig.events[b"a"] == [Chunk("A", 1), Chunk("AAA", 3)]
+    rig.run()
+    assert rig.events[b"a"][2] == Chunk("A" * 5, 5)
+    assert rig.done(b"a").reason == "length"
+
+
+@pytest.mark.parametrize("way", ["cancelled", "failed", "put back"])
+def test_no_text_is_lost_by_whoever_leaves(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    monkeypatch.setattr(telling, "TOLD_EVERY_S", 1e9)
+    rig = Rig(FakeModel())
+    rig.open(b"a", 5, max_tokens=50)
+    rig.open(b"b", 5, max_tokens=50)
+    rig.run(3)
+    if way == "cancelled":
+        rig.loop.cancel(b"b")
+    elif way == "failed":
+        rig.model.during = failing
+        rig.run(1)
+    else:
+        rig.model.during = lambda: NO_SLOT
+        rig.run(1)
+    assert rig.text(b"b") == "AAA"
+
+
+def failing() -> int:
+    raise EngineFailed("llama_decode failed")
 
 
 def test_who_comes_into_an_empty_cache_finds_it_as_new() -> None:
@@ -297,7 +351,7 @@ def test_what_was_put_back_continues_where_it_was() -> None:
         done = rig.done(ident)
         assert done.reason == "length"
         assert done.usage.completion_tokens == 55
-        assert len(rig.events[ident]) == 56, "each token once"
+        assert len(rig.text(ident)) == 55, "each token once"
     assert rig.nothing_held()
 
 
