@@ -89,6 +89,7 @@ class Fetch:
         self._changing = anyio.Lock()  # the torrent is replaced or removed by one task at a time
         self._flusher = Flusher(self._readable)
         self._snapshot: alerts.Snapshot | None = None
+        self._received = 0  # bytes, by this torrent's latest snapshot
         self._best = -1
         self._last_gain = anyio.current_time()
         self._layers_deadline: float | None = None
@@ -145,7 +146,7 @@ class Fetch:
         self._have &= self._done
         self._flusher.start(self._handle.flush_cache)
         self._tell_givers(list(self._given))  # a torrent added anew knows nothing of what the old one was given
-        self._best, self._last_gain = -1, anyio.current_time()
+        self._best, self._last_gain, self._received = -1, anyio.current_time(), 0
         self._guard.attach(self._handle, anyio.current_time())
         self._striping.handle = self._handle
         if not self._paused:
@@ -420,6 +421,9 @@ class Fetch:
         self._snapshot = snapshot
         if snapshot.done > self._best:
             self._best, self._last_gain = snapshot.done, anyio.current_time()
+        if snapshot.downloaded > self._received:
+            self._received = snapshot.downloaded
+            self._guard.received(anyio.current_time())
         for index in snapshot.have or ():
             self._piece_finished(index)
         self._order(snapshot)

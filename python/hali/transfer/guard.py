@@ -170,6 +170,10 @@ class Guard:
         self.evidence.sent(piece, host, blocks)
         self.defence.heard(host, now)
 
+    def received(self, now: float) -> None:
+        """Bytes came; `sent` tells of blocks once they are written, and libtorrent writes a piece when all of it is there."""
+        self.defence.received(now)
+
     def passed(self, index: int, now: float) -> dict[str, int]:
         """A piece is right; returns who sent how many blocks of it, as far as counted."""
         senders = self.evidence.passed(index, self._blocks(index))
