@@ -80,6 +80,19 @@ async def test_who_is_put_aside_is_let_in_while_a_second_fetch_runs(
     assert told.bars(ASIDE)
 
 
+async def test_an_address_where_we_met_ourselves_is_not_talked_to_unless_somebody_else_lives_there(
+    told: Told, session: TorrentSession, tmp_path: Path
+) -> None:
+    one = fetch(session, tmp_path, "1", "10.0.0.2")
+    session.enter(one)
+    for host in (ASIDE, "10.0.0.2"):
+        one._on_alert(alerts.PeerGone(host, caught=False, own=True))
+    assert told.bars(ASIDE) and not told.bars("10.0.0.2")
+
+    one.add_peers([(ASIDE, 6881)])
+    assert not told.bars(ASIDE)
+
+
 async def test_a_fetch_that_cannot_start_leaves_no_bars_and_no_block_alerts_behind(
     told: Told, session: TorrentSession, tmp_path: Path
 ) -> None:
