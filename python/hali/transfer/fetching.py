@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import ipaddress
 from collections import deque
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
@@ -17,6 +18,7 @@ from hali.model.errors import HaliError
 from hali.model.ids import InfoHashes
 from hali.runtime.log import get_logger
 from hali.transfer import alerts, params
+from hali.transfer.bundle import names_of
 from hali.transfer.events import (
     FetchEvent,
     FetchFailed,
@@ -73,6 +75,7 @@ class Fetch:
         self._refused: set[int] = set()  # those that were wrong
         self._senders: dict[int, dict[str, int]] = {}  # of pieces that are right but not readable yet
         self._have = set(have)  # those, and what libtorrent has checked since
+        self._doubted: set[int] = set()  # pieces that it called right and wrong later
         self._patience_s = patience_s
         self._guard = Guard(host, self, trusted_peers, patient=patient, caught=self._caught, welcome=self._welcome)
         self._striping = Striping(host.peer_id, self._guard)
@@ -366,8 +369,37 @@ class Fetch:
             self._refused.add(index)
             self._tell_givers([index])
             return
+        if index in self._have:
+            self._thrown_away(index)
+            return
         self._emit(PieceFailed(index))
         self._guard.failed(index, anyio.current_time())
+
+    def _thrown_away(self, index: int) -> None:
+        """A right piece, and nobody's fault: while libtorrent lacks the piece layer of a hybrid torrent, and has seen all other
+        pieces, a wrong one does not fit the root of the file, and it fails them all.
+        """
+        self._guard.replaced(index, anyio.current_time())
+        self._doubted.add(index)
+        self._restart()
+
+    async def _recheck(self) -> None:
+        """What was thrown away is still in the file, unless peers have sent some of it since."""
+        doubted, self._doubted = self._doubted & self._done, set()
+        for index in doubted:
+            if not await anyio.to_thread.run_sync(self._is_right, index):
+                self._done.discard(index)
+
+    def _is_right(self, index: int) -> bool:
+        """Whether the file has the bytes of this piece, by the v1 hash that let it pass."""
+        source = self._source
+        assert isinstance(source, Metainfo)
+        file, local = source.map.locate(index)
+        with (self._directory / names_of(source)[file]).open("rb") as opened:
+            opened.seek(local * source.piece_length)
+            data = opened.read(source.map.size(index))
+        digest = hashlib.sha1(data + bytes(self._padding(index)), usedforsecurity=False).digest()
+        return digest == source.sha1_pieces[20 * index : 20 * index + 20]
 
     def _contradicted(self, reason: str) -> None:
         """A wrong block that is replaced while its piece is hashed looks to libtorrent as if v1 and v2 described different data.
@@ -477,6 +509,7 @@ class Fetch:
             log.warning("fetch.rescue", torrent=self.name)
             async with self._changing:
                 await self._retire()
+                await self._recheck()
                 if not self._ended:
                     await self._add()
         except HaliError as exc:
