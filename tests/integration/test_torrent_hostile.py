@@ -7,17 +7,19 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import anyio
+import libtorrent as lt
 import msgspec
 import pytest
 
 from hali.model.units import KIB, MIB, PIECE
-from hali.transfer import fetching
+from hali.transfer import fetching, rescue
 from hali.transfer.auditing import Audit
 from hali.transfer.guard import Guard
+from hali.transfer.metainfo import of_info, parse
 from hali.transfer.rescue import Bars
-from hali.transfer.session import FetchFailed, Finished, PeerBanned, PieceFailed, TorrentSession
+from hali.transfer.session import FetchFailed, Finished, PeerBanned, PieceFailed, TorrentSession, running
 from tests.fakes.corrupt_peer import CorruptPeer, Hashes, Manner, attackers
-from tests.fakes.torrents import KINDS, Sample, events_of, make, two_sessions
+from tests.fakes.torrents import KINDS, LOCAL, Sample, events_of, info_of, make, two_sessions
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -67,6 +69,46 @@ async def test_with_a_corrupt_and_an_honest_peer_the_fetch_ends_right_and_the_co
     assert (tmp_path / "model.gguf").read_bytes() == sample.content
     assert PeerBanned(bad[0].address) in events
     assert any(isinstance(event, PieceFailed) for event in events)
+
+
+async def test_a_trusted_peer_that_needs_seconds_for_a_piece_is_not_taken_for_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rescue, "EXPECTED_S", 1.0)  # after that only what comes keeps strangers out
+    sample = make(tmp_path / "seed", 40 * MIB, PIECE)
+    bad = attackers(sample, 3, share=0.5)
+    slow = msgspec.structs.replace(LOCAL, upload_rate=PIECE // 3)  # blocks are told of when their piece is whole
+    async with two_sessions(seeder=slow) as (seeder, leecher):
+        await seeder.seed(sample.metainfo.raw, sample.path.parent)
+        honest = [(HONEST, seeder.port)]
+        async with (
+            attacking(leecher, bad),
+            leecher.fetch(sample.metainfo, tmp_path, peers=honest, trusted_peers=[HONEST]) as fetch,
+        ):
+            with anyio.fail_after(DEADLINE_S):
+                events = await events_of(fetch)
+
+    assert events[-1] == Finished()
+    assert len([event for event in events if isinstance(event, PieceFailed)]) == 1  # then they wait
+
+
+async def test_a_wrong_last_piece_does_not_cost_the_right_ones_while_no_piece_layer_is_known(tmp_path: Path) -> None:
+    sample = make(tmp_path / "seed", 4 * MIB, MIB)
+    bare = parse(of_info(bytes(lt.bencode(info_of(sample.metainfo.raw)))))  # as of a magnet whose peers speak v1 only
+    (liar, honest) = attackers(sample, 2, share=0.0)
+    liar._corrupt = lambda piece, _: piece == 3
+    failed: list[int] = []
+    async with running(LOCAL) as session, attacking(session, [liar]), session.fetch(bare, tmp_path) as fetch:
+        with anyio.fail_after(DEADLINE_S):
+            while not failed:
+                event = await anext(fetch.events())
+                failed += [event.index] if isinstance(event, PieceFailed) else []
+            async with attacking(session, [honest]):
+                events = await events_of(fetch)
+
+    assert isinstance(events[-1], Finished)
+    assert (tmp_path / "model.gguf").read_bytes() == sample.content
+    assert {3} == {*failed, *(event.index for event in events if isinstance(event, PieceFailed))}
 
 
 class Outcome(msgspec.Struct):

@@ -15,6 +15,7 @@ log = get_logger(__name__)
 
 INCONSISTENT_HASHES = 217  # libtorrent's errors.torrent_inconsistent_hashes, which the binding does not name
 PEER_BANNED = 91  # errors.peer_banned
+SELF_CONNECTION = 47  # errors.self_connection
 NO_SPACE = 28  # ENOSPC
 
 
@@ -82,10 +83,14 @@ class PeerConnected(msgspec.Struct, frozen=True):
 
 
 class PeerGone(msgspec.Struct, frozen=True):
-    """A connection is no more. `caught`: libtorrent compared a block of it with the right one, or had banned the peer before."""
+    """A connection is no more. `caught`: libtorrent compared a block of it with the right one, or had banned the peer before.
+
+    `own`: the other end was this session.
+    """
 
     host: str
     caught: bool
+    own: bool = False
 
 
 class Banned(msgspec.Struct, frozen=True):
@@ -222,8 +227,8 @@ def _session_stats(values: Mapping[str, int]) -> SessionStats:
 
 def _peer_gone(alert: lt.peer_disconnected_alert) -> PeerGone:
     error = alert.error
-    caught = error.category().name() == "libtorrent" and error.value() == PEER_BANNED
-    return PeerGone(alert.endpoint[0], caught)
+    reason = error.value() if error.category().name() == "libtorrent" else None
+    return PeerGone(alert.endpoint[0], caught=reason == PEER_BANNED, own=reason == SELF_CONNECTION)
 
 
 def _torrent_error(alert: Any) -> FileError | Contradiction:

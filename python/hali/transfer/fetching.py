@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import ipaddress
 from collections import deque
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
@@ -17,6 +18,7 @@ from hali.model.errors import HaliError
 from hali.model.ids import InfoHashes
 from hali.runtime.log import get_logger
 from hali.transfer import alerts, params
+from hali.transfer.bundle import names_of
 from hali.transfer.events import (
     FetchEvent,
     FetchFailed,
@@ -73,6 +75,7 @@ class Fetch:
         self._refused: set[int] = set()  # those that were wrong
         self._senders: dict[int, dict[str, int]] = {}  # of pieces that are right but not readable yet
         self._have = set(have)  # those, and what libtorrent has checked since
+        self._doubted: set[int] = set()  # pieces that it called right and wrong later
         self._patience_s = patience_s
         self._guard = Guard(host, self, trusted_peers, patient=patient, caught=self._caught, welcome=self._welcome)
         self._striping = Striping(host.peer_id, self._guard)
@@ -89,6 +92,7 @@ class Fetch:
         self._changing = anyio.Lock()  # the torrent is replaced or removed by one task at a time
         self._flusher = Flusher(self._readable)
         self._snapshot: alerts.Snapshot | None = None
+        self._received = 0  # bytes, by this torrent's latest snapshot
         self._best = -1
         self._last_gain = anyio.current_time()
         self._layers_deadline: float | None = None
@@ -145,7 +149,7 @@ class Fetch:
         self._have &= self._done
         self._flusher.start(self._handle.flush_cache)
         self._tell_givers(list(self._given))  # a torrent added anew knows nothing of what the old one was given
-        self._best, self._last_gain = -1, anyio.current_time()
+        self._best, self._last_gain, self._received = -1, anyio.current_time(), 0
         self._guard.attach(self._handle, anyio.current_time())
         self._striping.handle = self._handle
         if not self._paused:
@@ -317,8 +321,10 @@ class Fetch:
             case alerts.PeerConnected(host=host, port=port):
                 self._peers.setdefault((host, port))
                 self._guard.arrived((host, port), now)
-            case alerts.PeerGone(host=host, caught=caught):
+            case alerts.PeerGone(host=host, caught=caught, own=own):
                 self._guard.left(host, caught, now)
+                if own:
+                    self._guard.met_ourselves(host, now)
             case alerts.Banned(host=host):
                 self._guard.banned(host, now)
             case alerts.FileError(reason=reason, no_space=no_space):
@@ -363,8 +369,37 @@ class Fetch:
             self._refused.add(index)
             self._tell_givers([index])
             return
+        if index in self._have:
+            self._thrown_away(index)
+            return
         self._emit(PieceFailed(index))
         self._guard.failed(index, anyio.current_time())
+
+    def _thrown_away(self, index: int) -> None:
+        """A right piece, and nobody's fault: while libtorrent lacks the piece layer of a hybrid torrent, and has seen all other
+        pieces, a wrong one does not fit the root of the file, and it fails them all.
+        """
+        self._guard.replaced(index, anyio.current_time())
+        self._doubted.add(index)
+        self._restart()
+
+    async def _recheck(self) -> None:
+        """What was thrown away is still in the file, unless peers have sent some of it since."""
+        doubted, self._doubted = self._doubted & self._done, set()
+        for index in doubted:
+            if not await anyio.to_thread.run_sync(self._is_right, index):
+                self._done.discard(index)
+
+    def _is_right(self, index: int) -> bool:
+        """Whether the file has the bytes of this piece, by the v1 hash that let it pass."""
+        source = self._source
+        assert isinstance(source, Metainfo)
+        file, local = source.map.locate(index)
+        with (self._directory / names_of(source)[file]).open("rb") as opened:
+            opened.seek(local * source.piece_length)
+            data = opened.read(source.map.size(index))
+        digest = hashlib.sha1(data + bytes(self._padding(index)), usedforsecurity=False).digest()
+        return digest == source.sha1_pieces[20 * index : 20 * index + 20]
 
     def _contradicted(self, reason: str) -> None:
         """A wrong block that is replaced while its piece is hashed looks to libtorrent as if v1 and v2 described different data.
@@ -420,6 +455,9 @@ class Fetch:
         self._snapshot = snapshot
         if snapshot.done > self._best:
             self._best, self._last_gain = snapshot.done, anyio.current_time()
+        if snapshot.downloaded > self._received:
+            self._received = snapshot.downloaded
+            self._guard.received(anyio.current_time())
         for index in snapshot.have or ():
             self._piece_finished(index)
         self._order(snapshot)
@@ -471,6 +509,7 @@ class Fetch:
             log.warning("fetch.rescue", torrent=self.name)
             async with self._changing:
                 await self._retire()
+                await self._recheck()
                 if not self._ended:
                     await self._add()
         except HaliError as exc:

@@ -51,6 +51,8 @@ class Guard:
         self._counting = False
         self._bars = Bars()
         self._disgraced: dict[str, float] = {}  # and when
+        self._named: set[str] = set()
+        self._own: set[str] = set()  # addresses at which this session was found, and nobody else is known to be
         self._orders = ANYTHING
         self._started = float("-inf")
         self._asking = False
@@ -141,6 +143,8 @@ class Guard:
         """Somebody named these."""
         for host, _ in peers:
             self.evidence.met(host)
+            self._named.add(host)
+        self._own -= self._named
         self._audit.met(peers)
         self._act(now)
 
@@ -149,6 +153,14 @@ class Guard:
         if not self.evidence.trusted.issuperset(hosts):
             self.evidence.trust(hosts)
             self._act(now)
+
+    def met_ourselves(self, host: str, now: float) -> None:
+        """A connection led to this session: a peer to which we have two connections tells each end of the other one (PEX).
+
+        libtorrent would dial again every second, and a stranger would seem to come and go.
+        """
+        self._own |= {host} - self._named
+        self._act(now)
 
     def arrived(self, peer: Peer, now: float) -> None:
         """A connection exists."""
@@ -169,6 +181,10 @@ class Guard:
         """Blocks came."""
         self.evidence.sent(piece, host, blocks)
         self.defence.heard(host, now)
+
+    def received(self, now: float) -> None:
+        """Bytes came; `sent` tells of blocks once they are written, and libtorrent writes a piece when all of it is there."""
+        self.defence.received(now)
 
     def passed(self, index: int, now: float) -> dict[str, int]:
         """A piece is right; returns who sent how many blocks of it, as far as counted."""
@@ -285,8 +301,8 @@ class Guard:
 
     def _act(self, now: float) -> None:
         bars = self.defence.bars(now, patient=self.patient)
-        if not self.defence.hostile:
-            bars = msgspec.structs.replace(bars, aside=bars.aside | self._orders.aside)
+        put_aside = self._own if self.defence.hostile else self._own | self._orders.aside
+        bars = msgspec.structs.replace(bars, aside=bars.aside | put_aside)
         counting = self._counting or len(self.evidence.seen) > 1  # of one alone everybody knows who sent what
         back = self._bars.aside - bars.aside - bars.guilty
         if bars != self._bars or counting != self._counting:

@@ -101,6 +101,11 @@ class Defence:
         if host in self._evidence.honest:
             self._heard = now
 
+    def received(self, now: float) -> None:
+        """Bytes came, by nobody else than the honest ones if these are alone."""
+        if self._evidence.present <= self._evidence.honest:
+            self._heard = now
+
     def passed(self, now: float) -> None:
         """A piece was right."""
         self._grown, self._untried = self._grown + 1, False

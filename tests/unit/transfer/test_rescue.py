@@ -205,6 +205,21 @@ def test_who_was_found_honest_is_waited_for_without_the_others() -> None:
     assert not it.bars(1.0 + EXPECTED_S).aside
 
 
+def test_honest_ones_that_are_alone_are_not_silent_while_bytes_come_of_which_no_block_is_written_yet() -> None:
+    it = defence("10.0.0.1", "10.0.0.2", "10.0.0.9", trusted=("10.0.0.9",))
+    fail(it, "10.0.0.1", "10.0.0.2")
+    it.received(EXPECTED_S)  # perhaps of strangers, who are still there
+    silent = EXPECTED_S + 1.0
+    it.tick(silent)
+    assert not it.bars(silent).aside
+    it._evidence.left("10.0.0.1")
+    it._evidence.left("10.0.0.2")
+    again = silent + SECOND_CHANCE_S
+    it.received(again)
+    it.tick(again + 1.0)
+    assert it.bars(again + 1.0).aside == {"10.0.0.1", "10.0.0.2"}
+
+
 def test_with_nothing_left_to_lose_a_silent_honest_peer_is_waited_for_longer() -> None:
     it = large("10.0.0.1", "10.0.0.2", "10.0.0.3")
     it._evidence.audited("10.0.0.1", True)

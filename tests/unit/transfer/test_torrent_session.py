@@ -12,13 +12,14 @@ import pytest
 
 from hali.model.errors import Failed
 from hali.model.ids import InfoHashes
+from hali.model.units import BLOCK, MIB
 from hali.transfer import alerts
 from hali.transfer.fetching import Fetch
 from hali.transfer.magnet import Magnet
 from hali.transfer.options import ALERTS, ALERTS_WITH_BLOCKS
 from hali.transfer.rescue import Bars
 from hali.transfer.session import TorrentSession
-from tests.fakes.torrents import LOCAL
+from tests.fakes.torrents import LOCAL, make
 
 pytestmark = pytest.mark.anyio
 
@@ -78,6 +79,37 @@ async def test_who_is_put_aside_is_let_in_while_a_second_fetch_runs(
 
     session.leave(other)
     assert told.bars(ASIDE)
+
+
+async def test_an_address_where_we_met_ourselves_is_not_talked_to_unless_somebody_else_lives_there(
+    told: Told, session: TorrentSession, tmp_path: Path
+) -> None:
+    one = fetch(session, tmp_path, "1", "10.0.0.2")
+    session.enter(one)
+    for host in (ASIDE, "10.0.0.2"):
+        one._on_alert(alerts.PeerGone(host, caught=False, own=True))
+    assert told.bars(ASIDE) and not told.bars("10.0.0.2")
+
+    one.add_peers([(ASIDE, 6881)])
+    assert not told.bars(ASIDE)
+
+
+async def test_of_pieces_that_libtorrent_throws_away_only_those_are_fetched_again_that_were_written_over(
+    session: TorrentSession, tmp_path: Path
+) -> None:
+    sample = make(tmp_path, 3 * MIB, MIB)
+    with sample.path.open("r+b") as file:
+        file.seek(MIB)
+        file.write(b"of a liar")
+    one = session.fetch(sample.metainfo, tmp_path, have={0, 1, 2}, trusted_peers=[ASIDE])
+    for index in range(3):
+        one._guard.sent(index, ASIDE, MIB // BLOCK, 0.0)
+        one._on_alert(alerts.HashFailed(index))
+    await one._recheck()
+
+    assert one._done == {0, 2}
+    assert not one._outbox  # nothing was wrong …
+    assert one._guard.evidence.trusted == {ASIDE}  # … so that it is nobody's fault
 
 
 async def test_a_fetch_that_cannot_start_leaves_no_bars_and_no_block_alerts_behind(
