@@ -15,7 +15,6 @@ log = get_logger(__name__)
 
 INCONSISTENT_HASHES = 217  # libtorrent's errors.torrent_inconsistent_hashes, which the binding does not name
 PEER_BANNED = 91  # errors.peer_banned
-SELF_CONNECTION = 47  # errors.self_connection
 NO_SPACE = 28  # ENOSPC
 
 
@@ -83,14 +82,11 @@ class PeerConnected(msgspec.Struct, frozen=True):
 
 
 class PeerGone(msgspec.Struct, frozen=True):
-    """A connection is no more. `caught`: libtorrent compared a block of it with the right one, or had banned the peer before.
-
-    `own`: the other end was this session.
-    """
+    """A connection is no more. `caught`: libtorrent compared a block of it with the right one, or had banned the peer before."""
 
     host: str
     caught: bool
-    own: bool = False
+    peer_id: bytes = b""  # zeros from who did not come to say it
 
 
 class Banned(msgspec.Struct, frozen=True):
@@ -227,8 +223,8 @@ def _session_stats(values: Mapping[str, int]) -> SessionStats:
 
 def _peer_gone(alert: lt.peer_disconnected_alert) -> PeerGone:
     error = alert.error
-    reason = error.value() if error.category().name() == "libtorrent" else None
-    return PeerGone(alert.endpoint[0], caught=reason == PEER_BANNED, own=reason == SELF_CONNECTION)
+    caught = error.category().name() == "libtorrent" and error.value() == PEER_BANNED
+    return PeerGone(alert.endpoint[0], caught, alert.pid.to_bytes())
 
 
 def _torrent_error(alert: Any) -> FileError | Contradiction:

@@ -321,10 +321,8 @@ class Fetch:
             case alerts.PeerConnected(host=host, port=port):
                 self._peers.setdefault((host, port))
                 self._guard.arrived((host, port), now)
-            case alerts.PeerGone(host=host, caught=caught, own=own):
-                self._guard.left(host, caught, now)
-                if own:
-                    self._guard.met_ourselves(host, now)
+            case alerts.PeerGone(host=host, caught=caught, peer_id=peer_id):
+                self._guard.left(host, caught, now, peer_id)
             case alerts.Banned(host=host):
                 self._guard.banned(host, now)
             case alerts.FileError(reason=reason, no_space=no_space):

@@ -24,6 +24,10 @@ from hali.transfer.window import FIRST, NEVER, Priorities, Window
 log = get_logger(__name__)
 
 UNDO_S = 1.0  # after a ban (and the last undoing): the proof may follow it at once. An undoing takes 0.7 s; the honest may miss 5
+RETURN_S = (
+    2.0  # for which a peer with another address is waited for at the one it was at; it is dialled again after one
+)
+MOST_HOMES = 1000  # peers whose addresses are remembered: who lies may come under a new name each time
 ENOUGH = 4  # peers found honest, after which no more are asked: each costs 3 MiB
 
 
@@ -51,8 +55,9 @@ class Guard:
         self._counting = False
         self._bars = Bars()
         self._disgraced: dict[str, float] = {}  # and when
-        self._named: set[str] = set()
-        self._own: set[str] = set()  # addresses at which this session was found, and nobody else is known to be
+        self._doubles: dict[str, bytes] = {}  # addresses that would double the connection to a peer (id)
+        self._homes: dict[bytes, set[str]] = {}  # where a peer (id) was connected
+        self._gone: dict[bytes, tuple[str, float]] = {}  # peers (ids) that have left altogether: from where, and when
         self._orders = ANYTHING
         self._started = float("-inf")
         self._asking = False
@@ -74,6 +79,8 @@ class Guard:
         self._handle, self._started = handle, now
         self.defence.started(now)
         self._disgraced.clear()
+        self._doubles.clear()
+        self._gone.clear()
         if self._purge:
             self._purge = False
             self.defence.audit_ends(now)
@@ -143,8 +150,6 @@ class Guard:
         """Somebody named these."""
         for host, _ in peers:
             self.evidence.met(host)
-            self._named.add(host)
-        self._own -= self._named
         self._audit.met(peers)
         self._act(now)
 
@@ -154,28 +159,43 @@ class Guard:
             self.evidence.trust(hosts)
             self._act(now)
 
-    def met_ourselves(self, host: str, now: float) -> None:
-        """A connection led to this session: a peer to which we have two connections tells each end of the other one (PEX).
-
-        libtorrent would dial again every second, and a stranger would seem to come and go.
-        """
-        self._own |= {host} - self._named
-        self._act(now)
-
     def arrived(self, peer: Peer, now: float) -> None:
         """A connection exists."""
         host = peer[0]
         self.evidence.arrived(host)
+        self._gone = {peer: (where, then) for peer, (where, then) in self._gone.items() if where != host}
         self.defence.arrived(host, now)
         self._audit.met([peer], guess=True)
         self._act(now)
 
-    def left(self, host: str, caught: bool, now: float) -> None:
-        """A connection is gone; `caught`: because libtorrent compared its blocks."""
+    def left(self, host: str, caught: bool, now: float, peer_id: bytes = b"") -> None:
+        """A connection is gone; `caught`: because libtorrent compared its blocks, `peer_id`: whose it was, if he said so."""
         self.evidence.left(host)
+        if peer_id.strip(b"\0"):
+            self._part(host, peer_id, now)
         if caught and self.evidence.caught(host):
             self._convict(host)
         self._act(now)
+
+    def _part(self, host: str, peer_id: bytes, now: float) -> None:
+        """Of two addresses of one peer, put aside the one that was left.
+
+        Of two connections to one peer libtorrent ends the older, if the peer ids fall so, and dials that address again a
+        second later, at which it ends the other one, and so on: none would live longer than a second.
+        """
+        homes = self._homes.setdefault(peer_id, set())
+        homes.add(host)
+        if len(self._homes) > MOST_HOMES:
+            del self._homes[next(iter(self._homes))]
+        others = homes & self.evidence.connected.keys()
+        if host in self.evidence.trusted:
+            others &= self.evidence.trusted  # a stranger may call himself anything
+        if host in self.evidence.connected:
+            return
+        if others:
+            self._doubles[host] = peer_id
+        else:
+            self._gone[peer_id] = host, now
 
     def sent(self, piece: int, host: str, blocks: int, now: float) -> None:
         """Blocks came."""
@@ -223,6 +243,9 @@ class Guard:
     def tick(self, now: float) -> None:
         """Called about twice a second."""
         self.defence.tick(now)
+        lost = {peer for peer, (_, then) in self._gone.items() if now - then > RETURN_S}
+        self._doubles = {host: peer for host, peer in self._doubles.items() if peer not in lost}
+        self._gone = {peer: gone for peer, gone in self._gone.items() if peer not in lost}
         if not self._audit.is_asking and not self._purge:
             self.defence.audit_is_idle(now)
         self._act(now)
@@ -301,8 +324,8 @@ class Guard:
 
     def _act(self, now: float) -> None:
         bars = self.defence.bars(now, patient=self.patient)
-        put_aside = self._own if self.defence.hostile else self._own | self._orders.aside
-        bars = msgspec.structs.replace(bars, aside=bars.aside | put_aside)
+        aside = self._doubles.keys() if self.defence.hostile else self._doubles.keys() | self._orders.aside
+        bars = msgspec.structs.replace(bars, aside=bars.aside | aside)
         counting = self._counting or len(self.evidence.seen) > 1  # of one alone everybody knows who sent what
         back = self._bars.aside - bars.aside - bars.guilty
         if bars != self._bars or counting != self._counting:

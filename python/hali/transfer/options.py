@@ -99,9 +99,6 @@ _ALWAYS: settings_pack = {
     "alert_queue_size": 100_000,
     # Several daemons live on one address: on a developer's machine, in containers, behind one NAT.
     "allow_multiple_connections_per_ip": True,
-    # One node has several addresses (IPv4, IPv6, a bridge), and both ends may dial each. libtorrent keeps one of its connections:
-    # the newest, if the peer ids fall so, and dials the others again every second: no connection lived longer than that.
-    "allow_multiple_connections_per_pid": True,  # type: ignore[typeddict-unknown-key]  # not in its stubs
     # A client that dropped us to restart with the metadata it just got (aria2 does) is back within seconds, not in 60.
     "min_reconnect_time": 1,
     # Rate caps are promised for all transfers, and the LAN is where most of ours are.

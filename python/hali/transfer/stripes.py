@@ -40,7 +40,6 @@ class View(msgspec.Struct, frozen=True):
     seeds: frozenset[str]  # addresses of peers that had everything when we met
     missing: frozenset[int]
     rate: int = 0  # bytes per second, from all
-    doubles: int = 0  # of the seeds: further addresses of a node that has several
 
 
 class Orders(msgspec.Struct, frozen=True):
@@ -102,7 +101,7 @@ class Stripes:
 
     def decide(self, view: View, now: float) -> Orders:
         """What to ask whom for; `ANYTHING` where seeds are not scarce, or when those who fetch let us starve."""
-        if len(view.fellows) + 1 <= len(view.seeds) - view.doubles or not view.fellows or not view.missing:
+        if len(view.fellows) + 1 <= len(view.seeds) or not view.fellows or not view.missing:
             self._fed = now
             return ANYTHING
         held = frozenset[int]().union(*(fellow.has for fellow in view.fellows))

@@ -30,7 +30,6 @@ class Striping:
         self._fellows: set[bytes] = set()  # peer ids of those who lacked pieces when we met
         self._seeds: set[bytes] = set()  # … and of those who did not
         self._lacking: set[bytes] = set()  # at the last look
-        self._ids: dict[str, bytes] = {}  # who was last met at an address
         self._scope = anyio.CancelScope()
 
     async def run(self) -> None:
@@ -69,15 +68,12 @@ class Striping:
         # A seed that has just come has not told yet what it has: who lacks something does so at the next look, too.
         self._fellows |= (lacking & self._lacking) - self._seeds
         self._lacking = lacking
-        self._ids |= {peer.ip[0]: peer.pid.to_bytes() for peer in there}
         seeds = {p.ip[0] for p in there if p.flags & _INFO.seed and p.pid.to_bytes() not in self._fellows}
-        seeds |= self._guard.put_aside
         return View(
             tuple(_fellow(each, peer) for each, peer in ids.items() if each in self._fellows),
-            frozenset(seeds),
+            frozenset(seeds) | self._guard.put_aside,
             self._guard.wanted,
             sum(peer.payload_down_speed for peer in there),
-            doubles=len(seeds) - len({self._ids.get(host, host) for host in seeds}),
         )
 
 

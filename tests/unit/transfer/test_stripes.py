@@ -30,9 +30,8 @@ def view(
     *,
     seeds: frozenset[str] = SEEDS,
     rate: int = 10**6,
-    doubles: int = 0,
 ) -> View:
-    return View((Fellow(OTHER, "10.0.0.3", has),), seeds, missing, rate, doubles)
+    return View((Fellow(OTHER, "10.0.0.3", has),), seeds, missing, rate)
 
 
 def begun(stripes: Stripes, seen: View | None = None) -> list[int]:
@@ -93,11 +92,6 @@ def test_a_seed_on_the_host_of_another_that_fetches_is_not_put_aside() -> None:
 def test_where_there_are_as_many_seeds_as_those_who_fetch_anything_is_asked_of_anybody() -> None:
     seeds = frozenset({"10.0.0.1", "10.0.0.2"})
     assert Stripes(ME, PIECES).decide(view(seeds=seeds), 0.0) == ANYTHING
-
-
-def test_a_seed_with_two_addresses_is_one() -> None:
-    seeds = frozenset({"10.0.0.1", "fd00::1"})
-    assert Stripes(ME, PIECES).decide(view(seeds=seeds, doubles=1), 0.0) != ANYTHING
 
 
 def test_alone_anything_is_asked_of_anybody() -> None:

@@ -15,6 +15,7 @@ from hali.model.ids import InfoHashes
 from hali.model.units import BLOCK, MIB
 from hali.transfer import alerts
 from hali.transfer.fetching import Fetch
+from hali.transfer.guard import RETURN_S
 from hali.transfer.magnet import Magnet
 from hali.transfer.options import ALERTS, ALERTS_WITH_BLOCKS
 from hali.transfer.rescue import Bars
@@ -81,17 +82,89 @@ async def test_who_is_put_aside_is_let_in_while_a_second_fetch_runs(
     assert told.bars(ASIDE)
 
 
-async def test_an_address_where_we_met_ourselves_is_not_talked_to_unless_somebody_else_lives_there(
+NODE = b"n" * 20
+
+
+class Meeting:
+    """A fetch that is told of connections."""
+
+    def __init__(self, told: Told, session: TorrentSession, fetch: Fetch) -> None:
+        self._told, self.fetch = told, fetch
+        session.enter(fetch)
+
+    def come(self, host: str, port: int = 6881) -> None:
+        self.fetch._on_alert(alerts.PeerConnected(host, port))
+
+    def go(self, host: str, peer_id: bytes = NODE) -> None:
+        self.fetch._on_alert(alerts.PeerGone(host, False, peer_id))
+
+    def later(self, seconds: float) -> None:
+        self.fetch._guard.tick(anyio.current_time() + seconds)
+
+    @property
+    def aside(self) -> set[str]:
+        return {host for host in (ASIDE, "10.0.0.2") if self._told.bars(host)}
+
+
+async def test_of_two_addresses_of_one_peer_the_one_left_is_put_aside_until_he_stays_away_from_the_other(
     told: Told, session: TorrentSession, tmp_path: Path
 ) -> None:
-    one = fetch(session, tmp_path, "1", "10.0.0.2")
-    session.enter(one)
-    for host in (ASIDE, "10.0.0.2"):
-        one._on_alert(alerts.PeerGone(host, caught=False, own=True))
-    assert told.bars(ASIDE) and not told.bars("10.0.0.2")
+    one = Meeting(told, session, fetch(session, tmp_path))
+    one.come(ASIDE)
+    one.come("10.0.0.2")
+    one.go("10.0.0.2")
+    assert not one.aside  # nobody knows yet whose the other connection is
+    one.come("10.0.0.2")
+    one.go(ASIDE)
+    assert one.aside == {ASIDE}
 
-    one.add_peers([(ASIDE, 6881)])
-    assert not told.bars(ASIDE)
+    one.go("10.0.0.2")
+    one.later(RETURN_S / 2)
+    assert one.aside == {ASIDE}
+    one.come("10.0.0.2")
+    one.go("10.0.0.3", b"x" * 20)
+    one.later(2 * RETURN_S)
+    assert one.aside == {ASIDE}
+
+    one.go("10.0.0.2")
+    one.later(2 * RETURN_S)
+    assert not one.aside
+
+
+async def test_an_address_where_somebody_else_is_connected_is_not_put_aside(
+    told: Told, session: TorrentSession, tmp_path: Path
+) -> None:
+    one = Meeting(told, session, fetch(session, tmp_path))
+    for host, port in (("10.0.0.2", 6881), (ASIDE, 6881), (ASIDE, 6882)):
+        one.come(host, port)
+    one.go("10.0.0.2")
+    one.come("10.0.0.2")
+    one.go(ASIDE)
+    assert not one.aside
+
+
+async def test_who_has_not_said_who_he_is_is_at_no_second_address(
+    told: Told, session: TorrentSession, tmp_path: Path
+) -> None:
+    one = Meeting(told, session, fetch(session, tmp_path))
+    for host in ("10.0.0.2", ASIDE, "10.0.0.2"):
+        one.come(host)
+    one.go("10.0.0.2", bytes(20))
+    one.go(ASIDE, bytes(20))
+    assert not one.aside
+
+
+async def test_a_stranger_by_the_name_of_a_trusted_peer_does_not_take_his_place(
+    told: Told, session: TorrentSession, tmp_path: Path
+) -> None:
+    sample = make(tmp_path, 3 * MIB, MIB)
+    one = Meeting(told, session, session.fetch(sample.metainfo, tmp_path, trusted_peers=[ASIDE]))
+    for host in ("10.0.0.2", ASIDE):
+        one.come(host)
+    one.go("10.0.0.2")
+    one.come("10.0.0.2")
+    one.go(ASIDE)
+    assert not one.aside
 
 
 async def test_of_pieces_that_libtorrent_throws_away_only_those_are_fetched_again_that_were_written_over(
