@@ -41,7 +41,8 @@ def follows(text: Sequence[int]) -> int:
 class Cells:
     """A model's KV cache: cells with tokens, which sequences may share, and no gap between positions."""
 
-    def __init__(self, n_kv: int, n_batch: int) -> None:
+    def __init__(self, n_kv: int, n_batch: int, *, tiled: bool) -> None:
+        self.tiled = tiled
         self.n_ctx, self.n_kv, self.n_batch, self.n_vocab = N_CTX, n_kv, n_batch, 100
         self.ctx = self
         self.abort = [b"\0"]
@@ -176,7 +177,8 @@ class World:
 
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
-        self.model = Cells(self.random.choice([N_CTX, 200, 400]), self.random.choice([32, 33, 64]))
+        n_kv, n_batch = self.random.choice([N_CTX, 200, 400]), self.random.choice([32, 33, 64])
+        self.model = Cells(n_kv, n_batch, tiled=self.random.random() < 0.5)
         self.prompts: dict[bytes, tuple[list[int], list[tuple[int, int]]]] = {}
         self.most: dict[bytes, int] = {}  # tokens of a reply
         self.images: list[Image] = []
