@@ -512,7 +512,7 @@ async def test_of_two_addresses_of_one_node_one_is_left_alone(
     async with two_sessions(slow, everywhere) as (seeder, leecher):
         await seeder.seed(sample.metainfo.raw, sample.path.parent)
         peers = [("127.0.0.1", seeder.port), ("127.0.0.2", seeder.port)]
-        async with leecher.fetch(sample.metainfo, tmp_path, peers=peers) as fetch:
+        async with leecher.fetch(sample.metainfo, tmp_path, peers=peers, trusted_peers=everywhere.addresses) as fetch:
             left = fetch._guard.left
             monkeypatch.setattr(fetch._guard, "left", lambda *gone, **how: (lost.append(gone[0]), left(*gone, **how)))
             at_each_piece = [len(lost) async for event in fetch.events() if isinstance(event, PieceDone)]

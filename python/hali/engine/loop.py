@@ -99,8 +99,12 @@ class Loop:
         """Let in as many waiting sessions as there is room for."""
         self._room.admit()
         if not all(session.decoding for session in self._room.running.values()):
-            for session in self._room.running.values():  # the next batch may take a second
-                self._send(session, session.bundle.take())
+            self.tell()  # the next batch may take a second
+
+    def tell(self) -> None:
+        """Send the texts that wait for the next ones: something may come between that takes longer than a token."""
+        for session in self._room.running.values():
+            self._send(session, session.bundle.take())
 
     def step(self) -> None:
         """Compute one batch for the sessions that were let in."""

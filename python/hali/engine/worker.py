@@ -172,7 +172,10 @@ class Worker:
         """Until a stop order."""
         while self._stop is None or (self._stop.drain and self._busy):
             self._take_frames()
-            self._queries.step()
+            if self._queries.busy:
+                self._loop.tell()
+                self._wire.flush()
+                self._queries.step()
             if self._loop.busy:
                 self._loop.admit()
                 self._report(force=False)

@@ -18,10 +18,10 @@ from hali.model.units import BLOCK, PIECE, piece_count
 from hali.share.division import Division, Speed
 from hali.share.incoming_model import IncomingModel, Wanted
 from hali.share.part import Part
-from hali.share.piece_check import PieceCheck
 from hali.share.tally import Tally
 from hali.transfer.fetching import Fetch
 from hali.transfer.metainfo import Metainfo
+from hali.transfer.piece_check import PieceCheck
 
 
 class Disagreement(VerificationFailed):

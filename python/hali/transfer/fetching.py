@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import ipaddress
 from collections import deque
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
@@ -35,6 +34,7 @@ from hali.transfer.guard import Guard
 from hali.transfer.host import Host
 from hali.transfer.magnet import Magnet, Peer
 from hali.transfer.metainfo import Metainfo, of_info, parse
+from hali.transfer.piece_check import PieceCheck
 from hali.transfer.striping import Striping
 from hali.transfer.torrent_status import as_status
 
@@ -389,15 +389,17 @@ class Fetch:
                 self._done.discard(index)
 
     def _is_right(self, index: int) -> bool:
-        """Whether the file has the bytes of this piece, by the v1 hash that let it pass."""
+        """Whether the file has the bytes of this piece."""
         source = self._source
         assert isinstance(source, Metainfo)
         file, local = source.map.locate(index)
-        with (self._directory / names_of(source)[file]).open("rb") as opened:
-            opened.seek(local * source.piece_length)
-            data = opened.read(source.map.size(index))
-        digest = hashlib.sha1(data + bytes(self._padding(index)), usedforsecurity=False).digest()
-        return digest == source.sha1_pieces[20 * index : 20 * index + 20]
+        try:
+            with (self._directory / names_of(source)[file]).open("rb") as opened:
+                opened.seek(local * source.piece_length)
+                data = opened.read(source.map.size(index))
+        except OSError:  # libtorrent meets the same, and says so
+            return False
+        return PieceCheck(source).is_piece(file, local, data)
 
     def _contradicted(self, reason: str) -> None:
         """A wrong block that is replaced while its piece is hashed looks to libtorrent as if v1 and v2 described different data.

@@ -24,10 +24,7 @@ from hali.transfer.window import FIRST, NEVER, Priorities, Window
 log = get_logger(__name__)
 
 UNDO_S = 1.0  # after a ban (and the last undoing): the proof may follow it at once. An undoing takes 0.7 s; the honest may miss 5
-RETURN_S = (
-    2.0  # for which a peer with another address is waited for at the one it was at; it is dialled again after one
-)
-MOST_HOMES = 1000  # peers whose addresses are remembered: who lies may come under a new name each time
+RETURN_S = 2.0  # for a peer to be back at the one of its addresses that we kept: it is dialled again after one
 ENOUGH = 4  # peers found honest, after which no more are asked: each costs 3 MiB
 
 
@@ -55,9 +52,9 @@ class Guard:
         self._counting = False
         self._bars = Bars()
         self._disgraced: dict[str, float] = {}  # and when
-        self._doubles: dict[str, bytes] = {}  # addresses that would double the connection to a peer (id)
-        self._homes: dict[bytes, set[str]] = {}  # where a peer (id) was connected
-        self._gone: dict[bytes, tuple[str, float]] = {}  # peers (ids) that have left altogether: from where, and when
+        self._ids: dict[str, bytes] = {}  # who was last at a trusted address: a peer id
+        self._doubles: set[str] = set()  # trusted addresses that would only double a connection
+        self._gone: dict[bytes, float] = {}  # trusted peers (ids) that have left altogether, and when
         self._orders = ANYTHING
         self._started = float("-inf")
         self._asking = False
@@ -163,7 +160,7 @@ class Guard:
         """A connection exists."""
         host = peer[0]
         self.evidence.arrived(host)
-        self._gone = {peer: (where, then) for peer, (where, then) in self._gone.items() if where != host}
+        self._gone.pop(self._ids.get(host, b""), None)
         self.defence.arrived(host, now)
         self._audit.met([peer], guess=True)
         self._act(now)
@@ -171,7 +168,7 @@ class Guard:
     def left(self, host: str, caught: bool, now: float, peer_id: bytes = b"") -> None:
         """A connection is gone; `caught`: because libtorrent compared its blocks, `peer_id`: whose it was, if he said so."""
         self.evidence.left(host)
-        if peer_id.strip(b"\0"):
+        if host in self.evidence.trusted and peer_id.strip(b"\0"):
             self._part(host, peer_id, now)
         if caught and self.evidence.caught(host):
             self._convict(host)
@@ -182,20 +179,16 @@ class Guard:
 
         Of two connections to one peer libtorrent ends the older, if the peer ids fall so, and dials that address again a
         second later, at which it ends the other one, and so on: none would live longer than a second.
+        Of trusted peers only: a stranger may call himself anything.
         """
-        homes = self._homes.setdefault(peer_id, set())
-        homes.add(host)
-        if len(self._homes) > MOST_HOMES:
-            del self._homes[next(iter(self._homes))]
-        others = homes & self.evidence.connected.keys()
-        if host in self.evidence.trusted:
-            others &= self.evidence.trusted  # a stranger may call himself anything
-        if host in self.evidence.connected:
+        self._ids[host] = peer_id
+        here = self.evidence.connected.keys() & self.evidence.trusted
+        if host in here:
             return
-        if others:
-            self._doubles[host] = peer_id
+        if any(self._ids.get(other) == peer_id for other in here):
+            self._doubles.add(host)
         else:
-            self._gone[peer_id] = host, now
+            self._gone[peer_id] = now
 
     def sent(self, piece: int, host: str, blocks: int, now: float) -> None:
         """Blocks came."""
@@ -243,9 +236,9 @@ class Guard:
     def tick(self, now: float) -> None:
         """Called about twice a second."""
         self.defence.tick(now)
-        lost = {peer for peer, (_, then) in self._gone.items() if now - then > RETURN_S}
-        self._doubles = {host: peer for host, peer in self._doubles.items() if peer not in lost}
-        self._gone = {peer: gone for peer, gone in self._gone.items() if peer not in lost}
+        lost = {peer for peer, then in self._gone.items() if now - then > RETURN_S}
+        self._doubles = {host for host in self._doubles if self._ids[host] not in lost}
+        self._gone = {peer: then for peer, then in self._gone.items() if peer not in lost}
         if not self._audit.is_asking and not self._purge:
             self.defence.audit_is_idle(now)
         self._act(now)
@@ -324,7 +317,7 @@ class Guard:
 
     def _act(self, now: float) -> None:
         bars = self.defence.bars(now, patient=self.patient)
-        aside = self._doubles.keys() if self.defence.hostile else self._doubles.keys() | self._orders.aside
+        aside = self._doubles if self.defence.hostile else self._doubles | self._orders.aside
         bars = msgspec.structs.replace(bars, aside=bars.aside | aside)
         counting = self._counting or len(self.evidence.seen) > 1  # of one alone everybody knows who sent what
         back = self._bars.aside - bars.aside - bars.guilty

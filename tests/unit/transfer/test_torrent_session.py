@@ -83,14 +83,16 @@ async def test_who_is_put_aside_is_let_in_while_a_second_fetch_runs(
 
 
 NODE = b"n" * 20
+OTHER = "10.0.0.2"
 
 
 class Meeting:
     """A fetch that is told of connections."""
 
-    def __init__(self, told: Told, session: TorrentSession, fetch: Fetch) -> None:
-        self._told, self.fetch = told, fetch
-        session.enter(fetch)
+    def __init__(self, told: Told, session: TorrentSession, folder: Path, *trusted: str) -> None:
+        sample = make(folder, 3 * MIB, MIB)
+        self._told, self.fetch = told, session.fetch(sample.metainfo, folder, trusted_peers=trusted)
+        session.enter(self.fetch)
 
     def come(self, host: str, port: int = 6881) -> None:
         self.fetch._on_alert(alerts.PeerConnected(host, port))
@@ -98,35 +100,39 @@ class Meeting:
     def go(self, host: str, peer_id: bytes = NODE) -> None:
         self.fetch._on_alert(alerts.PeerGone(host, False, peer_id))
 
+    def flap(self, *, peer_id: bytes = NODE) -> None:
+        """Two connections end each other: the second's address is known by its end, the first is left while it is back."""
+        for host in (ASIDE, OTHER):
+            self.come(host)
+        self.go(OTHER, peer_id)
+        assert not self.aside  # nobody knows yet whose the other connection is
+        self.come(OTHER)
+        self.go(ASIDE, peer_id)
+
     def later(self, seconds: float) -> None:
         self.fetch._guard.tick(anyio.current_time() + seconds)
 
     @property
     def aside(self) -> set[str]:
-        return {host for host in (ASIDE, "10.0.0.2") if self._told.bars(host)}
+        return {host for host in (ASIDE, OTHER) if self._told.bars(host)}
 
 
-async def test_of_two_addresses_of_one_peer_the_one_left_is_put_aside_until_he_stays_away_from_the_other(
+async def test_of_two_addresses_of_one_node_the_one_left_is_put_aside_until_it_stays_away_from_the_other(
     told: Told, session: TorrentSession, tmp_path: Path
 ) -> None:
-    one = Meeting(told, session, fetch(session, tmp_path))
-    one.come(ASIDE)
-    one.come("10.0.0.2")
-    one.go("10.0.0.2")
-    assert not one.aside  # nobody knows yet whose the other connection is
-    one.come("10.0.0.2")
-    one.go(ASIDE)
+    one = Meeting(told, session, tmp_path, ASIDE, OTHER, "10.0.0.3")
+    one.flap()
     assert one.aside == {ASIDE}
 
-    one.go("10.0.0.2")
+    one.go(OTHER)
     one.later(RETURN_S / 2)
     assert one.aside == {ASIDE}
-    one.come("10.0.0.2")
+    one.come(OTHER)
     one.go("10.0.0.3", b"x" * 20)
     one.later(2 * RETURN_S)
     assert one.aside == {ASIDE}
 
-    one.go("10.0.0.2")
+    one.go(OTHER)
     one.later(2 * RETURN_S)
     assert not one.aside
 
@@ -134,36 +140,26 @@ async def test_of_two_addresses_of_one_peer_the_one_left_is_put_aside_until_he_s
 async def test_an_address_where_somebody_else_is_connected_is_not_put_aside(
     told: Told, session: TorrentSession, tmp_path: Path
 ) -> None:
-    one = Meeting(told, session, fetch(session, tmp_path))
-    for host, port in (("10.0.0.2", 6881), (ASIDE, 6881), (ASIDE, 6882)):
-        one.come(host, port)
-    one.go("10.0.0.2")
-    one.come("10.0.0.2")
-    one.go(ASIDE)
+    one = Meeting(told, session, tmp_path, ASIDE, OTHER)
+    one.come(ASIDE, 6882)
+    one.flap()
     assert not one.aside
 
 
 async def test_who_has_not_said_who_he_is_is_at_no_second_address(
     told: Told, session: TorrentSession, tmp_path: Path
 ) -> None:
-    one = Meeting(told, session, fetch(session, tmp_path))
-    for host in ("10.0.0.2", ASIDE, "10.0.0.2"):
-        one.come(host)
-    one.go("10.0.0.2", bytes(20))
-    one.go(ASIDE, bytes(20))
+    one = Meeting(told, session, tmp_path, ASIDE, OTHER)
+    one.flap(peer_id=bytes(20))
     assert not one.aside
 
 
-async def test_a_stranger_by_the_name_of_a_trusted_peer_does_not_take_his_place(
-    told: Told, session: TorrentSession, tmp_path: Path
+@pytest.mark.parametrize("trusted", [(), (ASIDE,), (OTHER,)])
+async def test_a_stranger_by_the_name_of_another_takes_nobodys_place(
+    told: Told, session: TorrentSession, tmp_path: Path, trusted: tuple[str, ...]
 ) -> None:
-    sample = make(tmp_path, 3 * MIB, MIB)
-    one = Meeting(told, session, session.fetch(sample.metainfo, tmp_path, trusted_peers=[ASIDE]))
-    for host in ("10.0.0.2", ASIDE):
-        one.come(host)
-    one.go("10.0.0.2")
-    one.come("10.0.0.2")
-    one.go(ASIDE)
+    one = Meeting(told, session, tmp_path, *trusted)
+    one.flap()
     assert not one.aside
 
 
@@ -183,6 +179,11 @@ async def test_of_pieces_that_libtorrent_throws_away_only_those_are_fetched_agai
     assert one._done == {0, 2}
     assert not one._outbox  # nothing was wrong …
     assert one._guard.evidence.trusted == {ASIDE}  # … so that it is nobody's fault
+
+    sample.path.unlink()
+    one._on_alert(alerts.HashFailed(0))
+    await one._recheck()
+    assert one._done == {2}
 
 
 async def test_a_fetch_that_cannot_start_leaves_no_bars_and_no_block_alerts_behind(

@@ -8,8 +8,8 @@ import libtorrent as lt
 import pytest
 
 from hali.model.units import KIB, MIB, PIECE
-from hali.share.piece_check import PieceCheck
 from hali.transfer.metainfo import of_info, parse
+from hali.transfer.piece_check import PieceCheck
 from tests.fakes.bundles import torrent_by_libtorrent, write
 from tests.fakes.torrents import KINDS, info_of, make
 

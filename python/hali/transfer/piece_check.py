@@ -1,4 +1,4 @@
-"""Whether 16 MiB that came by HTTP are what a torrent says, before they are given to anybody."""
+"""Whether bytes from elsewhere, by HTTP or off the disk, are what a torrent says, before they are given to anybody."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NOTHING = bytes(32)  # BEP 52: the leaf of a block behind the end of the file
 
 
 class PieceCheck:
-    """The hashes of one torrent whose pieces divide 16 MiB."""
+    """The hashes of one torrent."""
 
     def __init__(self, metainfo: Metainfo) -> None:
         self._metainfo = metainfo
@@ -38,10 +38,11 @@ class PieceCheck:
         file, local = self._units.locate(unit)
         first = local * (PIECE // size)
         return all(
-            self._is_piece(file, first + i, view[at : at + size]) for i, at in enumerate(range(0, len(view), size))
+            self.is_piece(file, first + i, view[at : at + size]) for i, at in enumerate(range(0, len(view), size))
         )
 
-    def _is_piece(self, file: int, local: int, data: memoryview) -> bool:
+    def is_piece(self, file: int, local: int, data: bytes | memoryview) -> bool:
+        """Whether `data` is the piece `local` of a file, counted within it."""
         if hashes := self._metainfo.sha1_pieces:
             index = self._pieces.index(file, local)
             digest = hashlib.sha1(data)
@@ -50,7 +51,7 @@ class PieceCheck:
         alone = self._metainfo.files[file].length <= self._metainfo.piece_length
         return self._layers[file][32 * local : 32 * local + 32] == self._node(data, alone)
 
-    def _node(self, data: memoryview, alone: bool) -> bytes:
+    def _node(self, data: bytes | memoryview, alone: bool) -> bytes:
         """The node of the piece layer (BEP 52); of a file of one piece, its root: padded to a power of two of blocks only."""
         level = [hashlib.sha256(data[at : at + BLOCK]).digest() for at in range(0, len(data), BLOCK)]
         blocks = self._metainfo.piece_length // BLOCK if not alone else 1 << (len(level) - 1).bit_length()
