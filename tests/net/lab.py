@@ -51,9 +51,17 @@ class Host:
             netns.ip("-n", inside, "link", "set", link, "up")
         # Stands for the default route of a real host, by which clients that name no interface send their multicasts.
         netns.ip("-n", inside, "route", "add", "224.0.0.0/4", "dev", LINK)
+        until(self._connected, f"the switch forwards to {self.name}")
         if rate_mbit is not None:
             for where, link in ((inside, LINK), (self._switch, port)):  # what leaves the host, what comes to it
                 _tc(where, link, rate_mbit)
+
+    def _connected(self) -> bool:
+        """Whether both ends carry frames. The kernel sees to that a while after a link is up, and drops them until then."""
+        (port,) = json.loads(netns.ip("-n", self._switch, "-json", "-details", "link", "show", self._port))
+        (link,) = json.loads(netns.ip("-n", self.namespace, "-json", "link", "show", LINK))
+        states = port["operstate"], port["linkinfo"]["info_slave_data"]["state"], link["operstate"]
+        return states == ("UP", "forwarding", "UP")
 
     def _write(self, key: str, value: str) -> None:
         with netns.inside(self.namespace):
