@@ -28,9 +28,7 @@ PROCESS = 80 * MIB  # of a worker without a model: Python, llama.cpp's code, the
 ROOM = (
     256 * MIB
 )  # of KV cells beyond two contexts: little beside the models worth sharing, and 11,000 tokens of a small one
-GPU_MARGIN = (
-    1 << 30
-)  # free on each GPU: the driver's context, scratch of kernels, the screen; llama.cpp's own --fit leaves as much (common.h)
+GPU_MARGIN = 1 << 30  # left on each: driver, scratch of kernels, screen; as much as llama.cpp's own --fit (common.h)
 MIN_CONTEXT = 1024  # a shorter one would refuse prompts that every client sends: then the model does not fit
 
 _BLOCK = re.compile(r"blk\.(\d{1,5})\.(.+)\.weight", re.ASCII)
