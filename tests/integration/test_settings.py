@@ -24,7 +24,7 @@ from hali.daemon.node import Node
 from hali.daemon.options import caps_of, engine_options, lan_options, router_limits, torrent_options
 from hali.engine.options import EngineOptions
 from hali.hashing import hash_file
-from hali.model.errors import ConfigError, NoSpace, Overloaded, Refused
+from hali.model.errors import ConfigError, NoSpace, Overloaded, Refused, UsageError
 from hali.registry.address import parse_all
 from hali.runtime import log as logs
 from hali.runtime.memory import total_ram
@@ -458,7 +458,12 @@ async def engine_slots(home: Path) -> None:
 
 @effect("engine.gpu_layers")
 async def engine_gpu_layers(home: Path) -> None:
-    assert engine_options(settings(engine__gpu_layers="5")).gpu_layers == 5
+    assert engine_options(settings()).gpu_layers is None, "the worker chooses"
+    for text, layers in (("auto", None), ("5", 5), ("0", 0), ("-1", -1)):
+        assert engine_options(settings(engine__gpu_layers=text)).gpu_layers == layers
+    for wrong in ("-2", "all", "1.5"):
+        with pytest.raises(UsageError, match="gpu_layers"):
+            settings(engine__gpu_layers=wrong)
 
 
 @effect("engine.lora")

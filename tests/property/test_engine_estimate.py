@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hali.engine.estimate import Layer, Shape, estimate, fitting, gpu_layers, roomy
+from hali.engine.estimate import GPU_MARGIN, Layer, Shape, estimate, fitting, gpu_layers, roomy
 from hali.engine.options import EngineOptions
 
 GIB = 1024**3
@@ -54,13 +54,54 @@ def test_two_ranges_of_layers_weigh_what_the_whole_does(cut: int) -> None:
 
 def test_as_many_layers_go_to_a_gpu_as_fit_it() -> None:
     options = EngineOptions(n_ctx=4096, n_kv=4096)
-    assert gpu_layers(LLAMA_8B, options, 24 * GIB) == 33
-    assert gpu_layers(LLAMA_8B, options, GIB // 4) == 0
-    counts = [gpu_layers(LLAMA_8B, options, size * GIB) for size in range(1, 9)]
-    assert counts == sorted(counts) and 8 <= counts[3] < 33
-    # 4 GiB less 0.25 GiB of scratch and the output leave room for so many layers of 130 MB and 16 MiB of KV each.
-    left = 4 * GIB - estimate(LLAMA_8B, options).compute - estimate(LLAMA_8B, options).output - 430_000_000
-    assert counts[3] == 1 + left // (130_000_000 + 16 * 1024**2)
+    assert gpu_layers(LLAMA_8B, options, []) == 0
+    assert gpu_layers(LLAMA_8B, options, [24 * GIB]) == 33
+    assert gpu_layers(LLAMA_8B, options, [GIB + GIB // 4]) == 0
+    # 5 GiB less the margin, scratch and the output leave room for so many layers of 130 MB and 16 MiB of KV each.
+    whole = estimate(LLAMA_8B, options)
+    left = 4 * GIB - whole.compute - whole.output - 430_000_000
+    some = gpu_layers(LLAMA_8B, options, [5 * GIB])
+    assert some == 1 + left // (130_000_000 + 16 * 1024**2) and 8 <= some < 33
+    assert gpu_layers(LLAMA_8B, options, [6 * GIB], beside=GIB) == some, "a projector takes of the same room"
+
+
+@given(st.lists(st.integers(min_value=0, max_value=10 * GIB), max_size=4), st.integers(0, 3), st.integers(0, 4 * GIB))
+def test_more_free_memory_never_means_fewer_layers(free: list[int], which: int, more: int) -> None:
+    count = gpu_layers(LLAMA_8B, EngineOptions(), free)
+    assert 0 <= count <= 33
+    if len(free) == 1:
+        assert gpu_layers(LLAMA_8B, EngineOptions(), [free[0] + more]) >= count
+    assert gpu_layers(LLAMA_8B, EngineOptions(), [room + more for room in free]) >= count
+    assert gpu_layers(LLAMA_8B, EngineOptions(n_ctx=8192), free) <= count, (
+        "a longer context needs more of the same room"
+    )
+
+
+@given(st.lists(st.integers(min_value=GIB, max_value=10 * GIB), min_size=1, max_size=4))
+def test_each_gpu_has_room_for_its_share_of_the_layers(free: list[int]) -> None:
+    options = EngineOptions()
+    count = gpu_layers(LLAMA_8B, options, free)
+    whole = estimate(LLAMA_8B, options)
+    taken = [0] * len(free)
+    for number in range(count):  # as llama-model.cpp deals them out, the output last
+        share = next(gpu for gpu in range(len(free)) if sum(free[: gpu + 1]) > sum(free) * number // count)
+        taken[share] += 430_000_000 if number == count - 1 else 130_000_000 + 32 * 1024**2
+    for room, layers in zip(free, taken, strict=True):
+        assert layers == 0 or layers + whole.compute + GPU_MARGIN <= room
+    assert count == 0 or min(free) >= GPU_MARGIN + whole.compute, "a small one beside a large one is not overrun"
+
+
+def test_two_gpus_hold_more_than_one_and_one_that_tells_nothing_holds_the_rest_back() -> None:
+    options = EngineOptions()
+    assert gpu_layers(LLAMA_8B, options, [6 * GIB]) < 33 == gpu_layers(LLAMA_8B, options, [6 * GIB, 6 * GIB])
+    assert gpu_layers(LLAMA_8B, options, [24 * GIB, 0]) == 0, "llama.cpp would put layers there all the same"
+
+
+def test_a_recurrent_state_lies_on_the_gpu_too() -> None:
+    layers = tuple(Layer(20_000_000, state=1_000_000) for _ in range(64))
+    mamba = Shape(layers, 100_000_000, 100_000_000, 2560, 50_000, 0, 0, 8192)
+    room = [3 * GIB]
+    assert gpu_layers(mamba, EngineOptions(n_seq_max=1), room) > gpu_layers(mamba, EngineOptions(n_seq_max=16), room)
 
 
 def test_sessions_side_by_side_get_more_cells_where_these_cost_little() -> None:

@@ -56,11 +56,13 @@ def _seconds(text: str | None) -> float | None:
 def ps(ctx: typer.Context) -> None:
     """Models loaded in memory. Exit code 4 when the daemon does not run.
 
-    KV is how full the cache of computed tokens is, UNTIL when the model is unloaded if nobody asks it.
+    KV is how full the cache of computed tokens is, UNTIL when the model is unloaded if nobody asks it; GPU, where one is used, how
+    many layers are there.
 
-    With --json a list of `model_id`, `state`, `pid`, `sha256_prefix`, `n_ctx` (tokens of one conversation), `kv_used` and `kv_total`
-    (tokens of all), `memory_bytes`, `reserved_bytes` (by estimate), `active` (requests), `tokens_per_s` (while it writes), `idle_s`,
-    `expires_in_s`, `prompt_tokens`, `completion_tokens`; null is unknown, of `expires_in_s` also never or not while it is used.
+    With --json a list of `model_id`, `state`, `pid`, `sha256_prefix`, `n_ctx` (tokens of one conversation), `gpu_layers` (the output
+    matrix counts as one), `kv_used` and `kv_total` (tokens of all), `memory_bytes`, `reserved_bytes` (by estimate), `active` (requests),
+    `tokens_per_s` (while it writes), `idle_s`, `expires_in_s`, `prompt_tokens`, `completion_tokens`; null is unknown, of `expires_in_s`
+    also never or not while it is used.
     """
     out = current(ctx)
     with control.connect() as client:
@@ -70,7 +72,16 @@ def ps(ctx: typer.Context) -> None:
     elif not engines:
         out.line("No model is loaded. `hali run MODEL` or a request to the API loads one.")
     else:
-        out.table(COLUMNS, [_row(engine) for engine in engines])
+        out.table(*_table(engines))
+
+
+def _table(engines: list[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Columns and rows, with one more where layers are on a GPU."""
+    rows = [_row(engine) for engine in engines]
+    if not any(engine["gpu_layers"] for engine in engines):
+        return COLUMNS, rows
+    layers = [str(engine["gpu_layers"] or "—") for engine in engines]
+    return (*COLUMNS, "GPU"), [(*row, count) for row, count in zip(rows, layers, strict=True)]
 
 
 def _row(engine: dict[str, Any]) -> tuple[str, ...]:

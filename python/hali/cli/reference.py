@@ -121,7 +121,10 @@ def _key(key: Key) -> str:
 
 def _type(annotated: Any) -> str:
     """`integer, 0 to 65535`."""
-    info = msgspec.inspect.type_info(annotated)
+    return _described(msgspec.inspect.type_info(annotated))
+
+
+def _described(info: msgspec.inspect.Type) -> str:
     while isinstance(info, msgspec.inspect.Metadata):
         info = info.type
     match info:
@@ -135,6 +138,8 @@ def _type(annotated: Any) -> str:
             return f"text matching `{pattern}`" if pattern else "text"
         case msgspec.inspect.LiteralType(values=values):
             return " or ".join(f"`{value}`" for value in values)
+        case msgspec.inspect.UnionType(types=kinds):
+            return " or ".join(map(_described, kinds))
     return "list of texts"
 
 

@@ -222,8 +222,13 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 0
     slots: Annotated[int, _doc("Sequences decoded together in one model.", "sequences", ge=1, le=256)] = 8
     gpu_layers: Annotated[
-        int, _doc("Layers to put on a GPU when llama.cpp was built for one; -1 = all.", "layers", ge=-1)
-    ] = 0
+        Literal["auto"] | Annotated[int, Meta(ge=-1)],
+        _doc(
+            "Layers to put on GPUs when llama.cpp was built for them. `auto`: as many as fit the memory that is free there when a model is "
+            "loaded, none without a GPU; 0 = none, -1 = all.",
+            "layers",
+        ),
+    ] = "auto"
     lora: Annotated[
         tuple[str, ...],
         _doc(

@@ -22,7 +22,7 @@ def engine_options(settings: Settings) -> EngineOptions:
         n_ctx=engine.n_ctx,
         n_seq_max=engine.slots,
         threads=engine.threads,
-        gpu_layers=engine.gpu_layers,
+        gpu_layers=None if engine.gpu_layers == "auto" else engine.gpu_layers,
         prefix_cache=engine.prefix_cache,
         speculation=engine.speculation,
     )

@@ -113,6 +113,7 @@ def describe_engine(status: EngineStatus) -> dict[str, Any]:
         "pid": info.pid if info is not None else None,
         "sha256_prefix": status.model_id.partition("@")[2],
         "n_ctx": info.n_ctx if info is not None else None,
+        "gpu_layers": info.gpu_layers if info is not None else None,
         "kv_used": stats.kv_used,
         "kv_total": stats.kv_total,
         "memory_bytes": stats.rss_bytes,

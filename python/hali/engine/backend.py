@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import llama_cpp
+import msgspec
 from llama_cpp import llama_cpp as low
 
+from hali.engine import offload
 from hali.engine.adapters import Adapters
 from hali.engine.batch import Batch
 from hali.engine.cores import choose_threads, usable_cores
@@ -37,7 +40,10 @@ ALL_LAYERS = 0x7FFFFFFF
 
 
 class Model(Vocabulary):
-    """A loaded model with its context. `close` gives everything back; a failed constructor leaves nothing."""
+    """A loaded model with its context. `close` gives everything back; a failed constructor leaves nothing.
+
+    Of `options`, None layers on GPUs are none here: `open_model` chooses.
+    """
 
     def __init__(
         self, path: Path, options: EngineOptions, log: NativeLog, on_progress: Callable[[float], None]
@@ -47,6 +53,7 @@ class Model(Vocabulary):
             super().__init__(self._load(path, options, on_progress))
             undo.callback(low.llama_model_free, self.model)
             self._check_kind(path, options)
+            self.gpu_layers = self._on_gpus(options.gpu_layers or 0)
             self._adapters = Adapters(self.model, options, log.reason)
             self.n_ctx, self.n_kv = self._sizes(options)
             self.n_batch = min(self.n_ctx, options.n_batch) if self.kind == "chat" else self.n_ctx
@@ -61,12 +68,12 @@ class Model(Vocabulary):
         self.batch = Batch(self.n_batch)
         # ggml's CPU attention takes 64 rows at a time, and computes for all of them the cells that one of them needs: a
         # row of a reply among those of a prompt costs 64 (15 replies of 250 tokens beside 256 rows: a quarter of the time).
-        on_gpu = options.gpu_layers != 0 and bool(low.llama_supports_gpu_offload())
-        self.tiled = options.flash_attn and options.kv_type in ("f32", "f16") and not on_gpu
+        self.tiled = options.flash_attn and options.kv_type in ("f32", "f16") and not self.gpu_layers
 
     def _load(self, path: Path, options: EngineOptions, on_progress: Callable[[float], None]) -> Any:
         params = low.llama_model_default_params()
-        params.n_gpu_layers = ALL_LAYERS if options.gpu_layers < 0 else options.gpu_layers
+        layers = options.gpu_layers or 0
+        params.n_gpu_layers = ALL_LAYERS if layers < 0 else layers
 
         def progress(fraction: float, _: object) -> bool:
             on_progress(fraction)
@@ -77,6 +84,11 @@ class Model(Vocabulary):
         if not model:
             raise ModelLoadFailed(f"llama.cpp cannot load {path.name}: {self._log.reason()}")
         return model
+
+    def _on_gpus(self, asked: int) -> int:
+        """What llama.cpp makes of the wish: no more than there are, nothing without a GPU."""
+        most = self.n_layer + 1 if asked and low.llama_supports_gpu_offload() else 0
+        return most if asked < 0 else min(asked, most)
 
     def _check_kind(self, path: Path, options: EngineOptions) -> None:
         encodes = bool(low.llama_model_has_encoder(self.model))
@@ -154,7 +166,7 @@ class Model(Vocabulary):
             self.model,
             threads=choose_threads(options.threads, options.threads_batch, usable_cores())[1],
             flash=options.flash_attn,
-            gpu=options.gpu_layers != 0,
+            gpu=self.gpu_layers > 0,
             log=self._log.callback,
             check_text=self.check_text,
         )
@@ -216,3 +228,18 @@ class Model(Vocabulary):
 def version() -> str:
     """Which binding computes here."""
     return f"llama-cpp-python {llama_cpp.__version__}"
+
+
+def open_model(path: Path, options: EngineOptions, log: NativeLog, on_progress: Callable[[float], None]) -> Model:
+    """`Model`, with as many layers on GPUs as fit these where nobody chose."""
+    if options.gpu_layers is not None:
+        return Model(path, options, log, on_progress)
+    layers = offload.fitting_layers(path, options, offload.free_memory())
+    try:
+        return Model(path, msgspec.structs.replace(options, gpu_layers=layers), log, on_progress)
+    except ModelLoadFailed as error:
+        if not layers:
+            raise
+        # An estimate, and another program may have been faster: better slow than not at all, and told (EngineInfo).
+        sys.stderr.write(f"engine worker: {layers} layers on the GPU did not work, so all run on the CPU: {error}\n")
+        return Model(path, msgspec.structs.replace(options, gpu_layers=0), log, on_progress)

@@ -28,6 +28,7 @@ PROCESS = 80 * MIB  # of a worker without a model: Python, llama.cpp's code, the
 ROOM = (
     256 * MIB
 )  # of KV cells beyond two contexts: little beside the models worth sharing, and 11,000 tokens of a small one
+GPU_MARGIN = 1 << 30  # left on each: driver, scratch of kernels, screen; as much as llama.cpp's own --fit (common.h)
 MIN_CONTEXT = 1024  # a shorter one would refuse prompts that every client sends: then the model does not fit
 
 _BLOCK = re.compile(r"blk\.(\d{1,5})\.(.+)\.weight", re.ASCII)
@@ -204,16 +205,26 @@ def fitting(shape: Shape, options: EngineOptions, room: int) -> EngineOptions | 
     return None
 
 
-def gpu_layers(shape: Shape, options: EngineOptions, free: int) -> int:
-    """How many of the last layers fit `free` bytes of a GPU with their KV cache; one more stands for the output matrix."""
+def gpu_layers(shape: Shape, options: EngineOptions, free: Sequence[int], beside: int = 0) -> int:
+    """How many of the last layers fit GPUs with so many bytes `free`, each with its KV cache; one more stands for the output matrix.
+
+    `beside` are bytes of other files that may go to any of them: projector, adapters. 0 where a GPU does not tell what is free.
+    """
+    if min(free, default=0) <= 0:
+        return 0
     whole = estimate(shape, options)
-    left = free - whole.compute - whole.output
-    count = 0
-    costs = [
-        layer.weights + round((layer.k + layer.v) * sizes_of(shape, options)[1] * KV_WIDTH[options.kv_type])
-        for layer in reversed(shape.layers)
+    cell = sizes_of(shape, options)[1] * KV_WIDTH[options.kv_type]
+    states = options.n_seq_max * F32
+    costs = [shape.output or shape.embedding]  # llama.cpp moves the output first
+    costs += [
+        layer.weights + round((layer.k + layer.v) * cell) + layer.state * states for layer in reversed(shape.layers)
     ]
-    for cost in [shape.output or shape.embedding, *costs]:  # llama.cpp moves the output first
+    # Each GPU has compute buffers of its own. llama.cpp gives it its share of the layers by what is free there, in whole
+    # layers, so that the smallest GPU decides how much of all can be used.
+    kept = GPU_MARGIN + whole.compute + whole.output + beside + (max(costs) if len(free) > 1 else 0)
+    left = sum(free) - round(sum(free) / min(free) * kept)
+    count = 0
+    for cost in costs:
         left -= cost
         if left < 0:
             break

@@ -1,4 +1,7 @@
-"""Options for the room there is: reads a model's header and asks the estimate."""
+"""Options for the room there is: reads a model's header and asks the estimate.
+
+Room is RAM here. What a worker puts on a GPU counts all the same: the daemon does not load llama.cpp, so it does not know how much that is.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ async def fitted(path: Path, options: EngineOptions, room: int | None) -> Fitted
     Of a file whose header cannot be read nothing is known: starting it will say what is wrong.
     """
     try:
-        shape, beside = await to_thread.run_sync(_read, path, options)
+        shape, beside = await to_thread.run_sync(read_shape, path, options)
     except (HaliError, OSError):
         return Fitted(options, 0, True)
     ample = roomy(shape, options)
@@ -43,7 +46,7 @@ async def fitted(path: Path, options: EngineOptions, room: int | None) -> Fitted
     return Fitted(chosen, needed, chosen is options and (room is None or needed <= room))
 
 
-def _read(path: Path, options: EngineOptions) -> tuple[Shape, int]:
+def read_shape(path: Path, options: EngineOptions) -> tuple[Shape, int]:
     """Of the model, and the bytes of its projector and adapters, nearly all of them weights. Blocks, 80 ms for a large vocabulary."""
     files = [file for file, _ in options.lora] + ([options.projector] if options.projector else [])
     beside = sum(Path(file).stat().st_size for file in files)

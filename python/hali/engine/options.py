@@ -28,7 +28,7 @@ class EngineOptions(msgspec.Struct, frozen=True):
     # row nearly nothing then (16 sessions of SmolLM2 in one cache: 91 ms a step, without it 127).
     flash_attn: bool = True
     kv_type: KvType = "f16"  # of both K and V
-    gpu_layers: int = 0  # layers on the GPU; -1 = all
+    gpu_layers: int | None = None  # layers on GPUs, the output matrix as one more; -1 = all, None = as many as fit
     prefix_cache: bool = True  # keep what prompts and replies begin with, for later requests that begin alike
     projector: str | None = None  # path of the file that turns images into vectors
     no_images: str | None = None  # why none are read although such a file lies beside the model

@@ -87,7 +87,13 @@ class EngineProcess:
         if self.info is None:
             await self._end_now()
             raise self._load_failure(path)
-        log.info("engine.started", model=self.model_id, pid=self.info.pid, confinement=self.confinement)
+        log.info(
+            "engine.started",
+            model=self.model_id,
+            pid=self.info.pid,
+            gpu_layers=self.info.gpu_layers,
+            confinement=self.confinement,
+        )
         return self.info
 
     async def _checked(self, path: Path, options: EngineOptions) -> EngineOptions:

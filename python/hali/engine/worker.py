@@ -103,7 +103,7 @@ class Worker:
         self._told = 0.0
         log = NativeLog()
         log.install()
-        self._model = backend.Model(path, options, log, self._progress)
+        self._model = backend.open_model(path, options, log, self._progress)
         projector, no_images = self._projector(options)
         prompter = Prompter(self._model, projector=projector, no_images=no_images)
         self._loop = Loop(
@@ -157,6 +157,7 @@ class Worker:
             has_chat_template=has_template,
             reads_images=reads_images,
             kind=model.kind,
+            gpu_layers=model.gpu_layers,
         )
 
     def _emit(self, session: bytes, step: int, event: GenerationEvent) -> None:

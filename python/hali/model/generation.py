@@ -238,3 +238,4 @@ class EngineInfo(msgspec.Struct, frozen=True):
     has_chat_template: bool = False
     reads_images: bool = False
     kind: EngineKind = "chat"  # what it is for: texts, vectors (`Embed`) or scores (`Rerank`); chats give vectors too
+    gpu_layers: int = 0  # of the layers, and one more for the output matrix, those on GPUs

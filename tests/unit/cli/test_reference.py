@@ -26,6 +26,7 @@ def test_every_command_and_key_is_in_it() -> None:
     assert all(f"## {name}\n" in made["config.md"] for name in KEYS)
     assert "### hali daemon status" in made["cli.md"]
     assert "| `--quant QUANT` |" in made["cli.md"]
+    assert '- type: `auto` or integer, -1 or more (layers)\n- default: `"auto"`' in made["config.md"]
     assert (
         "- type: integer, 0 to 65535 (port)\n- default: `47433`\n- environment: `HALI_DAEMON_PORT`" in made["config.md"]
     )

@@ -9,6 +9,7 @@ import pytest
 
 from hali.config.last_exit import LastExit
 from hali.config.paths import Paths
+from hali.service.doctor import extensions
 from hali.service.doctor.context import Context, Daemon
 from hali.service.doctor.daemon import judge_crashes, judge_unit, services
 from hali.service.doctor.finding import Finding
@@ -50,6 +51,30 @@ def test_a_clock_is_off_when_records_are_of_the_future_or_servers_say_so(moments
     found = judge_clock(NOW, moments)
     assert found.status == verdict
     assert (found.fix is None) is (verdict == "ok")
+
+
+# ---- inference
+
+
+@pytest.mark.parametrize(
+    ("layers", "gpu", "verdict"),
+    [
+        (None, False, "ok"),
+        ("auto", False, "ok"),
+        ("0", False, "ok"),
+        ("5", False, "warn"),
+        ("-1", False, "warn"),
+        ("-1", True, "ok"),
+        ("auto", True, "ok"),
+    ],
+)
+def test_layers_on_a_gpu_that_is_not_there_are_told_unless_nobody_asked_for_them(
+    monkeypatch: pytest.MonkeyPatch, layers: str | None, gpu: bool, verdict: str
+) -> None:
+    monkeypatch.setattr(extensions, "find_spec", lambda _: object())
+    monkeypatch.setattr(extensions, "_child", lambda *_: ({"version": "1", "gpu": gpu}, ""))
+    found = extensions.inference(context(**({} if layers is None else {"HALI_ENGINE_GPU_LAYERS": layers})))
+    assert found.status == verdict, found.detail
 
 
 # ---- disk

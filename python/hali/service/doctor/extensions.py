@@ -57,8 +57,9 @@ def inference(context: Context) -> Finding:
     if found is None:
         return failed(f"llama.cpp cannot be loaded: {trouble}", reinstall("llama-cpp-python"))
     detail = f"llama-cpp-python {found['version']}, {'with' if found['gpu'] else 'without'} GPU support"
-    if context.settings.engine.gpu_layers and not found["gpu"]:
-        told = f"{detail}, but engine.gpu_layers is {context.settings.engine.gpu_layers}"
+    layers = context.settings.engine.gpu_layers
+    if layers not in ("auto", 0) and not found["gpu"]:
+        told = f"{detail}, but engine.gpu_layers is {layers}"
         return warned(told, context.setting_command(("engine.gpu_layers", None)))
     return passed(detail)
 
