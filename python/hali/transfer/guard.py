@@ -218,7 +218,8 @@ class Guard:
         self.defence.failed(self._size(index), now)
         if guilty is not None:
             self._convict(guilty)
-        if self.defence.wants_audit and self._torrent is not None and self._audit.begin(self._torrent, index):
+        wants_audit = self.defence.wants_audit(self._size(index))
+        if wants_audit and self._torrent is not None and self._audit.begin(self._torrent, index):
             self.defence.audit(now)
         self._act(now)
         self._nudge(index)
@@ -262,8 +263,8 @@ class Guard:
 
     @property
     def alone(self) -> bool:
-        """Nobody is left but liars."""
-        return self.defence.hostile and not self.evidence.present
+        """Nobody is known but liars: who was found honest may come back."""
+        return self.defence.hostile and not self.evidence.present | self.evidence.honest
 
     # ---- the audit
 
@@ -319,7 +320,8 @@ class Guard:
         bars = self.defence.bars(now, patient=self.patient)
         aside = self._doubles if self.defence.hostile else self._doubles | self._orders.aside
         bars = msgspec.structs.replace(bars, aside=bars.aside | aside)
-        counting = self._counting or len(self.evidence.seen) > 1  # of one alone everybody knows who sent what
+        # Of one alone everybody knows who sent what, but a proof takes blocks that were counted.
+        counting = self._counting or len(self.evidence.seen) > 1 or self.defence.hostile
         back = self._bars.aside - bars.aside - bars.guilty
         if bars != self._bars or counting != self._counting:
             self._bars, self._counting = bars, counting

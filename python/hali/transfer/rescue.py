@@ -12,8 +12,8 @@ from collections import Counter
 
 import msgspec
 
-from hali.model.units import MIB
-from hali.transfer.evidence import Evidence
+from hali.model.units import BLOCK, MIB
+from hali.transfer.evidence import PROOF, Evidence
 
 MOST = 200_000  # pieces of a torrent
 FREE = 2  # open pieces at first: one is asked for while the other is checked …
@@ -34,6 +34,8 @@ HELD_UP_S = 3.0  # … before those who hold pieces have to let go of them
 LARGE = (
     4 * MIB
 )  # a piece so long that six bad ones are all there is to find out with; with shorter ones to ask takes longer
+AUDITABLE = PROOF * BLOCK  # a piece with which to ask proves as much as pieces that pass
+AGAIN = 1 / 16  # of the budget: so much more must come in vain before peers are asked again
 AUDIT_S = 30.0  # at most, in which nothing is asked for, so that nothing more comes in vain before the first are known
 NEWCOMERS_S = (
     2.0  # … while nobody can be asked: peers are found within seconds, and a bad piece of 16 MiB comes in less
@@ -71,6 +73,7 @@ class Defence:
         self._extra, self._untried = 0, True
         self._stuck = False
         self._audit_since: float | None = None
+        self._next_audit = 0.0  # not before so many bytes came in vain
         self._heard = self._active = self._began = self._verdict = float("-inf")
         self._others_until = float("-inf")
         self._lively: dict[str, float] = {}  # when a host came, or sent a block
@@ -128,6 +131,7 @@ class Defence:
         """Enough is known, or nothing more to be known."""
         if self._audit_since is not None:
             self._audit_since, self._heard = None, now
+            self._next_audit = self._spent + AGAIN * self._budget
             self._decided(now)
 
     def audit_is_idle(self, now: float) -> None:
@@ -191,11 +195,16 @@ class Defence:
         """Nobody is asked for anything: libtorrent waits for the hash of a full piece for ever (seen in one of ten runs with 49 liars)."""
         return self._stuck
 
-    @property
-    def wants_audit(self) -> bool:
-        """Whether to ask peers ourselves: pieces are large, and a bad one of each costs more than there is to find out with."""
-        unknown = len(self._evidence.strangers) * self._piece
-        return self.hostile and not self.is_lean and self._piece >= LARGE and unknown > LEARNING * WASTE
+    def wants_audit(self, size: int) -> bool:
+        """Whether to ask peers ourselves for the piece of `size` bytes that failed: bad pieces cost more than there is to find out with.
+
+        That is foreseen where pieces are large, and else seen when it has come to it: to ask takes seconds in which nothing comes.
+        """
+        if not self.hostile or self.is_lean:
+            return False
+        if self._piece >= LARGE:
+            return len(self._evidence.strangers) * self._piece > LEARNING * WASTE
+        return size >= AUDITABLE and self.is_costly and self._spent >= self._next_audit
 
     @property
     def is_auditing(self) -> bool:

@@ -7,6 +7,7 @@ import pytest
 from hali.model.units import MIB, PIECE
 from hali.transfer.evidence import PROOF, Evidence
 from hali.transfer.rescue import (
+    AGAIN,
     AUDIT_S,
     EXPECTED_S,
     FIRST_S,
@@ -171,10 +172,26 @@ def large(*hosts: str) -> Defence:
 
 def test_peers_are_asked_only_where_a_bad_piece_of_each_would_cost_too_much() -> None:
     crowd = [f"10.0.0.{i}" for i in range(3)]
-    assert large(*crowd).wants_audit
+    assert large(*crowd).wants_audit(PIECE)
     it = defence(*crowd)
     fail(it, *crowd)
-    assert not it.wants_audit
+    assert not it.wants_audit(MIB)
+
+
+def test_where_pieces_are_short_peers_are_asked_when_learning_has_cost_too_much_and_not_at_every_piece_then() -> None:
+    it = defence("10.0.0.1", "10.0.0.2")
+    while not it.is_costly:
+        assert not it.wants_audit(MIB)
+        fail(it, "10.0.0.1", "10.0.0.2")
+    assert it.wants_audit(MIB)
+    assert not it.wants_audit(MIB - 1)  # a trial with the short last piece proves little
+    it.audit(1.0)
+    it.audit_ends(2.0)
+    more = 0
+    while not it.wants_audit(MIB):
+        fail(it, "10.0.0.1", "10.0.0.2")
+        more += 1
+    assert more == AGAIN * WASTE // MIB
 
 
 def test_nothing_is_asked_for_while_peers_are_asked_and_until_newcomers_had_time_to_come() -> None:
