@@ -17,7 +17,7 @@ from hali.transfer.auditing import Audit
 from hali.transfer.guard import Guard
 from hali.transfer.metainfo import of_info, parse
 from hali.transfer.rescue import Bars
-from hali.transfer.session import FetchFailed, Finished, PeerBanned, PieceFailed, TorrentSession, running
+from hali.transfer.session import FetchEvent, FetchFailed, Finished, PeerBanned, PieceFailed, TorrentSession, running
 from tests.fakes.corrupt_peer import CorruptPeer, Hashes, Manner, attackers
 from tests.fakes.torrents import KINDS, LOCAL, Sample, events_of, info_of, make, two_sessions
 from tests.waiting import until
@@ -97,18 +97,18 @@ async def test_a_wrong_last_piece_does_not_cost_the_right_ones_while_no_piece_la
     bare = parse(of_info(bytes(lt.bencode(info_of(sample.metainfo.raw)))))  # as of a magnet whose peers speak v1 only
     (liar, honest) = attackers(sample, 2, share=0.0)
     liar._corrupt = lambda piece, _: piece == 3
-    failed: list[int] = []
     async with running(LOCAL) as session, attacking(session, [liar]), session.fetch(bare, tmp_path) as fetch:
+        events: list[FetchEvent] = []
         with anyio.fail_after(DEADLINE_S):
-            while not failed:
-                event = await anext(fetch.events())
-                failed += [event.index] if isinstance(event, PieceFailed) else []
+            # The last piece fails, or makes libtorrent call v1 and v2 of the torrent contradictory: then it stops at once.
+            while not (events and isinstance(events[-1], PieceFailed | PeerBanned)):
+                events.append(await anext(fetch.events()))
             async with attacking(session, [honest]):
-                events = await events_of(fetch)
+                events += await events_of(fetch)
 
     assert isinstance(events[-1], Finished)
     assert (tmp_path / "model.gguf").read_bytes() == sample.content
-    assert {3} == {*failed, *(event.index for event in events if isinstance(event, PieceFailed))}
+    assert {event.index for event in events if isinstance(event, PieceFailed)} <= {3}
 
 
 class Outcome(msgspec.Struct):

@@ -116,8 +116,7 @@ class Fetch:
 
     async def __aenter__(self) -> Self:
         self._host.enter(self)
-        # Until the owner has seen the metadata we ask for no piece, and libtorrent would hang up on a seed for that.
-        self._host.hold(self, isinstance(self._source, Magnet))
+        self._hold()
         try:
             await self._add()
         except BaseException:
@@ -251,7 +250,7 @@ class Fetch:
         pieces = set(pieces)
         self._left_out |= pieces
         self._guard.leave_out(pieces)
-        self._host.hold(self, bool(self._left_out))
+        self._hold()
 
     def take_back(self, pieces: Iterable[int]) -> None:
         """Fetch these pieces from peers after all."""
@@ -259,7 +258,15 @@ class Fetch:
         self._left_out -= pieces
         self._guard.take_back(pieces, anyio.current_time())
         self._last_gain = anyio.current_time()
-        self._host.hold(self, bool(self._left_out))
+        self._hold()
+
+    def _hold(self) -> None:
+        """Keep peers that libtorrent would hang up on, because for now we ask them for nothing.
+
+        As before the first bytes: until the owner has seen the metadata, and a moment longer, until libtorrent has asked for
+        a piece. It would dial them again after a second.
+        """
+        self._host.hold(self, bool(self._left_out) or not self._received)
 
     async def partial(self) -> frozenset[int]:
         """Pieces that peers are bringing right now."""
@@ -448,7 +455,6 @@ class Fetch:
         self._last_gain = anyio.current_time()
         if self._handle is not None:
             self._handle.unset_flags(lt.torrent_flags.upload_mode)
-        self._host.hold(self, bool(self._left_out))
         self._check_complete()
 
     def _take(self, snapshot: alerts.Snapshot) -> None:
@@ -456,7 +462,9 @@ class Fetch:
         if snapshot.done > self._best:
             self._best, self._last_gain = snapshot.done, anyio.current_time()
         if snapshot.downloaded > self._received:
-            self._received = snapshot.downloaded
+            begins, self._received = not self._received, snapshot.downloaded
+            if begins:
+                self._hold()
             self._guard.received(anyio.current_time())
         for index in snapshot.have or ():
             self._piece_finished(index)
