@@ -1,0 +1,47 @@
+"""A fetch by magnet keeps the seed that told it the metadata."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from hali.model.units import MIB
+from hali.transfer.guard import Guard
+from hali.transfer.magnet import Magnet
+from hali.transfer.session import MetadataReceived, PieceDone
+from tests.fakes.torrents import make, two_sessions
+
+pytestmark = pytest.mark.anyio
+
+DEADLINE_S = 60.0
+
+
+async def test_the_seed_of_a_magnet_stays_connected_until_pieces_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libtorrent hangs up on a seed that is asked for nothing, and dials it again after a second."""
+    gone: list[str] = []
+    left = Guard.left
+
+    def noted(guard: Guard, host: str, *rest: Any, **more: Any) -> None:
+        gone.append(host)
+        left(guard, host, *rest, **more)
+
+    monkeypatch.setattr(Guard, "left", noted)
+    sample = make(tmp_path / "seed", 8 * MIB, MIB)
+    async with two_sessions() as (seeder, leecher):
+        await seeder.seed(sample.metainfo.raw, sample.path.parent)
+        leecher.set_rates(upload=0, download=4 * MIB)  # the end, when both part, is far away
+        peers = [("127.0.0.1", seeder.port)]
+        async with leecher.fetch(Magnet(sample.metainfo.infohashes), tmp_path, peers=peers) as fetch:
+            with anyio.fail_after(DEADLINE_S):
+                async for event in fetch.events():
+                    if isinstance(event, MetadataReceived):
+                        fetch.leave_out(())  # the owner has looked around for other sources
+                    if isinstance(event, PieceDone):
+                        assert not gone
+                        return
+    pytest.fail("no piece came")
