@@ -10,7 +10,7 @@ from hali.transfer.guard import Guard
 def guard(*liars: str) -> Guard:
     """Where each of these has sent a bad piece, and is gone."""
     nobody: Any = None  # neither a session nor a fetch is asked for that
-    it = Guard(nobody, nobody, (), patient=False, caught=lambda _: None, welcome=lambda _: None)
+    it = Guard(nobody, nobody, (), patient=False, caught=lambda _: None, welcome=lambda _: None, read=lambda _: b"")
     for piece, liar in enumerate(liars):
         it.evidence.arrived(liar)
         it.evidence.sent(piece, liar, 1)
