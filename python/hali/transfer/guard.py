@@ -74,6 +74,8 @@ class Guard:
         self._torrent, self._map = torrent, torrent.map
         self.window = Window(torrent.pieces, have)
         self.defence.begin(torrent.length, torrent.piece_length, now)
+        if self._handle is not None:  # peers that came before are asked for no more than they may be
+            self._act(now)
 
     def attach(self, handle: lt.torrent_handle, now: float) -> None:
         """`handle` was added and has not started yet."""
