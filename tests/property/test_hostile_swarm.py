@@ -76,7 +76,9 @@ class Swarm:
         self.bars, self.wasted, self.now = Bars(), 0, 0.0
         self.steps = max(1, torrent.piece_length // IN_A_STEP)
         self.at_once = max(1, UNDER_WAY // torrent.piece_length)
-        self.guard = Guard(self, self, trusted, patient=False, caught=lambda _: None, welcome=lambda _: None)  # type: ignore[arg-type]
+        self.guard = Guard(
+            self, self, trusted, patient=False, caught=lambda _: None, welcome=lambda _: None, read=lambda _: b""
+        )  # type: ignore[arg-type]
         self.court = self.guard._audit = Court(self)  # type: ignore[assignment]
         self.guard.begin(torrent, self.have, self.now)  # type: ignore[arg-type]
         self.restart()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import anyio
@@ -23,17 +23,21 @@ log = get_logger(__name__)
 PLACES = 64  # peers that are asked at a time; one who holds back the leaves keeps his place until somebody else has told them
 PORTS = 2  # of one address that are tried by guess: who dials in comes from a port where nobody may listen
 MOST = 2_000  # addresses that are remembered, ten times as many as may be connected
-MOST_JUDGED = 32 * MIB  # pieces of v1 torrents: a trial keeps 2.25 of them in memory
+MOST_JUDGED = 32 * MIB  # pieces of v1 torrents: a trial keeps 3.25 of them in memory
 UNPRIVILEGED = 1024  # lower ports are not dialled, as libtorrent does not: servers of the system live there
 NO_VERDICT = (OSError, TimeoutError, ProtocolError, anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError)
 Trial = LeafTrial | VersionTrial
 
 
-def kind_for(torrent: Metainfo) -> type[Trial] | None:
+def trial_for(
+    torrent: Metainfo, piece: int, counted: Counted, verdict: Verdict, read: Callable[[int], bytes]
+) -> Trial | None:
     """How peers of this torrent are judged. None for v1 torrents with huge pieces or several files: nobody sends the padding."""
     if all(file.root is not None for file in torrent.files):
-        return LeafTrial
-    return VersionTrial if torrent.is_single_file and torrent.piece_length <= MOST_JUDGED else None
+        return LeafTrial(torrent, piece, counted, verdict)
+    if torrent.is_single_file and torrent.piece_length <= MOST_JUDGED:
+        return VersionTrial(torrent, piece, counted, verdict, partial(read, piece))
+    return None
 
 
 def may_be_dialled(port: int) -> bool:
@@ -42,10 +46,10 @@ def may_be_dialled(port: int) -> bool:
 
 
 class Audit:
-    """Asks each peer once."""
+    """Asks each peer once. `read` gives the bytes of a piece that failed, as far as they are still there; it may block."""
 
-    def __init__(self, host: Host, counted: Counted, verdict: Verdict) -> None:
-        self._host, self._counted, self._verdict = host, counted, verdict
+    def __init__(self, host: Host, counted: Counted, verdict: Verdict, read: Callable[[int], bytes]) -> None:
+        self._host, self._counted, self._verdict, self._read = host, counted, verdict, read
         self._trial: Trial | None = None
         self._known: dict[Peer, None] = {}
         self._guesses: Counter[str] = Counter()
@@ -72,11 +76,10 @@ class Audit:
 
     def begin(self, torrent: Metainfo, piece: int) -> bool:
         """Ask all of whom nothing is known, and whoever is met later; False if nobody can be judged."""
-        kind = kind_for(torrent)
-        if kind is None:
+        # One that is under way goes on with its piece: what was fetched of it is not fetched twice.
+        self._trial = self._trial or trial_for(torrent, piece, self._counted, self._verdict, self._read)
+        if self._trial is None:
             return False
-        if self._trial is None:  # else go on with that piece: what was fetched of it is not fetched twice
-            self._trial = kind(torrent, piece, self._counted, self._verdict)
         self._asked = set(self._running)
         self._ask()
         return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 from collections import deque
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
@@ -30,6 +29,7 @@ from hali.transfer.events import (
     TorrentStatus,
 )
 from hali.transfer.flushing import Flusher
+from hali.transfer.giving import Giver, queue_of
 from hali.transfer.guard import Guard
 from hali.transfer.host import Host
 from hali.transfer.magnet import Magnet, Peer
@@ -42,9 +42,6 @@ log = get_logger(__name__)
 
 # Without a right piece in between: an honest swarm has none, attackers cause some; a torrent that contradicts itself always does.
 MAX_CONTRADICTIONS = 8
-GIVE_AGAIN_S = 10.0  # for libtorrent to write and check a piece of 16 MiB, on a slow card too
-MAX_REFUSALS = 8  # of a piece that was given: a right one is refused while blocks of peers are on their way
-REFUSED_S = 0.25  # after each; these arrive meanwhile
 ALONE_S = 10.0  # from the last liar to the end of the fetch: libtorrent tries a lost peer after 1, 2, 3 s
 LAYERS_TIMEOUT_S = 2.0  # for the complete metainfo at the end; the fetch is finished without it
 PATIENCE_S = 60.0  # without a byte from anyone before the fetch gives up; peers come back within a minute or not at all
@@ -71,13 +68,14 @@ class Fetch:
         self._peers: dict[Peer, None] = dict.fromkeys(peers)
         self._done = set(have)
         self._left_out: set[int] = set()
-        self._given: dict[int, anyio.Event] = {}  # pieces from elsewhere that libtorrent has not answered for
-        self._refused: set[int] = set()  # those that were wrong
+        self._giver = Giver(self._current, self._restart)
         self._senders: dict[int, dict[str, int]] = {}  # of pieces that are right but not readable yet
         self._have = set(have)  # those, and what libtorrent has checked since
         self._doubted: set[int] = set()  # pieces that it called right and wrong later
         self._patience_s = patience_s
-        self._guard = Guard(host, self, trusted_peers, patient=patient, caught=self._caught, welcome=self._welcome)
+        self._guard = Guard(
+            host, self, trusted_peers, patient=patient, caught=self._caught, welcome=self._welcome, read=self._read
+        )
         self._striping = Striping(host.peer_id, self._guard)
         if isinstance(source, Metainfo):
             self._guard.begin(source, self._have, anyio.current_time())
@@ -128,7 +126,7 @@ class Fetch:
 
     async def __aexit__(self, *_: object) -> None:
         self._ended = True
-        self._tell_givers(list(self._given))
+        self._giver.forget()
         with anyio.CancelScope(shield=True):
             async with self._changing:
                 await self._retire()
@@ -147,7 +145,7 @@ class Fetch:
         self._handle = await self._host.add(wanted, self._on_alert)
         self._have &= self._done
         self._flusher.start(self._handle.flush_cache)
-        self._tell_givers(list(self._given))  # a torrent added anew knows nothing of what the old one was given
+        self._giver.forget()
         self._best, self._last_gain, self._received = -1, anyio.current_time(), 0
         self._guard.attach(self._handle, anyio.current_time())
         self._striping.handle = self._handle
@@ -178,7 +176,7 @@ class Fetch:
         """The session ends: nothing more will come from it."""
         self.fail("the torrent session ends", "closed")
         self._handle = None
-        self._tell_givers(list(self._given))
+        self._giver.forget()
         self._guard.detach()
         self._striping.handle = None
         self._flusher.give_up()
@@ -216,34 +214,15 @@ class Fetch:
 
         True once it can be read; False when it is wrong or the fetch ends. Two writers of one piece would be a race: while a
         fetch lives, libtorrent is the only one.
-
-        What peers had sent of the piece before may be checked in its place, or come after it: so it is given again, and
-        again when nothing is heard of it, since libtorrent forgets a piece that it has just found wrong.
         """
         whole = data + bytes(self._padding(index))
-        refusals = 0
-        while index not in self._done and not self._ended:
-            answered = self._given[index] = anyio.Event()
-            async with self._changing:  # not while the torrent is being replaced
-                handle = self._handle
-            if handle is None:
-                return False
-            with contextlib.suppress(RuntimeError):  # replaced just now: the new one is given it again
-                await anyio.to_thread.run_sync(handle.add_piece, index, whole, lt.add_piece_flags_t.overwrite_existing)
-            with anyio.move_on_after(GIVE_AGAIN_S):
-                await answered.wait()
-            if index in self._refused:
-                self._refused.discard(index)
-                refusals += 1
-                if refusals == MAX_REFUSALS:
-                    return False
-                await anyio.sleep(REFUSED_S)
+        await self._giver.give(index, whole, lambda: index in self._done or self._ended)
         return index in self._done
 
-    def _tell_givers(self, pieces: Iterable[int]) -> None:
-        for index in pieces:
-            if (event := self._given.pop(index, None)) is not None:
-                event.set()
+    async def _current(self) -> lt.torrent_handle | None:
+        """The torrent, not while it is being replaced."""
+        async with self._changing:
+            return self._handle
 
     def leave_out(self, pieces: Iterable[int]) -> None:
         """Others fetch these pieces: ask peers for none of them."""
@@ -270,13 +249,7 @@ class Fetch:
 
     async def partial(self) -> frozenset[int]:
         """Pieces that peers are bringing right now."""
-        handle = self._handle
-        if handle is None:
-            return frozenset()
-        try:
-            queue = await anyio.to_thread.run_sync(handle.get_download_queue)
-        except RuntimeError:  # just replaced: it begins no piece in the same moment
-            return frozenset()
+        queue = [] if self._handle is None else await queue_of(self._handle)
         return frozenset(piece["piece_index"] for piece in queue)
 
     @property
@@ -343,7 +316,7 @@ class Fetch:
         if index not in self._have:  # libtorrent also reports what it was told to have
             self._have.add(index)
             self._contradictions = 0
-            if index in self._given:
+            if index in self._giver:
                 self._guard.replaced(index, anyio.current_time())
             else:
                 self._senders[index] = self._guard.passed(index, anyio.current_time())
@@ -351,7 +324,7 @@ class Fetch:
 
     def _readable(self, index: int) -> None:
         self._done.add(index)
-        self._tell_givers([index])
+        self._giver.taken(index)
         self._emit(PieceDone(index, self._senders.pop(index, {})))
 
     def _cache_flushed(self) -> None:
@@ -369,10 +342,9 @@ class Fetch:
             self._emit(Finished())
 
     def _hash_failed(self, index: int) -> None:
-        if index in self._given:  # no peer is to blame: what they had of it was overwritten
+        if index in self._giver:  # no peer is to blame: what they had of it was overwritten
             self._guard.replaced(index, anyio.current_time())
-            self._refused.add(index)
-            self._tell_givers([index])
+            self._giver.refused(index)
             return
         if index in self._have:
             self._thrown_away(index)
@@ -399,14 +371,19 @@ class Fetch:
         """Whether the file has the bytes of this piece."""
         source = self._source
         assert isinstance(source, Metainfo)
+        return PieceCheck(source).is_piece(*source.map.locate(index), self._read(index))
+
+    def _read(self, index: int) -> bytes:
+        """This piece as it is in the file; too short where it cannot be read: libtorrent meets the same, and says so."""
+        source = self._source
+        assert isinstance(source, Metainfo)
         file, local = source.map.locate(index)
         try:
             with (self._directory / names_of(source)[file]).open("rb") as opened:
                 opened.seek(local * source.piece_length)
-                data = opened.read(source.map.size(index))
-        except OSError:  # libtorrent meets the same, and says so
-            return False
-        return PieceCheck(source).is_piece(file, local, data)
+                return opened.read(source.map.size(index))
+        except OSError:
+            return b""
 
     def _contradicted(self, reason: str) -> None:
         """A wrong block that is replaced while its piece is hashed looks to libtorrent as if v1 and v2 described different data.
@@ -543,7 +520,7 @@ class Fetch:
             self._outbox.pop()  # a slow reader sees the latest only
         self._ended = isinstance(event, Finished | FetchFailed)
         if self._ended:
-            self._tell_givers(list(self._given))
+            self._giver.forget()
         self._outbox.append(event)
         self._wake.set()
 

@@ -29,7 +29,10 @@ ENOUGH = 4  # peers found honest, after which no more are asked: each costs 3 Mi
 
 
 class Guard:
-    """Watches the peers of one fetch. `caught` gets each address that is shut out for good, `welcome` those that are let in again."""
+    """Watches the peers of one fetch. `caught` gets each address that is shut out for good, `welcome` those that are let in again.
+
+    `read` gives the bytes of a piece as they are in the file; it may block.
+    """
 
     def __init__(
         self,
@@ -40,6 +43,7 @@ class Guard:
         patient: bool,
         caught: Callable[[str], None],
         welcome: Callable[[frozenset[str]], None],
+        read: Callable[[int], bytes],
     ) -> None:
         self._host, self._fetch, self.patient = host, fetch, patient
         self._caught, self._welcome = caught, welcome
@@ -58,7 +62,7 @@ class Guard:
         self._orders = ANYTHING
         self._started = float("-inf")
         self._asking = False
-        self._audit = Audit(host, self._audited, self._judged)
+        self._audit = Audit(host, self._audited, self._judged, read)
         self._vouched = 0
         self._holding = False
         self._purge = False  # blocks of strangers lie in unfinished pieces, and others suffice from now on
@@ -70,6 +74,8 @@ class Guard:
         self._torrent, self._map = torrent, torrent.map
         self.window = Window(torrent.pieces, have)
         self.defence.begin(torrent.length, torrent.piece_length, now)
+        if self._handle is not None:  # peers that came before are asked for no more than they may be
+            self._act(now)
 
     def attach(self, handle: lt.torrent_handle, now: float) -> None:
         """`handle` was added and has not started yet."""

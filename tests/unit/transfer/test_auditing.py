@@ -10,7 +10,7 @@ import libtorrent as lt
 import pytest
 
 from hali.model.units import KIB, MIB
-from hali.transfer.auditing import MOST, PORTS, Audit, kind_for
+from hali.transfer.auditing import MOST, PORTS, Audit, Trial, trial_for
 from hali.transfer.leaf_trial import LeafTrial
 from hali.transfer.metainfo import Metainfo, parse
 from hali.transfer.version_trial import VersionTrial
@@ -41,7 +41,7 @@ def torrent(tmp_path: Path) -> Metainfo:
 
 
 def audit_of(host: Waiting) -> Audit:
-    return Audit(host, lambda _: None, lambda *_: None)  # type: ignore[arg-type]
+    return Audit(host, lambda _: None, lambda *_: None, lambda _: b"")  # type: ignore[arg-type]
 
 
 async def test_each_peer_is_asked_once_and_only_once_there_is_a_trial(torrent: Metainfo) -> None:
@@ -93,11 +93,15 @@ async def test_nobody_is_asked_after_the_end(torrent: Metainfo) -> None:
     assert not host.asked
 
 
+def trial_of(torrent: Metainfo) -> Trial | None:
+    return trial_for(torrent, 0, lambda _: None, lambda *_: None, lambda _: b"")
+
+
 def test_peers_are_judged_by_leaves_where_there_are_any_and_by_versions_in_a_v1_torrent_of_one_file(
     tmp_path: Path,
 ) -> None:
-    assert kind_for(make(tmp_path / "one", 300 * KIB, 64 * KIB, HYBRID).metainfo) is LeafTrial
-    assert kind_for(make(tmp_path / "one", 300 * KIB, 64 * KIB, V1).metainfo) is VersionTrial
+    assert type(trial_of(make(tmp_path / "one", 300 * KIB, 64 * KIB, HYBRID).metainfo)) is LeafTrial
+    assert type(trial_of(make(tmp_path / "one", 300 * KIB, 64 * KIB, V1).metainfo)) is VersionTrial
     make(tmp_path / "two", 300 * KIB, 64 * KIB)
     make(tmp_path / "two", 300 * KIB, 64 * KIB, name="b.gguf")
-    assert kind_for(parse(torrent_of(tmp_path / "two", 64 * KIB, V1))) is None
+    assert trial_of(parse(torrent_of(tmp_path / "two", 64 * KIB, V1))) is None

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from hali.model.units import MIB
 from hali.transfer.guard import Guard
+from tests.fakes.torrents import make
 
 
 def guard(*liars: str) -> Guard:
     """Where each of these has sent a bad piece, and is gone."""
     nobody: Any = None  # neither a session nor a fetch is asked for that
-    it = Guard(nobody, nobody, (), patient=False, caught=lambda _: None, welcome=lambda _: None)
+    it = Guard(nobody, nobody, (), patient=False, caught=lambda _: None, welcome=lambda _: None, read=lambda _: b"")
     for piece, liar in enumerate(liars):
         it.evidence.arrived(liar)
         it.evidence.sent(piece, liar, 1)
@@ -24,3 +27,29 @@ def test_with_nobody_but_liars_a_fetch_is_alone_and_with_an_honest_peer_that_may
     assert it.alone
     it.evidence.audited("10.0.0.3", True)  # was asked by ourselves, and has no connection yet
     assert not it.alone
+
+
+class Heard:
+    """In place of a session, and of a torrent in it."""
+
+    def __init__(self) -> None:
+        self.priorities: dict[int, int] = {}
+
+    def blame(self, *_: Any) -> None:
+        pass
+
+    def hold(self, *_: Any) -> None:
+        pass
+
+    def prioritize_pieces(self, changes: list[tuple[int, int]]) -> None:
+        self.priorities |= dict(changes)
+
+
+def test_strangers_that_came_before_the_metadata_are_asked_for_one_piece_only(tmp_path: Path) -> None:
+    heard: Any = Heard()
+    it = Guard(heard, heard, (), patient=False, caught=lambda _: None, welcome=lambda _: None, read=lambda _: b"")
+    it.attach(heard, 0.0)
+    for i in range(5):
+        it.arrived((f"10.0.0.{i}", 1), 0.0)  # of a port that nobody dials
+    it.begin(make(tmp_path, 4 * MIB, MIB).metainfo, set(), 1.0)
+    assert sorted(heard.priorities.values()) == [0, 0, 0, 4]

@@ -222,11 +222,12 @@ async def test_pieces_left_out_before_the_metadata_came_keep_the_connections_aft
     told: Told, session: TorrentSession, tmp_path: Path
 ) -> None:
     running = fetch(session, tmp_path)
-    session.hold(running, True)
     running.leave_out([0])
 
     running._begin()
     assert told.settings["close_redundant_connections"] is False
 
     running.take_back([0])
+    assert told.settings["close_redundant_connections"] is False  # before anything was asked for
+    running._take(alerts.Snapshot("downloading", False, None, 0.0, 0, 1, 1, 0, 0, 1, 0, None))
     assert told.settings["close_redundant_connections"] is True
