@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hali.engine.speculate import WIDTHS, Costs, HitRate, Speculation
+from hali.engine.speculate import STALE, WIDTHS, Costs, HitRate, Speculation
 
 TRIAL = 2  # tokens drafted to find out: the second one's decode has a single row, as most have
-SHARE = 0.03  # of the time of the replies that may be lost to finding out whether drafts pay
-START_S = 0.5  # what may be lost before anything is known: some trials of a small model, one of a large one
+SHARE = 0.05  # of the time of the replies that may be lost to finding out whether drafts pay
+BURST_S = 1.0  # lost at once: a text must be read whole before the first trial, and grows while one saves up for the next
 CREDIT_S = 4.0  # most that is put by: a draft reads a prompt of thousands of tokens in it
+OLD = 16 * STALE  # decodes after which a draft's timing counts no more; to measure it costs the reading of a text
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +27,17 @@ class Draftable:
 class Drafting:
     """Learns what drafts cost and win, and chooses their widths.
 
-    All that is spent on them and all that they win is booked, in seconds, and only who has credit may go on. So a draft
+    All that is spent on them and all that they win is booked, in seconds, and without credit nothing is drafted. So a draft
     model that does not pay costs `SHARE` of the time at the most, whatever the estimates say, and one that pays earns
     what the reading of the next session's prompt costs.
     """
 
     def __init__(self, mode: Speculation) -> None:
         self._mode: Speculation = mode
-        self._costs = Costs()  # of the draft model's own decodes
+        self._costs = Costs(OLD)  # of the draft model's own decodes
         self._overall = HitRate()
-        self._credit = START_S
+        self._credit = BURST_S
+        self._open = True  # while there is credit; once it is used up, until there is enough for a burst
         self._plain = 0.0  # seconds that the batch under way would take without drafts
         self._token_s = 0.0  # and then for each token
 
@@ -56,7 +58,7 @@ class Drafting:
         if self._mode == "always":
             return self._all(drafts, room)
         now = costs.of(rows)
-        if not now or not drafts or self._credit <= 0:
+        if not now or not drafts or not self._open:
             return {}
         self._plain, self._token_s = now, now / tokens
         if self._costs.of(1) is None:  # the shortest text: it is the soonest read
@@ -125,6 +127,7 @@ class Drafting:
 
     def _book(self, seconds: float) -> None:
         self._credit = min(CREDIT_S, self._credit + seconds)
+        self._open = self._credit > (0 if self._open else BURST_S)
 
 
 def _sure(drafts: Sequence[Draftable]) -> list[Draftable]:

@@ -78,9 +78,10 @@ def _is_token(token: int) -> bool:
 
 
 class Costs:
-    """Measured seconds of a decode by its rows."""
+    """Measured seconds of a decode by its rows; a timing counts for `stale` decodes."""
 
-    def __init__(self) -> None:
+    def __init__(self, stale: int = STALE) -> None:
+        self._stale = stale
         self._timings: dict[int, deque[float]] = {}
         self._last: dict[int, int] = {}  # decode in which a width was measured last
         self._decodes = 0
@@ -89,7 +90,7 @@ class Costs:
     def observe(self, rows: int, seconds: float) -> None:
         """A decode of `rows` single rows took so long."""
         self._decodes += 1
-        if self._decodes - self._last.get(rows, 0) > STALE:
+        if self._decodes - self._last.get(rows, 0) > self._stale:
             self._timings.pop(rows, None)
         self._timings.setdefault(rows, deque(maxlen=SAMPLES)).append(seconds)
         self._last[rows] = self._decodes
@@ -104,7 +105,7 @@ class Costs:
 
     def of(self, rows: int) -> float | None:
         """Seconds of a decode of `rows` rows: as measured, else from the next narrower one; None if nothing is known."""
-        known = [width for width in self._timings if width <= rows and self._decodes - self._last[width] <= STALE]
+        known = [width for width in self._timings if width <= rows and self._decodes - self._last[width] <= self._stale]
         if not known:
             return None
         widest = max(known)
