@@ -104,7 +104,7 @@ def _draftable(session: Session, drafter: Drafter) -> Draftable:
     if session.draft_hits is None:
         session.draft_hits = drafter.drafting.hits()
     most = min(WIDTHS[-1], session.left - 1, drafter.most(session.tokens))
-    return Draftable(session.key, session.draft_hits, most, drafter.behind(session.key, session.tokens))
+    return Draftable(session.key, session.draft_hits, most, len(session.tokens))
 
 
 def _all_decode(slices: tuple[Slice, ...], sessions: Mapping[int, Session]) -> bool:

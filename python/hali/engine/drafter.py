@@ -135,7 +135,7 @@ class Drafter:
                 return {}
             for key in active:
                 texts[key].append(self._model.likeliest(self._model.batch.row_of_last[key]))
-            self.drafting.decoded(sum(part.rows for part in slices), self._clock() - began)
+            self.drafting.decoded(len(active), self._clock() - began)
             for key in active:
                 if self._model.is_end(texts[key][-1]):  # nothing follows it
                     texts[key].pop()

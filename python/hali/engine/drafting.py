@@ -8,20 +8,21 @@ from dataclasses import dataclass
 from hali.engine.speculate import STALE, WIDTHS, Costs, HitRate, Speculation
 
 TRIAL = 2  # tokens drafted to find out: the second one's decode has a single row, as most have
-SHARE = 0.05  # of the time of the replies that may be lost to finding out whether drafts pay
+SHARE = 0.03  # of the time of the replies that may be lost to finding out whether drafts pay
 BURST_S = 1.0  # lost at once: a text must be read whole before the first trial, and grows while one saves up for the next
 CREDIT_S = 4.0  # most that is put by: a draft reads a prompt of thousands of tokens in it
+HOPE = 0.9  # of a draft model's tokens that come true at the best: one that would not pay then is not tried again
 OLD = 16 * STALE  # decodes after which a draft's timing counts no more; to measure it costs the reading of a text
 
 
 @dataclass(frozen=True, slots=True)
 class Draftable:
-    """A session that the draft model can guess for: at most `most` tokens, once it has read the `behind` that it lacks."""
+    """A session of `length` tokens that the draft model can guess at most `most` more of."""
 
     key: int
     hits: HitRate
     most: int
-    behind: int
+    length: int
 
 
 class Drafting:
@@ -62,12 +63,12 @@ class Drafting:
             return {}
         self._plain, self._token_s = now, now / tokens
         if self._costs.of(1) is None:  # the shortest text: it is the soonest read
-            return self._trial(min(drafts, key=lambda draft: draft.behind), room)
+            return self._trial(min(drafts, key=lambda draft: draft.length), room)
         likeliest = sorted(drafts, key=lambda draft: -draft.hits.rate)
         found = self._best(likeliest, rows, tokens, room, costs)
-        if found or not self._best(_sure(likeliest), rows, tokens, room, costs):
+        if found or not self._best(_hoped(likeliest), rows, tokens, room, costs):
             return found
-        return self._trial(likeliest[0], room)  # right more often than is known, it would pay
+        return self._trial(likeliest[0], room)  # if it is right more often than is known, it pays
 
     def _all(self, drafts: Sequence[Draftable], room: int) -> dict[int, int]:
         chosen = {}
@@ -101,9 +102,9 @@ class Drafting:
 
     # --- what is measured
 
-    def decoded(self, rows: int, seconds: float) -> None:
-        """The draft model took so long for a row or two of each of its sessions."""
-        self._costs.observe(rows, seconds)
+    def decoded(self, sessions: int, seconds: float) -> None:
+        """The draft model took so long for a token of each of so many sessions."""
+        self._costs.observe(sessions, seconds)
         self._book(-seconds)
 
     def read(self, rows: int, seconds: float) -> None:
@@ -130,6 +131,6 @@ class Drafting:
         self._open = self._credit > (0 if self._open else BURST_S)
 
 
-def _sure(drafts: Sequence[Draftable]) -> list[Draftable]:
-    """As if all that they guess came true."""
-    return [Draftable(draft.key, HitRate(1.0), draft.most, draft.behind) for draft in drafts]
+def _hoped(drafts: Sequence[Draftable]) -> list[Draftable]:
+    """As if nearly all that they guess came true."""
+    return [Draftable(draft.key, HitRate(HOPE), draft.most, draft.length) for draft in drafts]

@@ -29,8 +29,8 @@ def knowing(draft_s: float, sessions: int = 1, mode: Speculation = "auto") -> Dr
     return found
 
 
-def session(rate: float, key: int = 0, most: int = 8, behind: int = 1) -> Draftable:
-    return Draftable(key, HitRate(rate), most, behind)
+def session(rate: float, key: int = 0, most: int = 8, length: int = 1) -> Draftable:
+    return Draftable(key, HitRate(rate), most, length)
 
 
 def test_a_cheap_draft_that_is_often_right_guesses_as_far_as_it_pays() -> None:
@@ -71,7 +71,7 @@ def test_nothing_is_drafted_before_a_decode_without_drafts_was_measured() -> Non
 
 
 def test_what_a_draft_costs_is_found_out_with_few_tokens_of_the_text_that_is_soonest_read() -> None:
-    drafts = [session(0.9, 0, behind=900), session(0.1, 1, behind=30)]
+    drafts = [session(0.9, 0, length=900), session(0.1, 1, length=30)]
     assert Drafting("auto").widths(drafts, 2, 2, ROOM, costs(10, 1)) == {1: TRIAL}
     assert Drafting("auto").widths([session(0.9, most=1)], 1, 1, ROOM, costs(10, 1)) == {0: 1}
 
@@ -98,10 +98,12 @@ def test_who_was_seldom_right_may_try_again_where_it_would_pay_if_it_were() -> N
 def test_without_credit_nothing_is_drafted_and_what_came_true_earns_it_back() -> None:
     drafting, target, hits = knowing(1), costs(10, 0.5), HitRate(0.95)
     assert drafting.widths([Draftable(0, hits, 8, 1)], 1, 1, ROOM, target) == {0: 8}
-    drafting.read(4000, CREDIT_S + 24)  # a long prompt
+    drafting.read(4000, CREDIT_S + 26)  # a long prompt
     assert drafting.widths([Draftable(0, hits, 8, 1)], 1, 1, ROOM, target) == {}
     drafting.replied(14, drafted=True)  # 4 more than without
     drafting.learn(hits, (1, 2, 3), (1, 2, 3, 4), 3)  # 30 won
+    assert drafting.widths([Draftable(0, hits, 8, 1)], 1, 1, ROOM, target) == {}
+    drafting.learn(hits, (1,), (1, 2), 1)
     assert drafting.widths([Draftable(0, hits, 8, 1)], 1, 1, ROOM, target) == {0: 8}
 
 
@@ -128,8 +130,8 @@ class Machine:
         return took
 
     def reply(self) -> None:
-        behind = self.unread + 1
-        width = self.drafting.widths([Draftable(0, self.hits, 8, behind)], 1, 1, ROOM, self.target).get(0, 0)
+        length = self.unread + 1
+        width = self.drafting.widths([Draftable(0, self.hits, 8, length)], 1, 1, ROOM, self.target).get(0, 0)
         if width and self.unread > WIDTHS[-1]:
             rows = min(self.unread, 256)
             self.drafting.read(rows, self._noisy(rows * self.draft / 4))
