@@ -20,7 +20,9 @@ from hali.engine.speculate import WIDTHS
 from hali.engine.vocabulary import Vocabulary
 from hali.model.errors import ModelLoadFailed
 
-NEAR = WIDTHS[-1] + 1  # tokens that a session may be ahead of its draft after a reply's usual step; more is read in advance
+NEAR = (
+    WIDTHS[-1] + 1
+)  # tokens that a session may be ahead of its draft after a reply's usual step; more is read in advance
 
 
 def load(target: Model, options: EngineOptions, log: NativeLog) -> Model | None:

@@ -9,7 +9,9 @@ from hali.engine.speculate import STALE, WIDTHS, Costs, HitRate, Speculation
 
 TRIAL = 2  # tokens drafted to find out: the second one's decode has a single row, as most have
 SHARE = 0.03  # of the time of the replies that may be lost to finding out whether drafts pay
-BURST_S = 1.0  # lost at once: a text must be read whole before the first trial, and grows while one saves up for the next
+BURST_S = (
+    1.0  # lost at once: a text must be read whole before the first trial, and grows while one saves up for the next
+)
 CREDIT_S = 4.0  # most that is put by: a draft reads a prompt of thousands of tokens in it
 HOPE = 0.9  # of a draft model's tokens that come true at the best: one that would not pay then is not tried again
 OLD = 16 * STALE  # decodes after which a draft's timing counts no more; to measure it costs the reading of a text
@@ -48,9 +50,7 @@ class Drafting:
 
     # --- the choice
 
-    def widths(
-        self, drafts: Sequence[Draftable], rows: int, tokens: float, room: int, costs: Costs
-    ) -> dict[int, int]:
+    def widths(self, drafts: Sequence[Draftable], rows: int, tokens: float, room: int, costs: Costs) -> dict[int, int]:
         """Tokens to draft by session, in a batch of `rows` rows that is expected to give `tokens`, and takes `room` rows more.
 
         The width is the same for all that draft, because they do it in the same decodes: that which gives the batch the
@@ -78,9 +78,7 @@ class Drafting:
                 chosen[draft.key], room = width, room - width
         return chosen
 
-    def _best(
-        self, drafts: Sequence[Draftable], rows: int, tokens: float, room: int, costs: Costs
-    ) -> dict[int, int]:
+    def _best(self, drafts: Sequence[Draftable], rows: int, tokens: float, room: int, costs: Costs) -> dict[int, int]:
         """The likeliest first, as many as raise the tokens per second."""
         chosen: dict[int, int] = {}
         speed = 1 / self._token_s

@@ -195,4 +195,4 @@ def test_whatever_is_measured_the_choice_fits_and_is_of_those_who_asked(seed: in
         drafting.replied(random.random(), drafted=bool(chosen))
         if chosen:
             right = random.randrange(3)
-            drafting.learn(HitRate(), (1, 2), (1, 2)[:right] + (9,), right)
+            drafting.learn(HitRate(), (1, 2), (*(1, 2)[:right], 9), right)
