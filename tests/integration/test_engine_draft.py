@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -85,7 +86,7 @@ async def test_the_model_itself_guesses_nearly_all_and_the_decodes_are_few(smoll
     assert stats.decodes < stats.completion_tokens / 4
 
 
-async def test_several_at_once_are_guessed_for_in_the_same_decodes(smollm2: Path) -> None:
+async def test_several_at_once_are_guessed_for(smollm2: Path) -> None:
     async with running(smollm2, replace(OPTIONS, draft=str(smollm2))) as engine:
         replies = await together(engine, [ask(f"Tell me about the number {number}.") for number in range(6)])
         stats = engine.stats()
@@ -156,16 +157,24 @@ def _renamed(writer: GGUFWriter) -> int:
     return tiny_models.spm(writer)
 
 
+def _begun_otherwise(writer: GGUFWriter) -> int:
+    """The same vocabulary, but texts begin with </s>."""
+    begin = writer.add_bos_token_id
+    writer.add_bos_token_id = lambda _: begin(2)
+    return tiny_models.spm(writer)
+
+
 @pytest.mark.parametrize(
     ("make", "why"),
     [
         (lambda path: tiny_models.llama(vocabulary=tiny_models.bpe).write(path), r"it has \d+ tokens, the model \d+"),
         (lambda path: _tiny(path, _renamed), "token 362 is 'holla', the model's 'hello'"),
+        (lambda path: _tiny(path, _begun_otherwise), "its texts begin with another token"),
         (lambda path: tiny_models.gemma2().write(path), "cannot take back what was guessed wrong"),
         (lambda path: tiny_models.mamba().write(path), "cannot take back what was guessed wrong"),
         (lambda path: tiny_models.bert().write(path), "it makes no texts"),
     ],
-    ids=["other size", "other word", "sliding window", "recurrent", "encoder"],
+    ids=["other size", "other word", "other beginning", "sliding window", "recurrent", "encoder"],
 )
 async def test_a_draft_that_cannot_guess_for_the_model_is_named_and_the_model_answers_without(
     make: Callable[[Path], Path], why: str, tmp_path: Path
@@ -190,9 +199,19 @@ async def test_a_draft_that_is_gone_or_damaged_never_reaches_the_worker(tmp_path
             assert "draft" not in engine._child.stderr_tail()
 
 
+class Counted(Model):
+    """A model that counts its decodes."""
+
+    decodes = 0
+
+    def decode(self, *what: Any) -> int:
+        self.decodes += 1
+        return super().decode(*what)
+
+
 @asynccontextmanager
-async def _drafter(path: Path) -> AsyncIterator[tuple[Model, Drafter]]:
-    model = Model(path, replace(TINY, n_seq_max=2, n_kv=256), NativeLog(), lambda _: None)
+async def _drafter(path: Path) -> AsyncIterator[tuple[Counted, Drafter]]:
+    model = Counted(path, replace(TINY, n_seq_max=2, n_kv=256), NativeLog(), lambda _: None)
     try:
         yield model, Drafter(model, Drafting("always"))
     finally:
@@ -204,7 +223,9 @@ async def test_the_guesses_for_a_text_are_what_the_draft_says_next_whatever_it_r
     async with _drafter(_tiny(tmp_path / "tiny.gguf")) as (model, drafter):
         found = [drafter.guess({0: 4}, {0: words}) for words in (text, text, other, other)]
         found.append(drafter.guess({0: 4, 1: 2}, {0: text, 1: other}))
-        found += [drafter.guess({0: 4, 1: 2}, {0: text, 1: other})]
+        decodes = model.decodes
+        found.append(drafter.guess({0: 4, 1: 2}, {0: text, 1: other}))
+        assert model.decodes == decodes + 4, "both in the same ones"
         assert model.cells(0) > len(text) and model.cells(1) > len(other)
         said = drafter.guess({0: 4}, {0: [*text, *found[1][0]]})[0]
         drafter.leave(0)

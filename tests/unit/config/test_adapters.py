@@ -39,7 +39,7 @@ def test_an_adapter_is_for_the_models_whose_ids_begin_with_its_own() -> None:
 def test_a_draft_model_has_no_scale() -> None:
     entries = ["Qwen3:8b = ~/small.gguf", "m=/a@0.5"]
     assert parse_drafts(entries) == [Draft("qwen3:8b", "~/small.gguf"), Draft("m", "/a@0.5")]
-    assert Draft.parse(entries[0]).fits("qwen3:8b:instruct") and not Draft.parse(entries[0]).fits("qwen3:80b")
+    assert Draft.parse(entries[0]).fits("qwen3:8b:instruct") and not Draft.parse(entries[0]).fits("qwen3:8bit")
 
 
 @pytest.mark.parametrize("text", ["", "m", "=/a.gguf", "m=", "m=a.gguf"])
