@@ -45,6 +45,11 @@ class LookAhead:
         ahead |= {session.key: guess for session, guess in self._drafts.items()}
         return tuple(Slice(part.key, part.count, ahead.get(part.key, ())) for part in slices)
 
+    def plain(self, slices: tuple[Slice, ...]) -> tuple[Slice, ...]:
+        """`slices` as they are: there is no time to guess."""
+        self._drafts = {}
+        return slices
+
     def _draft(
         self, candidates: list[Candidate], ahead: Mapping[int, Guess], sessions: Mapping[int, Session], room: int
     ) -> dict[Session, Guess]:

@@ -133,7 +133,7 @@ class Loop:
         """With what is guessed. Whoever leaves may stop a draft model's decode: that costs guesses only."""
         running = self._room.running
         if not self._interrupts.begin([running[part.key].ident for part in slices]):
-            return slices
+            return self._ahead.plain(slices)
         try:
             return self._ahead.add(slices, running, room)
         finally:

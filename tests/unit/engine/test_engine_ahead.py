@@ -117,3 +117,33 @@ def test_a_draft_model_that_fails_is_given_up(capsys: pytest.CaptureFixture[str]
     drafter.fails = False
     ahead.add((Slice(0, 1), Slice(1, 1)), sessions, 100)
     assert drafter.asked == []
+
+
+def test_who_is_still_being_read_gets_what_was_said_before_in_the_rows_that_are_left() -> None:
+    ahead, drafter, sessions = rig("always")
+    drafter.guess = lambda widths, texts: {1: DRAFTED[: widths[1]]}  # type: ignore[method-assign]
+    sessions[1] = session(1, REPEATS[1])
+    slices = ahead.add((Slice(1, 1), Slice(0, 1)), {1: sessions[1], 0: sessions[0]}, 10)
+    assert [part.ahead for part in slices] == [DRAFTED, (8, 5)]
+
+
+def test_a_batch_that_takes_too_long_with_its_drafts_ends_them() -> None:
+    ahead, drafter, sessions = rig("auto")
+    slices = ahead.add((Slice(0, 1), Slice(1, 1)), sessions, 100)
+    ahead.measure(slices, sessions, 10.0)
+    ahead.add((Slice(0, 1), Slice(1, 1)), sessions, 100)
+    assert [bool(asked) for asked in drafter.asked] == [True, False]
+
+
+def test_in_a_batch_without_guesses_nobody_learns_from_those_of_the_batch_before() -> None:
+    ahead, drafter, sessions = rig("auto")
+    ahead.add((Slice(0, 1), Slice(1, 1)), sessions, 100)
+    slices = ahead.plain((Slice(0, 1), Slice(1, 1)))
+    ahead.measure(slices, sessions, 10.0)
+    begin = len(sessions[1].tokens)
+    sessions[1].accept(99, b"x", is_end=False)
+    sessions[1].done += 1
+    ahead.learn(sessions[1], (), 0, begin)
+    assert drafter.drafting.hits().rate == 0.5
+    ahead.add((Slice(0, 1), Slice(1, 1)), sessions, 100)
+    assert [bool(asked) for asked in drafter.asked] == [True, True], "the slow batch was none with drafts"
