@@ -7,13 +7,11 @@ from dataclasses import dataclass
 
 from hali.engine.speculate import STALE, WIDTHS, Costs, HitRate, Speculation
 
-TRIAL = 2  # tokens drafted to find out: the second one's decode has a single row, as most have
+TRIAL = 2  # tokens drafted to find out: few, for nothing is known, but not the first one's decode alone: it reads too
 SHARE = 0.03  # of the time of the replies that may be lost to finding out whether drafts pay
-BURST_S = (
-    1.0  # lost at once: a text must be read whole before the first trial, and grows while one saves up for the next
-)
+BURST_S = 1.0  # lost at once: a text must be read whole before a trial, and grows while one saves up for it
 CREDIT_S = 4.0  # most that is put by: a draft reads a prompt of thousands of tokens in it
-HOPE = 0.9  # of a draft model's tokens that come true at the best: one that would not pay then is not tried again
+HOPE = 0.9  # the best hit rate to hope for: a draft model that would not pay with it is not tried again
 OLD = 16 * STALE  # decodes after which a draft's timing counts no more; to measure it costs the reading of a text
 
 
