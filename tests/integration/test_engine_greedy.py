@@ -20,6 +20,7 @@ from hali.engine.prefix import BLOCK, GRAIN
 from hali.engine.process import EngineProcess
 from hali.engine.speculate import Speculation
 from hali.model.generation import Chunk, Done, GenerateRequest, Message, Render, SamplingParams, Tokens, Usage
+from tests.fakes.thinned import thinned
 from tests.near_ties import NEAR_TIE, Case, Verdict, judge
 
 pytestmark = pytest.mark.model
@@ -98,10 +99,12 @@ def _same_kernels(usage: Usage) -> bool:
     return usage.cached_tokens == 0 or usage.prompt_tokens < TILE
 
 
-async def _compare(path: Path, prompts: Sequence[str], tokens: int, speculation: Speculation) -> None:
+async def _compare(
+    path: Path, prompts: Sequence[str], tokens: int, speculation: Speculation, draft: Path | None = None
+) -> None:
     requests = [_ask(prompt, tokens) for prompt in prompts]
     engine = EngineProcess("smollm2")
-    await engine.start(path, replace(OPTIONS, speculation=speculation))
+    await engine.start(path, replace(OPTIONS, speculation=speculation, draft=draft and str(draft)))
     try:
         replies = {
             "alone, cold": await _alone(engine, requests),
@@ -131,6 +134,14 @@ async def _compare(path: Path, prompts: Sequence[str], tokens: int, speculation:
 @pytest.mark.parametrize("speculation", ["off", "always"])
 async def test_greedy_text_is_llama_cpps_own_or_a_near_tie(smollm2: Path, speculation: Speculation) -> None:
     await _compare(smollm2, [*PROMPTS[:2], PROMPTS[-2]], 32, speculation)
+
+
+@pytest.mark.parametrize("without", [(), (10, 15, 20)], ids=["itself", "smaller"])
+async def test_greedy_text_is_llama_cpps_own_or_a_near_tie_whatever_a_draft_model_guesses(
+    smollm2: Path, without: tuple[int, ...], tmp_path: Path
+) -> None:
+    draft = thinned(smollm2, tmp_path / "draft.gguf", without=without)
+    await _compare(smollm2, [PROMPTS[1], PROMPTS[-2]], 24, "always", draft)
 
 
 @pytest.mark.long

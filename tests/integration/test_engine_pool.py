@@ -9,7 +9,9 @@ from pathlib import Path
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
+from hali.engine.estimate import PROCESS
 from hali.engine.fitting import fitted
 from hali.engine.options import EngineOptions
 from hali.engine.pool import EnginePool, PoolLimits
@@ -133,3 +135,13 @@ async def test_a_projector_and_adapters_are_counted_with_their_model(smollm2: Pa
     more = EngineOptions(n_ctx=512, n_kv=512, projector=str(beside), lora=((str(beside), 1.0),))
     assert (await fitted(smollm2, more, None)).bytes == alone + 10_000
     assert not (await fitted(smollm2, more, alone + 9_999)).whole
+
+
+async def test_a_draft_model_is_counted_with_its_model_and_its_own_cache(smollm2: Path, tmp_path: Path) -> None:
+    options = EngineOptions(n_ctx=512, n_kv=1024, prefix_cache=False)
+    alone = (await fitted(smollm2, options, None)).bytes
+    with_draft = replace(options, draft=str(smollm2))
+    assert (await fitted(smollm2, with_draft, None)).bytes == 2 * alone - PROCESS, "twice, in one process"
+    assert not (await fitted(smollm2, with_draft, 2 * alone - PROCESS - 1)).whole
+    for never_loaded in (replace(with_draft, speculation="off"), replace(options, draft=str(tmp_path / "gone.gguf"))):
+        assert (await fitted(smollm2, never_loaded, None)).bytes == alone

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -471,6 +472,13 @@ async def engine_lora(home: Path) -> None:
     node = make_node(home, engine__lora="tiny:1b=/pirate.gguf@0.5,other=/other.gguf")
     entry = await adopted(node, home)
     assert node.catalog.equip(entry.record.path, EngineOptions()).lora == (("/pirate.gguf", 0.5),)
+
+
+@effect("engine.draft")
+async def engine_draft(home: Path) -> None:
+    node = make_node(home, engine__draft="other=/other.gguf,tiny:1b=~/draft.gguf,tiny=/later.gguf")
+    entry = await adopted(node, home)
+    assert node.catalog.equip(entry.record.path, EngineOptions()).draft == os.path.expanduser("~/draft.gguf")
 
 
 @effect("engine.prefix_cache")

@@ -16,10 +16,13 @@ from hali.engine import loop as module
 from hali.engine import opening
 from hali.engine.backend import ABORTED, NO_SLOT, Model
 from hali.engine.chat import Prompt, Prompter
+from hali.engine.drafter import Drafter
+from hali.engine.drafting import Drafting
 from hali.engine.loop import Loop
 from hali.engine.prefix import BLOCK, PrefixTree, reusable
 from hali.engine.retained import Retained
 from hali.engine.schedule import Slice
+from hali.engine.speculate import Speculation
 from hali.engine.telling import Drawn
 from hali.engine.vision import Picture, Projector
 from hali.model.errors import EngineFailed, HaliError
@@ -91,6 +94,32 @@ class Cells:
 
     def is_end(self, token: int) -> bool:
         return token == END
+
+
+class DraftCells(Cells):
+    """A draft model's: it knows what the other would say, but not always, and has positions up to `n_trained`."""
+
+    def __init__(self, random: Random, n_batch: int) -> None:
+        super().__init__(random.choice([40, 60, N_CTX, 1000]), n_batch, tiled=False)
+        self.random, self.n_trained = random, random.choice([50, N_CTX, N_CTX])
+        self.failed = False
+        self.befalls = self._befall
+
+    def put(self, key: int, start: int, tokens: Sequence[int]) -> None:
+        super().put(key, start, tokens)
+        assert len(self.held[key]) <= self.n_trained
+        assert min(self.text(key), default=0) >= 0, "texts with images are not for it"
+
+    def _befall(self) -> int:
+        assert self.abort[0] == b"\0", "an order to stop that was obeyed is taken back"
+        fate = self.random.random()
+        if fate < 0.002:
+            self.failed = True
+            raise EngineFailed("llama_decode failed")
+        return ABORTED if fate < 0.03 else NO_SLOT if fate < 0.05 else 0
+
+    def likeliest(self, row: int) -> int:
+        return follows(self.rows[row]) if self.random.random() < 0.8 else self.random.randrange(65, 70)
 
 
 class Kept:
@@ -186,6 +215,10 @@ class World:
         self.errors: dict[bytes, HaliError] = {}
         self.cancelled: list[bytes] = []
         self.retained = Kept(self.model, self.random.choice([1, 4, 100])) if self.random.random() < 0.8 else None
+        speculation: Speculation = self.random.choice(["off", "always", "always", "auto"])
+        self.draft = DraftCells(self.random, n_batch) if self.random.random() < 0.8 else None
+        if self.draft is not None:
+            self.draft.abort = self.model.abort
         self.loop = Loop(
             cast(Model, self.model),
             cast(Prompter, self),
@@ -193,9 +226,15 @@ class World:
             self._emit,
             self._fail,
             retained=cast(Retained, self.retained),
-            speculation=self.random.choice(["off", "always", "always", "auto"]),
+            speculation=speculation,
+            drafter=self._drafter(speculation),
             projector=cast(Projector, SimpleNamespace(decode=self._see)),
         )
+
+    def _drafter(self, speculation: Speculation) -> Drafter | None:
+        if self.draft is None:
+            return None
+        return Drafter(cast(Model, self.draft), Drafting(speculation), clock=lambda: self.random.random() / 1e6)
 
     def prompt(self, request: GenerateRequest) -> Prompt:
         tokens, images = self.prompts[(request.prompt or "").encode()]
@@ -315,3 +354,5 @@ def _nothing_held(world: World) -> None:
     sharing = world.loop._room.sharing
     assert (sharing.cells.used, sharing._donors, world.loop._read) == (0, {}, [])
     assert world.loop._interrupts._doomed == set()
+    if world.draft is not None and not world.draft.failed:
+        assert not any(world.draft.held.values()), "a draft model forgets whoever leaves"

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from hali.config.adapters import parse_adapters
+from hali.config.adapters import parse_adapters, parse_drafts
 from hali.config.schedule import Schedule
 from hali.model.errors import UsageError
 
@@ -238,6 +238,15 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             check=parse_adapters,
         ),
     ] = ()
+    draft: Annotated[
+        tuple[str, ...],
+        _doc(
+            "Draft models: small ones (GGUF) that guess what a large one of the same vocabulary will say, as `MODEL=FILE`, for example "
+            "`qwen3:8b=/models/qwen3-0.6b.gguf`. MODEL: an id, or its beginning up to a colon, the first entry that fits; FILE: the whole "
+            "path. `engine.speculation` says when it is asked. A model is loaded anew to take it.",
+            check=parse_drafts,
+        ),
+    ] = ()
     prefix_cache: Annotated[
         bool,
         _doc(
@@ -247,7 +256,8 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     speculation: Annotated[
         Literal["auto", "off", "always"],
         _doc(
-            "Compute the tokens that probably follow ahead, by what followed the same words before. `auto`: while that is measured to pay; "
+            "Compute the tokens that probably follow ahead, by what followed the same words before, or by a draft model (`engine.draft`). "
+            "`auto`: while that is measured to pay; "
             "`off`: then a reply alone has llama.cpp's own roundings."
         ),
     ] = "auto"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from hali.config.adapters import Adapter
+from hali.config.adapters import Adapter, Draft
 from hali.engine.options import EngineOptions
 from hali.model.errors import Refused
 from hali.model.splits import is_projector
@@ -20,8 +20,8 @@ from hali.store.models import seconds_since_1970
 class LibraryCatalog:
     """Only verified models are served: a damaged or missing one is refused by name."""
 
-    def __init__(self, library: Library, adapters: Sequence[Adapter] = ()) -> None:
-        self._library, self._adapters = library, adapters
+    def __init__(self, library: Library, adapters: Sequence[Adapter] = (), drafts: Sequence[Draft] = ()) -> None:
+        self._library, self._adapters, self._drafts = library, adapters, drafts
 
     def list(self) -> Sequence[ServedModel]:
         """All models that can answer, by name."""
@@ -38,15 +38,19 @@ class LibraryCatalog:
         return served(entry)
 
     def equip(self, path: Path, options: EngineOptions) -> EngineOptions:
-        """`options` with what goes with the model at `path`: the file beside it that reads its images, and its adapters."""
+        """`options` with what goes with the model at `path`: the file beside it that reads its images, its adapters, its draft model."""
         entry = next((entry for entry in self._library.entries() if entry.record.path == path), None)
         if entry is None:
             return options
         meta = entry.record.meta
         projector = next((path.parent / name for name in meta.files[1:] if is_projector(name)), None)
         lora = [(os.path.expanduser(it.file), it.scale) for it in self._adapters if it.fits(meta.model_id)]
+        draft = next((os.path.expanduser(it.file) for it in self._drafts if it.fits(meta.model_id)), options.draft)
         return msgspec.structs.replace(
-            options, projector=options.projector if projector is None else str(projector), lora=(*options.lora, *lora)
+            options,
+            projector=options.projector if projector is None else str(projector),
+            lora=(*options.lora, *lora),
+            draft=draft,
         )
 
 

@@ -18,7 +18,7 @@ from hali.api.metrics import Metrics
 from hali.api.response_store import ResponseStore
 from hali.api.server import ApiServer
 from hali.api.tracing import open_spans
-from hali.config.adapters import parse_adapters
+from hali.config.adapters import parse_adapters, parse_drafts
 from hali.config.credentials import HF_TOKEN, credential
 from hali.config.identity import Identity
 from hali.config.load import Loaded, Source, load
@@ -143,7 +143,8 @@ class Node:
         self.space = Space(
             self.library, self.usage, paths.torrents, quota_gb=self.settings.storage.quota_gb, busy=self._busy
         )
-        self.catalog = LibraryCatalog(self.library, parse_adapters(self.settings.engine.lora))
+        engine = self.settings.engine
+        self.catalog = LibraryCatalog(self.library, parse_adapters(engine.lora), parse_drafts(engine.draft))
         self.engines = EnginePool(
             engine_options(self.settings),
             pool_limits(self.settings),

@@ -12,6 +12,7 @@ from typing import Any
 
 import llama_cpp
 import msgspec
+import numpy as np
 from llama_cpp import llama_cpp as low
 
 from hali.engine import offload
@@ -46,7 +47,13 @@ class Model(Vocabulary):
     """
 
     def __init__(
-        self, path: Path, options: EngineOptions, log: NativeLog, on_progress: Callable[[float], None]
+        self,
+        path: Path,
+        options: EngineOptions,
+        log: NativeLog,
+        on_progress: Callable[[float], None],
+        *,
+        abort: ctypes.Array[ctypes.c_char] | None = None,  # of another model that is stopped together with this one
     ) -> None:
         self._log = log
         with ExitStack() as undo:
@@ -57,7 +64,7 @@ class Model(Vocabulary):
             self._adapters = Adapters(self.model, options, log.reason)
             self.n_ctx, self.n_kv = self._sizes(options)
             self.n_batch = min(self.n_ctx, options.n_batch) if self.kind == "chat" else self.n_ctx
-            self.abort = ctypes.create_string_buffer(2)  # "" or "\1", read as a C string; see _context_params
+            self.abort = abort or ctypes.create_string_buffer(2)  # "" or "\1", read as a C string; see _context_params
             if self.kind == "chat":
                 self.ctx = self._context(self._context_params(options))
             else:
@@ -211,6 +218,10 @@ class Model(Vocabulary):
                 f"llama_decode of {self.batch.native.n_tokens} rows failed with {code}: {self._log.reason()}"
             )
         return code
+
+    def likeliest(self, row: int) -> int:
+        """The token with the largest logit in a row of the last batch."""
+        return int(np.ctypeslib.as_array(low.llama_get_logits_ith(self.ctx, row), (self.n_vocab,)).argmax())
 
     def forget(self, key: int, start: int = 0) -> bool:
         """Drop the KV cells of a sequence from position `start` on; False if this kind of model can only drop all."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 from anyio import to_thread
 
-from hali.engine.estimate import MIN_CONTEXT, Shape, estimate, fitting, roomy, shape_of
+from hali.engine.estimate import MIN_CONTEXT, PROCESS, Shape, estimate, fitting, roomy, shape_of, sizes_of
 from hali.engine.options import EngineOptions
 from hali.model.errors import HaliError
 from hali.model.splits import parts_beside
@@ -31,23 +31,52 @@ async def fitted(path: Path, options: EngineOptions, room: int | None) -> Fitted
     Of a file whose header cannot be read nothing is known: starting it will say what is wrong.
     """
     try:
-        shape, beside = await to_thread.run_sync(read_shape, path, options)
+        model = await to_thread.run_sync(read_model, path, options)
     except (HaliError, OSError):
         return Fitted(options, 0, True)
-    ample = roomy(shape, options)
-    needed = estimate(shape, ample).total + beside
+    shape, ample = model.shape, roomy(model.shape, options)
+    needed = estimate(shape, ample).total + model.beside(ample)
     if room is None or needed <= room:
         return Fitted(ample, needed, True)
-    chosen = fitting(shape, options, room - beside)
+    chosen = fitting(shape, options, room - model.beside(options))
     if chosen is None:
         least = min(MIN_CONTEXT, shape.context)
         chosen = options if options.n_ctx or options.n_kv else msgspec.structs.replace(options, n_ctx=least, n_kv=least)
-    needed = estimate(shape, chosen).total + beside
+    needed = estimate(shape, chosen).total + model.beside(chosen)
     return Fitted(chosen, needed, chosen is options and (room is None or needed <= room))
 
 
-def read_shape(path: Path, options: EngineOptions) -> tuple[Shape, int]:
-    """Of the model, and the bytes of its projector and adapters, nearly all of them weights. Blocks, 80 ms for a large vocabulary."""
+class ModelSize(msgspec.Struct, frozen=True):
+    """What decides how much memory it takes; the bytes of its projector and adapters, nearly all of them weights."""
+
+    shape: Shape
+    files: int
+    draft: Shape | None
+
+    def beside(self, options: EngineOptions) -> int:
+        """Bytes of all that is loaded with it; a draft model has a context of the same size in the same process."""
+        if self.draft is None:
+            return self.files
+        n_ctx, n_kv = sizes_of(self.shape, options)
+        draft = estimate(self.draft, msgspec.structs.replace(options, n_ctx=n_ctx, n_kv=n_kv, prefix_cache=False))
+        return self.files + draft.total - PROCESS
+
+
+def read_model(path: Path, options: EngineOptions) -> ModelSize:
+    """Blocks, 80 ms for a large vocabulary."""
     files = [file for file, _ in options.lora] + ([options.projector] if options.projector else [])
-    beside = sum(Path(file).stat().st_size for file in files)
-    return shape_of([read_layout_file(part) for part in parts_beside(path)]), beside
+    return ModelSize(_shape(path), sum(Path(file).stat().st_size for file in files), _draft(options))
+
+
+def _draft(options: EngineOptions) -> Shape | None:
+    """None also for one that cannot be read: the model is started without it."""
+    if options.draft is None or options.speculation == "off":
+        return None
+    try:
+        return _shape(Path(options.draft))
+    except (HaliError, OSError):
+        return None
+
+
+def _shape(path: Path) -> Shape:
+    return shape_of([read_layout_file(part) for part in parts_beside(path)])

@@ -11,6 +11,7 @@ from hali.engine.backend import ABORTED, NO_SLOT, Model
 from hali.engine.chat import Prompter
 from hali.engine.chunk import Chunk
 from hali.engine.counters import Counters
+from hali.engine.drafter import Drafter
 from hali.engine.interrupts import Interrupts
 from hali.engine.opening import Opening
 from hali.engine.options import EngineStats
@@ -40,10 +41,12 @@ class Loop:
         *,
         retained: Retained | None = None,  # None: nothing is kept for later requests
         speculation: Speculation = "off",
+        drafter: Drafter | None = None,
         projector: Projector | None = None,
     ) -> None:
         self._model, self._opening = model, Opening(model, prompter)
-        self._retained, self._room, self._ahead = retained, Room(model, retained, n_seq_max), LookAhead(speculation)
+        self._retained, self._ahead = retained, LookAhead(speculation, drafter)
+        self._room = Room(model, retained, n_seq_max, self._ahead.leave)
         self._interrupts = Interrupts(model.abort)
         self._projector = projector
         self._emit, self._fail = emit, fail
@@ -124,7 +127,17 @@ class Loop:
             self._put_back(self._room.running[key])
         if slices := self._turn(chosen.slices):
             rows = min(self._model.n_batch, self._room.kv_free) - len(slices)
-            self._execute(self._ahead.add(slices, self._room.running, rows))
+            self._execute(self._look_ahead(slices, rows))
+
+    def _look_ahead(self, slices: tuple[plan.Slice, ...], room: int) -> tuple[plan.Slice, ...]:
+        """With what is guessed. Whoever leaves may stop a draft model's decode: that costs guesses only."""
+        running = self._room.running
+        if not self._interrupts.begin([running[part.key].ident for part in slices]):
+            return self._ahead.plain(slices)
+        try:
+            return self._ahead.add(slices, running, room)
+        finally:
+            self._interrupts.end()
 
     def _turn(self, slices: tuple[plan.Slice, ...]) -> tuple[plan.Slice, ...]:
         """Replies and prompts by turns, where both in one batch would cost more than two batches."""

@@ -82,11 +82,11 @@ def fitting_layers(path: Path, options: EngineOptions, free: Sequence[int]) -> i
         return 0
     # Not on a machine without a GPU: there a worker starts as fast as ever.
     from hali.engine.estimate import gpu_layers
-    from hali.engine.fitting import read_shape
+    from hali.engine.fitting import read_model
 
     try:
-        shape, beside = read_shape(path, options)
+        model = read_model(path, options)
     except (HaliError, OSError) as error:  # llama.cpp may know what to do with it
         sys.stderr.write(f"engine worker: nothing is put on the GPU, as {path.name} tells no sizes: {error}\n")
         return 0
-    return gpu_layers(shape, options, free, beside)
+    return gpu_layers(model.shape, options, free, model.beside(options))

@@ -33,6 +33,7 @@ class EngineOptions(msgspec.Struct, frozen=True):
     projector: str | None = None  # path of the file that turns images into vectors
     no_images: str | None = None  # why none are read although such a file lies beside the model
     speculation: Speculation = "auto"  # compute probable next tokens ahead; "auto" while that is measured to pay
+    draft: str | None = None  # path of a small model of the same vocabulary that guesses what this one will say
     memory_limit: int | None = None  # bytes of address space of the worker (RLIMIT_AS); None = no limit
     lora: tuple[tuple[str, float], ...] = ()  # LoRA adapters of every request: the file of each, and how much of it
     layer_start: int = 0

@@ -105,6 +105,7 @@ class EngineProcess:
         if importlib.util.find_spec("llama_cpp") is None:
             raise EngineUnavailable("llama.cpp is not installed here", hint="pip install 'hali[inference]'")
         await to_thread.run_sync(_check_files, path, options)
+        options = await self._with_draft(options)
         if options.projector is None:
             return options
         try:
@@ -112,6 +113,17 @@ class EngineProcess:
         except ModelLoadFailed as error:
             log.warning("engine.no_images", model=self.model_id, error=str(error))
             return msgspec.structs.replace(options, projector=None, no_images=str(error))
+        return options
+
+    async def _with_draft(self, options: EngineOptions) -> EngineOptions:
+        """Without the draft model if it must not be loaded: replies are the same without."""
+        if options.draft is None or options.speculation == "off":
+            return msgspec.structs.replace(options, draft=None)
+        try:
+            await to_thread.run_sync(_check_model, Path(options.draft))
+        except ModelLoadFailed as error:
+            log.warning("engine.no_draft", model=self.model_id, error=str(error))
+            return msgspec.structs.replace(options, draft=None)
         return options
 
     def _load_failure(self, path: Path) -> HaliError:
@@ -293,12 +305,16 @@ class EngineProcess:
 
 def _check_files(path: Path, options: EngineOptions) -> None:
     """ModelLoadFailed unless llama.cpp may see the model and its adapters. Reads their headers."""
-    parts = parts_beside(path)  # llama.cpp opens the others by itself
-    with _told(parts, "a model"):
-        ggufcheck.check(parts)
+    _check_model(path)
     for adapter, _ in options.lora:
         with _told([Path(adapter)], "an adapter"):
             ggufcheck.check_adapter(Path(adapter))
+
+
+def _check_model(path: Path) -> None:
+    parts = parts_beside(path)  # llama.cpp opens the others by itself
+    with _told(parts, "a model"):
+        ggufcheck.check(parts)
 
 
 def _check_projector(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from hali.engine import schedule as plan
 from hali.engine.backend import Model
@@ -17,8 +18,10 @@ MAX_QUEUED = 256  # requests waiting in the worker; the router's own queue in fr
 class Room:
     """Sessions from the queue to their end. Whoever is out holds no sequence, no cell and nothing native."""
 
-    def __init__(self, model: Model, retained: Retained | None, n_seq_max: int) -> None:
-        self._model = model
+    def __init__(
+        self, model: Model, retained: Retained | None, n_seq_max: int, on_leave: Callable[[int], None]
+    ) -> None:
+        self._model, self._on_leave = model, on_leave
         self.sharing = Sharing(retained)
         self.running: dict[int, Session] = {}  # by key, oldest first
         self.waiting: deque[Session] = deque()
@@ -77,6 +80,7 @@ class Room:
 
     def _vacate(self, session: Session) -> None:
         self._model.forget(session.key)
+        self._on_leave(session.key)
         self.sharing.leave(session)
         del self.running[session.key]
         self.sequences_free.append(session.key)

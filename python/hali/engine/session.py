@@ -10,7 +10,7 @@ import msgspec
 
 from hali.engine.output import ReplyReader
 from hali.engine.schedule import Work
-from hali.engine.speculate import Guesser
+from hali.engine.speculate import Guesser, HitRate
 from hali.engine.telling import Bundle, Drawn, Untold
 from hali.engine.text import InsideCharacter, TextStream
 from hali.model.generation import (
@@ -79,6 +79,7 @@ class Session:
         self.step = 0  # events sent so far
         self.cached = 0  # tokens of the prompt that were kept from earlier requests
         self.guesser = Guesser()
+        self.draft_hits: HitRate | None = None  # of the draft model, once it was asked
         self.bundle = Bundle(clock)
         self._most = n_ctx - self.n_prompt
         # 0 means "no limit of its own", as in llama-cpp-python.
@@ -108,6 +109,11 @@ class Session:
     def decoding(self) -> bool:
         """Its next row is that of the last token it said. One that was put back has to compute what is before it first."""
         return self.n_reply > 0 and self.done + 1 == len(self.tokens)
+
+    @property
+    def sees(self) -> bool:
+        """Whether an image stands in its prompt."""
+        return bool(self._pictures)
 
     @property
     def begun(self) -> bool:

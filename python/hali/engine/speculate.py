@@ -18,11 +18,29 @@ STALE = 256  # decodes after which a timing counts no more: contexts grow, and w
 LEARN = 0.1  # weight of the newest guess in a session's hit rate: about its last ten tokens count
 
 
-class Guesser:
+class HitRate:
+    """How often what one source guesses for one session comes true."""
+
+    def __init__(self, rate: float = 0.5) -> None:
+        self.rate = rate  # of guessed tokens; where nothing is known, one of two
+
+    def judge(self, guessed: Sequence[int], followed: Sequence[int]) -> None:
+        """`guessed` was to follow, `followed` did: each token is a lesson, up to the first wrong one."""
+        for guess, token in zip(guessed, followed, strict=False):
+            self.rate += LEARN * ((guess == token) - self.rate)
+            if guess != token:
+                break
+
+    def expected(self, width: int) -> float:
+        """How many of `width` tokens ahead will be right, each needing the one before it."""
+        return sum(self.rate**ahead for ahead in range(1, width + 1))
+
+
+class Guesser(HitRate):
     """What follows in one session's tokens, by what followed the same tokens before, and how often that was right."""
 
     def __init__(self) -> None:
-        self.rate = 0.5  # of guesses that came true; nothing is known at the beginning
+        super().__init__()
         self._follows: tuple[dict[tuple[int, ...], int], ...] = tuple({} for _ in NGRAMS)
         self._indexed = 0
         self._last: tuple[int, ...] = ()  # the guess that is not checked yet
@@ -50,15 +68,8 @@ class Guesser:
 
     def learn(self, followed: Sequence[int]) -> None:
         """What followed in truth, also where nothing was computed ahead: then the first token is a free lesson."""
-        for guessed, token in zip(self._last, followed, strict=False):
-            self.rate += LEARN * ((guessed == token) - self.rate)
-            if guessed != token:
-                break
+        self.judge(self._last, followed)
         self._last = ()
-
-    def expected(self, width: int) -> float:
-        """How many of `width` tokens ahead will be right, each needing the one before it."""
-        return sum(self.rate**ahead for ahead in range(1, width + 1))
 
 
 def _is_token(token: int) -> bool:
@@ -67,9 +78,10 @@ def _is_token(token: int) -> bool:
 
 
 class Costs:
-    """Measured seconds of a decode by its rows."""
+    """Measured seconds of a decode by its rows; a timing counts for `stale` decodes."""
 
-    def __init__(self) -> None:
+    def __init__(self, stale: int = STALE) -> None:
+        self._stale = stale
         self._timings: dict[int, deque[float]] = {}
         self._last: dict[int, int] = {}  # decode in which a width was measured last
         self._decodes = 0
@@ -78,10 +90,14 @@ class Costs:
     def observe(self, rows: int, seconds: float) -> None:
         """A decode of `rows` single rows took so long."""
         self._decodes += 1
-        if self._decodes - self._last.get(rows, 0) > STALE:
+        if self._decodes - self._last.get(rows, 0) > self._stale:
             self._timings.pop(rows, None)
         self._timings.setdefault(rows, deque(maxlen=SAMPLES)).append(seconds)
         self._last[rows] = self._decodes
+
+    def age(self) -> None:
+        """A decode of another kind: what is not measured meanwhile gets old all the same."""
+        self._decodes += 1
 
     def observe_prompt(self, rows: int, seconds: float) -> None:
         """A decode with prompt rows took so long."""
@@ -89,7 +105,7 @@ class Costs:
 
     def of(self, rows: int) -> float | None:
         """Seconds of a decode of `rows` rows: as measured, else from the next narrower one; None if nothing is known."""
-        known = [width for width in self._timings if width <= rows and self._decodes - self._last[width] <= STALE]
+        known = [width for width in self._timings if width <= rows and self._decodes - self._last[width] <= self._stale]
         if not known:
             return None
         widest = max(known)

@@ -26,6 +26,9 @@ from hali.model.errors import EngineUnavailable, HaliError, ModelLoadFailed, Pro
 from hali.model.generation import Answer, Done, EngineInfo, GenerateRequest, GenerationEvent
 
 if TYPE_CHECKING:
+    from hali.engine.backend import Model
+    from hali.engine.drafter import Drafter
+    from hali.engine.native_log import NativeLog
     from hali.engine.vision import Projector
 
 READ = 256 * 1024
@@ -105,6 +108,7 @@ class Worker:
         log.install()
         self._model = backend.open_model(path, options, log, self._progress)
         projector, no_images = self._projector(options)
+        self._draft, drafter = self._drafter(options, log)
         prompter = Prompter(self._model, projector=projector, no_images=no_images)
         self._loop = Loop(
             self._model,
@@ -114,6 +118,7 @@ class Worker:
             self._fail,
             retained=self._model.retained(options),
             speculation=options.speculation if self._model.goes_back else "off",
+            drafter=drafter,
             projector=projector,
         )
         self._embedder = Embedder(self._model, options)
@@ -134,6 +139,18 @@ class Worker:
         except ModelLoadFailed as error:
             sys.stderr.write(f"engine worker: {error}\n")
             return None, str(error)
+
+    def _drafter(self, options: EngineOptions, log: NativeLog) -> tuple[Model | None, Drafter | None]:
+        """The draft model and what guesses with it: one that does not fit costs the guesses, not the texts."""
+        from hali.engine import drafter
+        from hali.engine.drafting import Drafting
+
+        try:
+            model = drafter.load(self._model, options, log)
+        except ModelLoadFailed as error:
+            sys.stderr.write(f"engine worker: no draft model: {Path(options.draft or '').name}: {error}\n")
+            return None, None
+        return model, None if model is None else drafter.Drafter(model, Drafting(options.speculation))
 
     def _progress(self, fraction: float) -> None:
         if fraction >= 1 or time.monotonic() - self._told >= PROGRESS_EVERY_S:
@@ -187,6 +204,8 @@ class Worker:
         self._queries.end()
         self._wire.flush()
         self._embedder.close()
+        if self._draft is not None:
+            self._draft.close()
         self._model.close()
 
     @property

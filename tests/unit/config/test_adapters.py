@@ -1,10 +1,10 @@
-"""The grammar of `engine.lora`."""
+"""The grammar of `engine.lora` and `engine.draft`."""
 
 from __future__ import annotations
 
 import pytest
 
-from hali.config.adapters import Adapter, parse_adapters
+from hali.config.adapters import Adapter, Draft, parse_adapters, parse_drafts
 from hali.model.errors import UsageError
 
 
@@ -34,3 +34,15 @@ def test_an_adapter_is_for_the_models_whose_ids_begin_with_its_own() -> None:
     adapter = Adapter.parse("smollm2:135m=/a.gguf")
     assert adapter.fits("smollm2:135m") and adapter.fits("SmolLM2:135m:instruct:q4_1")
     assert not adapter.fits("smollm2:1350m") and not adapter.fits("smollm2") and not adapter.fits("other:135m")
+
+
+def test_a_draft_model_has_no_scale() -> None:
+    entries = ["Qwen3:8b = ~/small.gguf", "m=/a@0.5"]
+    assert parse_drafts(entries) == [Draft("qwen3:8b", "~/small.gguf"), Draft("m", "/a@0.5")]
+    assert Draft.parse(entries[0]).fits("qwen3:8b:instruct") and not Draft.parse(entries[0]).fits("qwen3:8bit")
+
+
+@pytest.mark.parametrize("text", ["", "m", "=/a.gguf", "m=", "m=a.gguf"])
+def test_a_draft_model_without_a_model_or_a_whole_path_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"MODEL=FILE|whole path"):
+        parse_drafts(["m=/right.gguf", text])

@@ -47,6 +47,7 @@ def test_every_key_can_be_set_from_the_environment(key: object) -> None:
         "schedule": "mon 01:00-02:00 pause",
         "engine.lora": "m=/a.gguf",
         "engine.gpu_layers": "5",
+        "engine.draft": "m=/a.gguf",
         "engine.speculation": "off",
         "upstream.urls": "http://a:1",
     }
