@@ -129,7 +129,7 @@ def test_every_key_has_a_field_of_its_kind(tabs: Tabs, alone: TestNode) -> None:
     expect(page.locator("form.setting")).to_have_count(len(rows))
     kinds = {bool: "checkbox", int: "number", float: "number", str: "text", list: "text"}
     for row in rows:
-        field = page.locator("form.setting").filter(has=page.get_by_text(row["key"], exact=True))
+        field = page.locator("form.setting").filter(has=page.get_by_label(row["key"], exact=True))
         expected = "select-one" if row["choices"] else "password" if row["secret"] else kinds[type(row["default"])]
         assert field.locator("input, select").evaluate("field => field.type") == expected, row["key"]
         expect(field.locator(".badge").first).to_have_text("live" if row["live"] else "after restart")
