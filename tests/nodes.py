@@ -275,7 +275,10 @@ def until(condition: Callable[[], Any], what: str) -> Any:
 def random_file(path: Path, mib: float, seed: int = 1) -> Path:
     """A file of random bytes at `path`, the same for the same seed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(random.Random(seed).randbytes(round(mib * MIB)))
+    left, draw = round(mib * MIB), random.Random(seed)
+    with path.open("wb") as file:
+        while left:  # `randbytes` cannot make a gigabyte at once
+            left -= file.write(draw.randbytes(min(left, 64 * MIB)))
     return path
 
 
