@@ -242,10 +242,12 @@ class Fetch:
     def _hold(self) -> None:
         """Keep peers that libtorrent would hang up on, because for now we ask them for nothing.
 
-        As before the first bytes: until the owner has seen the metadata, and a moment longer, until libtorrent has asked for
-        a piece. It would dial them again after a second.
+        As until the owner has seen the metadata, and a moment longer, until libtorrent has asked for a piece: it would dial
+        them again after a second. Not those of the LAN: nodes that begin together meet in that second, and share out the
+        pieces. Without it nine of them asked the one that has it for the same first pieces (1.31 copies of 1 GiB, not 1.05).
         """
-        self._host.hold(self, bool(self._left_out) or not self._received)
+        waits = isinstance(self._source, Magnet) or not self._guard.evidence.trusted
+        self._host.hold(self, bool(self._left_out) or (waits and not self._received))
 
     async def partial(self) -> frozenset[int]:
         """Pieces that peers are bringing right now."""
@@ -432,6 +434,7 @@ class Fetch:
         self._last_gain = anyio.current_time()
         if self._handle is not None:
             self._handle.unset_flags(lt.torrent_flags.upload_mode)
+        self._hold()
         self._check_complete()
 
     def _take(self, snapshot: alerts.Snapshot) -> None:
