@@ -244,7 +244,7 @@ class Fetch:
 
         As until the owner has seen the metadata, and a moment longer, until libtorrent has asked for a piece: it would dial
         them again after a second. Not those of the LAN: nodes that begin together meet in that second, and share out the
-        pieces. Without it nine of them asked the one that has it for the same first pieces (1.31 copies of 1 GiB, not 1.05).
+        pieces. Without it nine of them asked the one that has it for the same first pieces (1.31 copies of 1 GiB, not 1.04 to 1.17).
         """
         waits = isinstance(self._source, Magnet) or not self._guard.evidence.trusted
         self._host.hold(self, bool(self._left_out) or (waits and not self._received))
