@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import anyio
@@ -22,6 +22,7 @@ from hali.engine.process import EngineProcess
 from hali.model.errors import EngineCrashed, EngineUnavailable, HaliError, ModelLoadFailed, UsageError
 from hali.model.generation import Chunk, Done, GenerateRequest, GenerationEvent, Message, SamplingParams
 from hali.runtime.processes import is_alive
+from tests import engines
 from tests.waiting import until
 
 pytestmark = pytest.mark.model
@@ -42,15 +43,8 @@ async def collect(engine: EngineProcess, request: GenerateRequest) -> tuple[str,
     return "".join(event.text for event in events if isinstance(event, Chunk)), done
 
 
-@asynccontextmanager
-async def running(path: Path, options: EngineOptions = SMALL) -> AsyncIterator[EngineProcess]:
-    engine = EngineProcess("test")
-    with anyio.fail_after(DEADLINE_S):
-        await engine.start(path, options)
-        try:
-            yield engine
-        finally:
-            await engine.stop()
+def running(path: Path, options: EngineOptions = SMALL) -> AbstractAsyncContextManager[EngineProcess]:
+    return engines.running(path, options)
 
 
 def nothing_held(stats: EngineStats, n_seq_max: int = 8) -> bool:

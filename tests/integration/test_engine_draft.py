@@ -20,6 +20,7 @@ from hali.engine.native_log import NativeLog
 from hali.engine.options import EngineOptions, EngineStats
 from hali.engine.process import EngineProcess
 from hali.model.generation import Chunk, Done, GenerateRequest, Message, SamplingParams
+from tests.engines import running
 from tests.fakes import tiny_models
 from tests.fakes.thinned import thinned
 from tests.waiting import until
@@ -36,17 +37,6 @@ PROMPTS = ("Tell me about the sea.", "Write a poem about the wolf.", "Who was th
 def smaller(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """SmolLM2 without three of its thirty layers: often of another opinion."""
     return thinned(smollm2, tmp_path_factory.mktemp("draft") / "smaller.gguf", without=(10, 15, 20))
-
-
-@asynccontextmanager
-async def running(path: Path, options: EngineOptions) -> AsyncIterator[EngineProcess]:
-    engine = EngineProcess("test")
-    with anyio.fail_after(DEADLINE_S):
-        await engine.start(path, options)
-        try:
-            yield engine
-        finally:
-            await engine.stop()
 
 
 def ask(prompt: str, tokens: int = 40) -> GenerateRequest:

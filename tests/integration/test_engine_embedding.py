@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -29,6 +27,7 @@ from hali.model.generation import (
     Tokenize,
     Tokens,
 )
+from tests.engines import running
 from tests.fakes import tiny_models
 from tests.fakes.gguf_image import text, unpack
 
@@ -37,17 +36,6 @@ TEXTS = ("the cat sat on the mat", "hello world", "dogs", "naïve 詩 \U0001f999
 # Of numbers near 1/8: batches of another shape round differently in the last bits of a float32, and random weights,
 # which nobody trained to be stable, make more of it. Different texts are 1,000 times as far apart.
 CLOSE = 1e-5
-
-
-@asynccontextmanager
-async def running(path: Path, options: EngineOptions | None = None) -> AsyncIterator[EngineProcess]:
-    engine = EngineProcess("test")
-    with anyio.fail_after(DEADLINE_S):
-        await engine.start(path, options)
-        try:
-            yield engine
-        finally:
-            await engine.stop()
 
 
 async def put(engine: EngineProcess, what: GenerateRequest | Query) -> None:
