@@ -26,7 +26,7 @@ from hali.engine.retained import Retained
 from hali.engine.schedule import Slice
 from hali.engine.vision import Projector
 from hali.engine.vocabulary import Vocabulary
-from hali.model.errors import EngineFailed, ModelLoadFailed, UsageError
+from hali.model.errors import EngineFailed, EngineUnavailable, ModelLoadFailed, UsageError
 
 KV_TYPES = {
     "f32": low.GGML_TYPE_F32,
@@ -245,7 +245,11 @@ def open_model(path: Path, options: EngineOptions, log: NativeLog, on_progress: 
     """`Model`, with as many layers on GPUs as fit these where nobody chose."""
     if options.gpu_layers is not None:
         return Model(path, options, log, on_progress)
-    layers = offload.fitting_layers(path, options, offload.free_memory())
+    try:
+        layers = offload.fitting_layers(path, options, offload.free_memory())
+    except EngineUnavailable as error:
+        sys.stderr.write(f"engine worker: all layers run on the CPU: {error}; {error.hint}\n")
+        layers = 0
     try:
         return Model(path, msgspec.structs.replace(options, gpu_layers=layers), log, on_progress)
     except ModelLoadFailed as error:

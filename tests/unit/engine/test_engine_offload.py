@@ -163,6 +163,17 @@ def test_a_choice_that_does_not_fit_after_all_goes_to_the_cpu_and_a_persons_fail
     assert loads.tried == [20, 0, 20]
 
 
+def test_where_gpus_cannot_be_asked_the_model_runs_on_the_cpu_and_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loads = loading(monkeypatch, most=99, fits=20)
+    old = library(HOST)
+    del old.ggml_backend_dev_memory
+    monkeypatch.setattr(offload, "free_memory", lambda: offload.devices(old))
+    assert opened(None).gpu_layers == 0 and loads.tried == [0]
+    assert "engine.gpu_layers" in capsys.readouterr().err
+
+
 def test_a_file_that_cannot_be_loaded_at_all_is_tried_once_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     loads = loading(monkeypatch, most=-1, fits=0)
     with pytest.raises(ModelLoadFailed):
