@@ -27,7 +27,6 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.model
 
-DEADLINE_S = 120.0
 OPTIONS = EngineOptions(n_ctx=512, threads=1, threads_batch=1, speculation="always")
 TINY = replace(OPTIONS, n_ctx=256)
 PROMPTS = ("Tell me about the sea.", "Write a poem about the wolf.", "Who was the first king of bread?")

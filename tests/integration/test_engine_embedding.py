@@ -31,7 +31,6 @@ from tests.engines import running
 from tests.fakes import tiny_models
 from tests.fakes.gguf_image import text, unpack
 
-DEADLINE_S = 60.0
 TEXTS = ("the cat sat on the mat", "hello world", "dogs", "naïve 詩 \U0001f999", "the dog")
 # Of numbers near 1/8: batches of another shape round differently in the last bits of a float32, and random weights,
 # which nobody trained to be stable, make more of it. Different texts are 1,000 times as far apart.
