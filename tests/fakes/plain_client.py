@@ -67,8 +67,12 @@ class PlainSeeder:
         return not self.is_alone()
 
     def leave(self) -> None:
-        """Be gone for everybody."""
+        """Be gone for everybody, until `come_back`."""
         self._session.pause()
+
+    def come_back(self) -> None:
+        """Serve at the same port again."""
+        self._session.resume()
 
     def served(self) -> list[tuple[int, int]]:
         """(piece, block) of everything sent since the last call."""

@@ -154,13 +154,14 @@ def test_after_a_power_cut_what_the_disk_lost_is_fetched_again(file: Path, tmp_p
                 with (b.incoming() / NAME).open("r+b") as unfinished:
                     unfinished.seek(small * 256 * 1024)
                     unfinished.write(bytes(1000))
-        theirs.limit(1)  # nothing comes meanwhile
+        # Nothing comes meanwhile. A limit would not do: libtorrent saves what it allowed and was not used, megabytes where all is slow.
+        theirs.leave()
         b.start()
         until(lambda: len(b.events("incoming.opened")) == 2, "what is on record was read again")
         assert b.events("incoming.opened")[-1]["rechecked"] >= 2
         b.kill()  # what was lost must not come back by this one's word
         assert not {small for small in b.on_record(journal._TORRENT) & known if small // 64 == lost}
-        theirs.limit(0)
+        theirs.come_back()
         b.start()
         assert_whole(goes_on(b), file)
 
