@@ -18,7 +18,10 @@ STARVED_S = 2.0  # with nothing to ask a seed for and next to nothing from other
 PATIENCE = 2  # … and for as long as so many of our own took: the last pieces of all come from the seeds at that pace
 AHEAD = 8  # of our own pieces are begun at once …
 LOW = 2  # … when there are no more than that: the last blocks of one may have been asked for already
-STEP_S = 0.1  # to begin one: a seed that serves nine over 25 Mbit/s sends two blocks of each meanwhile
+STEP_S = 0.1  # to begin one: a seed that serves nine over 25 Mbit/s sends two blocks of each meanwhile; …
+STEPS = 10  # … at most: some seeds send in bursts, and there is room for a request only after a block came …
+REST_S = 1.0  # … and then all else comes again, before the next try
+DRAIN_S = 3.0  # what libtorrent has asked a peer for comes in this time
 FREE_S = 3.0  # for which the seeds are asked for anything, when others have all that is missing and do not send it
 SLOW_RATE = 64 * 1024  # bytes per second; below it a piece of 16 MiB takes over four minutes
 MOST_DRAWN = 100_000  # hashes for one set of owners, a tenth of a second; of larger torrents runs of pieces are owned
@@ -40,15 +43,22 @@ class View(msgspec.Struct, frozen=True):
     seeds: frozenset[str]  # addresses of peers that had everything when we met
     missing: frozenset[int]
     rate: int = 0  # bytes per second, from all
+    # Of which some block was asked for, and all that are missing; looked up when `Orders.counts` says so.
+    begun: frozenset[int] = frozenset()
+    asked: frozenset[int] = frozenset()
 
 
 class Orders(msgspec.Struct, frozen=True):
-    """Ask for `own` first and for `closed` not at all; `aside` are seeds that have nothing to give us; look again after `for_s`."""
+    """Ask for `own` first and for `closed` not at all; `aside` are seeds that have nothing to give us; look again after `for_s`.
+
+    `counts`: it matters then which pieces are begun, and of which all was asked for.
+    """
 
     own: frozenset[int] = frozenset()
     closed: frozenset[int] = frozenset()
     aside: frozenset[str] = frozenset()
     for_s: float = LOOK_S
+    counts: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -98,6 +108,11 @@ class Stripes:
         self._free_until = float("-inf")
         self._begun: set[int] = set()  # own pieces that a seed was asked for
         self._beginning = False
+        self._at: int | None = None  # the piece that is to be begun …
+        self._steps = 0  # … for so many looks
+        self._rests_until = float("-inf")
+        self._last = frozenset[int]()  # own pieces, …
+        self._drained_at = float("inf")  # … and when the last block of them should be there
 
     def decide(self, view: View, now: float) -> Orders:
         """What to ask whom for; `ANYTHING` where seeds are not scarce, or when those who fetch let us starve."""
@@ -115,9 +130,11 @@ class Stripes:
             return ANYTHING
         if not own:
             return Orders(aside=view.seeds - {fellow.host for fellow in view.fellows})
-        if view.rate and (piece := self._to_begin(own)) is not None:
-            return Orders(frozenset({piece}), view.missing - {piece}, for_s=STEP_S)
-        return Orders(own, view.missing - held - own)
+        if view.rate and (piece := self._to_begin(own, view.begun, now)) is not None:
+            return Orders(frozenset({piece}), view.missing - {piece}, for_s=STEP_S, counts=True)
+        if self._drains(own, view, now):
+            return Orders(own, view.missing - own - view.asked, for_s=STEP_S, counts=True)
+        return Orders(own, view.missing - held - own, counts=len(own) <= LOW)
 
     def _time(self, own: frozenset[int], missing: frozenset[int], now: float) -> None:
         """Learn how long the seeds take for a piece of ours."""
@@ -129,20 +146,37 @@ class Stripes:
             self._own_came = now
         self._own_before = own
 
-    def _to_begin(self, own: frozenset[int]) -> int | None:
+    def _to_begin(self, own: frozenset[int], begun: frozenset[int], now: float) -> int | None:
         """The next of our own pieces to begin, if that has to be now.
 
         With more than 32 MiB of pieces begun libtorrent begins no other, whatever its priority: the seeds would be asked for
         what others bring. But of pieces that are begun it takes the rarest first, and these are our own.
         """
-        self._begun &= own
+        self._begun = (self._begun | begun) & own
         enough = AHEAD if self._beginning else LOW + 1
-        self._beginning = len(self._begun) < enough and self._begun != own
+        self._beginning = len(self._begun) < enough and self._begun != own and now >= self._rests_until
         if not self._beginning:
+            self._at = None
             return None
         piece = min(own - self._begun)
-        self._begun.add(piece)
+        self._at, self._steps = piece, self._steps + 1 if piece == self._at else 0
+        if self._steps == STEPS:
+            self._at, self._beginning, self._rests_until = None, False, now + REST_S
+            return None
         return piece
+
+    def _drains(self, own: frozenset[int], view: View, now: float) -> bool:
+        """Whether all was asked for that the seeds shall send us, and is on its way: they would be asked for what others have.
+
+        Others are asked for nothing either meanwhile, but have as much on its way. Not where libtorrent would have all that is
+        open once it has our own: it would take itself for finished, and hang up.
+        """
+        if own != self._last:
+            self._last, self._drained_at = own, float("inf")
+        if not own <= view.asked or not (view.asked & view.missing) - own:
+            return False
+        self._drained_at = min(self._drained_at, now + DRAIN_S)
+        return now < self._drained_at
 
     def _own(self, view: View, held: frozenset[int]) -> frozenset[int]:
         self._out = {f.id: self._out[f.id] for f in view.fellows if len(f.has) <= self._out.get(f.id, -1)}

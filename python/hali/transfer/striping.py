@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import anyio
 import anyio.to_thread
 import libtorrent as lt
 import msgspec
 
+from hali.transfer.giving import queue_of
 from hali.transfer.guard import Guard
 from hali.transfer.options import CLIENT
 from hali.transfer.stripes import ANYTHING, Fellow, Orders, Stripes, View
@@ -30,15 +32,16 @@ class Striping:
         self._fellows: set[bytes] = set()  # peer ids of those who lacked pieces when we met
         self._seeds: set[bytes] = set()  # … and of those who did not
         self._lacking: set[bytes] = set()  # at the last look
+        self._orders = ANYTHING
         self._scope = anyio.CancelScope()
 
     async def run(self) -> None:
         """Until closed."""
         with self._scope:
             while True:
-                orders = await self._look()
-                self._guard.arrange(orders, anyio.current_time())
-                await anyio.sleep(orders.for_s)
+                self._orders = await self._look()
+                self._guard.arrange(self._orders, anyio.current_time())
+                await anyio.sleep(self._orders.for_s)
 
     def close(self) -> None:
         """The fetch is over."""
@@ -52,14 +55,16 @@ class Striping:
             return ALONE
         try:
             peers = await anyio.to_thread.run_sync(handle.get_peer_info)
+            # Milliseconds for each piece that is begun, so only where it matters.
+            queue = await queue_of(handle) if self._orders.counts else []
         except RuntimeError:  # the torrent was removed meanwhile
             return ANYTHING
         if handle is not self.handle or not guard.has_fellows:
             return ANYTHING
         self._stripes = self._stripes or Stripes(self._me, pieces)
-        return self._stripes.decide(self._view(peers), anyio.current_time())
+        return self._stripes.decide(self._view(peers, queue), anyio.current_time())
 
-    def _view(self, peers: list[lt.peer_info]) -> View:
+    def _view(self, peers: list[lt.peer_info], queue: list[dict[str, Any]]) -> View:
         there = [peer for peer in peers if not peer.flags & _UNBORN]
         trusted = [peer for peer in there if peer.ip[0] in self._guard.evidence.trusted]
         ids = {peer.pid.to_bytes(): peer for peer in trusted if peer.pid.to_bytes().startswith(CLIENT)}
@@ -74,6 +79,8 @@ class Striping:
             frozenset(seeds) | self._guard.put_aside,
             self._guard.wanted,
             sum(peer.payload_down_speed for peer in there),
+            frozenset(piece["piece_index"] for piece in queue),
+            frozenset(piece["piece_index"] for piece in queue if all(block["state"] for block in piece["blocks"])),
         )
 
 
