@@ -13,13 +13,23 @@ from tests.fakes.hf_server import FakeHub
 from tests.nodes import TestNode, node, random_file, until
 
 expect.set_options(timeout=WAIT_MS)
-SLOW, FREE = "60", "0"  # Mbit/s: two seconds a piece leave time to look, no cap ends it
+SLOW, CRAWLING, FREE = "60", "8", "0"  # Mbit/s: two seconds a piece leave time to look; no cap ends it
 
 
 @pytest.fixture
 def slowly(viewed: TestNode) -> Iterator[None]:
-    """Downloads crawl until the test lifts the cap."""
-    viewed.ok("config", "set", "max_download_mbps", SLOW)
+    """Downloads take their time until the test lifts the cap."""
+    yield from capped(viewed, SLOW)
+
+
+@pytest.fixture
+def crawling(viewed: TestNode) -> Iterator[None]:
+    """For a download that is never to end: not one piece comes in a test."""
+    yield from capped(viewed, CRAWLING)
+
+
+def capped(viewed: TestNode, mbps: str) -> Iterator[None]:
+    viewed.ok("config", "set", "max_download_mbps", mbps)
     yield
     viewed.ok("config", "set", "max_download_mbps", FREE)
     viewed.idle()
@@ -42,14 +52,14 @@ def row_of(page: Page, model: str) -> Locator:
 def test_a_pull_is_seen_live_from_start_to_seeding(
     tabs: Tabs, viewed: TestNode, offered: Callable[..., str], slowly: None
 ) -> None:
-    model = offered("Live-7B-Q4_K_M.gguf", 80)
+    model = offered("Live-7B-Q4_K_M.gguf", 128)
     page = tabs.open(viewed, "models")
     ask_for(page, model)
     expect(page.locator(".toast").filter(has_text=model)).to_be_visible()
     page.get_by_role("link", name="Transfers").click()
     job = job_of(page, "Live-7B")
     expect(job.locator(".state")).to_have_text("downloading")
-    expect(job).to_contain_text(re.compile(r"[1-9][\d.]* MB of 83\.9 MB \(\d+ %\) · [\d.]+ [kM]B/s"))
+    expect(job).to_contain_text(re.compile(r"[1-9][\d.]* MB of 134\.2 MB \(\d+ %\) · [\d.]+ [kM]B/s"))
     seen = float(job.get_by_role("progressbar").get_attribute("value") or 0)
     expect(page.locator("#rate-down")).to_have_text(re.compile(r"\d+\.\d [kM]B/s"))
     viewed.ok("config", "set", "max_download_mbps", FREE)
@@ -58,7 +68,7 @@ def test_a_pull_is_seen_live_from_start_to_seeding(
     page.get_by_role("link", name="Models").click()
     row = row_of(page, model)
     expect(row.locator(".state")).to_have_text("seeding")
-    expect(row).to_contain_text("83.9 MB")
+    expect(row).to_contain_text("134.2 MB")
     page.get_by_role("link", name="Activity", exact=True).click()
     told = page.locator("#view li.event").filter(has_text=re.compile("live:7b:base:q4_k_m|Live-7B"))
     expect(told.filter(has_text="pull.started")).to_have_count(1)
@@ -67,7 +77,7 @@ def test_a_pull_is_seen_live_from_start_to_seeding(
 
 
 def test_pause_resume_and_cancel_do_what_they_say(
-    tabs: Tabs, viewed: TestNode, offered: Callable[..., str], slowly: None
+    tabs: Tabs, viewed: TestNode, offered: Callable[..., str], crawling: None
 ) -> None:
     model = offered("Halt-7B-Q4_K_M.gguf", 40)
     page = tabs.open(viewed, "transfers")
