@@ -29,6 +29,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     hub: FakeHub
     role: str
+    _number = 1  # of this request among those to the CDN
 
     def setup(self) -> None:
         super().setup()
@@ -200,7 +201,7 @@ class _Handler(BaseHTTPRequestHandler):
         owner, name, file = path.strip("/").split("/", 2)
         token = query.get("token", [""])[0]
         with self.hub.lock:
-            self.hub.cdn_requests += 1
+            self._number = self.hub.cdn_requests = self.hub.cdn_requests + 1
             known = token in self.hub.tokens
             self.hub.tokens[token] = uses = self.hub.tokens.get(token, 0) + 1
         limit = self.hub.faults.token_uses
@@ -291,7 +292,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.hub.stopping.wait(60)
                 raise ConnectionAbortedError("stalled on purpose")
             allowed = _up_to(faults.stall_after, done, allowed)
-        if faults.rate is not None:
+        if faults.rate is not None and self._number > faults.rate_after:
             allowed = min(allowed, max(1, faults.rate // 10))
             self.hub.stopping.wait(allowed / faults.rate)
         return allowed

@@ -45,7 +45,8 @@ class Faults:
     plain_mirror: bool = False  # no X-Linked headers, and each address of the CDN has an ETag of its own
     gate: threading.Event | None = None  # requests for more than a probe wait for it
     silent: bool = False  # requests for bytes are never answered
-    rate: int | None = None  # bytes per second and connection
+    rate: int | None = None  # bytes per second and connection …
+    rate_after: int = 0  # … but those of so many CDN requests before
     no_redirect: bool = False  # files come from the hub itself
     redirect_to: str | None = None  # instead of the CDN
     no_blobs: bool = False  # model info names files only, as some mirrors do

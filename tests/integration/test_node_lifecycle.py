@@ -21,6 +21,7 @@ from tests.nodes import TestNode, node, random_file, sha256_of, until
 
 NAME = "Slow-7B-Q4_0.gguf"
 REPO = "owner/Slow-7B-GGUF"
+CRAWL = 1_000_000  # bytes a second of a connection, until the test lifts it: 16 s for a piece
 
 
 def assert_gone(each: TestNode) -> None:
@@ -65,7 +66,7 @@ def test_a_signal_in_the_middle_of_a_pull_ends_in_order_and_the_pull_goes_on_lat
     file = random_file(tmp_path / NAME, 52)
     with FakeHub() as hub, node(tmp_path / "a", lan_enabled="off", hf_endpoint=hub.url, hf_connections="2") as a:
         hub.add(REPO, {NAME: file})
-        hub.faults.rate = 20_000_000
+        hub.faults.rate, hub.faults.rate_after = CRAWL, 2  # the first piece comes at once, as the probe does
         pid = a.start()["pid"]
         pulling = a.start_hali("pull", REPO)
         until(a.on_record, "the first piece is on record")
@@ -156,7 +157,7 @@ def test_ctrl_c_ends_a_pull_keeps_its_pieces_and_the_same_command_goes_on(tmp_pa
     file = random_file(tmp_path / NAME, 52)
     with FakeHub() as hub, node(tmp_path / "a", lan_enabled="off", hf_endpoint=hub.url, hf_connections="2") as a:
         hub.add(REPO, {NAME: file})
-        hub.faults.rate = 20_000_000
+        hub.faults.rate, hub.faults.rate_after = CRAWL, 2
         a.start()
         pulling = a.start_hali("pull", REPO)
         until(a.on_record, "the first piece is on record")
@@ -192,14 +193,16 @@ def test_a_pull_that_several_watch_is_one_job(tmp_path: Path) -> None:
 
 def test_the_watcher_of_a_job_may_go_away_and_the_job_goes_on(tmp_path: Path) -> None:
     file = random_file(tmp_path / NAME, 40)
-    with FakeHub() as hub, node(tmp_path / "a", lan_enabled="off", hf_endpoint=hub.url) as a:
+    with FakeHub() as hub, node(tmp_path / "a", lan_enabled="off", hf_endpoint=hub.url, hf_connections="1") as a:
         hub.add(REPO, {NAME: file})
-        hub.faults.rate = 20_000_000
+        hub.faults.rate, hub.faults.rate_after = CRAWL, 2
         a.start()
         pulling = a.start_hali("pull", REPO)
         until(lambda: [job for job in a.status()["jobs"] if job["done"]], "bytes came")
         pulling.kill()
         pulling.communicate(timeout=60)
+        assert a.status()["jobs"], "too late to be in the middle"
+        hub.faults.rate = None
         a.idle()
         assert a.state_of(sha256_of(file)) == "seeding"
         assert not a.events("ipc.method_failed")
@@ -235,7 +238,7 @@ def test_a_journal_torn_by_a_crash_is_believed_up_to_the_tear(tmp_path: Path) ->
     file = random_file(tmp_path / NAME, 52)
     with FakeHub() as hub, node(tmp_path / "a", lan_enabled="off", hf_endpoint=hub.url, hf_connections="1") as a:
         hub.add(REPO, {NAME: file})
-        hub.faults.rate = 40_000_000
+        hub.faults.rate, hub.faults.rate_after = CRAWL, 3
         a.start()
         pulling = a.start_hali("pull", REPO)
         until(lambda: len(a.on_record()) >= 2, "two pieces are on record")
