@@ -33,9 +33,11 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return random_file(tmp_path_factory.mktemp("files") / NAME, 16 * PIECES - 3.3)
 
 
-def begin(each: TestNode, what: str) -> None:
-    """`hali pull` that nobody waits for: the job is the daemon's."""
+def begin(each: TestNode, what: str, *, heard: str | None = None) -> None:
+    """`hali pull` that nobody waits for: the job is the daemon's. Of the model `heard` the daemon knows before."""
     each.start()
+    if heard is not None:
+        each.hears(heard)
     with each.client() as client:
         for kind, event in client.stream("pull", what=what):
             if kind == "event" and event["state"] == "downloading":
@@ -83,9 +85,11 @@ def test_a_torrent_pull_killed_again_and_again_fetches_and_hashes_no_finished_pi
             known = pieces_at_kill(b, goal, kind)
             until(theirs.is_alone, "the seeder has seen the end")
             blocks += len(theirs.served())
+            theirs.leave()  # the pull must not be over before it is looked at
             b.start()
             assert b.status()["jobs"], "the job goes on by itself"
             until(lambda before=known: b.on_record(kind) >= before, "the journal has what it had")
+            theirs.come_back()
         if streaming == "off":
             theirs.limit(0)
         found = goes_on(b)
@@ -108,13 +112,14 @@ def test_a_torrent_pull_killed_again_and_again_fetches_and_hashes_no_finished_pi
 def test_a_pull_from_another_hali_node_goes_on_after_the_kill_of_the_one_and_of_the_other(
     file: Path, tmp_path: Path
 ) -> None:
-    with node(tmp_path / "a", max_upload_mbps=str(RATE * 8 // 1_000_000)) as a, node(tmp_path / "b") as b:
+    with node(tmp_path / "a", max_upload_mbps=str(RATE // 2 * 8 // 1_000_000)) as a, node(tmp_path / "b") as b:
         added = a.add(file)
-        begin(b, "long")
+        begin(b, "long", heard=added["model_id"])
         known = pieces_at_kill(b, 2)
         b.start()
         until(lambda: len(b.on_record()) > len(known), "the pull goes on by itself")
         a.kill()  # the seeder dies too; it comes back at its old port
+        a.set(max_upload_mbps="0")
         a.start()
         found = goes_on(b)
         assert_whole(found, file)
@@ -217,7 +222,7 @@ def test_bytes_that_changed_in_an_unfinished_file_never_reach_the_store(file: Pa
 
 def test_an_import_killed_while_hashing_goes_on_with_the_next_piece(tmp_path: Path) -> None:
     source = tmp_path / "Huge-70B-Q8_0.gguf"
-    pieces = 60
+    pieces = 80
     with source.open("wb") as out:  # mostly holes: it costs hashing, not the disk
         for index in range(pieces):
             out.seek(index * PIECE)
@@ -227,7 +232,7 @@ def test_an_import_killed_while_hashing_goes_on_with_the_next_piece(tmp_path: Pa
     with node(tmp_path / "a") as a:
         a.start()
         adding = a.start_hali("add", str(source), "--json")
-        known = pieces_at_kill(a, 12)
+        known = pieces_at_kill(a, 16)
         out_text, _ = adding.communicate(timeout=60)
         assert adding.returncode == 4, "the daemon went away"
         assert "daemon" in json.loads(out_text.splitlines()[-1])["error"]["message"]
@@ -237,9 +242,10 @@ def test_an_import_killed_while_hashing_goes_on_with_the_next_piece(tmp_path: Pa
         assert_whole(found, source)
         _, opened = a.events("incoming.opened")
         assert opened["known"] == len(known)
-        # The file's one SHA-256 runs behind the pieces' hashes: the few pieces between are read again for it alone.
+        # The file's one SHA-256 runs behind the pieces' hashes: the few pieces between are read again for it alone. No
+        # more than there are buffers: three for each of at most four threads, and one.
         assert [e["hashed"] for e in a.events("incoming.hashed")] == [pieces - opened["prefix"]]
-        assert len(known) - opened["prefix"] <= 2 * (os.cpu_count() or 1)
+        assert len(known) - opened["prefix"] <= 3 * min(4, os.cpu_count() or 1) + 1
         after = source.stat()
         assert (after.st_size, after.st_mtime_ns, after.st_ino) == (before.st_size, before.st_mtime_ns, before.st_ino)
         assert piece_count(after.st_size) == pieces
