@@ -66,6 +66,11 @@ def assert_whole(each: TestNode, files: list[Path]) -> dict[str, Any]:
     return dict(found)
 
 
+def seeds_again(each: TestNode, sha256: str) -> None:
+    """Wait until a node that just started, and is ready before, seeds what it has."""
+    until(lambda: each.state_of(sha256) == "seeding", "it is seeded again")
+
+
 @pytest.mark.model
 def test_a_split_with_its_projector_goes_from_the_hub_over_the_lan_to_a_node_that_runs_it(
     smollm2: Path, tmp_path: Path
@@ -205,6 +210,7 @@ def test_a_crash_between_two_files_on_their_way_into_the_store_is_finished_at_th
         (waiting / placing.NOTE).write_text(json.dumps(note))
         (folder / METADATA).unlink()
         a.start()
+        seeds_again(a, identity_of(parts[:2]))
         assert_whole(a, parts[:2])
         assert a.events("store.recovered")
 
@@ -265,6 +271,7 @@ def test_a_strangers_torrent_of_several_files_is_pulled_and_seeded_by_both_torre
         assert_whole(b, parts)
         b.kill()
         b.start()
+        seeds_again(b, pulled["sha256"])
         assert_whole(b, parts)
         peer = f"127.0.0.1:{b.status()['torrent_port']}"
         for number, magnet in enumerate((pulled["magnet"], f"magnet:?xt=urn:btih:{infohash}")):

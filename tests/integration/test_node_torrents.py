@@ -99,6 +99,7 @@ def test_a_magnet_of_a_plain_seeder_is_pulled_and_seeded_by_both_torrents_also_a
         assert n.pull(magnet_of(torrent))["from_store"] is True
         n.kill()
         n.start()
+        until(lambda: n.state_of(pulled["sha256"]) == "seeding", "it is seeded again")
         assert_shared_under_both(n, file, torrent, tmp_path)
         n.call("rm", model=pulled["sha256"])
         assert not list(n.paths.torrents.iterdir())
