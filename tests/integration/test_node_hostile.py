@@ -37,16 +37,21 @@ def attacking(liars: list[CorruptPeer], port: int) -> Iterator[None]:
             task.cancel()
 
 
-def longest_silence(pulling: subprocess.Popen[str], brought: Callable[[], int]) -> float:
-    """Seconds for which the honest source brought nothing, once it had begun and while the pull ran."""
+def longest_silence(pulling: subprocess.Popen[str], brought: Callable[[], int], b: TestNode) -> float:
+    """Seconds for which the honest source brought nothing, once it had begun and while the pull lacked bytes."""
     longest, last, since = 0.0, brought(), time.monotonic()
     while pulling.poll() is None:
         time.sleep(0.05)
         if (now := brought()) != last:
             last, since = now, time.monotonic()
-        elif last:
+        elif last and lacks_bytes(b):  # to check what is all there, and to end, is nobody's silence
             longest = max(longest, time.monotonic() - since)
     return longest
+
+
+def lacks_bytes(b: TestNode) -> bool:
+    """Whether its job has yet to get something."""
+    return any(job["total"] is None or job["done"] < job["total"] for job in b.status()["jobs"])
 
 
 def ordeal(
@@ -56,7 +61,7 @@ def ordeal(
     size, liars = len(sample.content), attackers(sample, count, share=0.5)
     with attacking(liars, b.status()["torrent_port"]):
         pulling = b.start_hali("pull", what, "--quiet")
-        silent_s = longest_silence(pulling, brought)
+        silent_s = longest_silence(pulling, brought, b)
         said = pulling.communicate()
         assert pulling.returncode == 0, (said, b.log())
     received = b.call("stats")["down_total"] + (brought() if by_http else 0)
