@@ -17,6 +17,7 @@ from hali.daemon.address import exclusive, is_locked
 from tests.fakes.pictures import png
 from tests.nodes import WAIT_S, TestNode, node, until
 
+MODEL = "smollm2:135m:instruct:q4_1"
 PROGRESS = {"event", "state", "name", "done", "total", "rate", "peers", "sources"}
 
 
@@ -125,6 +126,7 @@ def test_a_bench_tells_rates_for_each_number_of_streams(owner: TestNode) -> None
 def test_a_pull_tells_plain_lines_json_lines_or_nothing(owner: TestNode, tmp_path: Path) -> None:
     with node(tmp_path / "b") as b:
         b.start()
+        b.hears(MODEL)
         plain = b.hali("pull", "smollm2")
         assert plain.returncode == 0, plain.stderr
         assert "downloading SmolLM2-135M-Instruct.Q4_1.gguf" in plain.stderr
@@ -134,6 +136,8 @@ def test_a_pull_tells_plain_lines_json_lines_or_nothing(owner: TestNode, tmp_pat
         assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
         assert b.hali("pull", "smollm2").stdout.startswith("Already here: smollm2:135m:instruct:q4_1")
     with node(tmp_path / "c") as c:
+        assert c.hali("stats", "--json").stderr == ""  # though it started the daemon
+        c.hears(MODEL)
         done = c.hali("pull", "smollm2", "--json")
         *progress, last = map(json.loads, done.stdout.splitlines())
         assert all(set(event) == PROGRESS for event in progress)

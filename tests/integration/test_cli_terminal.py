@@ -15,11 +15,13 @@ from hali.daemon.address import is_locked
 from tests.nodes import TestNode, node, until
 from tests.terminal import CTRL_C, CTRL_D, ESCAPES, Terminal, hali
 
+MODEL = "smollm2:135m:instruct:q4_1"
+
 
 @pytest.fixture(scope="module")
 def seeder(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Iterator[TestNode]:
-    """A node that has the model. Its uploads are capped, so that a pull can be seen and stopped."""
-    with node(tmp_path_factory.mktemp("seeder"), max_upload_mbps="240") as made:
+    """A node that has the model."""
+    with node(tmp_path_factory.mktemp("seeder")) as made:
         made.ok("add", str(smollm2))
         yield made
 
@@ -134,8 +136,10 @@ def test_what_is_typed_during_a_reply_is_not_shown_in_it_and_is_the_next_prompt(
 
 
 def test_a_pull_shows_a_bar_that_fits_and_ctrl_c_leaves_it_resumable(seeder: TestNode, tmp_path: Path) -> None:
+    seeder.ok("config", "set", "max_upload_mbps", "80")  # so that it can be seen and stopped
     with node(tmp_path / "b") as b:
         b.start()
+        b.hears(MODEL)
         with hali(b, "pull", "smollm2", columns=60) as pull:
             pull.until(lambda text: re.search(r"\b[1-9]\d? %", text))
             pull.type(CTRL_C)
@@ -147,6 +151,7 @@ def test_a_pull_shows_a_bar_that_fits_and_ctrl_c_leaves_it_resumable(seeder: Tes
             assert drawn
             assert all(len(ESCAPES.sub("", line)) < 60 for line in drawn)
         assert b.status()["jobs"] == []
+        seeder.ok("config", "set", "max_upload_mbps", "0")
         assert b.ok("pull", "smollm2")["state"] == "seeding"
 
 

@@ -17,6 +17,7 @@ from tests.nodes import random_file, sha256_of, until
 
 pytestmark = [pytest.mark.net, pytest.mark.model]
 
+MODEL = "smollm2:135m:instruct:q4_1"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"  # of SmolLM2-135M-Instruct.Q4_1.gguf
 # A kilobyte or two of headers for each 64 KiB segment, requests, and the metadata.
 OVERHEAD = 1.05
@@ -40,7 +41,9 @@ def a(lan: Lab, smollm2: Path) -> LabNode:
 
 def test_a_second_node_pulls_it_by_name_without_hugging_face(a: LabNode, lan: Lab, smollm2: Path) -> None:
     b = lan.node("b")  # the hub is the real one's name, and there is neither a name server nor a route to it
-    pulled = b.ok("pull", "smollm2:135m:instruct:q4_1")
+    b.start()
+    b.hears(MODEL)
+    pulled = b.ok("pull", MODEL)
     size = smollm2.stat().st_size
     assert (pulled["sha256"], pulled["sources"]) == (SHA256, {"lan": size})
     assert sha256_of(Path(pulled["path"])) == SHA256
