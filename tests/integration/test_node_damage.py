@@ -204,15 +204,22 @@ def test_a_peer_that_asks_gets_nothing_of_a_file_that_changed_under_a_running_da
 @pytest.mark.blocking_ok
 async def test_a_peer_that_sends_wrong_pieces_is_banned_and_the_pull_ends_right(tmp_path: Path) -> None:
     content = random_file(tmp_path / "Hurt-1B-Q8_0.gguf", 34).read_bytes()
-    # The cap keeps the honest node from being done before the attacker is connected.
-    with node(tmp_path / "a", max_upload_mbps="160") as a, node(tmp_path / "b") as b:
+    with node(tmp_path / "a") as a, node(tmp_path / "b") as b:
+        # Keeps the honest node from being done before the attacker is connected, and found out.
+        a.ok("config", "set", "max_upload_mbps", "40")
         a.start()
         port = b.start()["torrent_port"]
         added = a.add(tmp_path / "Hurt-1B-Q8_0.gguf")
         b.hears(ID)
         attacker = CorruptPeer(added["infohash_v1"], content, PIECE)
+
+        def lift_the_cap() -> None:
+            until(lambda: b.events("peer.banned"), "the attacker is banned")
+            a.ok("config", "set", "max_upload_mbps", "0")
+
         async with anyio.create_task_group() as group:
             group.start_soon(attacker.attack, "127.0.0.1", port)
+            group.start_soon(anyio.to_thread.run_sync, lift_the_cap)
             pulled = await anyio.to_thread.run_sync(b.pull, ID)
             group.cancel_scope.cancel()
         assert attacker.served
