@@ -26,7 +26,7 @@ MODEL = ServedModel("tiny:1m:base:q4_0", "ab" * 32, Path("/models/tiny.gguf"), 1
 DONE = Done("stop", Usage(prompt_tokens=7, completion_tokens=2, ttft_s=0.1, total_s=0.2))
 ASK = {"model": MODEL.id, "messages": [{"role": "user", "content": "hi"}]}
 CHAT = "/v1/chat/completions"
-QUICK = ApiLimits(header_s=0.3, body_s=0.3, write_s=0.3, drain_s=0.3, keep_alive_s=1)
+QUICK = ApiLimits(header_s=1, body_s=1, write_s=1, drain_s=0.3, keep_alive_s=1)  # one loop runs server and client
 PATIENCE_S = 10  # for what should take well under a second
 
 
@@ -201,7 +201,7 @@ async def test_a_slow_engine_is_not_a_slow_client(deps, router):
         async with client.stream("POST", CHAT, json={**ASK, "stream": True}) as response:
             lines = response.aiter_lines()
             assert "role" in await anext(lines)
-            await anyio.sleep(4 * QUICK.header_s)  # not synchronisation: the time itself is what is tested
+            await anyio.sleep(2 * QUICK.header_s)  # not synchronisation: the time itself is what is tested
             router.hold.set()
             rest = [line async for line in lines if line]
         assert rest[-1] == "data: [DONE]"
@@ -272,13 +272,13 @@ async def test_replies_that_nobody_reads_hold_a_bounded_amount_of_memory(deps, r
 
 
 async def test_a_body_that_comes_in_earnest_has_more_time_than_one_that_drips(deps):
-    limits = ApiLimits(body_s=0.2, body_rate=1000)
+    limits = ApiLimits(body_s=1, body_rate=1000)
     async with serving(dataclasses.replace(deps, limits=limits)) as server, connected(server) as stream:
         whole = json.dumps({**ASK, "user": "x" * 4000}).encode()
         await stream.send(chat_request(server, whole)[: -len(whole)])
         for at in range(0, len(whole), 500):
             await stream.send(whole[at : at + 500])
-            await anyio.sleep(0.06)  # not synchronisation: four times the 0.2 s in all, at twice the rate
+            await anyio.sleep(0.2)  # not synchronisation: nearly twice the 1 s in all, at twice the rate
         assert (await stream.receive()).startswith(b"HTTP/1.1 200")
 
 

@@ -213,7 +213,7 @@ async def test_a_worker_that_stands_still_in_the_middle_of_replies_ends_each_of_
     smollm2: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pulse, "QUIET_S", 0.2)
-    monkeypatch.setattr(pulse, "ANSWER_S", 0.3)
+    monkeypatch.setattr(pulse, "ANSWER_S", 3.0)  # a slow worker is none that stands still
     engine = EngineProcess("test")
     info = await engine.start(smollm2, SMALL)
     errors: list[EngineCrashed] = []
@@ -229,6 +229,7 @@ async def test_a_worker_that_stands_still_in_the_middle_of_replies_ends_each_of_
             group.start_soon(chat)
             await until(lambda: engine.stats().sessions == 2)
             os.kill(info.pid, signal.SIGSTOP)
+            monkeypatch.setattr(pulse, "ANSWER_S", 0.3)
     assert len(errors) == 2
     assert not is_alive(info.pid)
 

@@ -23,7 +23,7 @@ from tests.fakes.internet import Internet
 PIECE = 256 * 1024
 DATA = random.Random(7).randbytes(5 * PIECE + 12_345)
 FILE = "m-Q4_K_M.gguf"
-FAST = HttpPolicy(backoff_first=0.01, backoff_cap=0.05, stall=0.3, useful_progress=16 * 1024, retry_after_cap=0.3)
+FAST = HttpPolicy(backoff_first=0.01, backoff_cap=0.05, stall=5, useful_progress=16 * 1024, retry_after_cap=0.3)
 PUBLIC, CDN = "93.184.215.14", "151.101.1.6"
 
 
