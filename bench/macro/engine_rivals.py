@@ -51,9 +51,10 @@ def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
     raise TimeoutError("llama-server did not get ready")
 
 
-def llama_bench(model: Path, *, threads: int, tokens: int) -> float:
-    """Seconds that llama-bench takes for so many tokens, one after the other, without a prompt."""
-    command = [tools() / "llama-bench", "-m", model, "-t", str(threads), "-p", "0", "-n", str(tokens)]
+def llama_bench(model: Path, *, threads: int, tokens: int, depth: int) -> float:
+    """Seconds that llama-bench takes for so many tokens, one after the other, behind a prompt of `depth`, which is not counted."""
+    sizes = ["-p", "0", "-d", str(depth), "-n", str(tokens)]
+    command = [tools() / "llama-bench", "-m", model, "-t", str(threads), *sizes]
     done = subprocess.run([*command, "-r", "1", "-fa", "1", "-o", "json"], check=True, capture_output=True, text=True)
     return tokens / float(json.loads(done.stdout)[0]["avg_ts"])
 

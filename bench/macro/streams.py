@@ -1,7 +1,7 @@
 """`python -m bench.macro.streams URL`: chat completions sent at once, streamed, and timed by a client of its own process.
 
 Standard input has a JSON list of request bodies; printed is a JSON object: `wall_s` from the first byte sent to the last
-reply's end, and for each reply `ttft_s` (to its first text), `total_s`, `events` (with text) and `tokens` (by its usage).
+reply's end, and for each reply `ttft_s` (to its first text), `total_s`, `events` (with text), `tokens` and `prompt` (by its usage).
 Raw sockets: the client must cost less than what it measures, whoever serves.
 """
 
@@ -38,7 +38,8 @@ async def one(host: str, port: int, body: dict[str, Any]) -> dict[str, Any]:
     if first is None:
         raise RuntimeError("a reply without text")
     total = time.perf_counter() - began
-    return {"ttft_s": first - began, "total_s": total, "events": events, "tokens": usage["completion_tokens"]}
+    tokens = {"tokens": usage["completion_tokens"], "prompt": usage["prompt_tokens"]}
+    return {"ttft_s": first - began, "total_s": total, "events": events, **tokens}
 
 
 async def all_at_once(url: str, bodies: list[dict[str, Any]]) -> dict[str, Any]:
