@@ -9,7 +9,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hali.transfer.stripes import MOST_DRAWN, Fellow, Stripes, View, owners
+from hali.transfer.stripes import LARGE, MOST_DRAWN, Fellow, Stripes, View, owners
 
 SEED = "10.0.0.1"
 STEP_S = 0.5  # in which a link carries one piece
@@ -54,7 +54,7 @@ class Swarm:
     def __init__(self, nodes: int, pieces: int, random: Random) -> None:
         self.pieces, self._random = pieces, random
         self.has: dict[bytes, set[int]] = {bytes([i + 1]) * 20: set() for i in range(nodes)}
-        self._stripes = {node: Stripes(node, pieces) for node in self.has}
+        self._stripes = {node: Stripes(node, pieces, LARGE) for node in self.has}
         self._served = Counter[bytes]()
         self.hung: set[bytes] = set()
         self.now, self.sent, self.steps = 0.0, 0, 0

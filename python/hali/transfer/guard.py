@@ -122,6 +122,11 @@ class Guard:
         return self._torrent.pieces if self._torrent is not None else None
 
     @property
+    def piece_length(self) -> int:
+        """Bytes of a piece, once the torrent is known."""
+        return self._torrent.piece_length if self._torrent is not None else 0
+
+    @property
     def wanted(self) -> frozenset[int]:
         """Pieces that peers shall bring."""
         return self.window.wanted if self.window is not None else frozenset()

@@ -22,6 +22,9 @@ STEP_S = 0.1  # to begin one: a seed that serves nine over 25 Mbit/s sends two b
 STEPS = 10  # … at most: some seeds send in bursts, and there is room for a request only after a block came …
 REST_S = 1.0  # … and then all else comes again, before the next try
 DRAIN_S = 3.0  # what libtorrent has asked a peer for comes in this time
+LARGE = (
+    4 * 1024 * 1024
+)  # bytes of a piece: fewer than eight such are begun; smaller ones would be whole before the next look
 FREE_S = 3.0  # for which the seeds are asked for anything, when others have all that is missing and do not send it
 SLOW_RATE = 64 * 1024  # bytes per second; below it a piece of 16 MiB takes over four minutes
 MOST_DRAWN = 100_000  # hashes for one set of owners, a tenth of a second; of larger torrents runs of pieces are owned
@@ -94,10 +97,10 @@ def _draw(member: bytes, index: int) -> bytes:
 
 
 class Stripes:
-    """The decisions of one fetch of `pieces` pieces by the node with peer id `me`. Times are in seconds."""
+    """The decisions of one fetch of `pieces` pieces of `size` bytes by the node with peer id `me`. Times are in seconds."""
 
-    def __init__(self, me: bytes, pieces: int) -> None:
-        self._me, self._pieces = me, pieces
+    def __init__(self, me: bytes, pieces: int, size: int) -> None:
+        self._me, self._pieces, self._large = me, pieces, size >= LARGE
         self._members: frozenset[bytes] = frozenset()
         self._owners: list[bytes] = []
         self._out: dict[bytes, int] = {}  # who let us starve, and how many pieces it had then
@@ -130,6 +133,8 @@ class Stripes:
             return ANYTHING
         if not own:
             return Orders(aside=view.seeds - {fellow.host for fellow in view.fellows})
+        if not self._large:
+            return Orders(own, view.missing - held - own)
         if view.rate and (piece := self._to_begin(own, view.begun, now)) is not None:
             return Orders(frozenset({piece}), view.missing - {piece}, for_s=STEP_S, counts=True)
         if self._drains(own, view, now):

@@ -61,7 +61,7 @@ class Striping:
             return ANYTHING
         if handle is not self.handle or not guard.has_fellows:
             return ANYTHING
-        self._stripes = self._stripes or Stripes(self._me, pieces)
+        self._stripes = self._stripes or Stripes(self._me, pieces, guard.piece_length)
         return self._stripes.decide(self._view(peers, queue), anyio.current_time())
 
     def _view(self, peers: list[lt.peer_info], queue: list[dict[str, Any]]) -> View:
