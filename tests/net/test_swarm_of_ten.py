@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,8 +72,19 @@ def test_three_that_pull_at_once_take_little_more_than_one_copy_from_the_one_tha
     assert pulled_by(tmp_path, pullers=3, mib=96, rate_mbit=50).copies < 1.4
 
 
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory, where there is enough: ten real nodes do not write to one disk."""
+    shared = Path("/dev/shm")
+    if not shared.is_dir() or shutil.disk_usage(shared).free < 12 * 1024 * MIB:
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(prefix="hali-nine-", dir=shared) as folder:
+        yield Path(folder)
+
+
 @pytest.mark.long
-def test_nine_that_pull_at_once_take_one_copy_from_the_one_that_has_it(tmp_path: Path) -> None:
-    took = pulled_by(tmp_path, pullers=9, mib=1024, rate_mbit=50)
-    assert took.copies < 1.15
+def test_nine_that_pull_at_once_take_one_copy_from_the_one_that_has_it(memory: Path) -> None:
+    took = pulled_by(memory, pullers=9, mib=1024, rate_mbit=50)
+    assert took.copies < 1.1  # 1.05 to 1.07 in five runs; half of what is above 1 are headers
     assert took.times < 1.6
