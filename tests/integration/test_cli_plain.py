@@ -100,7 +100,7 @@ def test_a_model_is_loaded_for_as_long_as_was_said_and_all_are_unloaded_at_once(
     (engine,) = owner.ok("ps")
     assert 7000 < engine["expires_in_s"] <= 7200
     assert engine["kv_total"] >= engine["n_ctx"] and engine["kv_used"] == 0
-    assert isinstance(engine["gpu_layers"], int)
+    assert isinstance(engine["gpu_layers"], int) and engine["draft"] is False
     assert engine["reserved_bytes"] > engine["memory_bytes"] > 50e6
     assert "1h59m" in owner.hali("ps").stdout
     owner.ok("load", "smollm2", "--keep-alive", "-1")

@@ -68,6 +68,7 @@ def share(stats: EngineStats) -> float:
 
 async def test_the_model_itself_guesses_nearly_all_and_the_decodes_are_few(smollm2: Path) -> None:
     async with running(smollm2, replace(OPTIONS, draft=str(smollm2))) as engine:
+        assert engine.info is not None and engine.info.draft
         for prompt in PROMPTS:
             await reply(engine, ask(prompt))
         stats = engine.stats()
@@ -94,6 +95,7 @@ async def test_a_smaller_model_is_sometimes_right(smollm2: Path, smaller: Path) 
 
 async def test_switched_off_no_draft_model_is_asked(smollm2: Path) -> None:
     async with running(smollm2, replace(OPTIONS, draft=str(smollm2), speculation="off")) as engine:
+        assert engine.info is not None and not engine.info.draft
         await reply(engine, ask(PROMPTS[0], 20))
         assert (engine.stats().drafted, "draft" in engine._child.stderr_tail()) == (0, False)
 

@@ -57,12 +57,12 @@ def ps(ctx: typer.Context) -> None:
     """Models loaded in memory. Exit code 4 when the daemon does not run.
 
     KV is how full the cache of computed tokens is, UNTIL when the model is unloaded if nobody asks it; GPU, where one is used, how
-    many layers are there.
+    many layers are there; DRAFT, where there is one, whether a draft model guesses beside it.
 
     With --json a list of `model_id`, `state`, `pid`, `sha256_prefix`, `n_ctx` (tokens of one conversation), `gpu_layers` (the output
-    matrix counts as one), `kv_used` and `kv_total` (tokens of all), `memory_bytes`, `reserved_bytes` (by estimate), `active` (requests),
-    `tokens_per_s` (while it writes), `idle_s`, `expires_in_s`, `prompt_tokens`, `completion_tokens`; null is unknown, of `expires_in_s`
-    also never or not while it is used.
+    matrix counts as one), `draft` (whether a draft model guesses), `kv_used` and `kv_total` (tokens of all), `memory_bytes`,
+    `reserved_bytes` (by estimate), `active` (requests), `tokens_per_s` (while it writes), `idle_s`, `expires_in_s`, `prompt_tokens`,
+    `completion_tokens`; null is unknown, of `expires_in_s` also never or not while it is used.
     """
     out = current(ctx)
     with control.connect() as client:
@@ -76,12 +76,14 @@ def ps(ctx: typer.Context) -> None:
 
 
 def _table(engines: list[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Columns and rows, with one more where layers are on a GPU."""
+    """Columns and rows, with one more where layers are on a GPU, and where there is a draft model."""
+    columns: tuple[str, ...] = COLUMNS
     rows = [_row(engine) for engine in engines]
-    if not any(engine["gpu_layers"] for engine in engines):
-        return COLUMNS, rows
-    layers = [str(engine["gpu_layers"] or "—") for engine in engines]
-    return (*COLUMNS, "GPU"), [(*row, count) for row, count in zip(rows, layers, strict=True)]
+    for title, key in (("GPU", "gpu_layers"), ("DRAFT", "draft")):
+        if any(engine[key] for engine in engines):
+            shown = ["yes" if engine[key] is True else str(engine[key] or "—") for engine in engines]
+            columns, rows = (*columns, title), [(*row, cell) for row, cell in zip(rows, shown, strict=True)]
+    return columns, rows
 
 
 def _row(engine: dict[str, Any]) -> tuple[str, ...]:

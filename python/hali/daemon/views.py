@@ -114,6 +114,7 @@ def describe_engine(status: EngineStatus) -> dict[str, Any]:
         "sha256_prefix": status.model_id.partition("@")[2],
         "n_ctx": info.n_ctx if info is not None else None,
         "gpu_layers": info.gpu_layers if info is not None else None,
+        "draft": info.draft if info is not None else None,
         "kv_used": stats.kv_used,
         "kv_total": stats.kv_total,
         "memory_bytes": stats.rss_bytes,

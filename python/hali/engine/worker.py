@@ -175,6 +175,7 @@ class Worker:
             reads_images=reads_images,
             kind=model.kind,
             gpu_layers=model.gpu_layers,
+            draft=self._draft is not None,
         )
 
     def _emit(self, session: bytes, step: int, event: GenerationEvent) -> None:

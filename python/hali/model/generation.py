@@ -239,3 +239,4 @@ class EngineInfo(msgspec.Struct, frozen=True):
     reads_images: bool = False
     kind: EngineKind = "chat"  # what it is for: texts, vectors (`Embed`) or scores (`Rerank`); chats give vectors too
     gpu_layers: int = 0  # of the layers, and one more for the output matrix, those on GPUs
+    draft: bool = False  # a draft model guesses beside it
