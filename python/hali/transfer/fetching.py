@@ -140,9 +140,7 @@ class Fetch:
 
     async def _add(self) -> None:
         wanted = params.for_fetch(self._source, self._directory, self._host.options, have=self._done)
-        # Before the first snapshot tells who is there; see _order. Not on a LAN: nodes that begin together would ask for the
-        # same first pieces.
-        if len(self._peers) == 1 and not self._guard.evidence.trusted:
+        if len(self._peers) == 1:  # before the first snapshot tells who is there; see _order
             wanted.flags |= lt.torrent_flags.sequential_download
         self._handle = await self._host.add(wanted, self._on_alert)
         self._have &= self._done
