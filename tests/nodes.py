@@ -29,6 +29,7 @@ WAIT_S = 60.0  # a deadline for conditions, generous because two cores are share
 # Tests hear each other's multicast on one machine, so every test process has announcement ports of its own: this one
 # and the three above, below those that the kernel gives out.
 LAN_PORT = 20_000 + 4 * (os.getpid() % 3_000)
+SMOLLM2 = "smollm2:135m:instruct:q4_1"  # how a node calls the model that the tests run
 MIB = 1024 * 1024
 
 

@@ -15,9 +15,8 @@ import pytest
 
 from hali.daemon.address import exclusive, is_locked
 from tests.fakes.pictures import png
-from tests.nodes import WAIT_S, TestNode, node, until
+from tests.nodes import SMOLLM2, WAIT_S, TestNode, node, until
 
-MODEL = "smollm2:135m:instruct:q4_1"
 PROGRESS = {"event", "state", "name", "done", "total", "rate", "peers", "sources"}
 
 
@@ -126,7 +125,7 @@ def test_a_bench_tells_rates_for_each_number_of_streams(owner: TestNode) -> None
 def test_a_pull_tells_plain_lines_json_lines_or_nothing(owner: TestNode, tmp_path: Path) -> None:
     with node(tmp_path / "b") as b:
         b.start()
-        b.hears(MODEL)
+        b.hears(SMOLLM2)
         plain = b.hali("pull", "smollm2")
         assert plain.returncode == 0, plain.stderr
         assert "downloading SmolLM2-135M-Instruct.Q4_1.gguf" in plain.stderr
@@ -137,7 +136,7 @@ def test_a_pull_tells_plain_lines_json_lines_or_nothing(owner: TestNode, tmp_pat
         assert b.hali("pull", "smollm2").stdout.startswith("Already here: smollm2:135m:instruct:q4_1")
     with node(tmp_path / "c") as c:
         assert c.hali("stats", "--json").stderr == ""  # though it started the daemon
-        c.hears(MODEL)
+        c.hears(SMOLLM2)
         done = c.hali("pull", "smollm2", "--json")
         *progress, last = map(json.loads, done.stdout.splitlines())
         assert all(set(event) == PROGRESS for event in progress)

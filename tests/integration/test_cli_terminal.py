@@ -12,10 +12,8 @@ import pytest
 
 from hali.cli.live import HOME, LEAVE
 from hali.daemon.address import is_locked
-from tests.nodes import TestNode, node, until
+from tests.nodes import SMOLLM2, TestNode, node, until
 from tests.terminal import CTRL_C, CTRL_D, ESCAPES, Terminal, hali
-
-MODEL = "smollm2:135m:instruct:q4_1"
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +137,7 @@ def test_a_pull_shows_a_bar_that_fits_and_ctrl_c_leaves_it_resumable(seeder: Tes
     seeder.ok("config", "set", "max_upload_mbps", "80")  # so that it can be seen and stopped
     with node(tmp_path / "b") as b:
         b.start()
-        b.hears(MODEL)
+        b.hears(SMOLLM2)
         with hali(b, "pull", "smollm2", columns=60) as pull:
             pull.until(lambda text: re.search(r"\b[1-9]\d? %", text))
             pull.type(CTRL_C)

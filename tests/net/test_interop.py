@@ -13,11 +13,10 @@ from hali.transfer.v1_twin import v1_twin
 from tests.fakes.torrents import magnet_of, torrent_of
 from tests.net.clients import KINDS, client, reads_hybrid
 from tests.net.lab import Lab, LabNode, lab
-from tests.nodes import random_file, sha256_of, until
+from tests.nodes import SMOLLM2, random_file, sha256_of, until
 
 pytestmark = [pytest.mark.net, pytest.mark.model]
 
-MODEL = "smollm2:135m:instruct:q4_1"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"  # of SmolLM2-135M-Instruct.Q4_1.gguf
 # A kilobyte or two of headers for each 64 KiB segment, requests, and the metadata.
 OVERHEAD = 1.05
@@ -42,8 +41,8 @@ def a(lan: Lab, smollm2: Path) -> LabNode:
 def test_a_second_node_pulls_it_by_name_without_hugging_face(a: LabNode, lan: Lab, smollm2: Path) -> None:
     b = lan.node("b")  # the hub is the real one's name, and there is neither a name server nor a route to it
     b.start()
-    b.hears(MODEL)
-    pulled = b.ok("pull", MODEL)
+    b.hears(SMOLLM2)
+    pulled = b.ok("pull", SMOLLM2)
     size = smollm2.stat().st_size
     assert (pulled["sha256"], pulled["sources"]) == (SHA256, {"lan": size})
     assert sha256_of(Path(pulled["path"])) == SHA256

@@ -14,7 +14,7 @@ AGAIN_S = 10.0  # for libtorrent to write and check a piece of 16 MiB, on a slow
 FULL_S = 2.0  # … and to check one that is all written; after that it has forgotten to
 MAX_REFUSALS = 8  # of a right piece, while blocks of peers are on their way
 REFUSED_S = 0.25  # after each; these arrive meanwhile
-WRITTEN = 3  # block_info::finished of libtorrent's torrent_handle.hpp
+FREE, WRITTEN = 0, 3  # block_info::none and ::finished of libtorrent's torrent_handle.hpp
 
 
 class Giver:

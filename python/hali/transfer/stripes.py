@@ -46,15 +46,15 @@ class View(msgspec.Struct, frozen=True):
     seeds: frozenset[str]  # addresses of peers that had everything when we met
     missing: frozenset[int]
     rate: int = 0  # bytes per second, from all
-    # Of which some block was asked for, and all that are missing; looked up when `Orders.counts` says so.
-    begun: frozenset[int] = frozenset()
-    asked: frozenset[int] = frozenset()
+    # Both are looked up when `Orders.counts` says so, else empty.
+    begun: frozenset[int] = frozenset()  # some block of these was asked for …
+    asked: frozenset[int] = frozenset()  # … and every block of these
 
 
 class Orders(msgspec.Struct, frozen=True):
     """Ask for `own` first and for `closed` not at all; `aside` are seeds that have nothing to give us; look again after `for_s`.
 
-    `counts`: it matters then which pieces are begun, and of which all was asked for.
+    `counts`: that look needs `View.begun` and `View.asked`.
     """
 
     own: frozenset[int] = frozenset()
@@ -133,13 +133,12 @@ class Stripes:
             return ANYTHING
         if not own:
             return Orders(aside=view.seeds - {fellow.host for fellow in view.fellows})
-        if not self._large:
-            return Orders(own, view.missing - held - own)
-        if view.rate and (piece := self._to_begin(own, view.begun, now)) is not None:
-            return Orders(frozenset({piece}), view.missing - {piece}, for_s=STEP_S, counts=True)
-        if self._drains(own, view, now):
-            return Orders(own, view.missing - own - view.asked, for_s=STEP_S, counts=True)
-        return Orders(own, view.missing - held - own, counts=len(own) <= LOW)
+        if self._large:
+            if view.rate and (piece := self._to_begin(own, view.begun, now)) is not None:
+                return Orders(frozenset({piece}), view.missing - {piece}, for_s=STEP_S, counts=True)
+            if self._drains(own, view, now):
+                return Orders(own, view.missing - own - view.asked, for_s=STEP_S, counts=True)
+        return Orders(own, view.missing - held - own, counts=self._large and len(own) <= LOW)
 
     def _time(self, own: frozenset[int], missing: frozenset[int], now: float) -> None:
         """Learn how long the seeds take for a piece of ours."""

@@ -10,7 +10,7 @@ import anyio.to_thread
 import libtorrent as lt
 import msgspec
 
-from hali.transfer.giving import queue_of
+from hali.transfer.giving import FREE, queue_of
 from hali.transfer.guard import Guard
 from hali.transfer.options import CLIENT
 from hali.transfer.stripes import ANYTHING, Fellow, Orders, Stripes, View
@@ -32,22 +32,22 @@ class Striping:
         self._fellows: set[bytes] = set()  # peer ids of those who lacked pieces when we met
         self._seeds: set[bytes] = set()  # … and of those who did not
         self._lacking: set[bytes] = set()  # at the last look
-        self._orders = ANYTHING
         self._scope = anyio.CancelScope()
 
     async def run(self) -> None:
         """Until closed."""
         with self._scope:
+            orders = ANYTHING
             while True:
-                self._orders = await self._look()
-                self._guard.arrange(self._orders, anyio.current_time())
-                await anyio.sleep(self._orders.for_s)
+                orders = await self._look(counts=orders.counts)
+                self._guard.arrange(orders, anyio.current_time())
+                await anyio.sleep(orders.for_s)
 
     def close(self) -> None:
         """The fetch is over."""
         self._scope.cancel()
 
-    async def _look(self) -> Orders:
+    async def _look(self, *, counts: bool) -> Orders:
         handle, guard, pieces = self.handle, self._guard, self._guard.pieces
         if handle is None or (pieces or 0) > MOST_PIECES:
             return ANYTHING
@@ -56,7 +56,7 @@ class Striping:
         try:
             peers = await anyio.to_thread.run_sync(handle.get_peer_info)
             # Milliseconds for each piece that is begun, so only where it matters.
-            queue = await queue_of(handle) if self._orders.counts else []
+            queue = await queue_of(handle) if counts else []
         except RuntimeError:  # the torrent was removed meanwhile
             return ANYTHING
         if handle is not self.handle or not guard.has_fellows:
@@ -80,7 +80,9 @@ class Striping:
             self._guard.wanted,
             sum(peer.payload_down_speed for peer in there),
             frozenset(piece["piece_index"] for piece in queue),
-            frozenset(piece["piece_index"] for piece in queue if all(block["state"] for block in piece["blocks"])),
+            frozenset(
+                piece["piece_index"] for piece in queue if all(block["state"] != FREE for block in piece["blocks"])
+            ),
         )
 
 
