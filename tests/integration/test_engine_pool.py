@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import anyio
 import pytest
 from msgspec.structs import replace
 
+from hali.engine import pages
 from hali.engine.estimate import PROCESS
 from hali.engine.fitting import fitted
 from hali.engine.options import EngineOptions
@@ -55,6 +57,31 @@ async def test_first_requests_together_start_one_process_and_get_the_same_text(s
             assert status.stats.rss_bytes is not None and status.stats.rss_bytes > 90e6
         assert not is_alive(status.info.pid)
     assert len(set(texts)) == 1
+
+
+@pytest.mark.skipif(not pages.huge_pages(), reason="SKIPPED: this kernel gives no huge pages")
+async def test_weights_are_copied_into_huge_pages_where_memory_is_plenty(
+    smollm2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def maps(*, plenty: bool) -> tuple[bool, int]:
+        """(whether the file is mapped, the largest piece of memory for which huge pages were asked)."""
+        monkeypatch.setattr(pages, "worth_copying", lambda weights, free: plenty)
+        async with EnginePool(OPTIONS) as pool:
+            texts.append(await text_of(pool, smollm2))
+            (status,) = pool.list()
+            assert status.info is not None
+            smaps = Path(f"/proc/{status.info.pid}/smaps").read_text()
+        blocks = re.findall(r"^([0-9a-f]+)-([0-9a-f]+) .*\n(?:\w+:.*\n)*?VmFlags:(.*)", smaps, re.MULTILINE)
+        asked = [int(end, 16) - int(start, 16) for start, end, flags in blocks if "hg" in flags.split() or always]
+        return str(smollm2.resolve()) in smaps, max(asked, default=0)
+
+    always, texts = "[always]" in pages.THP.read_text(), list[str]()
+    with anyio.fail_after(DEADLINE_S):
+        mapped, largest = await maps(plenty=True)
+        assert not mapped and largest > smollm2.stat().st_size * 9 // 10
+        mapped, _ = await maps(plenty=False)
+        assert mapped
+    assert texts[0] == texts[1]
 
 
 async def test_kill_9_during_a_reply_and_the_next_request_works(smollm2: Path) -> None:

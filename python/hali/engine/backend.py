@@ -81,6 +81,8 @@ class Model(Vocabulary):
         params = low.llama_model_default_params()
         layers = options.gpu_layers or 0
         params.n_gpu_layers = ALL_LAYERS if layers < 0 else layers
+        if options.copy_weights and not layers:
+            params.load_mode = low.LLAMA_LOAD_MODE_NONE
 
         def progress(fraction: float, _: object) -> bool:
             on_progress(fraction)

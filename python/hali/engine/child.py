@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from hali.engine import protocol
+from hali.engine import pages, protocol
 from hali.engine.options import EngineOptions
 from hali.model.errors import ProtocolError
 from hali.runtime.log import get_logger
@@ -189,9 +189,10 @@ def _command(fd: int, path: Path, options: EngineOptions) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """A scrubbed environment; GGML_NO_BACKTRACE, or a failed assertion forks a debugger."""
+    """A scrubbed environment; GGML_NO_BACKTRACE, or a failed assertion forks a debugger; huge pages where there are any."""
     kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     if "PYTHONPATH" in kept:  # the worker runs in /, so relative entries would point elsewhere
         parts = kept["PYTHONPATH"].split(os.pathsep)
         kept["PYTHONPATH"] = os.pathsep.join(os.path.abspath(part) for part in parts if part)
+    kept["GLIBC_TUNABLES"] = pages.tunables(os.environ)
     return {**kept, "GGML_NO_BACKTRACE": "1", "PYTHONUNBUFFERED": "1"}

@@ -55,6 +55,11 @@ class Shape(msgspec.Struct, frozen=True):
     inner: int  # of the feed-forward part that runs for a token, all its experts together
     context: int  # that it was trained with
 
+    @property
+    def weights(self) -> int:
+        """Bytes of all."""
+        return sum(layer.weights for layer in self.layers) + self.embedding + self.output
+
 
 class Memory(msgspec.Struct, frozen=True):
     """Bytes of a running model by what they are for."""

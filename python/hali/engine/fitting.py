@@ -10,10 +10,12 @@ from pathlib import Path
 import msgspec
 from anyio import to_thread
 
+from hali.engine import pages
 from hali.engine.estimate import MIN_CONTEXT, PROCESS, Shape, estimate, fitting, roomy, shape_of, sizes_of
 from hali.engine.options import EngineOptions
 from hali.model.errors import HaliError
 from hali.model.splits import parts_beside
+from hali.runtime.memory import CGROUP, MEMINFO, free_ram
 from hali.wire.gguf import read_layout_file
 
 
@@ -34,7 +36,10 @@ async def fitted(path: Path, options: EngineOptions, room: int | None) -> Fitted
         model = await to_thread.run_sync(read_model, path, options)
     except (HaliError, OSError):
         return Fitted(options, 0, True)
-    shape, ample = model.shape, roomy(model.shape, options)
+    shape = model.shape
+    copy = pages.huge_pages() and pages.worth_copying(shape.weights, free_ram(MEMINFO, CGROUP))
+    options = msgspec.structs.replace(options, copy_weights=copy)
+    ample = roomy(shape, options)
     needed = estimate(shape, ample).total + model.beside(ample)
     if room is None or needed <= room:
         return Fitted(ample, needed, True)

@@ -29,6 +29,7 @@ class EngineOptions(msgspec.Struct, frozen=True):
     flash_attn: bool = True
     kv_type: KvType = "f16"  # of both K and V
     gpu_layers: int | None = None  # layers on GPUs, the output matrix as one more; -1 = all, None = as many as fit
+    copy_weights: bool = False  # into memory, instead of mapping the file: for huge pages (pages.py)
     prefix_cache: bool = True  # keep what prompts and replies begin with, for later requests that begin alike
     projector: str | None = None  # path of the file that turns images into vectors
     no_images: str | None = None  # why none are read although such a file lies beside the model
