@@ -23,13 +23,14 @@ def tools() -> Path:
 
 
 @contextmanager
-def llama_server(model: Path, *, threads: int, slots: int, context: int) -> Iterator[str]:
-    """Its URL while it runs: as many slots as streams, the context of one each, its own cache as it comes."""
+def llama_server(model: Path, *, threads: int, slots: int, cells: int, shared: bool = False) -> Iterator[str]:
+    """Its URL while it runs, with a KV cache of so many cells: cut into one part for each slot, or `shared` by all."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [tools() / "llama-server", "-m", model, "--host", "127.0.0.1", "--port", str(port), "--no-webui"]
-    sizes = ["-np", str(slots), "-c", str(slots * context), "-t", str(threads), "-tb", str(threads), "-fa", "on"]
+    sizes = ["-np", str(slots), "-c", str(cells), "-t", str(threads), "-tb", str(threads), "-fa", "on"]
+    sizes += ["--kv-unified"] if shared else []
     process = subprocess.Popen([*command, *sizes], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait(f"http://127.0.0.1:{port}", process)

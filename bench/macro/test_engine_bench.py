@@ -49,16 +49,17 @@ WORDS = [
 
 @dataclass(frozen=True)
 class Servers:
-    """The URLs of both, and the file they answer with."""
+    """URLs, and the file they answer with. llama-server has the context for each stream, or as much memory as hali."""
 
     hali: str
     llama: str
+    llama_shared: str
     model: Path
 
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Servers]:
-    """A node and llama-server, with slots for the most streams and the same threads; both have ended afterwards."""
+    """A node and llama-server twice, with slots for the most streams and the same threads; all have ended afterwards."""
     script = Path(__file__).parents[2] / "ci" / "ensure_model"
     model = Path(subprocess.run([script], check=True, capture_output=True, text=True).stdout.strip())
     with ExitStack() as stack:
@@ -66,8 +67,13 @@ def servers() -> Iterator[Servers]:
         sizes = {"engine_slots": str(max(STREAMS)), "engine_threads": str(THREADS), "engine_n_ctx": str(CONTEXT)}
         ours = stack.enter_context(node(folder / "home", **sizes))
         ours.add(model)
-        llama = stack.enter_context(llama_server(model, threads=THREADS, slots=max(STREAMS), context=CONTEXT))
-        yield Servers(ours.status()["http"], llama, model)
+        url = ours.status()["http"]
+        one(url, 1)  # loads the model, and then its cells are known
+        [engine] = ours.call("ps")["engines"]
+        slots = {"threads": THREADS, "slots": max(STREAMS)}
+        whole = stack.enter_context(llama_server(model, cells=max(STREAMS) * CONTEXT, **slots))
+        shared = stack.enter_context(llama_server(model, cells=engine["kv_total"], shared=True, **slots))
+        yield Servers(url, whole, shared, model)
 
 
 def body(prompt: str, tokens: int, system: str = "You answer at length.") -> dict[str, Any]:
@@ -109,7 +115,7 @@ def test_one_stream(benchmark: BenchmarkFixture, servers: Servers, tokens: int) 
 @pytest.mark.parametrize("streams", STREAMS)
 def test_streams(benchmark: BenchmarkFixture, servers: Servers, streams: int) -> None:
     """P10: all tokens of all streams, mixed prompts, the prompts of a round the same for both and new in each."""
-    seeds = {"hali": 0, "llama": 0}
+    seeds = {"hali": 0, "llama": 0, "llama_shared": 0}
 
     def run(name: str, url: str) -> float:
         seeds[name] += 1
@@ -123,7 +129,10 @@ def test_streams(benchmark: BenchmarkFixture, servers: Servers, streams: int) ->
         return float(done["wall_s"])
 
     ttft: dict[str, list[float]] = {}
-    rivals = {"llama-server": lambda: run("llama", servers.llama)}
+    rivals = {
+        "llama-server": lambda: run("llama", servers.llama),
+        "llama-server, one KV cache": lambda: run("llama_shared", servers.llama_shared),
+    }
     versus_told(benchmark, "P10", f"{streams} streams", lambda: run("hali", servers.hali), rivals)
     benchmark.extra_info["p95_ttft_s"] = {name: statistics.median(all_) for name, all_ in ttft.items()}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import json
 import os
 import secrets
@@ -168,6 +169,7 @@ async def _serve(node: Node, arguments: Arguments, notifier: Notifier) -> None:
                 await node.preload(arguments.model)
             with published(node.paths, *ipc.address):
                 log.info("daemon.ready", ipc_port=ipc.address[1])
+                gc.freeze()  # what is there now stays: looking it through again and again was 3 % of a pull's time
                 node.told.started()
                 await notifier.ready(describe(node.supervisor.statuses()))
                 group.start_soon(keep_telling, notifier, node.supervisor.statuses)
