@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -10,8 +11,8 @@ import msgspec
 
 from hali.api.endings import ended
 from hali.api.openai_replies import Indexed, Reply, gathered
-from hali.api.openai_reply import DONE, Frame, event, finite, spelled, usage_of
-from hali.model.generation import Chunk, Done, TokenLogprob
+from hali.api.openai_reply import DONE, Frame, event, finite, usage_of
+from hali.model.generation import Candidate, Chunk, Done, TokenLogprob
 
 KIND = "text_completion"
 
@@ -56,7 +57,7 @@ class CompletionShape(msgspec.Struct, frozen=True):
                     yield self._chunk(index, "", reason=ended(item).reason)
                 elif isinstance(item, Chunk) and (item.text or item.logprobs):
                     yield self._chunk(index, item.text, logprobs=self._legacy(item.logprobs, lengths[index]))
-                    lengths[index] += sum(len(spelled(each.chosen)) for each in item.logprobs)
+                    lengths[index] += len(b"".join(each.chosen.text for each in item.logprobs).decode(errors="replace"))
         usages = [ended(finished.get(index)) for index in range(len(self.echoes) * self.tries)]
         if self.include_usage:
             yield event({**self.frame.object(KIND, []), "usage": usage_of(usages, per_prompt=self.tries)})
@@ -91,14 +92,22 @@ def _likelihood(reply: Reply) -> float:
 
 def legacy_logprobs(tokens: Sequence[TokenLogprob], offset: int) -> dict[str, Any]:
     """Four lists side by side; `offset` is where in the whole text the first token begins, in characters."""
-    texts = [spelled(each.chosen) for each in tokens]
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
     offsets = []
-    for text in texts:
+    for each in tokens:
         offsets.append(offset)
-        offset += len(text)
+        offset += len(decoder.decode(each.chosen.text))
     return {
-        "tokens": texts,
+        "tokens": [_spelled(each.chosen) for each in tokens],
         "token_logprobs": [finite(each.chosen.logprob) for each in tokens],
-        "top_logprobs": [{spelled(one): finite(one.logprob) for one in each.top} for each in tokens],
+        "top_logprobs": [{_spelled(one): finite(one.logprob) for one in each.top} for each in tokens],
         "text_offset": offsets,
     }
+
+
+def _spelled(candidate: Candidate) -> str:
+    """The token as text, a part of a character by its bytes, as OpenAI does it: here they are keys, which must differ."""
+    try:
+        return candidate.text.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in candidate.text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import anyio
 from anyio.streams.memory import MemoryObjectSendStream
@@ -49,7 +49,7 @@ async def merged(replies: Sequence[Events]) -> Indexed:
 async def _pass_on(
     index: int, events: Events, limiter: anyio.CapacityLimiter, sender: MemoryObjectSendStream[_Item]
 ) -> None:
-    with sender:
+    with sender, suppress(anyio.BrokenResourceError):  # nobody listens any more: another has failed first
         try:
             async with limiter, aclosing(events):
                 async for event in events:

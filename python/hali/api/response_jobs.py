@@ -70,6 +70,8 @@ class Job:
     async def _make(self, events: Indexed) -> None:
         async with aclosing(events):
             async for _, event in events:
+                if self._writer.ended:  # cancelled, and this event was on its way
+                    return
                 self._note(self._writer.proceed() + self._writer.take(event))
 
     def _fail(self, error: HaliError) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -34,7 +34,7 @@ class Stored:
     items: tuple[Item, ...]
     job: Job | None = None
     kept_at: float = 0.0
-    size: int = 0  # bytes, 0 while it is being made
+    size: int = 0  # bytes when it was kept: without what it has said since, if it is still being made
 
     @property
     def id(self) -> str:
@@ -61,21 +61,24 @@ class ResponseStore:
             raise NotFound(f"there is no response {name[:80]!r}", code="response_not_found")
         return found
 
+    def admit(self, stored: Stored) -> None:
+        """From now on it is found, and it will be made; `Overloaded` if what is being made leaves no room for it."""
+        stored.size = _size(stored)
+        if self._too_much([stored, *(each for each in self._kept.values() if not each.writer.ended)]):
+            raise Overloaded("too many responses are being made in the background", details={"retry_after_s": 10})
+        self.keep(stored)
+
     def keep(self, stored: Stored) -> None:
-        """From now on it is found; `Overloaded` if all that is kept is still being made. Call again when it has ended."""
-        stored.kept_at = self._now()
-        stored.size = _size(stored) if stored.writer.ended else 0
+        """From now on it is found. It was made, so it is not refused, be there nothing left that could go for it."""
+        stored.kept_at, stored.size = self._now(), _size(stored)
         self._kept.pop(stored.id, None)
         self._kept[stored.id] = stored
         self._forget_old()
-        while self._too_much():
-            if (victim := self._victim(stored)) is None:
-                del self._kept[stored.id]
-                raise Overloaded("too many responses are being made in the background", details={"retry_after_s": 10})
+        while self._too_much(self._kept.values()) and (victim := self._victim(stored)) is not None:
             del self._kept[victim.id]
 
     def settle(self, stored: Stored) -> None:
-        """It has ended: counts with its size from now on. Nothing happens if it was deleted meanwhile."""
+        """One that was admitted has ended. Nothing happens if it was deleted meanwhile."""
         if stored.id in self._kept:
             self.keep(stored)
 
@@ -86,9 +89,9 @@ class ResponseStore:
             stored.job.cancel()
         del self._kept[stored.id]
 
-    def _too_much(self) -> bool:
-        total = sum(each.size for each in self._kept.values())
-        return len(self._kept) > self._limits.count or (total > self._limits.bytes and len(self._kept) > 1)
+    def _too_much(self, kept: Collection[Stored]) -> bool:
+        total = sum(each.size for each in kept)
+        return len(kept) > self._limits.count or (total > self._limits.bytes and len(kept) > 1)
 
     def _victim(self, newest: Stored) -> Stored | None:
         settled = [each for each in self._kept.values() if each.writer.ended and each is not newest]

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -37,7 +38,7 @@ async def create(request: Request) -> Response:
     """One response: whole, streamed, or made in the background while the client goes."""
     deps = deps_of(request)
     body = await read_json(request, ResponsesRequest, deps.limits.body_bytes)
-    items = (*_before(request, body), *items_of(body.input))
+    items = _conversation(request, body)
     asked = response_request(body, items)
     model = deps.catalog.find(body.model)
     writer = ResponseWriter(response_head(body, model.id))
@@ -59,9 +60,23 @@ async def count_input(request: Request) -> Response:
     """How many tokens the same body would send to the model."""
     deps = deps_of(request)
     body = await read_json(request, ResponsesRequest, deps.limits.body_bytes)
-    asked = response_request(body, (*_before(request, body), *items_of(body.input)))
+    asked = response_request(body, _conversation(request, body))
     prompt = await answered_by(request, deps.catalog.find(body.model), Render(asked), Tokens)
     return json_response({"object": "response.input_tokens", "input_tokens": len(prompt.tokens)})
+
+
+def _conversation(request: Request, body: ResponsesRequest) -> tuple[Item, ...]:
+    """What is to be answered. With all before it, it is no longer than one request could be: each kept one has all of it."""
+    before = _before(request, body)
+    items = (*before, *items_of(body.input))
+    most = deps_of(request).limits.body_bytes
+    if before and len(msgspec.json.encode(items)) > most:
+        raise UsageError(
+            f"the conversation has become longer than {most} bytes: begin a new one, without previous_response_id",
+            code="body_too_large",
+            details={"param": "previous_response_id"},
+        )
+    return items
 
 
 def _before(request: Request, body: ResponsesRequest) -> tuple[Item, ...]:
@@ -81,8 +96,8 @@ def _before(request: Request, body: ResponsesRequest) -> tuple[Item, ...]:
 
 def _in_background(deps: ApiDeps, stored: Stored, events: Indexed, *, stream: bool) -> Response:
     stored.job = job = Job(stored.writer)
-    deps.responses.keep(stored)
     job.begin()
+    deps.responses.admit(stored)
     try:
         deps.background.start(job, events, lambda: deps.responses.settle(stored))
     except Overloaded:

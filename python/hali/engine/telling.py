@@ -52,11 +52,11 @@ class Bundle:
         self._held: list[GenerationEvent] = []
 
     def put(self, events: Sequence[GenerationEvent]) -> list[GenerationEvent]:
-        """What to tell now, of those that wait and `events`: nothing, or all."""
-        if not events:
-            return []
+        """What to tell now, of those that wait and `events`: nothing, or all. Asked at each token, be there no event."""
         for event in events:
             append(self._held, event)
+        if not self._held:
+            return []
         now = self._clock()
         if now - self._told < TOLD_EVERY_S and all(isinstance(event, Chunk) for event in events):
             return []

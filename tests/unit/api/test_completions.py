@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from hali.model.errors import EngineCrashed
+from hali.model.errors import EngineCrashed, UsageError
 from hali.model.generation import Candidate, Chunk, Detokenize, Done, TokenLogprob, Usage
 from tests.unit.api.sse import events_of
 
@@ -122,6 +122,22 @@ async def test_logprobs_have_the_old_shape(client, router):
     assert [c["choices"][0]["logprobs"]["text_offset"] for c in chunks] == [[0, 1], [2]]
 
 
+async def test_parts_of_a_character_are_told_apart_and_begin_where_it_does(client, router):
+    first = TokenLogprob(Candidate(1, b"\xe2", -1.0), (Candidate(1, b"\xe2", -1.0), Candidate(2, b"\xe3", -2.0)))
+    second = TokenLogprob(Candidate(3, b"\x82\xac", -1.0))
+    router.script = [
+        Chunk("a€", 3, logprobs=(token("a", -0.5), first, second)),
+        Chunk("x", 1, logprobs=(token("x", -2.0),)),
+        Done("stop", Usage(4, 4, 0.1, 0.2)),
+    ]
+    (choice,) = (await client.post(PATH, json={**ONCE, "logprobs": 2})).json()["choices"]
+    assert choice["logprobs"]["tokens"] == ["a", "bytes:\\xe2", "bytes:\\x82\\xac", "x"]
+    assert choice["logprobs"]["top_logprobs"][1] == {"bytes:\\xe2": -1.0, "bytes:\\xe3": -2.0}
+    assert choice["logprobs"]["text_offset"] == [0, 1, 1, 2]
+    chunks = events_of(await client.post(PATH, json={**ONCE, "logprobs": 2, "stream": True}))[:-2]
+    assert [c["choices"][0]["logprobs"]["text_offset"] for c in chunks] == [[0, 1, 1], [2]]
+
+
 async def test_an_error_in_the_middle_is_an_event_and_no_done_follows(client, router):
     router.script = [Chunk("Hel", 1), EngineCrashed("died")]
     first, last = events_of(await client.post(PATH, json={**ONCE, "stream": True}))
@@ -135,4 +151,13 @@ async def test_a_prompt_that_fails_ends_the_others(client, router):
     with anyio.fail_after(5):
         response = await client.post(PATH, json={**ONCE, "prompt": ["a", "b"]})
     assert response.status_code == 503
+    assert router.running == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("count", [2, 3, 9])
+async def test_of_prompts_that_fail_together_one_is_told(client, router, count, stream):
+    router.script = [UsageError("too long", code="context_length_exceeded")]
+    response = await client.post(PATH, json={**ONCE, "prompt": ["a"] * count, "stream": stream})
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "context_length_exceeded")
     assert router.running == 0

@@ -87,22 +87,42 @@ def test_old_ones_are_forgotten() -> None:
 def test_what_is_being_made_is_not_thrown_away() -> None:
     clock = Clock()
     store = ResponseStore(StoreLimits(count=2, age_s=10), clock)
-    store.keep(stored("a", status="in_progress"))
-    store.keep(stored("b", status="queued"))
+    store.admit(stored("a", status="in_progress"))
+    store.admit(stored("b", status="queued"))
     clock.now = 100
     with pytest.raises(Overloaded):
-        store.keep(stored("c", status="queued"))
+        store.admit(stored("c", status="queued"))
     assert names(store, *"abc") == ["a", "b"]
+
+
+def test_what_is_being_made_counts_and_a_newcomer_without_room_takes_nobody_elses() -> None:
+    store = ResponseStore(StoreLimits(bytes=3000))
+    store.keep(stored("made"))
+    store.admit(stored("a", text="x" * 1500, status="queued"))
+    with pytest.raises(Overloaded):
+        store.admit(stored("b", text="x" * 1500, status="queued"))
+    assert names(store, "made", "a", "b") == ["made", "a"]
+
+
+def test_what_was_made_is_kept_be_there_room_or_not() -> None:
+    store = ResponseStore(StoreLimits(bytes=3000))
+    growing = stored("a", status="in_progress")
+    store.admit(stored("b", text="x" * 1500, status="queued"))
+    store.admit(growing)
+    growing.writer.response |= {"status": "completed", "output": ["x" * 5000]}
+    store.settle(growing)
+    store.keep(stored("c", text="x" * 1500))
+    assert names(store, *"abc") == ["b", "c"]
 
 
 def test_what_has_ended_counts_with_its_size_unless_it_was_deleted() -> None:
     store = ResponseStore()
     made = stored("a", status="in_progress")
-    store.keep(made)
-    assert made.size == 0
-    made.writer.response["status"] = "completed"
+    store.admit(made)
+    before = made.size
+    made.writer.response |= {"status": "completed", "output": ["x" * 100]}
     store.settle(made)
-    assert made.size > 0
+    assert made.size >= before + 100
     store.delete("a", "ann")
     store.settle(made)
     assert len(store) == 0

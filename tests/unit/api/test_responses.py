@@ -7,7 +7,7 @@ import dataclasses
 
 import pytest
 
-from hali.api import ApiKey
+from hali.api import ApiKey, ApiLimits
 from hali.model.errors import EngineCrashed, Overloaded, UsageError
 from hali.model.generation import (
     MEDIA,
@@ -297,6 +297,13 @@ async def test_a_response_can_be_fetched_gone_on_from_and_deleted(client, router
     assert (await client.get(f"{PATH}/{first['id']}")).json()["error"]["code"] == "response_not_found"
     await made(client, input="still?", previous_response_id=second["id"])  # has its own copy of the conversation
     assert len(router.asked[2][1].messages) == 5
+
+
+async def test_a_conversation_grows_no_longer_than_a_request_may_be(deps, client_of):
+    client = client_of(dataclasses.replace(deps, limits=ApiLimits(body_bytes=4000)))
+    first = await made(client, input="x" * 2500)
+    response = await client.post(PATH, json={**HI, "input": "y" * 2500, "previous_response_id": first["id"]})
+    assert (response.status_code, response.json()["error"]["param"]) == (413, "previous_response_id")
 
 
 async def test_the_tokens_of_an_input_are_counted_with_what_it_goes_on_from(client, router):

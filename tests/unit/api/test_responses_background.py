@@ -6,6 +6,9 @@ import anyio
 import httpx
 import pytest
 
+from hali.api.openai_response_writer import ResponseWriter
+from hali.api.response_jobs import Job
+from hali.api.response_store import StoreLimits
 from hali.model.errors import EngineCrashed
 from hali.model.generation import Chunk, Done, Usage
 from tests.unit.api.sse import named_events_of
@@ -80,6 +83,34 @@ async def test_cancelling_before_it_began_leaves_nothing_running(client, router,
     await anyio.wait_all_tasks_blocked()
     assert (await client.get(f"{PATH}/{name}")).json()["status"] == "cancelled"
     assert router.running == 0
+
+
+async def test_what_is_cancelled_stays_so_when_its_end_is_on_its_way():
+    writer = ResponseWriter({"id": "resp_1", "status": "queued", "output": []})
+    job = Job(writer)
+    job.begin()
+    sender, receiver = anyio.create_memory_object_stream[Chunk | Done](1)
+
+    async def events():
+        async for event in receiver:
+            yield 0, event
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(job.run, events(), lambda: None)
+        await anyio.wait_all_tasks_blocked()
+        sender.send_nowait(DONE)  # the engine has finished, and nobody has looked yet
+        job.cancel()
+    assert writer.response["status"] == "cancelled"
+
+
+async def test_one_that_grew_too_large_harms_no_other(client, router, deps, background):
+    deps.responses._limits = StoreLimits(bytes=8000)
+    router.scripts = [[Chunk("a", 1), anyio.Event()], [Chunk("b" * 20_000, 1), DONE], [Chunk("c", 1), DONE]]
+    first = await started(client)
+    await reached(client, first, "in_progress")
+    assert (await reached(client, await started(client), "completed"))["output"]
+    assert (await client.get(f"{PATH}/{first}")).json()["status"] == "in_progress"
+    assert (await client.post(PATH, json={**HI, "background": False})).json()["status"] == "completed"
 
 
 async def test_what_has_ended_cannot_be_cancelled_any_more(client, background):

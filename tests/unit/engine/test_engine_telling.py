@@ -56,9 +56,18 @@ def test_a_text_waits_for_the_next_ones_unless_the_last_was_told_long_ago() -> N
     assert bundle.put([]) == []
     assert bundle.put([Chunk("c", 2, logprobs=(B,))]) == []
     clock.now += TOLD_EVERY_S
-    assert bundle.put([]) == []
     assert bundle.put([Chunk("d", 1)]) == [Chunk("bcd", 4, logprobs=(A, B))]
     assert bundle.take() == []
+
+
+def test_a_text_does_not_wait_for_one_that_is_long_in_coming() -> None:
+    clock = Clock()
+    bundle = Bundle(clock)
+    bundle.put([Chunk("a", 1)])
+    assert bundle.put([Chunk("b", 1)]) == []
+    clock.now += TOLD_EVERY_S
+    assert bundle.put([]) == [Chunk("b", 1)]  # a token of a call came: it has no text of its own
+    assert bundle.put([]) == []
 
 
 def test_thoughts_and_answers_stay_apart() -> None:
