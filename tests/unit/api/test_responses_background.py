@@ -95,7 +95,7 @@ async def test_what_is_cancelled_stays_so_when_its_end_is_on_its_way():
         async for event in receiver:
             yield 0, event
 
-    async with anyio.create_task_group() as group:
+    async with sender, receiver, anyio.create_task_group() as group:
         group.start_soon(job.run, events(), lambda: None)
         await anyio.wait_all_tasks_blocked()
         sender.send_nowait(DONE)  # the engine has finished, and nobody has looked yet
