@@ -52,7 +52,7 @@ class MeteredRouter:
     ) -> AsyncGenerator[GenerationEvent, None]:
         """As the inner one. What a reply used is settled also when its reader leaves midway."""
         exchange = current()
-        bill, generation = self._begin(exchange, expected(request))
+        bill, generation = self._begin(exchange, expected(request), again=request.again)
         if exchange is not None and deadline is None:
             deadline = exchange.deadline
         try:
@@ -94,8 +94,8 @@ class MeteredRouter:
             bill.settle(used, time.monotonic())
             self._metrics.computed(used)
 
-    def _begin(self, exchange: Exchange | None, tokens: int) -> tuple[Bill, Generation]:
-        generation = Generation()
+    def _begin(self, exchange: Exchange | None, tokens: int, *, again: bool = False) -> tuple[Bill, Generation]:
+        generation = Generation(again=again)
         if exchange is None or exchange.budget is None:
             return Budget(Limits()).reserve(tokens, time.monotonic()), generation
         bill = exchange.budget.reserve(tokens, time.monotonic())
@@ -109,9 +109,12 @@ def expected(request: GenerateRequest | Embed | Rerank) -> int:
         return sum(_tokens(text) for text in request.inputs)
     if isinstance(request, Rerank):
         return sum(_tokens(request.query) + _tokens(document) for document in request.documents)
+    reply = request.sampling.max_tokens or USUAL_REPLY
+    if request.again:
+        return reply
     texts = [message.content for message in request.messages or ()]
     prompt = sum(map(_tokens, texts)) + _tokens(request.prompt or "") + _tokens(request.tokens or ())
-    return prompt + (request.sampling.max_tokens or USUAL_REPLY)
+    return prompt + reply
 
 
 def _tokens(text: str | tuple[int, ...]) -> int:

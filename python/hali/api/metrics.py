@@ -102,8 +102,9 @@ class Metrics:
         outcome = "finished" if generation.done else "failed" if generation.failed else "cancelled"
         self._generations.labels(outcome).inc()
         used = generation.used
-        self.computed(used.prompt_tokens if used else 0)
-        self._tokens.labels("cached").inc(used.cached_tokens if used else 0)
+        prompt, cached = generation.prompt_tokens()
+        self.computed(prompt)
+        self._tokens.labels("cached").inc(cached)
         self._tokens.labels("completion").inc(used.completion_tokens if used else generation.tokens)
         stages = generation.trace.seconds
         if "queue" in stages:

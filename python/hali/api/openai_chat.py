@@ -90,7 +90,10 @@ def generate_requests(body: ChatRequest) -> list[GenerateRequest]:
         logprobs=_logprobs(body),
         template_kwargs=template_kwargs(body.chat_template_kwargs, body.reasoning_effort),
     )
-    return [msgspec.structs.replace(one, sampling=with_seed(one.sampling, index)) for index in range(body.n or 1)]
+    return [
+        msgspec.structs.replace(one, sampling=with_seed(one.sampling, index), again=index > 0)
+        for index in range(body.n or 1)
+    ]
 
 
 def template_kwargs(sent: dict[str, Any] | None, effort: str | None) -> dict[str, Any]:

@@ -80,6 +80,7 @@ def completion_requests(body: CompletionRequest) -> list[GenerateRequest]:
             sampling=with_seed(params, index),
             format=form,
             logprobs=_logprobs(body, tries),
+            again=index > 0,
         )
         for prompt in prompts
         for index in range(tries)

@@ -14,9 +14,13 @@ from hali.runtime.trace import Trace
 
 
 class Generation:
-    """What is measured of one generation. Seconds that nobody measured are None."""
+    """What is measured of one generation. Seconds that nobody measured are None.
 
-    def __init__(self) -> None:
+    `again`: it is one more reply to a prompt that is counted with the first.
+    """
+
+    def __init__(self, *, again: bool = False) -> None:
+        self._again = again
         self.trace: Trace[Usage] = Trace()
         self.tokens = 0  # that came
         self.done = False
@@ -41,9 +45,14 @@ class Generation:
         """As the engine counted; None where it could not tell."""
         return self.trace.used
 
+    def prompt_tokens(self) -> tuple[int, int]:
+        """(all, those of them that were kept from before) by the engine's count, where they are counted with this reply."""
+        used = None if self._again else self.used
+        return (0, 0) if used is None else (used.prompt_tokens, used.cached_tokens)
+
     def total_tokens(self) -> int:
         """What it is charged with: prompt and reply as the engine counted them, else what was seen to come."""
-        return self.tokens if self.used is None else self.used.prompt_tokens + self.used.completion_tokens
+        return self.tokens if self.used is None else self.prompt_tokens()[0] + self.used.completion_tokens
 
     def queue_s(self) -> float:
         """Before its turn here, and before its first row in the engine."""
@@ -56,22 +65,30 @@ class Generation:
         }
         if self.used is not None and self.used.queue_s:
             found["queue"] = self.queue_s()
-        if self._first is not None and self._last is not None:
-            found["prefill"] = max(0.0, self._first - self.began - sum(found.values()))
+        if (first := self._first_at()) is not None and self._last is not None:
+            found["prefill"] = max(0.0, first - self.began - sum(found.values()))
             if self.done:
-                found["decode"] = self._last - self._first
+                found["decode"] = self._last - first
         return found
 
+    def _first_at(self) -> float | None:
+        """When the first token came: a call is told as a whole, long after its first token, which the engine tells at the end."""
+        if not self.done or self.used is None or self.used.ttft_s is None or self._last is None:
+            return self._first
+        said_s = max(0.0, self.used.total_s - self.used.ttft_s)
+        return max(self.began, min(self._first or self._last, self._last - said_s))
+
     def first_token_s(self, since: float) -> float | None:
-        """From the monotonic time `since` to the first event."""
-        return None if self._first is None else self._first - since
+        """From the monotonic time `since` to the first token."""
+        first = self._first_at()
+        return None if first is None else first - since
 
     def per_token_s(self) -> float | None:
         """Mean time between tokens after the first; None for replies of fewer than two."""
         count = self.tokens if self.used is None else self.used.completion_tokens
-        if self._first is None or self._last is None or count < 2:
+        if (first := self._first_at()) is None or self._last is None or count < 2:
             return None
-        return (self._last - self._first) / (count - 1)
+        return (self._last - first) / (count - 1)
 
 
 class Exchange:
@@ -89,12 +106,12 @@ class Exchange:
         self.generations: list[Generation] = []
 
     def server_timing(self) -> str:
-        """The stages that have ended, as the header Server-Timing has them: milliseconds."""
+        """The stages that have ended, as the header Server-Timing has them: milliseconds. Of several replies at once the longest."""
         total = time.monotonic() - self.began
         spans = {"gate": self.gate_s or total}
         for generation in self.generations:
             for name, seconds in generation.stages().items():
-                spans[name] = spans.get(name, 0.0) + seconds
+                spans[name] = max(spans.get(name, 0.0), seconds)
         return ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in {**spans, "total": total}.items())
 
 

@@ -27,7 +27,11 @@ def _any_of(tools: Sequence[Tool]) -> dict[str, Any]:
 
 
 def _call(tool: Tool, place: str) -> dict[str, Any]:
-    parameters = _moved(tool.parameters or {"type": "object"}, f"{place}/properties/arguments")
+    schema = tool.parameters or {
+        "type": "object",
+        "additionalProperties": False,
+    }  # a function without any is called with none
+    parameters = _moved(schema, f"{place}/properties/arguments")
     return {
         "type": "object",
         "properties": {"name": {"const": tool.name}, "arguments": parameters},

@@ -96,6 +96,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, tag="generate"):
     format: ReplyFormat | None = None
     logprobs: int | None = None  # how many alternatives to tell for each token, 0 to 20; None = no logprobs
     template_kwargs: dict[str, Any] = {}  # further variables of the chat template, for example enable_thinking
+    again: bool = False  # one more reply to a prompt: its tokens are counted with the first
 
 
 class Candidate(msgspec.Struct, frozen=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import types
 from collections import Counter
 
 import anyio
@@ -17,8 +18,9 @@ from hali.api import ApiDeps, ApiKey, build_app
 from hali.api.app import ROUTES
 from hali.api.metrics import CLIENT_LEFT, METHODS, OPENMETRICS, Measure
 from hali.api.scopes import METRICS
+from hali.api.timing import Generation
 from hali.model.errors import EngineCrashed
-from hali.model.generation import Chunk, Done, Usage
+from hali.model.generation import Chunk, Done, ToolCall, ToolCalled, Usage
 from hali.runtime.trace import stage
 from tests.unit.api.conftest import TINY, leave
 
@@ -102,6 +104,31 @@ async def test_every_answer_tells_at_least_the_gate_and_the_total(client, method
         "gate",
         "total",
     ]
+
+
+def test_a_call_that_is_told_as_a_whole_began_with_its_first_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = types.SimpleNamespace(now=100.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr("hali.api.timing.time", clock)
+    generation = Generation()
+    clock.now = 105.0
+    generation.saw(ToolCalled(0, ToolCall("1", "f", "{}"), 41))
+    assert generation.stages() == {"prefill": 5.0}
+    generation.saw(Done("tool_calls", Usage(7, 41, 1.0, 5.0)))
+    assert generation.stages() == {"prefill": 1.0, "decode": 4.0}
+    assert generation.per_token_s() == pytest.approx(0.1)
+    assert generation.first_token_s(99.0) == 2.0
+
+
+async def test_several_replies_to_one_prompt_count_it_once_and_take_no_longer_than_all(deps, client_of, router) -> None:
+    client = client_of(deps)
+    router.script = [Chunk("a", 1), Done("stop", Usage(7, 2, 0.1, 0.2, cached_tokens=4))]
+    response = await client.post(CHAT, json=ASK | {"n": 3})
+    stages = spans(response.headers["server-timing"])
+    assert all(stages[name] <= stages["total"] for name in ("prefill", "decode"))
+    found = await scraped(client)
+    assert response.json()["usage"]["prompt_tokens"] == found["hali_tokens_total", "kind=prompt"] == 7
+    assert found["hali_tokens_total", "kind=cached"] == 4
+    assert response.json()["usage"]["completion_tokens"] == found["hali_tokens_total", "kind=completion"] == 6
 
 
 async def test_replies_are_counted_by_how_they_ended_and_what_they_used(deps, client_of, router) -> None:

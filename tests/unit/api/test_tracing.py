@@ -67,7 +67,7 @@ async def test_a_request_is_a_span_with_its_stages_one_after_the_other(traced, r
         async for event in plain(*args, **options):
             yield event
 
-    router.generate, router.script = generate, [Chunk("a", 1), Done("stop", Usage(7, 1, 0.1, 0.2, cached_tokens=4))]
+    router.generate, router.script = generate, [Chunk("a", 1), Done("stop", Usage(7, 1, 0.1, 0.1, cached_tokens=4))]
     async with traced() as t:
         assert (await t.client.post(CHAT, json=ASK)).status_code == 200
         whole, *stages = await t.told()

@@ -170,7 +170,10 @@ def test_one_tool_that_must_be_called_is_the_only_one() -> None:
     assert prompt.format == ReplyFormat(
         schema={
             "type": "object",
-            "properties": {"name": {"const": "g"}, "arguments": {"type": "object"}},
+            "properties": {
+                "name": {"const": "g"},
+                "arguments": {"type": "object", "additionalProperties": False},  # it is declared without any
+            },
             "required": ["name", "arguments"],
             "additionalProperties": False,
         }
