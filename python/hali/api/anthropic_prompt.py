@@ -46,6 +46,8 @@ def generate_request(body: Countable) -> GenerateRequest:
     if isinstance(body.messages[-1], AssistantTurn):
         raise unsupported("messages", "the last turn must not be the assistant's: prefill is not supported")
     choice, tools = body.tool_choice or Choice("auto"), tuple(_tools(body.tools or []))
+    if len({tool.name for tool in tools}) < len(tools):
+        raise invalid("tools", "two tools have the same name")
     if choice.type in ("any", "tool") and not tools:
         raise invalid("tool_choice", "there are no tools to choose from")
     if choice.type == "tool" and choice.name not in {tool.name for tool in tools}:

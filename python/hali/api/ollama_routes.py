@@ -100,7 +100,7 @@ async def embed(request: Request) -> Response:
     began = time.monotonic()
     body = await read_json(request, EmbedBody, deps_of(request).limits.body_bytes)
     model = find(body.model, deps_of(request).catalog.find)
-    texts = (body.input,) if isinstance(body.input, str) else tuple(body.input)
+    texts = tuple(filter(None, (body.input,))) if isinstance(body.input, str) else tuple(body.input)
     nothing = Embeddings((), 0)
     found = await answered(request, model, Embed(texts), Embeddings) if texts else nothing
     return json_response(

@@ -95,20 +95,24 @@ class ResponseObject(Shape):
     incomplete_details: WhyIncomplete | None
     instructions: str | None
     max_output_tokens: int | None
+    max_tool_calls: None
     metadata: dict[str, str]
     model: str
     output: list[OutputMessage | OutputReasoning | OutputCall]
     parallel_tool_calls: bool
     previous_response_id: str | None
     reasoning: dict[str, Any]
+    service_tier: Literal["default"]
     store: bool
     temperature: float
     text: dict[str, Any]
     tool_choice: str | dict[str, Any]
     tools: list[dict[str, Any]]
+    top_logprobs: int
     top_p: float
     truncation: Literal["disabled"]
     usage: ResponseUsage | None
+    user: None
 
 
 class InputTokenCount(Shape):

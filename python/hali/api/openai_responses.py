@@ -115,20 +115,24 @@ def response_head(body: ResponsesRequest, model: str) -> dict[str, Any]:
         "incomplete_details": None,
         "instructions": body.instructions,
         "max_output_tokens": body.max_output_tokens,
+        "max_tool_calls": None,
         "metadata": body.metadata or {},
         "model": model,
         "output": [],
         "parallel_tool_calls": body.parallel_tool_calls is not False,
         "previous_response_id": body.previous_response_id,
         "reasoning": msgspec.to_builtins(body.reasoning or Reasoning()),
+        "service_tier": "default",
         "store": body.store is not False,
         "temperature": 1.0 if body.temperature is None else body.temperature,
         "text": {"format": _plain(form) if form else {"type": "text"}},
-        "tool_choice": "auto" if body.tool_choice is None else _plain(body.tool_choice),
+        "tool_choice": "auto" if body.tool_choice is None else _without_none(msgspec.to_builtins(body.tool_choice)),
         "tools": [_plain(tool) for tool in body.tools or ()],
+        "top_logprobs": body.top_logprobs or 0,
         "top_p": 1.0 if body.top_p is None else body.top_p,
         "truncation": "disabled",
         "usage": None,
+        "user": None,
     }
 
 
@@ -136,3 +140,11 @@ def _plain(value: Any) -> Any:
     """As it was sent: without the fields that stand for other dialects' shapes."""
     built = msgspec.to_builtins(value)
     return {k: v for k, v in built.items() if v is not None} if isinstance(built, dict) else built
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_none(item) for item in value]
+    if isinstance(value, dict):
+        return {k: _without_none(v) for k, v in value.items() if v is not None}
+    return value

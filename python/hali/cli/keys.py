@@ -78,7 +78,10 @@ def show(ctx: typer.Context) -> None:
 
 @app.command()
 def revoke(ctx: typer.Context, name: Name) -> None:
-    """Take a key back: its next request is refused; replies under way are finished. With --json: `name`."""
+    """Take a key back: its next request is refused; replies under way are finished. With --json: `name`.
+
+    Where no key is needed, it passes like any other word that is no key.
+    """
     with control.needed(current(ctx)) as client:
         done = client.call("keys_revoke", name=name)
     current(ctx).result(done, f"Revoked {name}.")

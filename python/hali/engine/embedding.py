@@ -92,7 +92,7 @@ class Embedder:
         if len(tokens) > self.rows:
             raise UsageError(
                 f"input {number} has {len(tokens)} tokens; this model takes at most {self.rows} at once",
-                hint="split it, or load the model with a larger context",
+                hint="split it into shorter texts",
                 code="context_length",
                 details={"prompt_tokens": len(tokens), "n_ctx": self.rows, "input": number},
             )

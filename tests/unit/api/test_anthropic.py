@@ -185,6 +185,7 @@ async def test_a_schema_and_an_effort_are_passed_on(client, router):
         ({"tools": [{"name": "bash", "type": "bash_20250124"}]}, "tools[0].type"),
         ({"tools": [{"name": "x"}]}, "tools[0].input_schema"),
         ({"tool_choice": {"type": "any"}}, "no tools"),
+        ({"tools": [WEATHER, WEATHER]}, "the same name"),
         ({"tools": [WEATHER], "tool_choice": {"type": "tool", "name": "other"}}, "no tool 'other'"),
         ({"mcp_servers": [{"url": "http://10.0.0.1"}]}, "mcp_servers"),
         ({"stop_sequences": [""]}, "stop_sequences"),

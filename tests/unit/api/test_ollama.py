@@ -422,5 +422,7 @@ async def test_texts_become_vectors(client, router):
     assert reply == {"embedding": [3.0, 4.0]}
     assert router.queries[-1][1] == Embed(("a",), normalize=False)
     count = len(router.queries)
-    assert (await client.post("/api/embed", json={"model": "acme/tiny", "input": []})).json()["embeddings"] == []
+    for nothing in ([], ""):
+        reply = await client.post("/api/embed", json={"model": "acme/tiny", "input": nothing})
+        assert reply.json()["embeddings"] == []
     assert len(router.queries) == count

@@ -152,6 +152,13 @@ async def test_a_wrong_field_is_named(client, router, fields, param):
 # --- what is answered
 
 
+async def test_what_was_asked_is_repeated_without_what_was_not_said(client, router):
+    clock = {"type": "function", "name": "clock", "parameters": {"type": "object", "default": None}}
+    choice = {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "clock"}]}
+    response = await made(client, tools=[clock], tool_choice=choice, top_logprobs=2)
+    assert (response["tool_choice"], response["tools"], response["top_logprobs"]) == (choice, [clock], 2)
+
+
 async def test_a_whole_response_has_what_clients_read(client, router):
     router.script = [Chunk("Hm", 1, reasoning=True), Chunk("Hel", 1), Chunk("lo", 1), Done("stop", USAGE)]
     response = await made(client, instructions="be kind", metadata={"a": "b"}, tools=[WEATHER])
