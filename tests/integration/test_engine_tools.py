@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 
 from hali.engine.options import EngineOptions
 from hali.engine.process import EngineProcess
+from hali.model.errors import UsageError
 from hali.model.generation import (
     Chunk,
     Done,
@@ -104,6 +106,32 @@ async def test_a_tool_is_called_where_one_has_to_be(smollm2: Path) -> None:
 
         one_of_them = await _reply(engine, msgspec.structs.replace(asked, tool_name=None))
         assert [type(event) for event in one_of_them] == [ToolCalled, Done]
+    finally:
+        await engine.stop()
+
+
+async def test_a_call_that_has_to_be_made_is_made_without_a_schema_that_no_grammar_says_unless_strict(
+    smollm2: Path,
+) -> None:
+    kinds = {"type": "object", "properties": {"kinds": {"type": "array", "uniqueItems": True}}}
+    asked = GenerateRequest(
+        messages=(Message("user", "What kinds of weather are there?"),),
+        tools=(Tool("list_kinds", "Lists kinds.", kinds),),
+        tool_choice="required",
+        sampling=GREEDY,
+    )
+    strict = msgspec.structs.replace(asked, tools=(Tool("list_kinds", "Lists kinds.", kinds, strict=True),))
+    bare = msgspec.structs.replace(asked, tools=(Tool("list_kinds", "Lists kinds."),))
+    engine = EngineProcess("smollm2")
+    await engine.start(smollm2)
+    try:
+        begun, done = await _reply(engine, asked)  # this model goes on and on, so the call is not whole
+        assert isinstance(begun, Chunk) and isinstance(done, Done)
+        assert re.match(r'\{\s*"name": "list_kinds",\s*"arguments": \{', begun.text)
+        with pytest.raises(UsageError, match="uniqueItems"):
+            await _reply(engine, strict)
+        called, _ = await _reply(engine, bare)
+        assert isinstance(called, ToolCalled) and called.call.arguments == "{}"
     finally:
         await engine.stop()
 

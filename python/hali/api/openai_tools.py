@@ -94,7 +94,7 @@ def declared(tools: tuple[Tool, ...], where: str) -> tuple[Tool, ...]:
 
 def function(spec: Function) -> Tool:
     """A tool for the engine."""
-    return Tool(name=spec.name, description=spec.description, parameters=spec.parameters or {})
+    return Tool(spec.name, spec.description, spec.parameters or {}, strict=bool(spec.strict))
 
 
 def must_call(tools: tuple[Tool, ...], name: str, where: str, parallel: bool) -> ToolUse:
@@ -111,7 +111,7 @@ def _tool(spec: ToolSpec, where: str) -> Tool:
         return function(spec.function)
     if spec.name is None:
         raise invalid(where, "name is missing")
-    return function(Function(spec.name, spec.description, spec.parameters))
+    return function(Function(spec.name, spec.description, spec.parameters, spec.strict))
 
 
 def _chosen(tools: tuple[Tool, ...], choice: str | Choice | None, parallel: bool) -> ToolUse:

@@ -9,15 +9,18 @@ from hali.model.errors import UsageError
 from hali.model.generation import GenerateRequest, Tool
 
 
-def forced_schema(request: GenerateRequest) -> dict[str, Any] | None:
-    """Of `{"name": …, "arguments": …}` for tool_choice "required"; None for other choices. UsageError without such a tool."""
+def forced_schema(request: GenerateRequest, *, exact: bool = True) -> dict[str, Any] | None:
+    """Of `{"name": …, "arguments": …}` for tool_choice "required"; None for other choices. UsageError without such a tool.
+
+    Not `exact`: the arguments are any object, for schemas that a grammar cannot say.
+    """
     if request.tool_choice != "required":
         return None
     tools = [tool for tool in request.tools if request.tool_name in (None, tool.name)]
     if not tools:
         what = "a tool" if request.tool_name is None else f"the tool {request.tool_name!r}"
         raise UsageError(f"{what} must be called, and the request has none such", code="tool_choice")
-    return _any_of(tools)
+    return _any_of(tools if exact else [Tool(tool.name, parameters={"type": "object"}) for tool in tools])
 
 
 def _any_of(tools: Sequence[Tool]) -> dict[str, Any]:

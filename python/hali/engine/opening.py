@@ -7,10 +7,11 @@ import msgspec
 from hali.engine.backend import Model
 from hali.engine.chat import Prompt, Prompter
 from hali.engine.constraint import Formats
+from hali.engine.forced import forced_schema
 from hali.engine.sampling import Sampler
 from hali.engine.session import MAX_STOP_BYTES, Session
 from hali.model.errors import UsageError
-from hali.model.generation import MAX_STOPS, GenerateRequest, SamplingParams
+from hali.model.generation import MAX_STOPS, GenerateRequest, ReplyFormat, SamplingParams
 
 
 class Opening:
@@ -41,8 +42,16 @@ class Opening:
             )
         if prompt.tokens[-1] < 0:
             raise UsageError("the prompt ends with an image: a reply begins after text only", code="image")
-        asked = msgspec.structs.replace(request, format=prompt.format)  # a forced call is a format too
-        sampler = Sampler(asked, self._model, [token for token in prompt.tokens if token >= 0], self._formats)
+        try:
+            sampler = self._sampler(request, prompt, prompt.format)
+        except UsageError as error:
+            if (
+                error.code != "schema"
+                or request.tool_choice != "required"
+                or any(tool.strict for tool in request.tools)
+            ):
+                raise
+            sampler = self._sampler(request, prompt, ReplyFormat(schema=forced_schema(request, exact=False)))
         return Session(
             ident,
             prompt.tokens,
@@ -53,6 +62,10 @@ class Opening:
             reader=prompt.dialect.reader(),
             pictures=prompt.pictures,
         )
+
+    def _sampler(self, request: GenerateRequest, prompt: Prompt, form: ReplyFormat | None) -> Sampler:
+        asked = msgspec.structs.replace(request, format=form)  # a forced call is a format too
+        return Sampler(asked, self._model, [token for token in prompt.tokens if token >= 0], self._formats)
 
 
 def _check_stops(sampling: SamplingParams) -> None:

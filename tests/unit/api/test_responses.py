@@ -112,7 +112,7 @@ async def test_every_field_reaches_the_engine(client, router):
     asked = router.asked[0][1]
     sampling = asked.sampling
     assert (sampling.temperature, sampling.top_p, sampling.max_tokens, sampling.top_k) == (0.3, 0.5, 9, 4)
-    assert asked.tools == (Tool("weather", None, {"type": "object"}),)
+    assert asked.tools == (Tool("weather", None, {"type": "object"}, strict=True),)
     assert (asked.tool_choice, asked.tool_name, asked.parallel_tool_calls) == ("required", "weather", False)
     assert (asked.format, asked.logprobs) == (ReplyFormat(schema), 2)
     assert asked.template_kwargs == {"reasoning_effort": "low"}
