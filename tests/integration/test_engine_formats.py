@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -220,6 +221,35 @@ def test_a_format_is_compiled_once_and_each_reply_begins_anew(
 # --- what could kill or stop the worker
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "pattern": "a"},
+        {"type": "object", "patternProperties": {"a": {}}},
+        {"type": "string", "format": "date"},
+        {"allOf": [{"type": "string"}, {"maxLength": 3}]},
+        {"type": "integer", "multipleOf": 7},
+        {"type": "array", "items": {"type": "number", "multipleOf": 0.5}},
+        {"type": "array", "x-guidance": {"item_separator": ", ?"}},
+        {"enum": ["x" * module._SMALL]},
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_a_schema_that_may_be_expensive_is_tried_in_another_process_first(
+    formats: Formats, monkeypatch: pytest.MonkeyPatch, schema: Any
+) -> None:
+    monkeypatch.setattr(module, "survives", lambda _: False)
+    monkeypatch.setattr(formats, "_known", OrderedDict())
+    with pytest.raises(UsageError, match="too complex"):
+        formats.constraint(ReplyFormat(schema=schema))
+
+
+def test_a_plain_schema_costs_no_other_process(formats: Formats, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "survives", lambda _: pytest.fail("tried"))
+    monkeypatch.setattr(formats, "_known", OrderedDict())
+    made(formats, schema={"type": "object", "properties": {"a": {"type": "number", "minimum": 0.1, "maximum": 1e9}}})
+
+
 def _rules(count: int, each: str) -> str:
     rules = [each.format(at, at + 1) for at in range(count)]
     return "\n".join(["root ::= r0", *rules, f'r{count} ::= "a"'])
@@ -230,6 +260,8 @@ HOSTILE = {
     "references as deep as a stack": {"schema": {"$defs": {**dict(list(CHAIN.items())[:5000]), "d5000": {}}, "$ref": "#/$defs/d0"}},
     "more than may be sent": {"schema": {"$defs": {**CHAIN, "d20000": {}}, "$ref": "#/$defs/d0"}},
     "patterns that multiply": {"schema": {"allOf": [{"type": "string", "pattern": f".*a.{{{n}}}"} for n in range(3, 20)]}},
+    "a divisor as large as it may be": {"schema": {"type": "integer", "multipleOf": 999_983}},
+    "divisors that multiply": {"schema": {"anyOf": [{"type": "integer", "multipleOf": n} for n in (99_991, 99_989)]}},
     "a word too many": {"schema": {"enum": [str(n) for n in range(30_000)]}},
     "rules as deep as a stack": {"grammar": _rules(8000, "r{0} ::= r{1}")},
     "both ways, sixty times": {"grammar": _rules(60, "r{0} ::= r{1} | r{1}")},

@@ -21,11 +21,12 @@ MAX_SCHEMA_BYTES = 256 * 1024  # OpenAI takes 120,000 characters
 # Between two tokens of JSON: nothing, a space, or a new line with its indentation. Bounded, or weak models fill their
 # reply with it.
 WHITESPACE = r"( |\n {0,20})"
-# What can be expensive: regular expressions, what is merged by intersecting them, and long chains of $ref, each 25
-# bytes or more (llguidance follows them by recursion; 500 are harmless).
-_RISKY = re.compile(r'"(pattern|patternProperties|allOf|format|\$dynamicRef)"')
+# What can be expensive: regular expressions (also of separators, in x-guidance), what is merged by intersecting them,
+# divisors (an automaton of as many states, and alternatives multiply), and long chains of $ref, each 25 bytes or more
+# (llguidance follows them by recursion; 500 are harmless).
+_RISKY = re.compile(r'"(pattern|patternProperties|allOf|format|multipleOf|x-guidance|\$dynamicRef)"')
 _SMALL = 8 * 1024
-_CACHED = 16  # compiled formats, 40 MB each at worst
+_CACHED = 8  # compiled formats, 100 MB each at worst: as many states as a second makes
 _LIMITS = llguidance.LLParserLimits(
     max_grammar_size=100_000,
     # Time: with rows of 10,000 items a hostile grammar takes minutes a token, with these a third of a second.
