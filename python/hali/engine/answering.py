@@ -13,7 +13,10 @@ Steps = Iterator[Answer | None]  # None: there is more to do; an answer is the l
 
 
 class Answering:
-    """Takes one query one step further at a time, all in turn; `answered` and `failed` hear how each ended."""
+    """Takes one query one step further at a time, all in turn; `answered` and `failed` hear how each ended.
+
+    `answered` raises HaliError for an answer that cannot be sent: then that is how it ended.
+    """
 
     def __init__(
         self,
@@ -46,13 +49,12 @@ class Answering:
     def _go_on(self, session: bytes, steps: Steps) -> None:
         try:
             answer = next(steps)
+            if answer is None:
+                self._steps[session] = steps
+            else:
+                self._answered(session, answer)
         except HaliError as error:
             self._failed(session, error)
-            return
-        if answer is None:
-            self._steps[session] = steps
-        else:
-            self._answered(session, answer)
 
     def cancel(self, session: bytes) -> None:
         """Nobody waits for it any more. An unknown one has just been answered, or is none."""

@@ -107,7 +107,7 @@ class Link(asyncio.Protocol):
 
     def __init__(self, on_frame: Callable[[protocol.Frame], None], on_lost: Callable[[], None]) -> None:
         self._on_frame, self._on_lost = on_frame, on_lost
-        self._reader = protocol.FrameReader()
+        self._reader = protocol.FrameReader(protocol.MAX_ANSWER)
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -1,7 +1,8 @@
 """The words between daemon and worker: MessagePack inside HLF1 frames on a Unix socket pair.
 
 forward (a request or a query), cancel and release go to the worker; token, result and error come back, ack goes both ways. Each
-message is the frame's `RAW` payload, so a long prompt needs no limit of its own but `MAX_MESSAGE`. Session zero means the process itself.
+message is the frame's `RAW` payload, so a long prompt needs no limit of its own but `MAX_MESSAGE`, and what comes back none but
+`MAX_ANSWER`. Session zero means the process itself.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import msgspec
 
 from hali._native import frames
 from hali.engine.options import EngineStats
-from hali.model.errors import HaliError, ProtocolError, from_wire
+from hali.model.errors import HaliError, ProtocolError, UsageError, from_wire
 from hali.model.generation import (
     Answer,
     Detokenize,
@@ -29,6 +30,7 @@ from hali.model.generation import (
 
 PROCESS = bytes(16)
 MAX_MESSAGE = 16 * 1024 * 1024  # a prompt of 4 M tokens; beyond any context, small against the model in memory
+MAX_ANSWER = 80 * 1024 * 1024  # 2,048 vectors of 8,192 numbers are 64 MiB: the most inputs, and wider than models are
 
 Frame = frames.Frame
 FrameError = frames.FrameError
@@ -78,8 +80,13 @@ _wire_error = msgspec.msgpack.Decoder(dict[str, object])
 T = TypeVar("T")
 
 
-def _pack(kind: int, session: bytes, message: object, *, step: int = 0, flags: int = 0) -> bytearray:
+def _pack(
+    kind: int, session: bytes, message: object, *, step: int = 0, flags: int = 0, most: int = MAX_ANSWER
+) -> bytearray:
     payload = _encoder.encode(message)
+    if len(payload) > most:
+        what = "a request" if kind == frames.FORWARD else "an answer"
+        raise UsageError(f"{what} of {len(payload)} bytes, at most {most}", hint="ask for less", code="too_large")
     return frames.encode(kind, session=session, step=step, flags=flags, dtype=frames.RAW, payload=payload)
 
 
@@ -91,11 +98,8 @@ def _unpack(frame: Frame, decoder: msgspec.msgpack.Decoder[T]) -> T:
 
 
 def pack_request(session: bytes, request: GenerateRequest | Query) -> bytearray:
-    """A request or a query that opens `session`; ProtocolError if it is larger than a message may be."""
-    frame = _pack(frames.FORWARD, session, request)
-    if len(frame) > MAX_MESSAGE:
-        raise ProtocolError(f"request of {len(frame)} bytes, at most {MAX_MESSAGE}", code="too_large")
-    return frame
+    """A request or a query that opens `session`; UsageError if it is larger than a message may be."""
+    return _pack(frames.FORWARD, session, request, most=MAX_MESSAGE)
 
 
 def pack_event(session: bytes, step: int, event: GenerationEvent) -> bytearray:
@@ -105,7 +109,7 @@ def pack_event(session: bytes, step: int, event: GenerationEvent) -> bytearray:
 
 
 def pack_answer(session: bytes, answer: Answer) -> bytearray:
-    """What a query gets, and the end of its session."""
+    """What a query gets, and the end of its session; UsageError if it is larger than an answer may be."""
     return _pack(frames.RESULT, session, answer, flags=frames.FLAG_FINAL)
 
 

@@ -26,6 +26,8 @@ class Rig:
 
     def _answered(self, session: bytes, answer: Answer) -> None:
         assert isinstance(answer, Text)
+        if len(answer.text) > 3:
+            raise UsageError("too much to send", code="too_large")
         self.ended.append((session, answer.text))
 
     def _failed(self, session: bytes, error: HaliError) -> None:
@@ -46,6 +48,14 @@ def test_what_needs_one_step_is_answered_at_once_beside_longer_ones() -> None:
     assert rig.ended == [(b"short", "0")]
     rig.run()
     assert rig.ended[1:] == [(b"long", "3")]
+
+
+def test_an_answer_that_cannot_be_sent_fails_its_query_and_no_other() -> None:
+    rig = Rig()
+    rig.open(b"a", 9)
+    rig.queries.open(b"b", Tokenize("0000"))
+    rig.run()
+    assert rig.ended == [(b"b", "too_large"), (b"a", "9")]
 
 
 def test_long_ones_take_turns() -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from hali.engine import child
+from hali.api.openai_embedding import MAX_INPUTS
+from hali.engine import child, protocol
 from hali.engine.options import EngineOptions
+from hali.model.generation import Embeddings
 
 
 def test_the_environment_holds_no_secret_and_forbids_backtraces(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,6 +40,13 @@ def test_only_the_end_of_standard_error_is_kept() -> None:
     assert process.signal_name() == "SIGABRT"
     assert "died of SIGABRT" in process.how_it_ended()
     assert "last words" in process.how_it_ended()
+
+
+def test_as_many_and_as_wide_vectors_come_through_as_may_be_asked_for() -> None:
+    answer = Embeddings((bytes(4 * 8192),) * MAX_INPUTS, 1)
+    came: list[protocol.Frame] = []
+    child.Link(came.append, lambda: None).data_received(bytes(protocol.pack_answer(bytes(16), answer)))
+    assert [protocol.unpack_answer(frame) for frame in came] == [answer]
 
 
 def test_an_exit_code_is_no_signal() -> None:

@@ -8,7 +8,7 @@ from hali._native import frames
 from hali.engine import protocol
 from hali.engine.options import EngineStats
 from hali.model.errors import EngineCrashed, HaliError, ProtocolError, UsageError
-from hali.model.generation import Chunk, Done, GenerateRequest, Message, SamplingParams, Usage
+from hali.model.generation import Chunk, Done, GenerateRequest, Message, SamplingParams, Text, Usage
 
 S = bytes(range(16))
 
@@ -78,5 +78,12 @@ def test_a_frame_with_the_wrong_content_is_a_protocol_error() -> None:
 
 
 def test_a_request_larger_than_a_message_may_be_is_not_sent() -> None:
-    with pytest.raises(ProtocolError):
+    with pytest.raises(UsageError) as caught:
         protocol.pack_request(S, GenerateRequest(prompt="x" * (protocol.MAX_MESSAGE + 1)))
+    assert caught.value.code == "too_large"
+
+
+def test_an_answer_larger_than_an_answer_may_be_is_not_sent() -> None:
+    with pytest.raises(UsageError) as caught:
+        protocol.pack_answer(S, Text("x" * (protocol.MAX_ANSWER + 1)))
+    assert caught.value.code == "too_large"
