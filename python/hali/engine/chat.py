@@ -9,6 +9,7 @@ from typing import Protocol
 
 from hali.engine import harmony, reasoning, tool_formats
 from hali.engine.forced import forced_schema
+from hali.engine.lengths import check_length, size_of
 from hali.engine.output import Dialect
 from hali.engine.templates import CHATML_STOP, ChatTemplates, Sources
 from hali.engine.turns import as_schema, as_turn
@@ -18,7 +19,6 @@ from hali.model.errors import UsageError
 from hali.model.generation import GenerateRequest, Message, ReplyFormat
 
 NO_TEXT = Dialect()
-SHORT = 64 * 1024  # bytes; their tokens are made in milliseconds, those of 8 MB in seconds, which nothing can interrupt
 
 
 @dataclass(frozen=True)
@@ -147,16 +147,8 @@ class Prompter:
         return [token for token in tokens if token >= 0] or self._begin()
 
     def _check_length(self, text: str) -> None:
-        """UsageError for a text that fits the context by no means, before its tokens are made."""
-        size = len(text.encode("utf-8", "replace"))
-        most = self._model.n_ctx * self._model.longest_token if size > SHORT else SHORT
-        if size > most:
-            raise UsageError(
-                f"the prompt has {size} bytes; a context of {self._model.n_ctx} tokens never holds more than {most}",
-                hint="shorten the conversation, or load the model with a larger context",
-                code="context_length",
-                details={"prompt_tokens": -(-size // self._model.longest_token), "n_ctx": self._model.n_ctx},
-            )
+        hint = "shorten the conversation, or load the model with a larger context"
+        check_length("the prompt", size_of(text), self._model, self._model.n_ctx, hint=hint)
 
     def _begin(self) -> list[int]:
         """Something to begin with where there is no text: BOS. UsageError for a vocabulary without it."""

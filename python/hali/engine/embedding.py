@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from hali.engine.backend import Model
 from hali.engine.batch import Batch
 from hali.engine.kinds import rows_of, sequences_of
+from hali.engine.lengths import SPLIT, check_length, size_of
 from hali.engine.options import EngineOptions
 from hali.engine.schedule import Slice
 from hali.model.errors import EngineFailed, UsageError
 from hali.model.generation import Embed, Embeddings, Rerank, Scores
 
 MAX_INPUTS = 2048  # of one query, as in the OpenAI API
+STEP_TOKENS = 8192  # made at once: 20 ms
 Vector = NDArray[np.float32]
 T = TypeVar("T")
 
@@ -46,10 +48,10 @@ class Embedder:
     # --- questions
 
     def embed(self, query: Embed) -> Iterator[Embeddings | None]:
-        """One vector an input, None after each batch before the last. UsageError for a model that ranks, and for wrong inputs."""
+        """One vector an input, None after each step before the last. UsageError for a model that ranks, and for wrong inputs."""
         if self._model.kind == "rerank":
             raise UsageError("this model scores documents; it makes no vectors", code="unsupported")
-        texts = [self._tokens(number, text) for number, text in enumerate(_few(query.inputs))]
+        texts = yield from _a_few_at_a_time(self._tokens(*item) for item in enumerate(_few(query.inputs)))
         width = int(low.llama_model_n_embd_out(self._model.model))
         found: list[bytes] = []
         for vectors in self._vectors(texts, width):
@@ -59,14 +61,13 @@ class Embedder:
         yield Embeddings(tuple(found), sum(map(len, texts)))
 
     def rerank(self, query: Rerank) -> Iterator[Scores | None]:
-        """One score a document, None after each batch before the last. UsageError for a model that has no classifier."""
+        """One score a document, None after each step before the last. UsageError for a model that has no classifier."""
         if self._model.kind != "rerank":
             raise UsageError(
                 "this model has no score to give; rerank with one that was trained for it", code="unsupported"
             )
-        texts = [
-            self._checked(number, self._pair(query.query, text)) for number, text in enumerate(_few(query.documents))
-        ]
+        documents = enumerate(_few(query.documents))
+        texts = yield from _a_few_at_a_time(self._pair(number, query.query, text) for number, text in documents)
         scores: list[float] = []
         for vectors in self._vectors(texts, 1):
             scores += (float(vector[0]) for vector in vectors)
@@ -78,6 +79,7 @@ class Embedder:
 
     def _tokens(self, number: int, text: str | tuple[int, ...]) -> list[int]:
         if isinstance(text, str):
+            self._check_length(number, text)
             tokens = self._model.tokenize(text, add_special=True, parse_special=False)
         else:
             tokens = list(text)
@@ -86,19 +88,27 @@ class Embedder:
                 raise UsageError(f"there is no token {wrong}; this model has {self._model.n_vocab}", code="token")
         return self._checked(number, tokens)
 
+    def _check_length(self, number: int, *texts: str) -> None:
+        """UsageError before the tokens are made, where the texts cannot be few enough."""
+        check_length(f"input {number}", size_of(*texts), self._model, self.rows, hint=SPLIT)
+
     def _checked(self, number: int, tokens: list[int]) -> list[int]:
         if not tokens:
             raise UsageError(f"input {number} is empty", code="empty_prompt")
         if len(tokens) > self.rows:
             raise UsageError(
                 f"input {number} has {len(tokens)} tokens; this model takes at most {self.rows} at once",
-                hint="split it into shorter texts",
+                hint=SPLIT,
                 code="context_length",
                 details={"prompt_tokens": len(tokens), "n_ctx": self.rows, "input": number},
             )
         return tokens
 
-    def _pair(self, query: str, document: str) -> list[int]:
+    def _pair(self, number: int, query: str, document: str) -> list[int]:
+        self._check_length(number, query, document)
+        return self._checked(number, self._together(query, document))
+
+    def _together(self, query: str, document: str) -> list[int]:
         """As the model was trained: by its own template if it has one, else both texts with what its vocabulary puts between."""
         template = self._model.meta("tokenizer.chat_template.rerank")
         if template:
@@ -170,6 +180,19 @@ def _few(items: tuple[T, ...]) -> tuple[T, ...]:
     if len(items) > MAX_INPUTS:
         raise UsageError(f"{len(items)} inputs, at most {MAX_INPUTS} at once", code="too_many_inputs")
     return items
+
+
+def _a_few_at_a_time(texts: Iterable[list[int]]) -> Generator[None, None, list[list[int]]]:
+    """All of them, None after each `STEP_TOKENS` tokens: those of many texts take seconds, and replies go on meanwhile."""
+    found: list[list[int]] = []
+    made = 0
+    for tokens in texts:
+        found.append(tokens)
+        made += len(tokens)
+        if made >= STEP_TOKENS:
+            made = 0
+            yield None
+    return found
 
 
 def _unit(vector: Vector) -> Vector:

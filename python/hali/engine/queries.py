@@ -9,6 +9,7 @@ import msgspec
 from hali.engine.backend import Model
 from hali.engine.chat import Prompter
 from hali.engine.embedding import Embedder
+from hali.engine.lengths import SHORT, SPLIT, check_length, size_of
 from hali.model.errors import UsageError
 from hali.model.generation import Answer, Detokenize, Embed, Query, Render, Rerank, Text, Tokenize, Tokens
 
@@ -30,12 +31,19 @@ class Answerer:
 
     def _at_once(self, query: Tokenize | Detokenize | Render) -> Answer:
         if isinstance(query, Tokenize):
-            return self._tokens(
-                self._model.tokenize(query.text, add_special=query.add_special, parse_special=query.parse_special)
-            )
+            return self._tokenized(query)
         if isinstance(query, Render):
             return self._render(query)
+        most = max(SHORT, self._model.n_ctx)
+        if len(query.tokens) > most:
+            raise UsageError(f"{len(query.tokens)} tokens, at most {most} at once", hint=SPLIT, code="context_length")
         return Text(b"".join(self._spelled(query.tokens)).decode("utf-8", "replace"))
+
+    def _tokenized(self, query: Tokenize) -> Tokens:
+        check_length("the text", size_of(query.text), self._model, self._model.n_ctx, hint=SPLIT)
+        return self._tokens(
+            self._model.tokenize(query.text, add_special=query.add_special, parse_special=query.parse_special)
+        )
 
     def _render(self, query: Render) -> Tokens:
         """The rows of an image are tokens too, as many as the image takes: below 0, and without bytes."""
