@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ pytest.importorskip("llama_cpp")
 
 from llama_cpp import llama_cpp as low
 
+from hali.engine import chain
 from hali.engine.backend import Model
 from hali.engine.constraint import Formats
 from hali.engine.native_log import NativeLog
@@ -149,6 +151,47 @@ def test_a_bias_prefers_and_bans(row: Row) -> None:
     assert row.draw(temperature=0, logit_bias={rare: 100.0}) == [rare]
     assert row.draw(logit_bias={rare: 1e6}) == [rare]
     assert best not in row.spread(**wild(logit_bias={best: -math.inf}))
+
+
+def biased_by_llama_cpp(row: Row, count: int, params: SamplingParams) -> list[int]:
+    """What llama.cpp draws with its own sampler for biases before the others."""
+    entries = [low.llama_logit_bias(token, value) for token, value in params.logit_bias.items()]
+    native = low.llama_sampler_chain_init(low.llama_sampler_chain_default_params())
+    biased = low.llama_sampler_init_logit_bias(
+        row.model.n_vocab, len(entries), (low.llama_logit_bias * len(entries))(*entries)
+    )
+    for sampler in (biased, chain.build(params, row.model, row.tokens)):
+        low.llama_sampler_chain_add(native, sampler)
+    try:
+        return [int(low.llama_sampler_sample(native, row.model.ctx, LAST)) for _ in range(count)]
+    finally:
+        chain.free(native)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_bias_does_what_llama_cpps_own_does(row: Row, seed: int) -> None:
+    rng = random.Random(seed)
+    likely = [int(token) for token in np.argsort(row.logits)[-300:]]
+    bias = {token: rng.uniform(-6, 6) for token in rng.sample(likely, rng.choice([1, 20, 200]))}
+    params = {
+        "seed": seed, "temperature": rng.choice([0, 0.7, 1.5]), "repeat_penalty": rng.choice([1, 1.3]), "logit_bias": bias,
+        **rng.choice([{}, {"top_k": 0, "top_p": 1.0}, {"typical_p": 0.9}, {"mirostat": 1}, {"mirostat": 2}, {"dry_multiplier": 1.0}]),
+    }  # fmt: skip
+    right = biased_by_llama_cpp(row, 20, SamplingParams(**params))
+    assert row.draw(20, **params) == right
+    never = int(row.logits.argmin())
+    assert row.draw(20, **{**params, "logit_bias": {**bias, never: -math.inf}}) == right, "where some are left out"
+
+
+def test_biases_are_no_sampler_that_would_look_for_each_among_all(row: Row) -> None:
+    def samplers(**sampling: Any) -> int:
+        sampler = row.sampler(row.request(**sampling))
+        try:
+            return int(low.llama_sampler_chain_n(sampler._chain))
+        finally:
+            sampler.close()
+
+    assert samplers(logit_bias=dict.fromkeys(range(row.model.n_vocab), 0.5)) == samplers()
 
 
 def test_the_same_seed_draws_the_same_and_another_or_none_does_not(row: Row) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import math
 import secrets
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
@@ -27,8 +26,9 @@ class Vocabulary(Protocol):
 def build(params: SamplingParams, model: Vocabulary, prompt: Sequence[int]) -> Any:
     """A new chain for checked `params`; free it with `free`. `prompt` is what DRY has seen already.
 
-    Order of common/sampling.cpp: bias, penalties, DRY, then greedy, or top_n_sigma, top_k, typical, top_p, min_p, XTC,
-    temperature and a draw. Samplers that would change nothing are left out.
+    Order of common/sampling.cpp: penalties, DRY, then greedy, or top_n_sigma, top_k, typical, top_p, min_p, XTC,
+    temperature and a draw. Samplers that would change nothing are left out. `logit_bias`, which comes before all of
+    them, is no part of it: where some tokens are left out, llama.cpp looks for each biased one among all others.
     """
     chain = low.llama_sampler_chain_init(low.llama_sampler_chain_default_params())
     for sampler in _samplers(params, model, prompt):
@@ -48,10 +48,6 @@ def free(chain: Any) -> None:
 
 
 def _samplers(params: SamplingParams, model: Vocabulary, prompt: Sequence[int]) -> Iterator[Any]:
-    bias = {token: value for token, value in params.logit_bias.items() if value != -math.inf}  # those are banned
-    if bias:
-        entries = (low.llama_logit_bias * len(bias))(*(low.llama_logit_bias(t, b) for t, b in bias.items()))
-        yield low.llama_sampler_init_logit_bias(model.n_vocab, len(bias), entries)
     yield low.llama_sampler_init_penalties(
         model.n_vocab,
         _window(params.repeat_last_n, model),
