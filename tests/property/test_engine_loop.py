@@ -61,7 +61,11 @@ class Cells:
         held = self.held.setdefault(key, [])
         assert len(held) == start, "positions have no gap and no second cell"
         held += [[token] for token in tokens]
-        assert len({id(cell) for cells in self.held.values() for cell in cells}) <= self.n_kv
+        assert self.used <= self.n_kv
+
+    @property
+    def used(self) -> int:
+        return len({id(cell) for cells in self.held.values() for cell in cells})
 
     def decode(self, slices: Sequence[Slice], tokens: Callable[[int], list[int]], start: Callable[[int], int]) -> int:
         code = self.befalls()
@@ -85,9 +89,6 @@ class Cells:
 
     def clear(self) -> None:
         self.held = {}
-
-    def cells(self, key: int) -> int:
-        return len(self.held.get(key, []))
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
         return bytes([token])
@@ -291,6 +292,7 @@ class World:
             self.loop.cancel(self.cancelled.pop())
         self.loop.admit()
         self.loop.step()
+        assert self.loop.stats().kv_used == self.model.used, "shared cells count once"
 
     def text(self, ident: bytes) -> str:
         return "".join(event.text for event in self.said.get(ident, []) if isinstance(event, Chunk))

@@ -16,13 +16,13 @@ class Counters:
         self.prompt_tokens = self.completion_tokens = self.decodes = 0
 
     def stats(
-        self, model: Model, room: Room, retained: Retained | None, ahead: LookAhead, *, n_seq_max: int, samplers: int
+        self, model: Model, room: Room, retained: Retained | None, ahead: LookAhead, *, samplers: int
     ) -> EngineStats:
         """With what is held as of now."""
         return EngineStats(
             sessions=len(room.running),
             queued=len(room.waiting),
-            kv_used=sum(model.cells(key) for key in range(n_seq_max)),
+            kv_used=room.sharing.cells.used,
             kv_total=model.n_kv,
             sequences_free=len(room.sequences_free),
             samplers=samplers,

@@ -50,7 +50,6 @@ class Loop:
         self._interrupts = Interrupts(model.abort)
         self._projector = projector
         self._emit, self._fail = emit, fail
-        self._n_seq_max = n_seq_max
         self._chunk = Chunk(model.n_batch)
         self._read: list[Session] = []  # whose prompt was computed in the last step
         self._counters = Counters()
@@ -286,6 +285,5 @@ class Loop:
             self._room,
             self._retained,
             self._ahead,
-            n_seq_max=self._n_seq_max,
             samplers=Sampler.alive,
         )

@@ -62,7 +62,7 @@ class EngineStats(msgspec.Struct, frozen=True):
 
     sessions: int = 0  # admitted, holding a sequence id
     queued: int = 0
-    kv_used: int = 0  # tokens in the KV cache, as llama.cpp counts them
+    kv_used: int = 0  # cells of the KV cache that are taken; those that sessions share count once
     kv_total: int = 0
     sequences_free: int = 0
     samplers: int = 0  # llama.cpp sampler chains alive

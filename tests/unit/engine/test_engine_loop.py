@@ -87,9 +87,6 @@ class FakeModel:
         self.held = {}
         self.clears += 1
 
-    def cells(self, key: int) -> int:
-        return self.held.get(key, 0)
-
     def piece(self, token: int) -> bytes:
         return bytes([token])
 
@@ -139,6 +136,7 @@ class Rig:
 
     def nothing_held(self) -> bool:
         stats = self.loop.stats()
+        assert not any(self.model.held.values())
         return (stats.sessions, stats.queued, stats.kv_used, stats.samplers) == (
             0,
             0,
