@@ -27,6 +27,7 @@ from hali.model.generation import (
     Tokenize,
     Tokens,
 )
+from hali.runtime.trace import Trace, tracing
 from tests.engines import running
 from tests.fakes import tiny_models
 from tests.fakes.gguf_image import text, unpack
@@ -174,11 +175,13 @@ async def test_inputs_that_are_none_or_too_long_are_refused_by_their_number(tmp_
 async def test_a_reply_does_not_wait_for_the_vectors_of_many_texts_and_nobody_computes_unwanted_ones(smollm2: Path):
     many = Embed(tuple(f"{number} " + "word " * 40 for number in range(300)))
     ended: list[str] = []
+    trace: Trace[object] = Trace()
     async with running(smollm2, EngineOptions(n_ctx=512, n_batch=64, threads=1, threads_batch=1)) as engine:
         async with anyio.create_task_group() as group:
 
             async def embed() -> None:
-                await engine.ask(many)
+                with tracing(trace):
+                    await engine.ask(many)
                 ended.append("vectors")
 
             group.start_soon(embed)
@@ -187,5 +190,8 @@ async def test_a_reply_does_not_wait_for_the_vectors_of_many_texts_and_nobody_co
             assert isinstance([event async for event in engine.generate(request)][-1], Done)
             assert ended == []
             group.cancel_scope.cancel()
+        over = anyio.Event()
+        trace.when_over(over.set)
+        await over.wait()  # the worker has told the end of what nobody waits for
         await engine.stop(drain=True)  # which would compute the rest first
         assert ended == []

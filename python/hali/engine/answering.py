@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from hali.model.errors import EngineUnavailable, HaliError, Overloaded
+from hali.model.errors import Cancelled, EngineUnavailable, HaliError, Overloaded
 from hali.model.generation import Answer, Query
 
 MAX_QUERIES = 256  # as many as requests that may wait; each has its texts in memory
@@ -57,8 +57,9 @@ class Answering:
             self._failed(session, error)
 
     def cancel(self, session: bytes) -> None:
-        """Nobody waits for it any more. An unknown one has just been answered, or is none."""
-        self._steps.pop(session, None)
+        """Nobody waits for it any more; it ends by failure, as the daemon counts. An unknown one has just ended, or is none."""
+        if self._steps.pop(session, None) is not None:
+            self._failed(session, Cancelled("nobody waits for the answer any more"))
 
     def end(self) -> None:
         """The process ends: all fail."""

@@ -67,13 +67,13 @@ def test_long_ones_take_turns() -> None:
     assert rig.ended[1][1] == UsageError.code
 
 
-def test_what_was_cancelled_is_not_gone_on_with() -> None:
+def test_what_was_cancelled_is_not_gone_on_with_and_has_ended() -> None:
     rig = Rig()
     rig.open(b"a", 9)
     rig.queries.cancel(b"a")
     rig.queries.cancel(b"unknown")
     assert not rig.queries.busy
-    assert rig.ended == []
+    assert rig.ended == [(b"a", "cancelled")]
 
 
 def test_at_the_end_all_are_told() -> None:
