@@ -23,6 +23,7 @@ from hali.engine.backend import Model
 from hali.engine.constraint import Formats
 from hali.engine.native_log import NativeLog
 from hali.engine.options import EngineOptions
+from hali.engine.ranges import COLD
 from hali.engine.sampling import Sampler
 from hali.engine.schedule import Slice
 from hali.engine.telling import Drawn
@@ -86,6 +87,23 @@ def test_temperature_0_takes_the_likeliest_and_heat_takes_others(row: Row) -> No
     assert row.spread(temperature=0) == {best}
     assert row.spread(temperature=0.05) == {best}
     assert len(row.spread(**wild())) > 10
+
+
+@pytest.mark.parametrize("temperature", [1e-6, 1e-7, 1e-40, 1e-46, 5e-324])
+def test_a_temperature_of_nearly_nothing_draws_and_tells_as_0_does(row: Row, temperature: float) -> None:
+    def told(temperature: float) -> tuple[int, Drawn]:
+        request = row.request(temperature=temperature, top_k=0, top_p=1.0, min_p=0.0)
+        sampler = row.sampler(msgspec.structs.replace(request, logprobs=2))
+        try:
+            return sampler.sample(row.model.ctx, LAST), sampler.drawn()
+        finally:
+            sampler.close()
+
+    token, drawn = told(temperature)
+    assert token == int(row.logits.argmax())
+    assert drawn.logprob is not None and all(one.logprob <= 0 for one in drawn.logprob.top), "NaN is none of these"
+    if temperature < COLD:
+        assert (token, drawn) == told(0.0)
 
 
 @pytest.mark.parametrize(

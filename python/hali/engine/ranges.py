@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import msgspec
+
 from hali.model.errors import UsageError
 from hali.model.generation import SamplingParams
 
+COLD = 1e-6  # the likeliest token has all of the probability already; far below, logits over it are no float32 any more
 MAX_BIAS = 1e6  # far beyond any logit; float32 keeps such sums finite
 MAX_BREAKERS, MAX_BREAKER_BYTES = 16, 40  # llama.cpp walks the vocabulary for each, and cuts longer ones
 _INT32 = (1 << 31) - 1
@@ -44,6 +47,11 @@ def check(params: SamplingParams, n_vocab: int) -> None:
     """UsageError that names each parameter out of its range."""
     if wrong := list(_wrong(params, n_vocab)):
         raise UsageError(f"sampling parameter out of range: {', '.join(wrong)}", code="sampling")
+
+
+def settled(params: SamplingParams) -> SamplingParams:
+    """With temperature 0, which is greedy, for one that is as good as that."""
+    return msgspec.structs.replace(params, temperature=0.0) if params.temperature < COLD else params
 
 
 def _wrong(params: SamplingParams, n_vocab: int) -> Iterator[str]:

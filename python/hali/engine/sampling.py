@@ -15,7 +15,7 @@ from llama_cpp import llama_cpp as low
 from hali.engine import chain
 from hali.engine.constraint import Constraint, Formats
 from hali.engine.logprobs import check_top, told
-from hali.engine.ranges import check
+from hali.engine.ranges import check, settled
 from hali.engine.telling import Drawn
 from hali.model.errors import EngineFailed, UsageError
 from hali.model.generation import GenerateRequest
@@ -44,8 +44,8 @@ class Sampler:
 
     def __init__(self, request: GenerateRequest, model: Model, prompt: Sequence[int], formats: Formats) -> None:
         """UsageError for parameters out of range, and for reply formats that cannot be had."""
-        params = request.sampling
-        check(params, model.n_vocab)
+        check(request.sampling, model.n_vocab)
+        params = settled(request.sampling)
         check_top(request.logprobs)
         self._model, self._params, self._top = model, params, request.logprobs
         self._formats = formats
