@@ -98,8 +98,19 @@ def _unpack(frame: Frame, decoder: msgspec.msgpack.Decoder[T]) -> T:
 
 
 def pack_request(session: bytes, request: GenerateRequest | Query) -> bytearray:
-    """A request or a query that opens `session`; UsageError if it is larger than a message may be."""
-    return _pack(frames.FORWARD, session, request, most=MAX_MESSAGE)
+    """A request or a query that opens `session`; UsageError if it is larger than a message may be, or cannot be one."""
+    try:
+        return _pack(frames.FORWARD, session, request, most=MAX_MESSAGE)
+    except OverflowError:  # JSON has longer numbers than MessagePack
+        where = next(name for name in request.__struct_fields__ if not _fits(getattr(request, name)))
+        raise UsageError(f"{where}: a whole number in it takes more than 64 bits", code="request") from None
+
+
+def _fits(value: object) -> bool:
+    try:
+        return bool(_encoder.encode(value))
+    except OverflowError:
+        return False
 
 
 def pack_event(session: bytes, step: int, event: GenerationEvent) -> bytearray:

@@ -8,7 +8,18 @@ from hali._native import frames
 from hali.engine import protocol
 from hali.engine.options import EngineStats
 from hali.model.errors import EngineCrashed, HaliError, ProtocolError, UsageError
-from hali.model.generation import Chunk, Done, GenerateRequest, Message, SamplingParams, Text, Usage
+from hali.model.generation import (
+    Chunk,
+    Detokenize,
+    Done,
+    GenerateRequest,
+    Message,
+    ReplyFormat,
+    SamplingParams,
+    Text,
+    Tool,
+    Usage,
+)
 
 S = bytes(range(16))
 
@@ -81,6 +92,21 @@ def test_a_request_larger_than_a_message_may_be_is_not_sent() -> None:
     with pytest.raises(UsageError) as caught:
         protocol.pack_request(S, GenerateRequest(prompt="x" * (protocol.MAX_MESSAGE + 1)))
     assert caught.value.code == "too_large"
+
+
+@pytest.mark.parametrize("number", [1 << 64, -(1 << 63) - 1])
+def test_a_number_too_long_for_a_message_is_refused_by_where_it_stands(number: int) -> None:
+    schema = {"type": "integer", "maximum": number}
+    for where, request in {
+        "tools": GenerateRequest(tools=(Tool("f", parameters=schema),)),
+        "template_kwargs": GenerateRequest(template_kwargs={"a": [number]}),
+        "format": GenerateRequest(format=ReplyFormat(schema=schema)),
+        "sampling": GenerateRequest(sampling=SamplingParams(seed=number)),
+        "tokens": Detokenize((1, number)),
+    }.items():
+        with pytest.raises(UsageError, match=f"{where}: .*64 bits") as caught:
+            protocol.pack_request(S, request)
+        assert caught.value.code == "request"
 
 
 def test_an_answer_larger_than_an_answer_may_be_is_not_sent() -> None:
