@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -20,12 +21,14 @@ class Interrupts:
         self._flag = flag
         self._stoppable: frozenset[bytes] = frozenset()
         self._doomed: set[bytes] = set()
+        self._one = threading.Lock()  # between an order's look and its flag no other decode may begin
 
     def order(self, ident: bytes) -> None:
         """End this session; must come before `obeyed`, which takes it back."""
-        self._doomed.add(ident)
-        if ident in self._stoppable:
-            self._flag[0] = b"\1"
+        with self._one:
+            self._doomed.add(ident)
+            if ident in self._stoppable:
+                self._flag[0] = b"\1"
 
     def obeyed(self, ident: bytes) -> None:
         """The session has ended."""
@@ -37,10 +40,13 @@ class Interrupts:
 
     def begin(self, stoppable: Iterable[bytes]) -> bool:
         """A decode begins that each of `stoppable` may stop; False if one of them was ordered to end by now."""
-        self._flag[0] = b"\0"
-        self._stoppable = frozenset(stoppable)
-        return self._doomed.isdisjoint(self._stoppable)
+        wanted = frozenset(stoppable)
+        with self._one:
+            self._flag[0] = b"\0"
+            self._stoppable = wanted
+            return self._doomed.isdisjoint(wanted)
 
     def end(self) -> None:
         """The decode is over."""
-        self._stoppable = frozenset()
+        with self._one:
+            self._stoppable = frozenset()
