@@ -7,7 +7,7 @@ from typing import Protocol
 from hali.model.errors import UsageError
 
 SHORT = 64 * 1024  # bytes, or tokens that become text again: milliseconds
-SPLIT = "split it, or load the model with a larger context"
+SPLIT = "split it into shorter texts"
 
 
 class Vocabulary(Protocol):
