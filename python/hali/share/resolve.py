@@ -16,6 +16,7 @@ from hali.share.base import Directory, Listing, Neighbours, NoDirectory, Offer
 from hali.share.incoming_model import Wanted
 from hali.share.library import Entry, Library
 from hali.share.targets import MagnetTarget, NameTarget, RepoTarget, Target, TorrentTarget
+from hali.store.metadata import Metadata
 from hali.transfer import magnet, metainfo
 from hali.transfer.http_guard import Reach, check_link, reach, reach_of_host
 from hali.transfer.hub import Hub
@@ -115,8 +116,7 @@ class Resolver:
         if target.revision is not None:
             found = [e for e in found if (e.record.meta.hf_revision or "").startswith(target.revision)]
         if target.file is not None:
-            name = target.file.rpartition("/")[2]
-            found = [e for e in found if name in e.record.meta.files[: None if not is_projector(name) else 1]]
+            found = [e for e in found if _is_at(e.record.meta, target.file)]
         elif target.quant is not None:
             found = [e for e in found if e.record.meta.model_id.rpartition(":")[2] == target.quant.lower()]
         if mmproj:
@@ -275,6 +275,12 @@ class Resolver:
             return plan
         torrent = magnet.Magnet(infohashes=offers[0].infohashes)
         return msgspec.structs.replace(plan, torrent=torrent, peers=offers[0].peers, on_lan=True)
+
+
+def _is_at(meta: Metadata, path: str) -> bool:
+    """Whether `path` in its repository is of this model; a name alone may be in several folders of it, as the hub will tell."""
+    files = meta.each[:1] if is_projector(path) else meta.each
+    return path in {file.hf_path or file.name for file in files}
 
 
 def _pinned(listing: RepoListing, files: Sequence[RepoFile]) -> Plan:
