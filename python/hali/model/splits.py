@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _SPLIT = re.compile(r"-(\d{5})-of-(\d{5})(\.gguf)\Z", re.IGNORECASE | re.ASCII)
@@ -16,17 +16,38 @@ def part_of(name: str) -> tuple[int, int] | None:
     return (int(found[1]), int(found[2])) if found else None
 
 
+def is_possible(part: tuple[int, int]) -> bool:
+    """False for numbers that no split has: the part 4 of 3, or 0 of 0."""
+    return 1 <= part[0] <= part[1]
+
+
+def part_name(name: str, number: int) -> str:
+    """The name of part `number` of the split that `name` is a part of; of a whole file, itself."""
+    return _SPLIT.sub(rf"-{number:05}-of-\2\3", name)
+
+
 def part_names(name: str) -> list[str]:
-    """The names of all parts of the split that `name` is a part of, in order; of a whole file, itself."""
+    """The names of all parts of the split that `name` is a part of, in order; of a whole file or an impossible part, itself."""
+    return list(_names(name))
+
+
+def _names(name: str) -> Iterator[str]:
     part = part_of(name)
-    if part is None:
-        return [name]
-    return [_SPLIT.sub(rf"-{number:05}-of-\2\3", name) for number in range(1, part[1] + 1)]
+    if part is None or not is_possible(part):
+        yield name
+        return
+    for number in range(1, part[1] + 1):
+        yield part_name(name, number)
 
 
 def parts_beside(path: Path) -> list[Path]:
     """The paths of all parts of the split that `path` is a part of, whether they exist or not."""
-    return [path.with_name(name) for name in part_names(path.name)]
+    return list(each_part_beside(path))
+
+
+def each_part_beside(path: Path) -> Iterator[Path]:
+    """As `parts_beside`, one by one: a name may promise 99,999 parts of which none is there."""
+    return map(path.with_name, _names(path.name))
 
 
 def stem(name: str) -> str:

@@ -227,7 +227,7 @@ class AcquisitionManager:
         model, beside = Path(job.spec.what), job.spec.beside
         sources = sources_of(model, Path(beside) if beside is not None else None)
         found = [(path, await anyio.to_thread.run_sync(examine, path, model)) for path in sources]
-        if len({path.name.casefold() for path in sources}) < len(sources):
+        if len({path.name.casefold() for path, _ in found}) < len(found):
             raise UsageError(f"two files of one model cannot both be called {model.name}")
         key = f"add-{job.spec.id}"
         try:

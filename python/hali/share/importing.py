@@ -7,11 +7,13 @@ import errno
 import os
 import shutil
 import stat
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from hali.model.errors import Failed, NotFound, ProtocolError, UsageError
 from hali.model.filenames import safe_name
-from hali.model.splits import part_of, parts_beside
+from hali.model.splits import each_part_beside, is_possible, part_of
 from hali.share.incoming import check_name, check_room
 from hali.store.cloning import clone
 
@@ -19,9 +21,15 @@ NOTE = "imported"  # beside the target; a suffix to its name might be more than 
 CANNOT_LINK = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.EACCES)
 
 
-def sources_of(path: Path, beside: Path | None) -> list[Path]:
-    """The files of the model that `path` is (a part of): all parts of a split, and the projector `beside`. Looks at none of them."""
-    return [*parts_beside(path), *([beside] if beside is not None else [])]
+def sources_of(path: Path, beside: Path | None) -> Iterator[Path]:
+    """The files of the model that `path` is (a part of): all parts of a split, and the projector `beside`. Looks at none of them.
+
+    UsageError when the name tells of a part that cannot be.
+    """
+    part = part_of(path.name)
+    if part is not None and not is_possible(part):
+        raise UsageError(f"{path.name} cannot be part {part[0]} of {part[1]}", hint="rename the file")
+    return chain(each_part_beside(path), [beside] if beside is not None else [])
 
 
 def examine(source: Path, model: Path) -> os.stat_result:

@@ -42,7 +42,7 @@ class RepoFile(msgspec.Struct, frozen=True):
         """True for GGUF files that hold a model or a part of one: no projector, no importance matrix, no impossible part."""
         if not self.is_gguf or self.is_projector or "imatrix" in self.base.lower():
             return False
-        return self.part is None or 1 <= self.part[0] <= self.part[1]
+        return self.part is None or splits.is_possible(self.part)
 
     @property
     def part(self) -> tuple[int, int] | None:
@@ -103,7 +103,7 @@ class GgufModel(msgspec.Struct, frozen=True):
         first = next((n for n in range(1, self.parts + 1) if n not in have), None)
         if first is None or self.files[0].part is None:
             return None
-        return splits.part_names(self.name)[first - 1]
+        return splits.part_name(self.name, first)
 
     def with_projector(self) -> tuple[RepoFile, ...]:
         """All that it takes to run it, images included: the parts and the usual one of its projectors."""
@@ -141,7 +141,7 @@ def _sets(files: Iterable[RepoFile]) -> list[tuple[RepoFile, ...]]:
     """Whole files by themselves, parts of one split together and in order. The folder is part of the name."""
     found: dict[str, list[RepoFile]] = defaultdict(list)
     for file in files:
-        found[splits.part_names(file.name)[0]].append(file)
+        found[splits.part_name(file.name, 1)].append(file)
     return [tuple(sorted(parts, key=lambda file: file.part or (1, 1))) for parts in found.values()]
 
 

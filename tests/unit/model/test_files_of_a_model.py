@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path, PurePosixPath
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hali.model.piecemap import PieceMap
-from hali.model.splits import is_projector, main_first, part_names, part_of, stem
+from hali.model.splits import each_part_beside, is_projector, main_first, part_name, part_names, part_of, parts_beside, stem
 from hali.wire.manifest import FileRef, identity, manifest
 
 A, B = FileRef("é.gguf", 5, "aa" * 32), FileRef("B.gguf", 7, "bb" * 32)
@@ -37,6 +39,25 @@ def test_parts_know_each_other_and_what_they_are_parts_of() -> None:
         assert part_names(name) == names and stem(name) == "M-Q4_0"
     assert part_of(names[1]) == (2, 3)
     assert part_names("M.gguf") == ["M.gguf"] and part_of("M.gguf") is None and stem("M.gguf") == "M"
+    assert [part_name(names[2], n) for n in (1, 2, 3)] == names and part_name("M.gguf", 1) == "M.gguf"
+
+
+@pytest.mark.parametrize("name", ["M-00000-of-00000.gguf", "M-00004-of-00003.gguf"])
+def test_an_impossible_part_is_a_part_of_nothing(name: str) -> None:
+    assert part_names(name) == [name] and parts_beside(Path("x") / name) == [Path("x") / name]
+
+
+def test_the_parts_that_a_name_promises_are_not_all_named_before_the_first_is_looked_at() -> None:
+    class Counted(PurePosixPath):
+        made = 0
+
+        def with_name(self, name: str) -> PurePosixPath:
+            Counted.made += 1
+            return PurePosixPath(name)
+
+    parts: Any = each_part_beside(cast(Any, Counted("M-00001-of-99999.gguf")))
+    assert [next(parts).name, next(parts).name] == ["M-00001-of-99999.gguf", "M-00002-of-99999.gguf"]
+    assert Counted.made == 2
 
 
 def test_the_file_to_open_comes_first_and_no_projector_is_that() -> None:

@@ -21,10 +21,10 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("named", PARTS)
 def test_any_part_means_all_of_them_and_a_projector_comes_only_when_told(named: str, folder: Path) -> None:
-    assert sources_of(folder / named, None) == [folder / name for name in PARTS]
-    with_projector = sources_of(folder / named, folder / "mmproj-F16.gguf")
+    assert list(sources_of(folder / named, None)) == [folder / name for name in PARTS]
+    with_projector = list(sources_of(folder / named, folder / "mmproj-F16.gguf"))
     assert with_projector == [*(folder / name for name in PARTS), folder / "mmproj-F16.gguf"]
-    assert sources_of(folder / "Alone.gguf", None) == [folder / "Alone.gguf"]
+    assert list(sources_of(folder / "Alone.gguf", None)) == [folder / "Alone.gguf"]
 
 
 def test_a_part_that_is_not_there_is_named_with_the_folder_it_should_be_in(folder: Path) -> None:
@@ -41,3 +41,9 @@ def test_an_empty_part_and_a_folder_are_no_parts(folder: Path) -> None:
         examine(folder / PARTS[1], folder / PARTS[0])
     with pytest.raises(UsageError, match="is not a file"):
         examine(folder, folder / PARTS[0])
+
+
+@pytest.mark.parametrize("numbers", ["00004-of-00003", "00000-of-00003", "00000-of-00000"])
+def test_a_part_that_cannot_be_is_refused_and_not_taken_for_the_parts_beside_it(numbers: str, folder: Path) -> None:
+    with pytest.raises(UsageError, match=f"M-Q4_0-{numbers}.gguf cannot be part"):
+        sources_of(folder / f"M-Q4_0-{numbers}.gguf", None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hali.model import splits
 from hali.model.errors import AmbiguousName, NotFound
 from hali.transfer.hub_choice import choose_model, default_of
 from hali.transfer.hub_models import GgufModel, RepoFile, RepoListing, group
@@ -50,6 +51,12 @@ def test_a_split_without_all_parts_is_not_found_and_the_first_missing_part_is_na
     incomplete = listing("m-Q8_0-00001-of-00003.gguf", "m-Q8_0-00003-of-00003.gguf")
     with pytest.raises(NotFound, match=r"m-Q8_0-00002-of-00003\.gguf is missing; the model has 2 of 3 parts"):
         choose_model(incomplete, **asked)
+
+
+def test_of_a_split_that_says_it_has_99999_parts_only_the_missing_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(splits, "part_names", lambda name: pytest.fail("all of them were named"))
+    with pytest.raises(NotFound, match=r"m-Q8_0-00002-of-99999\.gguf is missing; the model has 1 of 99999 parts"):
+        choose_model(listing("m-Q8_0-00001-of-99999.gguf"), quant="q8_0")
 
 
 def test_a_model_is_chosen_by_any_of_its_parts() -> None:
