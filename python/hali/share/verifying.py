@@ -41,7 +41,7 @@ def _damage(file: StoredFile, have: FileDigests, promised: TorrentFile | None) -
     return {
         "file": file.name,
         "pieces": wrong_pieces(have, promised) if promised is not None else [],
-        "of": max(piece_count(have.length), 1),
+        "of": piece_count(max(have.length, file.size)),
         "size": have.length,
         "expected_size": file.size,
         "sha256": have.sha256.hex(),

@@ -110,3 +110,11 @@ def test_a_file_that_was_cut_has_wrong_pieces_from_the_cut_on(size: int, record:
     path = record.directory / PARTS[0]
     path.write_bytes(path.read_bytes()[:size])
     assert wrong_pieces(hash_file(path), promised[PARTS[0]]) == list(range(size // PIECE, 3))
+
+
+def test_a_file_that_was_cut_is_told_with_the_pieces_that_it_should_have(record: Record) -> None:
+    torrent = torrent_of(arrived(record.directory), ())
+    path = record.directory / PARTS[0]
+    path.write_bytes(path.read_bytes()[:5])
+    with pytest.raises(VerificationFailed, match=rf"{PARTS[0]}, wrong pieces 0, 1, 2 of 3, 5 bytes instead of"):
+        judge(record, [each.digests for each in arrived(record.directory)], torrent)
