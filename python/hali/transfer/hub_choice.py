@@ -15,6 +15,7 @@ from hali.transfer.hub_models import GgufModel, RepoListing, alone
 
 DEFAULT_QUANT = "Q4_K_M"  # sharing.md: the usual balance of size and quality, and what nearly every repository has
 
+_HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9_][\w.-]{0,95}\Z", re.ASCII)
 
 
@@ -36,6 +37,8 @@ def parse_hub_name(text: str) -> HubName | None:
     """What `text` names on the hub, or None if it has another form. Hub URLs (`/blob/`, `/resolve/`) are understood."""
     if text.startswith(("http://", "https://")):
         return _from_url(text)
+    if text.lower().startswith(tuple(f"{host}/" for host in _HOSTS)):  # as the hub shows it for Ollama
+        return _from_url(f"https://{text}")
     parts = text.split("/", 2)
     if len(parts) < 2:
         return None
@@ -54,16 +57,17 @@ def _from_url(text: str) -> HubName | None:
     except ValueError:  # brackets that hold no address
         return None
     pieces = unquote(parts.path).strip("/").split("/")
-    if host not in ("huggingface.co", "www.huggingface.co", "hf.co") or len(pieces) < 2:
+    if host not in _HOSTS or len(pieces) < 2:
         return None
-    repo = "/".join(pieces[:2])
-    if not is_repo_name(repo):
+    name, colon, quant = pieces[1].partition(":")
+    repo = f"{pieces[0]}/{name}"
+    if not is_repo_name(repo) or (colon and (not quant or len(pieces) > 2)):
         return None
     if len(pieces) >= 5 and pieces[2] in ("blob", "resolve"):
         return HubName(repo, pieces[3], None, "/".join(pieces[4:]))
     if len(pieces) == 4 and pieces[2] == "tree":
         return HubName(repo, pieces[3])
-    return HubName(repo) if len(pieces) == 2 else None
+    return HubName(repo, quant=quant or None) if len(pieces) == 2 else None
 
 
 def choose_model(listing: RepoListing, *, quant: str | None = None, file: str | None = None) -> GgufModel:
