@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import msgspec
 
-from hali.model.errors import AmbiguousName, HaliError, NotFound, Refused, TransferFailed
+from hali.model.errors import AmbiguousName, HaliError, NotFound, Refused, TransferFailed, UsageError
 from hali.model.ids import InfoHashes, ModelRef, is_hex
 from hali.model.splits import in_order, is_projector
 from hali.runtime.log import get_logger
@@ -252,7 +255,7 @@ class Resolver:
         if "://" in location:
             raw = await self._fetch_metainfo(location)
         else:
-            raw = await _read_torrent(location)
+            raw = await anyio.to_thread.run_sync(_read_torrent, location)
         parsed = metainfo.parse(raw)
         return Plan(parsed.infohashes.best, parsed.name, parsed)
 
@@ -284,8 +287,10 @@ def _is_at(meta: Metadata, path: str) -> bool:
 
 
 def _pinned(listing: RepoListing, files: Sequence[RepoFile]) -> Plan:
-    """The plan for these files of a repository, the first of which is opened to run the model; TransferFailed without a SHA-256."""
+    """The plan for these files of a repository, the first of which is opened to run it; TransferFailed without a SHA-256, UsageError of an empty one."""
     for file in files:
+        if file.size == 0:  # no torrent can be made of it
+            raise UsageError(f"{listing.repo}: {file.name} is empty")
         if file.sha256 is None:
             raise TransferFailed(
                 f"{listing.repo} does not publish a SHA-256 for {file.name}", hint="only LFS files can be pinned"
@@ -306,14 +311,19 @@ def _is_public(url: str) -> bool:
     return scheme == "https" and reach_of_host(host) in (None, Reach.PUBLIC)
 
 
-async def _read_torrent(location: str) -> bytes:
-    path = anyio.Path(location)
+def _read_torrent(location: str) -> bytes:
+    """A .torrent file; NotFound, UsageError, TransferFailed (too large)."""
     try:
-        if (await path.stat()).st_size > metainfo.MAX_BYTES:
-            raise TransferFailed(f"{Path(location).name} is too large for a .torrent", retryable=False)
-        return await path.read_bytes()
+        # A pipe without a writer would be waited for, by a thread that nothing can cancel.
+        with open(os.open(location, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UsageError(f"{location} is not a file", hint="give the path of a .torrent file")
+            raw = file.read(metainfo.MAX_BYTES + 1)
     except OSError as exc:
         raise NotFound(f"cannot read {location}: {exc.strerror}") from None
+    if len(raw) > metainfo.MAX_BYTES:
+        raise TransferFailed(f"{Path(location).name} is too large for a .torrent", retryable=False)
+    return raw
 
 
 def _merge(offers: Sequence[Offer]) -> list[Offer]:

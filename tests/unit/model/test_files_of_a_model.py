@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hali.model.piecemap import PieceMap
-from hali.model.splits import each_part_beside, is_projector, main_first, part_name, part_names, part_of, parts_beside, stem
+from hali.model.splits import (
+    each_part_beside,
+    is_projector,
+    main_first,
+    part_name,
+    part_names,
+    part_of,
+    parts_beside,
+    stem,
+)
 from hali.wire.manifest import FileRef, identity, manifest
 
 A, B = FileRef("é.gguf", 5, "aa" * 32), FileRef("B.gguf", 7, "bb" * 32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import msgspec
 import pytest
 
 from hali.hashing import hash_file
-from hali.model.errors import NotFound, TransferFailed
+from hali.model.errors import NotFound, TransferFailed, UsageError
 from hali.model.ids import InfoHashes
 from hali.share.base import Listing, Offer
 from hali.share.library import Library
@@ -141,3 +142,25 @@ async def test_a_pull_of_a_repository_asks_the_lan_first_only_if_anybody_there_h
     for lan, asked, peers in ((nobody, [], ()), (somebody, [listing.sha256], (("192.0.2.1", 1),))):
         plan = await resolver(tmp_path, lan, Registry(None), Repository(file)).plan(target, None)
         assert (lan.asked, plan.peers, plan.ref is not None) == (asked, peers, True)
+
+
+async def test_an_empty_file_of_a_repository_is_refused_by_name_before_anything_is_fetched(tmp_path: Path) -> None:
+    hub = Repository(RepoFile("sub/Nothing-Q8_0.gguf", 0, "e3" * 32))
+    with pytest.raises(UsageError, match=r"owner/repo: sub/Nothing-Q8_0\.gguf is empty"):
+        await resolver(tmp_path, Lan(), Registry(None), hub).plan(parse_target("owner/repo"), None)
+
+
+async def test_a_torrent_is_a_file_and_nothing_that_has_to_be_waited_for(tmp_path: Path, listing: Listing) -> None:
+    found = resolver(tmp_path, Lan(), Registry(None))
+    path = tmp_path / "x.torrent"
+    os.mkfifo(path)
+    with pytest.raises(UsageError, match="is not a file"):
+        await found.plan(parse_target(str(path)), None)
+    path.unlink()
+    with pytest.raises(NotFound, match="cannot read"):
+        await found.plan(parse_target(str(path)), None)
+    path.write_bytes(bytes(metainfo.MAX_BYTES + 1))
+    with pytest.raises(TransferFailed, match="too large"):
+        await found.plan(parse_target(str(path)), None)
+    path.write_bytes(listing.torrent)
+    assert (await found.plan(parse_target(str(path)), None)).name == listing.file

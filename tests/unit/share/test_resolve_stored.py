@@ -9,7 +9,7 @@ import pytest
 from hali.hashing import hash_file
 from hali.model.names import derive
 from hali.share.library import Library
-from hali.share.resolve import Plan, Resolver
+from hali.share.resolve import Resolver
 from hali.share.targets import parse_target
 from hali.store.models import Metadata, ModelStore, StoredFile
 from hali.transfer.hub import Hub
