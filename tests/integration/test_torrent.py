@@ -310,6 +310,32 @@ async def test_a_cancelled_seed_can_be_added_again(
     assert [s.infohashes for s in await seeder.status()] == [sample.metainfo.infohashes]
 
 
+async def test_a_seed_that_is_removed_while_libtorrent_takes_it_does_not_stay_there(
+    sample: Sample, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeder, _ = pair
+    raw, folder, add = sample.metainfo.raw, sample.path.parent, seeder.add
+    began, go_on = anyio.Event(), anyio.Event()
+
+    async def held(*args: Any) -> Any:
+        began.set()
+        await go_on.wait()
+        return await add(*args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(seeder, "add", held)
+        async with anyio.create_task_group() as group:
+            group.start_soon(seeder.seed, raw, folder)
+            await began.wait()
+            group.start_soon(seeder.remove, sample.metainfo.infohashes)
+            await anyio.wait_all_tasks_blocked()
+            go_on.set()
+
+    assert await seeder.status() == []
+    await seeder.seed(raw, folder)
+    assert [s.infohashes for s in await seeder.status()] == [sample.metainfo.infohashes]
+
+
 async def test_a_seed_whose_file_changed_serves_nothing_wrong_and_says_so(
     tmp_path: Path, sample: Sample, pair: Pair
 ) -> None:

@@ -21,12 +21,15 @@ log = get_logger(__name__)
 
 
 class Seed:
-    """A torrent in seed mode. `ready` is set once libtorrent serves it, or gave it up: then `damaged` says why."""
+    """A torrent in seed mode. `ready` is set once libtorrent serves it, or gave it up: then `damaged` says why.
+
+    `answered` is set once libtorrent has taken it or refused it.
+    """
 
     def __init__(self, metainfo: Metainfo, directory: Path, on_damage: Callable[[Seed, str], None]) -> None:
         self.metainfo, self.directory = metainfo, directory
         self.handle: Any = None  # lt.torrent_handle, once added
-        self.ready = anyio.Event()
+        self.answered, self.ready = anyio.Event(), anyio.Event()
         self.damaged: str | None = None
         self.snapshot: alerts.Snapshot | None = None
         self._on_damage = on_damage

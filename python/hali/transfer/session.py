@@ -237,15 +237,19 @@ class TorrentSession:
             await self._start_seed(seed)
         except BaseException:  # cancelled, too: what nobody serves must not pass for seeded
             with anyio.CancelScope(shield=True):
-                await self.remove(seed.infohashes)
+                await self._take_out(seed)
             raise
-        self.events.publish(TorrentAdded(seed.infohashes, seed.metainfo.name, seeding=True))
+        if seed in self._seeds:  # not removed meanwhile
+            self.events.publish(TorrentAdded(seed.infohashes, seed.metainfo.name, seeding=True))
 
     async def _start_seed(self, seed: Seed) -> None:
         try:
             with anyio.fail_after(CALL_S):
-                seed.handle = await self.add(seed.params(self.options), seed.on_alert)
-                seed.handle.resume()
+                try:
+                    seed.handle = await self.add(seed.params(self.options), seed.on_alert)
+                    seed.handle.resume()
+                finally:
+                    seed.answered.set()
                 await seed.ready.wait()
         except TimeoutError:
             raise Failed(f"libtorrent did not take {seed.metainfo.name} in {CALL_S:.0f} s") from None
@@ -284,9 +288,15 @@ class TorrentSession:
     async def remove(self, infohashes: InfoHashes) -> None:
         """Stop seeding; files stay. One of the two hashes is enough; nothing happens when the torrent is unknown."""
         seed = self._seed_of(infohashes)
-        if seed is None:
+        if seed is not None:
+            await self._take_out(seed)
+
+    async def _take_out(self, seed: Seed) -> None:
+        await seed.answered.wait()  # what is only on its way into libtorrent would come, and nobody would know of it
+        if seed not in self._seeds:  # another was faster
             return
         self._seeds.remove(seed)
+        seed.ready.set()
         if seed.handle is not None:
             await self.drop(seed.handle)
         self.events.publish(TorrentRemoved(seed.infohashes, seed.metainfo.name))
