@@ -9,7 +9,6 @@ import anyio
 import msgspec
 
 from hali.daemon.ipc import Emit
-from hali.model.errors import HaliError
 from hali.runtime.channels import Lagged
 from hali.share.job import Job, Progress
 from hali.share.library import Entry
@@ -31,15 +30,15 @@ async def watch(job: Job, emit: Emit) -> Mapping[str, Any]:
 
 async def telling_hashing(entry: Entry, emit: Emit, work: Awaitable[T]) -> T:
     """What `work`, the verification of a model, gives; its progress is told meanwhile, in the shape of a job's."""
-    outcome: T | HaliError
+    outcome: T | Exception
     async with anyio.create_task_group() as group:
         group.start_soon(_tell_hashing, entry, _Teller(emit))
         try:
             outcome = await work
-        except HaliError as exc:  # raised inside, it would leave the group in a group of errors
+        except Exception as exc:  # raised inside, it would leave the group in a group of errors
             outcome = exc
         group.cancel_scope.cancel()
-    if isinstance(outcome, HaliError):
+    if isinstance(outcome, Exception):
         raise outcome
     return outcome
 

@@ -29,7 +29,7 @@ from hali.runtime.log import get_logger
 from hali.share.board import JobBoard
 from hali.share.importing import bring_in, examine, sources_of
 from hali.share.incoming import JOURNALS, io_error
-from hali.share.incoming_model import IncomingModel, Wanted
+from hali.share.incoming_model import Arrived, IncomingModel, Wanted
 from hali.share.intake import Disagreement
 from hali.share.job import Job, Progress
 from hali.share.job_telling import JobTeller
@@ -250,16 +250,23 @@ class AcquisitionManager:
             update = partial(Progress, "hashing", incoming.name, total=incoming.length)
             job.update(update(done=incoming.done_bytes))
             arrived = await incoming.finish(lambda done: anyio.from_thread.run_sync(job.update, update(done=done)))
-            known = self._library.entry(identity([each.ref for each in arrived]))
-            if known is not None and await self._library.still_whole(known):
-                await self._library.discard(directory.name)
-                return self._describe(known, from_store=True)
             last_byte = anyio.current_time()
-            with anyio.CancelScope(shield=True):
-                entry = await self._library.adopt(arrived, Origin(sources={"import": incoming.length}))
+            entry, is_new = await self._adopt(arrived, Origin(sources={"import": incoming.length}))
         await self._library.discard(directory.name)
+        if not is_new:
+            return self._describe(entry, from_store=True)
         job.update(Progress("seeding", entry.record.meta.model_id, incoming.length, incoming.length))
         return self._describe(entry, from_store=False) | {"seeding_after_s": round(anyio.current_time() - last_byte, 4)}
+
+    async def _adopt(self, arrived: Sequence[Arrived], origin: Origin) -> tuple[Entry, bool]:
+        """The model of these files, and whether it is new: of two imports of the same bytes the second finds the first."""
+        sha256 = identity([each.ref for each in arrived])
+        async with self._locks.setdefault(f"add-{sha256}", anyio.Lock()):  # apart from pulls, which may last for hours
+            known = self._library.entry(sha256)
+            if known is not None and await self._library.still_whole(known):
+                return known, False
+            with anyio.CancelScope(shield=True):
+                return await self._library.adopt(arrived, origin), True
 
     @staticmethod
     async def _bring_in(sources: Sequence[tuple[Path, os.stat_result]], directory: Path, *, link: bool) -> None:

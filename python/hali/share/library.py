@@ -83,6 +83,7 @@ class Library:
         self._announce = announce
         self._seeds: Seeds | None = None
         self._entries: dict[str, Entry] = {}  # by SHA-256
+        self._locks: dict[str, anyio.Lock] = {}  # by SHA-256; never emptied, as they are few and small
 
     def scan(self) -> None:
         """Read the store. Blocks for the time it takes to read all metadata; called once, before the services start."""
@@ -117,6 +118,14 @@ class Library:
     def holds(self, name: str) -> bool:
         """True if `name` fits one model or more."""
         return bool(matching(self._records(), name))
+
+    def _alone(self, sha256: str) -> anyio.Lock:
+        """Held while the model of that hash comes, goes, or is judged: half of one and half of the other would be neither."""
+        return self._locks.setdefault(sha256, anyio.Lock())
+
+    def _check_kept(self, entry: Entry) -> None:
+        if self._entries.get(entry.record.meta.sha256) is not entry:
+            raise NotFound(f"{entry.record.meta.model_id} was deleted or replaced meanwhile")
 
     def _records(self) -> list[Record]:
         return [entry.record for entry in self._entries.values()]
@@ -196,6 +205,10 @@ class Library:
         named = partial(name_file, first.path, repo=origin.repo, inside=first.hf_path)
         model_id = await anyio.to_thread.run_sync(named)
         meta = msgspec.structs.replace(_metadata(files, origin), model_id=str(model_id))
+        async with self._alone(meta.sha256):
+            return await self._take_in(files, meta, model_id, origin)
+
+    async def _take_in(self, files: Sequence[Arrived], meta: Metadata, model_id: ModelId, origin: Origin) -> Entry:
         torrent = torrent_of(files, webseeds_of(meta))
         hashes = metainfo.parse(torrent).infohashes
         also = self._keep_foreign(origin.foreign, hashes)
@@ -204,7 +217,7 @@ class Library:
         )
         write_atomically(self._torrent_path(meta.infohash_v1), torrent)
         await self._make_way(meta)
-        record = await anyio.to_thread.run_sync(partial(self.store.place, first.path, model_id, meta))
+        record = await anyio.to_thread.run_sync(partial(self.store.place, files[0].path, model_id, meta))
         entry = Entry(record, "stored")
         self._entries[meta.sha256] = entry
         log.info("library.adopted", model=meta.model_id, sha256=meta.sha256, sources=origin.sources)
@@ -213,12 +226,12 @@ class Library:
         return entry
 
     async def _make_way(self, meta: Metadata) -> None:
-        """A damaged model that comes again gives way to the whole one, also when that has another name."""
+        """A model that comes again, damaged or added during its pull, gives way to the new one, also when that has another name."""
         old = self._entries.get(meta.sha256)
         if old is None:
             return
         await self._stop_seeding(old)
-        if old.record.meta.files != meta.files:
+        if (old.record.meta.files, old.record.meta.model_id) != (meta.files, meta.model_id):
             await anyio.to_thread.run_sync(partial(self.store.remove, old.record))
 
     def _keep_foreign(self, foreign: bytes | None, ours: InfoHashes) -> list[str]:
@@ -232,7 +245,9 @@ class Library:
         return [name]
 
     async def verify(self, entry: Entry, on_progress: Callable[[int], None] | None = None) -> list[FileDigests]:
-        """Read all files again. VerificationFailed names the wrong pieces of each, and the model is no longer seeded."""
+        """Read all files again. VerificationFailed names the wrong pieces of each, and the model is no longer seeded; NotFound when
+        the model, or a file of it, is gone at the end.
+        """
         record = entry.record
         record.changed_on_disk()  # raises when a file is gone
         before = entry.state
@@ -240,16 +255,33 @@ class Library:
         torrent = self._torrent_path(record.meta.infohash_v1)
         known = await anyio.Path(torrent).read_bytes() if torrent.exists() else None
         try:
-            digests = await self._hash(entry, on_progress)
-            judge(record, digests, known)
-        except HaliError as exc:
-            await self._give_up(entry, str(exc))
+            outcome = await self._read_again(entry, known, on_progress)
+            async with self._alone(record.meta.sha256):
+                self._check_kept(entry)
+                if isinstance(outcome, HaliError):
+                    await self._give_up(entry, str(outcome), "missing" if isinstance(outcome, NotFound) else "damaged")
+                    raise outcome
+                await self._verified(entry, outcome, known)
+        except HaliError:
             raise
         except BaseException:  # cancelled: nothing was learnt; of two at a time the first gives the state back
             if before != "hashing":
                 entry.state, entry.progress = before, None
             raise
-        await self._verified(entry, digests, known)
+        return outcome
+
+    async def _read_again(
+        self, entry: Entry, torrent: bytes | None, on_progress: Callable[[int], None] | None
+    ) -> list[FileDigests] | HaliError:
+        """The digests of all files, or what is wrong with them."""
+        try:
+            digests = await self._hash(entry, on_progress)
+            judge(entry.record, digests, torrent)
+            entry.record.changed_on_disk()  # raises when a file went meanwhile
+        except FileNotFoundError as exc:
+            return NotFound(f"{entry.record.meta.model_id}: its file is gone: {exc.filename}")
+        except HaliError as exc:
+            return exc
         return digests
 
     async def _hash(self, entry: Entry, on_progress: Callable[[int], None] | None) -> list[FileDigests]:
@@ -286,10 +318,10 @@ class Library:
         if (entry := self.of_torrent(infohashes)) is not None:
             await self._give_up(entry, reason)
 
-    async def _give_up(self, entry: Entry, reason: str) -> None:
+    async def _give_up(self, entry: Entry, reason: str, state: Literal["damaged", "missing"] = "damaged") -> None:
         """The file is not what it was: neither seeded nor served, also by later lives of the daemon, until it is verified."""
         log.error("library.damaged", model=entry.record.meta.model_id, reason=reason)
-        self._condemn(entry, "damaged", reason)
+        self._condemn(entry, state, reason)
         self._note(entry, [0] * len(entry.record.meta.files))  # no file's time: the next start verifies it
         await self._stop_seeding(entry)
         self._changed()
@@ -320,7 +352,12 @@ class Library:
                 await self._seeds.remove(infohashes)
 
     async def remove(self, entry: Entry) -> None:
-        """Stop seeding and delete the files. Refused when the disk does not let us; then the model is still ours."""
+        """Stop seeding and delete the files. Refused when the disk does not let us: then the model is still ours; NotFound: it is not."""
+        async with self._alone(entry.record.meta.sha256):
+            self._check_kept(entry)
+            await self._remove(entry)
+
+    async def _remove(self, entry: Entry) -> None:
         meta = entry.record.meta
         await self._stop_seeding(entry)
         self._entries.pop(meta.sha256, None)

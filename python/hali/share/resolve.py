@@ -287,7 +287,7 @@ def _is_at(meta: Metadata, path: str) -> bool:
 
 
 def _pinned(listing: RepoListing, files: Sequence[RepoFile]) -> Plan:
-    """The plan for these files, the first of which is opened to run the model; TransferFailed without a SHA-256, UsageError of an empty one."""
+    """The plan for these files, of which the first is opened to run it; TransferFailed without a SHA-256, UsageError of an empty one."""
     for file in files:
         if file.size == 0:  # no torrent can be made of it
             raise UsageError(f"{listing.repo}: {file.name} is empty")

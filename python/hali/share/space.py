@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio.to_thread
 import msgspec
 
-from hali.model.errors import NoSpace
+from hali.model.errors import NoSpace, NotFound
 from hali.model.units import DAY_S, GB, format_bytes
 from hali.runtime.log import get_logger
 from hali.share import leftovers
@@ -117,7 +117,10 @@ class Space:
         entry = self._library.entry(model.sha256)
         if entry is None or self._candidate(entry, self._busy().models).keep is not None:
             return False
-        await self._library.remove(entry)
+        try:
+            await self._library.remove(entry)
+        except NotFound:  # somebody else was faster
+            return False
         await anyio.to_thread.run_sync(self._usage.forget, model.sha256)
         log.info("prune.removed", model=model.model_id, sha256=model.sha256, size=model.size)
         return True

@@ -1,0 +1,179 @@
+"""What happens when one model is added, verified and deleted at once."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from hali.daemon.telling import telling_hashing
+from hali.hashing import hash_file
+from hali.model.errors import NotFound
+from hali.model.ids import InfoHashes
+from hali.runtime.activity import Activity
+from hali.share.acquire import AcquisitionManager
+from hali.share.incoming_model import Arrived
+from hali.share.library import Entry, Library, Origin
+from hali.store.models import ModelStore
+
+pytestmark = pytest.mark.anyio
+
+BYTES = b"the same bytes"
+
+
+class Held:
+    """Makes whoever comes to it wait until it is let go."""
+
+    def __init__(self) -> None:
+        self.reached, self.go_on = anyio.Event(), anyio.Event()
+
+    def before(self, work: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def held(*args: Any, **named: Any) -> Any:
+            self.reached.set()
+            await self.go_on.wait()
+            return await work(*args, **named)
+
+        return held
+
+
+class Seeds:
+    """In place of a torrent session; the first who seeds is held."""
+
+    def __init__(self) -> None:
+        self.held = Held()
+        self.held.go_on.set()
+        self.seeded: list[Path] = []
+
+    async def seed(self, metainfo: bytes, directory: Path) -> InfoHashes:
+        self.held.reached.set()
+        await self.held.go_on.wait()
+        self.seeded.append(directory)
+        return InfoHashes("1" * 40)
+
+    async def remove(self, infohashes: InfoHashes) -> None:
+        self.seeded.clear()
+
+
+@pytest.fixture
+def seeds() -> Seeds:
+    return Seeds()
+
+
+@pytest.fixture
+async def library(tmp_path: Path, seeds: Seeds) -> Library:
+    (tmp_path / "torrents").mkdir()
+    made = Library(ModelStore(tmp_path / "models"), tmp_path / "torrents", lambda records: None)
+    await made.seed_all(seeds)
+    return made
+
+
+def arrived(library: Library, name: str) -> list[Arrived]:
+    path = library.store.incoming(f"key-{name}") / name
+    path.write_bytes(BYTES)
+    return [Arrived(path, hash_file(path))]
+
+
+def folders(library: Library) -> list[str]:
+    return sorted(path.parent.name for path in library.store.root.glob("[!.]*/*/*/metadata.json"))
+
+
+async def test_the_same_bytes_taken_in_twice_at_once_are_one_model_in_one_folder(library: Library) -> None:
+    async with anyio.create_task_group() as group:
+        for name in ("U-1B-Q4_0.gguf", "Other-2B-Q8_0.gguf"):
+            group.start_soon(library.adopt, arrived(library, name), Origin())
+    (entry,) = library.entries()
+    assert folders(library) == [entry.record.directory.name]
+    assert entry.record.path.read_bytes() == BYTES
+
+
+async def test_of_two_imports_of_the_same_bytes_at_once_the_second_finds_the_first(library: Library) -> None:
+    none: Any = None
+    manager = AcquisitionManager(
+        board=none,
+        queue=none,
+        library=library,
+        resolver=none,
+        torrents=none,
+        puller=none,
+        room=none,
+        gate=none,
+        partials=none,
+        activity=Activity(),
+    )
+    found: list[tuple[Entry, bool]] = []
+
+    async def take_in(name: str) -> None:
+        found.append(await manager._adopt(arrived(library, name), Origin()))
+
+    async with anyio.create_task_group() as group:
+        for name in ("U-1B-Q4_0.gguf", "Other-2B-Q8_0.gguf"):
+            group.start_soon(take_in, name)
+    assert [is_new for _, is_new in found] == [True, False] and found[0][0] is found[1][0]
+
+
+async def test_a_model_that_is_deleted_while_it_is_verified_is_not_found(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = await library.adopt(arrived(library, "U-1B-Q4_0.gguf"), Origin())
+    held = Held()
+    monkeypatch.setattr(library, "_hash", held.before(library._hash))
+    told = []
+
+    async def verify() -> None:
+        with pytest.raises(NotFound, match="u:1b:base:q4_0 was deleted"):
+            await telling_hashing(entry, _no_progress, library.verify(entry))
+        told.append("not found")
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(verify)
+        await held.reached.wait()
+        await library.remove(entry)
+        held.go_on.set()
+    assert told and not library.entries() and not folders(library)
+
+
+async def test_a_file_that_goes_while_it_is_verified_makes_the_model_missing(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = await library.adopt(arrived(library, "U-1B-Q4_0.gguf"), Origin())
+    hash_it = library._hash
+
+    async def hash_late(*args: Any) -> Any:
+        entry.record.path.unlink()
+        return await hash_it(*args)
+
+    monkeypatch.setattr(library, "_hash", hash_late)
+    with pytest.raises(NotFound, match="its file is gone"):
+        await library.verify(entry)
+    assert entry.state == "missing"
+
+
+async def test_who_deletes_a_model_that_is_just_coming_waits_and_of_two_one_finds_nothing(
+    library: Library, seeds: Seeds
+) -> None:
+    seeds.held = held = Held()
+    lost = []
+
+    async def remove() -> None:
+        try:
+            await library.remove(library.entries()[0])
+        except NotFound:
+            lost.append(1)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(library.adopt, arrived(library, "U-1B-Q4_0.gguf"), Origin())
+        await held.reached.wait()
+        group.start_soon(remove)
+        group.start_soon(remove)
+        await anyio.wait_all_tasks_blocked()
+        assert folders(library)
+        held.go_on.set()
+    assert len(lost) == 1
+    assert (library.entries(), folders(library), seeds.seeded) == ([], [], [])
+
+
+async def _no_progress(event: Any) -> None:
+    """Nobody listens."""
