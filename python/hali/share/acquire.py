@@ -266,7 +266,8 @@ class AcquisitionManager:
             if known is not None and await self._library.still_whole(known):
                 return known, False
             with anyio.CancelScope(shield=True):
-                return await self._library.adopt(arrived, origin), True
+                entry = await self._library.adopt(arrived, origin)
+        return entry, True
 
     @staticmethod
     async def _bring_in(sources: Sequence[tuple[Path, os.stat_result]], directory: Path, *, link: bool) -> None:
