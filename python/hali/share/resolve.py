@@ -108,7 +108,7 @@ class Resolver:
         """The model that `plan` would fetch, if it has come meanwhile; a damaged one is fetched again."""
         for entry in self._library.entries():
             meta = entry.record.meta
-            names = {meta.sha256[:32], *meta.torrents}
+            names = {meta.sha256, meta.sha256[:32], *meta.torrents}
             if names & plan.identities and entry.is_whole:
                 return entry
         return None

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from hali.hashing import hash_file
+from hali.model.ids import InfoHashes
 from hali.model.names import derive
 from hali.share.library import Library
-from hali.share.resolve import Resolver
+from hali.share.resolve import Plan, Resolver
 from hali.share.targets import parse_target
 from hali.store.models import Metadata, ModelStore, StoredFile
 from hali.transfer.hub import Hub
+from hali.transfer.magnet import Magnet
 
 REPO = "o/Sub-GGUF"
 SHA256 = hash_file(Path(__file__)).sha256.hex()
@@ -69,3 +71,12 @@ def test_a_file_of_a_repository_is_here_only_by_its_path_in_it(
 ) -> None:
     found = resolver(tmp_path, "model.gguf", inside).stored(parse_target(asked))
     assert (found is not None) is is_here
+
+
+def test_what_has_come_by_its_sha256_meanwhile_is_found_although_it_was_taken_for_an_infohash(
+    tmp_path: Path,
+) -> None:
+    found = resolver(tmp_path, "model.gguf", None)
+    plan = Plan(SHA256, SHA256, Magnet(InfoHashes(v2=SHA256)))  # as for any 64 hex digits that nobody knows
+    entry = found.stored_by(plan)
+    assert entry is not None and entry.record.meta.sha256 == SHA256
