@@ -8,10 +8,11 @@ from typing import Any
 import anyio
 import pytest
 
+from hali.model.ids import InfoHashes
 from hali.model.units import MIB
 from hali.transfer.guard import Guard
 from hali.transfer.magnet import Magnet
-from hali.transfer.session import MetadataReceived, PieceDone
+from hali.transfer.session import FetchFailed, Finished, MetadataReceived, PieceDone
 from tests.fakes.torrents import make, two_sessions
 
 pytestmark = pytest.mark.anyio
@@ -45,3 +46,23 @@ async def test_the_seed_of_a_magnet_stays_connected_until_pieces_come(
                         assert not gone
                         return
     pytest.fail("no piece came")
+
+
+async def test_of_two_hashes_of_one_torrent_fetched_at_once_the_first_goes_on(tmp_path: Path) -> None:
+    sample = make(tmp_path / "seed", 2 * MIB, MIB)
+    hashes = sample.metainfo.infohashes
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    async with two_sessions() as (seeder, leecher):
+        await seeder.seed(sample.metainfo.raw, sample.path.parent)
+        peers = [("127.0.0.1", seeder.port)]
+        with anyio.fail_after(DEADLINE_S):
+            async with leecher.fetch(Magnet(InfoHashes(v1=hashes.v1)), tmp_path / "first") as first:
+                async with leecher.fetch(Magnet(InfoHashes(v2=hashes.v2)), tmp_path / "second") as second:
+                    first.add_peers(peers)
+                    second.add_peers(peers)
+                    (*_, end) = [event async for event in second.events()]
+                    assert isinstance(end, FetchFailed) and end.code == "duplicate"
+                (*_, end) = [event async for event in first.events()]
+                assert isinstance(end, Finished)
+    assert (tmp_path / "first" / "model.gguf").read_bytes() == sample.content

@@ -14,6 +14,7 @@ from hali.runtime.log import get_logger
 log = get_logger(__name__)
 
 INCONSISTENT_HASHES = 217  # libtorrent's errors.torrent_inconsistent_hashes, which the binding does not name
+DUPLICATE_TORRENT = 19  # errors.duplicate_torrent
 PEER_BANNED = 91  # errors.peer_banned
 NO_SPACE = 28  # ENOSPC
 
@@ -107,6 +108,12 @@ class Contradiction(msgspec.Struct, frozen=True):
     """libtorrent stopped a hybrid torrent: a piece fails its v1 hash and passes its v2 hashes, or the other way round."""
 
     reason: str
+
+
+class Conflict(msgspec.Struct, frozen=True):
+    """The metadata of a magnet say that it is another torrent of this session, which was added by its other hash; both are stopped."""
+
+    other: lt.torrent_handle
 
 
 class ResumeData(msgspec.Struct, frozen=True):
@@ -227,10 +234,12 @@ def _peer_gone(alert: lt.peer_disconnected_alert) -> PeerGone:
     return PeerGone(alert.endpoint[0], caught, alert.pid.to_bytes())
 
 
-def _torrent_error(alert: Any) -> FileError | Contradiction:
+def _torrent_error(alert: Any) -> FileError | Contradiction | None:
     error = alert.error
     if (error.category().name(), error.value()) == ("libtorrent", INCONSISTENT_HASHES):
         return Contradiction(error.message())
+    if (error.category().name(), error.value()) == ("libtorrent", DUPLICATE_TORRENT):
+        return None  # of two magnets, which the conflict's own alert tells apart
     return _file_error(alert)
 
 
@@ -253,6 +262,7 @@ _TRANSLATE: dict[type[lt.alert], Callable[[Any], Alert | None]] = {
     lt.peer_ban_alert: lambda a: Banned(*a.endpoint),
     lt.file_error_alert: _file_error,
     lt.torrent_error_alert: _torrent_error,
+    lt.torrent_conflict_alert: lambda a: Conflict(a.conflicting_torrent),
     lt.save_resume_data_alert: _resume_data,
     lt.save_resume_data_failed_alert: lambda _: ResumeData(None),
     lt.state_update_alert: lambda a: Snapshots([(s.handle, snapshot(s)) for s in a.status]),

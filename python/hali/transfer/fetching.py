@@ -68,7 +68,7 @@ class Fetch:
         self._peers: dict[Peer, None] = dict.fromkeys(peers)
         self._done = set(have)
         self._left_out: set[int] = set()
-        self._giver = Giver(self._current, self._restart)
+        self._giver = Giver(self._current, self.start_over)
         self._senders: dict[int, dict[str, int]] = {}  # of pieces that are right but not readable yet
         self._have = set(have)  # those, and what libtorrent has checked since
         self._doubted: set[int] = set()  # pieces that it called right and wrong later
@@ -104,6 +104,11 @@ class Fetch:
     def name(self) -> str:
         """Of the torrent, or the magnet's name for it."""
         return self._source.name or self._source.infohashes.best
+
+    @property
+    def handle(self) -> lt.torrent_handle | None:
+        """libtorrent's, while it is added."""
+        return self._handle
 
     @property
     def is_over(self) -> bool:
@@ -360,7 +365,7 @@ class Fetch:
         """
         self._guard.replaced(index, anyio.current_time())
         self._doubted.add(index)
-        self._restart()
+        self.start_over()
 
     async def _recheck(self) -> None:
         """What was thrown away is still in the file, unless peers have sent some of it since."""
@@ -398,7 +403,7 @@ class Fetch:
             return
         log.warning("fetch.contradiction", torrent=self.name, reason=reason)
         self._guard.contradicted()
-        self._restart()
+        self.start_over()
 
     def _welcome(self, hosts: frozenset[str]) -> None:
         """libtorrent forgets whom its filter bars."""
@@ -472,7 +477,7 @@ class Fetch:
             return
         self._guard.tick(now)
         if self._guard.must_restart(now):
-            self._restart()
+            self.start_over()
         if not self._guard.patient:
             self._lose_patience(now)
 
@@ -486,7 +491,8 @@ class Fetch:
             what = "no metadata" if isinstance(self._source, Magnet) else "no data"
             self.fail(f"{what} for {self._patience_s:.0f} s from {peers} connected peers", "stalled")
 
-    def _restart(self) -> None:
+    def start_over(self) -> None:
+        """Add the torrent anew, soon: libtorrent has stopped it."""
         if not self._rescuing:
             self._rescuing = True
             self._host.spawn(self._rescue)

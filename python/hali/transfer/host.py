@@ -27,6 +27,16 @@ class RunningFetch(Protocol):
     def name(self) -> str:
         """Of its torrent."""
 
+    @property
+    def handle(self) -> lt.torrent_handle | None:
+        """libtorrent's, while it is added."""
+
+    def start_over(self) -> None:
+        """Add the torrent anew."""
+
+    def fail(self, reason: str, code: str) -> None:
+        """End it."""
+
     def tick(self, now: float) -> None:
         """Called about twice a second."""
 

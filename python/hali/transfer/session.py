@@ -97,7 +97,7 @@ class TorrentSession:
         self._adding = 0
         self._unclaimed: list[tuple[lt.torrent_handle, alerts.Alert]] = []
         self._seeds: list[Seed] = []
-        self._fetches: set[RunningFetch] = set()
+        self._fetches: dict[RunningFetch, None] = {}  # the earlier first
         self._fetching = anyio.Event()
         self._holding: set[object] = set()
         self._bars: dict[RunningFetch, Bars] = {}
@@ -366,7 +366,7 @@ class TorrentSession:
 
     def enter(self, fetch: RunningFetch) -> None:
         """Tick `fetch` from now on."""
-        self._fetches.add(fetch)
+        self._fetches[fetch] = None
         self._bar()
         if not self._moves:
             fetch.pause()
@@ -375,7 +375,7 @@ class TorrentSession:
 
     def leave(self, fetch: RunningFetch) -> None:
         """`fetch` is over."""
-        self._fetches.discard(fetch)
+        self._fetches.pop(fetch, None)
         self._bar()
         if not self._fetches:
             self._fetching = anyio.Event()
@@ -453,6 +453,8 @@ class TorrentSession:
                 self._listening.append(alert)
             case alerts.Dropped():
                 self._ask_again()
+            case alerts.Conflict(other=other):
+                self._part(handle, other)
             case _ if handle is not None:
                 self._to_torrent(handle, alert)
 
@@ -462,6 +464,14 @@ class TorrentSession:
             listener(alert)
         elif self._adding:
             self._unclaimed.append((handle, alert))  # perhaps of the torrent that is just being added
+
+    def _part(self, *handles: lt.torrent_handle | None) -> None:
+        """Two magnets turned out to be one torrent, and libtorrent has stopped both: the earlier one begins again."""
+        for place, fetch in enumerate([fetch for fetch in self._fetches if fetch.handle in handles]):
+            if place == 0:
+                fetch.start_over()
+            else:
+                fetch.fail("this torrent is being fetched by its other infohash already", "duplicate")
 
     def _damaged(self, seed: Seed, reason: str) -> None:
         self.events.publish(SeedDamaged(seed.infohashes, seed.metainfo.name, reason))
