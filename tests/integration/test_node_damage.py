@@ -151,6 +151,8 @@ def test_a_file_that_is_gone_is_missing_and_the_rest_goes_on(tmp_path: Path) -> 
         a.fails("verify", ID, code=3)
         a.call("rm", model=ID)
         assert a.state_of(ID) is None
+        Path(other["path"]).unlink()
+        assert [model["state"] for model in a.call("models")["models"]] == ["missing"]
 
 
 def test_a_damaged_metadata_file_harms_its_model_only(tmp_path: Path) -> None:

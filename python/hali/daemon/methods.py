@@ -169,6 +169,7 @@ class Methods:
     async def models(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """All models of this node, and the records that cannot be read."""
         library = self._node.library
+        await library.look_for_files()
         damaged = await anyio.to_thread.run_sync(library.store.unreadable)
         models = [self._described(entry) for entry in library.entries()]
         parts = [self._node.partials.describe(entry) for entry in self._node.partials.entries()]

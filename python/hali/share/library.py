@@ -141,6 +141,18 @@ class Library:
             self._changed()
         return entry.is_whole
 
+    async def look_for_files(self) -> None:
+        """Models whose files are gone are missing from now on; what is in the files is not looked at."""
+        there = [entry for entry in self.entries() if entry.state in ("seeding", "stored")]
+        for entry in await anyio.to_thread.run_sync(lambda: [each for each in there if each.record.is_gone]):
+            async with self._alone(entry.record.meta.sha256):
+                if self._entries.get(entry.record.meta.sha256) is not entry:
+                    continue
+                where = entry.record.directory
+                self._condemn(entry, "missing", f"{entry.record.meta.model_id}: its file is gone from {where}")
+                await self._stop_seeding(entry)
+                self._changed()
+
     async def seed_all(self, seeds: Seeds) -> None:
         """Seed every model in the new session `seeds`. Files that changed since they were verified come last: they are verified first."""
         self._seeds = seeds

@@ -61,6 +61,11 @@ class Record(msgspec.Struct, frozen=True):
         """True when a file is linked elsewhere (an import, an export): its bytes stay while that name is there."""
         return any(_has_other_names(self.directory / name) for name in self.meta.files)
 
+    @property
+    def is_gone(self) -> bool:
+        """True when a file is not there."""
+        return not all((self.directory / name).exists() for name in self.meta.files)
+
     def changed_on_disk(self) -> bool:
         """True if size or time of a file differ from when it was verified; NotFound if one is gone."""
         return any(self._changed(file) for file in self.meta.each)

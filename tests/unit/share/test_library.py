@@ -151,6 +151,16 @@ async def test_a_file_that_goes_while_it_is_verified_makes_the_model_missing(
     assert entry.state == "missing"
 
 
+async def test_a_model_whose_file_is_gone_is_not_said_to_be_seeded(library: Library, seeds: Seeds) -> None:
+    entry = await library.adopt(arrived(library, "U-1B-Q4_0.gguf"), Origin())
+    await library.look_for_files()
+    assert (entry.state, len(seeds.seeded)) == ("seeding", 1)
+    entry.record.path.unlink()
+    await library.look_for_files()
+    assert (entry.state, seeds.seeded) == ("missing", [])
+    assert entry.error is not None and "its file is gone" in entry.error
+
+
 async def test_who_deletes_a_model_that_is_just_coming_waits_and_of_two_one_finds_nothing(
     library: Library, seeds: Seeds
 ) -> None:
