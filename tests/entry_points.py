@@ -415,6 +415,7 @@ TABLE: dict[str, Row] = {
     "writes hali.share.library": Row(
         "hali.store.metadata.wrong_fields", f"{ENTRY}::test_metadata_names_no_file_outside_its_folder"
     ),
+    "writes hali.share.resolve": Row("ours: a .torrent that the user names is opened, and only read"),
     "writes hali.share.swarm_lane": _STORE,
     "writes hali.store.journal": _STORE,
     "writes hali.store.models": _STORE,
