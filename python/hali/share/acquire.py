@@ -215,7 +215,7 @@ class AcquisitionManager:
 
     @asynccontextmanager
     async def _one_at_a_time(self, plan: Plan) -> AsyncIterator[None]:
-        """The same file asked for under two names is fetched once; the second finds it in the store."""
+        """The same file asked for under two names is fetched once, as far as the names tell; the second finds it in the store."""
         async with AsyncExitStack() as stack:
             for name in sorted(plan.identities):  # always in one order, so that two jobs cannot wait for each other
                 await stack.enter_async_context(self._locks.setdefault(name, anyio.Lock()))
