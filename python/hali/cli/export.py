@@ -92,7 +92,13 @@ def lmstudio(
     _one_or_all(model, every, None)
     where = expanded(folder) if folder else target.models_folder(os.environ, Path.home())
     models = _stored()
-    _run(out, model, models, lambda one: target.export(one, Folder(where), projector_of(one, models)))
+    shared = target.shared_places(models)
+
+    def one(chosen: StoredModel) -> Export:
+        distinct = (*target.place_of(chosen), chosen.file.name) in shared
+        return target.export(chosen, Folder(where), projector_of(chosen, models), distinct=distinct)
+
+    _run(out, model, models, one)
 
 
 def _one_or_all(model: str | None, every: bool, of_one: str | None) -> None:

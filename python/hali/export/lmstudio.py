@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from hali.export.folder import Folder, How, expanded
-from hali.export.model import Export, StoredModel, header_of
+from hali.export.model import Export, StoredModel, halves, header_of
 from hali.hashing import hash_file
 from hali.model.errors import Refused
 
@@ -50,21 +51,30 @@ def _program_folder(home: Path) -> Path:
     return older if older.is_dir() else home / ".lmstudio"
 
 
-def place_of(model: StoredModel) -> tuple[str, str]:
-    """Publisher and model: those of the repository, else ours."""
+def place_of(model: StoredModel, *, distinct: bool = False) -> tuple[str, str]:
+    """Publisher and model: those of the repository, else ours; `distinct` adds the hash, for files that would share one place."""
     owner, slash, repo = (model.hf_repo or "").partition("/")
+    end = f"-{model.sha256[:8]}" if distinct else ""
     if slash and owner and repo:
-        return owner, repo
+        return owner, f"{repo}{end}"
     base, size, variant, _ = model.model_id.split(":")
-    return PUBLISHER, f"{base}-{size}-{variant}"
+    return PUBLISHER, f"{base}-{size}-{variant}{end}"
 
 
-def export(model: StoredModel, folder: Folder, projector: StoredModel | None = None) -> Export:
+def shared_places(models: Sequence[StoredModel]) -> set[tuple[str, ...]]:
+    """Publisher, model and file of those that several want: revisions of one repository, or files of one id."""
+    wanted = Counter((*place_of(model), model.file.name) for model in models)
+    return {place for place, count in wanted.items() if count > 1}
+
+
+def export(
+    model: StoredModel, folder: Folder, projector: StoredModel | None = None, *, distinct: bool = False
+) -> Export:
     """Put the model's file, and its vision or audio part, into LM Studio's folder; Refused when another file of that name is there."""
-    files = [model, *([projector] if projector is not None else [])]
+    files = [halves(model)[0], *([projector] if projector is not None else [])]
     for file in files:
         header_of(file)
-    publisher, name = place_of(model)
+    publisher, name = place_of(model, distinct=distinct)
     notes = _notes(folder, publisher, name)
     hows = [_bring(folder, (publisher, name, file.file.name), file, notes) for file in files]
     folder.write(msgspec.json.encode({"files": notes}), publisher, name, NOTE)

@@ -7,7 +7,16 @@ from pathlib import Path
 import msgspec
 
 from hali.model.errors import HaliError, NotFound, Refused
+from hali.model.splits import is_projector
 from hali.wire.gguf import GgufHeader, read_header_file
+
+
+class StoredPart(msgspec.Struct, frozen=True):
+    """One file of a model of several."""
+
+    name: str
+    size: int
+    sha256: str
 
 
 class StoredModel(msgspec.Struct, frozen=True):
@@ -21,6 +30,7 @@ class StoredModel(msgspec.Struct, frozen=True):
     state: str
     hf_repo: str | None = None
     error: str | None = None
+    parts: list[StoredPart] = []  # in the order of `files`; empty where there is one
 
     @property
     def file(self) -> Path:
@@ -66,7 +76,9 @@ def header_of(model: StoredModel) -> GgufHeader:
     if model.state == "hashing":
         raise Refused(f"{model.model_id} is being verified", hint="try again in a moment")
     if len(model.files) > 1:
-        raise Refused(f"{model.model_id} lies in {len(model.files)} files; only models of one file can be exported")
+        raise Refused(
+            f"{model.model_id} lies in {len(model.files)} files; only models of one file and their projector can be exported"
+        )
     try:
         header = read_header_file(model.file)
     except FileNotFoundError:
@@ -81,8 +93,28 @@ def header_of(model: StoredModel) -> GgufHeader:
     return header
 
 
+def halves(model: StoredModel) -> tuple[StoredModel, StoredModel | None]:
+    """The weights and the projector of a model of just these two files, each as one of one file; any other model as it is."""
+    if len(model.parts) != 2 or not is_projector(model.parts[1].name):
+        return model, None
+    weights, projector = (
+        msgspec.structs.replace(
+            model,
+            sha256=part.sha256,
+            size=part.size,
+            path=str(model.file.with_name(part.name)),
+            files=[part.name],
+            parts=[],
+        )
+        for part in model.parts
+    )
+    return weights, projector
+
+
 def projector_of(model: StoredModel, models: list[StoredModel]) -> StoredModel | None:
-    """The vision or audio part that came from the same repository, when there is exactly one."""
+    """The model's own vision or audio part, else the one that came from the same repository, when there is exactly one."""
+    if (own := halves(model)[1]) is not None:
+        return own
     found = [
         other
         for other in models

@@ -16,7 +16,7 @@ import msgspec
 from hali.export.chat_formats import default_system, recognise
 from hali.export.folder import Folder, How, expanded
 from hali.export.go_template import PLAIN, go_template
-from hali.export.model import Export, StoredModel, header_of
+from hali.export.model import Export, StoredModel, halves, header_of
 from hali.model.errors import Refused, UsageError
 from hali.model.names import UNKNOWN, parse
 from hali.wire.gguf import GgufHeader
@@ -165,21 +165,22 @@ def export(model: StoredModel, folder: Folder, name: Name, projector: StoredMode
 
     Refused when Ollama has another model of that name, which hali did not put there.
     """
-    header = header_of(model)
+    weights, _ = halves(model)
+    header = header_of(weights)
     if header.is_projector:
         raise Refused(f"{model.model_id} is the vision or audio part of another model and cannot answer alone")
     if projector is not None and not header_of(projector).is_projector:
         raise Refused(f"{projector.model_id} is no vision or audio part", hint="give a file called mmproj-….gguf")
-    image = image_of(model, header, name, projector)
+    image = image_of(weights, header, name, projector)
     _refuse_theirs(folder, name)
-    how = _bring(folder, model)
+    how = _bring(folder, weights)
     changed = how != "kept"
     if projector is not None:
         changed |= _bring(folder, projector) != "kept"
     for digest, data in image.blobs.items():
         changed |= folder.write(data, "blobs", f"sha256-{digest}")
     changed |= folder.write(image.manifest, MANIFESTS, *name.parts)
-    path = folder.root / "blobs" / f"sha256-{model.sha256}"
+    path = folder.root / "blobs" / f"sha256-{weights.sha256}"
     return Export(
         "ollama", model.model_id, model.sha256, str(name), str(path), how, changed, image.template, image.notes
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from hali.export.model import StoredModel
+from hali.export.model import StoredModel, StoredPart
 from hali.model.names import derive
 from tests.unit.wire.gguf_files import LLAMA, gguf, pair
 
@@ -27,6 +27,18 @@ def stored(
     path.write_bytes(data := gguf(pairs))
     found = StoredModel(str(derive(file)), hashlib.sha256(data).hexdigest(), len(data), str(path), [file], "stored")
     return msgspec.structs.replace(found, **fields)
+
+
+def bundle(model: StoredModel, *others: StoredModel) -> StoredModel:
+    """`model` and `others`, which lie beside it, as one model of several files."""
+    files = [model, *others]
+    return msgspec.structs.replace(
+        model,
+        sha256=hashlib.sha256("".join(file.sha256 for file in files).encode()).hexdigest(),
+        size=sum(file.size for file in files),
+        files=[file.file.name for file in files],
+        parts=[StoredPart(file.file.name, file.size, file.sha256) for file in files],
+    )
 
 
 def tree(root: Path) -> dict[str, tuple[int, int]]:

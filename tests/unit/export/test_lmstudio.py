@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from hali.cli import export as command
+from hali.cli.main import main
 from hali.export.folder import Folder
 from hali.export.lmstudio import export, models_folder
+from hali.export.model import StoredModel, projector_of
 from hali.model.errors import Refused, UsageError
-from tests.unit.export.stored import PROJECTOR, TALKING, stored, tree
+from tests.unit.export.stored import PROJECTOR, TALKING, bundle, stored, tree
 from tests.unit.wire.gguf_files import pair
 
 
@@ -31,6 +34,45 @@ def test_a_vision_part_lies_beside_its_model(tmp_path: Path) -> None:
     (tmp_path / "l/o/r/mmproj-Tiny-F16.gguf").unlink()
     again = export(model, Folder(tmp_path / "l"), eyes)
     assert (again.changed, again.how) == (True, "kept")
+
+
+def test_a_model_that_was_pulled_with_its_projector_lies_beside_it(tmp_path: Path) -> None:
+    weights = stored(tmp_path / "store", hf_repo="o/r")
+    eyes = stored(tmp_path / "store", "mmproj-Tiny-F16.gguf", PROJECTOR, hf_repo="o/r")
+    whole = bundle(weights, eyes)
+    for changed in (True, False):
+        done = export(whole, Folder(tmp_path / "l"), projector_of(whole, [whole]))
+        assert (done.changed, done.sha256) == (changed, whole.sha256)
+    for one in (weights, eyes):
+        assert (tmp_path / "l/o/r" / one.file.name).read_bytes() == one.file.read_bytes()
+
+
+def versions(folder: Path, **fields: str) -> list[StoredModel]:
+    """Two files of one name and id."""
+    return [
+        stored(folder / number, pairs=[*TALKING, pair("general.version", 8, number)], **fields) for number in ("1", "2")
+    ]
+
+
+@pytest.mark.parametrize("fields", [{"hf_repo": "o/r"}, {}], ids=["revisions", "one id"])
+def test_files_that_would_share_a_place_get_one_each_and_keep_it(
+    fields: dict[str, str],
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    models = versions(tmp_path, **fields)
+    monkeypatch.setattr(command, "_stored", lambda: models)
+    for told in ("linked", "is there already"):
+        with pytest.raises(SystemExit) as caught:
+            main(["export", "lmstudio", "--all", "--dir", str(tmp_path / "l")])
+        assert caught.value.code == 0
+        shown = capsys.readouterr().out
+        assert [told in line for line in shown.splitlines()] == [True, True]
+        assert all(f"-{model.sha256[:8]}" in shown for model in models)
+    there = {path.read_bytes() for path in (tmp_path / "l").rglob("*.gguf")}
+    assert there == {model.file.read_bytes() for model in models}
 
 
 def test_one_that_was_imported_has_the_publisher_hali(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from hali.export.model import projector_of
 from hali.export.ollama import derive_name, export, human_number, models_folder, parse_name
 from hali.model.errors import NoSpace, Refused, UsageError
 from tests.fakes.ollama_reader import listed
-from tests.unit.export.stored import CHATML, PROJECTOR, TALKING, stored, tree
+from tests.unit.export.stored import CHATML, PROJECTOR, TALKING, bundle, stored, tree
 from tests.unit.wire.gguf_files import pair
 
 
@@ -90,6 +90,21 @@ def test_a_vision_part_goes_along(tmp_path: Path) -> None:
         export(eyes, Folder(tmp_path / "o"), derive_name(eyes))
     with pytest.raises(Refused, match="no vision or audio part"):
         export(model, Folder(tmp_path / "o"), derive_name(model), model)
+
+
+def test_a_model_that_was_pulled_with_its_projector_goes_with_it_and_a_split_one_not_at_all(tmp_path: Path) -> None:
+    weights = stored(tmp_path / "store", hf_repo="o/tiny")
+    eyes = stored(tmp_path / "store", "mmproj-Tiny-F16.gguf", PROJECTOR, hf_repo="o/tiny")
+    whole = bundle(weights, eyes)
+    for changed in (True, False):
+        done = export(whole, Folder(tmp_path / "o"), derive_name(whole), projector_of(whole, [whole]))
+        assert (done.changed, done.sha256) == (changed, whole.sha256)
+    (found,) = listed(tmp_path / "o").values()
+    assert Path(done.path).read_bytes() == weights.file.read_bytes()
+    assert isinstance(path := found.layers["projector"], Path) and path.read_bytes() == eyes.file.read_bytes()
+    split = bundle(*(stored(tmp_path / "store", f"Tiny-1M-{n:05}-of-00002.gguf") for n in (1, 2)), eyes)
+    with pytest.raises(Refused, match="lies in 3 files"):
+        export(split, Folder(tmp_path / "o"), derive_name(split), projector_of(split, [split]))
 
 
 def test_an_unknown_chat_format_gets_a_plain_template_and_is_said(tmp_path: Path) -> None:
