@@ -108,19 +108,20 @@ def _repair(out: Output, paths: Paths, part: str) -> None:
 
 
 def _repair_config(out: Output, paths: Paths) -> None:
-    from hali.config.files import write_secret
+    from hali.config.files import locked, write_secret
     from hali.config.mending import mended
 
     path = paths.config
     if not path.exists():
         raise NotFound(f"there is no {path}")
-    old = path.read_bytes()
-    text, faults = mended(old)
-    changes = [f"line {fault.line}: {fault.reason}" for fault in faults]
     kept = path.with_name(f"{path.name}.before-repair")
-    if faults:
-        write_secret(kept, old)
-        write_secret(path, text.encode())
+    with locked(path):
+        old = path.read_bytes()
+        text, faults = mended(old)
+        if faults:
+            write_secret(kept, old)
+            write_secret(path, text.encode())
+    changes = [f"line {fault.line}: {fault.reason}" for fault in faults]
     _tell(out, "config", str(kept) if faults else None, changes)
 
 

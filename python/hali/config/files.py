@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -71,3 +72,19 @@ def _give_to_owner_of(directory: Path, fd: int) -> None:
 def write_secret(path: Path, data: bytes) -> None:
     """`write_atomically` readable by the owner only; never wider, not even for a moment."""
     write_atomically(path, data, mode=0o600)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Nobody else in this block for `path`, which is read and then replaced; others wait, and a crash leaves nothing to clean up.
+
+    The lock is a file beside it: `path` itself is another file after each write.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _give_to_owner_of(path.parent, fd)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)

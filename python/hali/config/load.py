@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from hali.config.files import write_secret
+from hali.config.files import locked, write_secret
 from hali.config.schema import KEYS, Key, Settings, value_of
 from hali.model.errors import ConfigError, UsageError
 
@@ -160,18 +160,19 @@ def store(path: Path, name: str, text: str | None) -> None:
     import tomlkit  # only `config set` writes; every other command should not pay for the import
 
     key = find_key(name)
-    read_file(path)  # a file that is no TOML is told as such, and not written over
-    document = tomlkit.parse(path.read_text(encoding="utf-8")) if path.exists() else tomlkit.document()
-    *parents, leaf = name.split(".")
-    table: Any = document
-    for parent in parents:
-        table = table.setdefault(parent, tomlkit.table())
-        if not isinstance(table, Mapping):
-            raise ConfigError(f"{path}: {parent} is a value, not a table", hint="mend it with `hali config edit`")
-    if text is None:
-        table.pop(leaf, None)
-    else:
-        value = parse_text(key, text)
-        table[leaf] = list(value) if isinstance(value, tuple) else value
-    # The file may hold the LAN secret, so it is never readable by others.
-    write_secret(path, tomlkit.dumps(document).encode())
+    value = None if text is None else parse_text(key, text)
+    with locked(path):  # two that write at the same moment would else both begin from what was there before
+        read_file(path)  # a file that is no TOML is told as such, and not written over
+        document = tomlkit.parse(path.read_text(encoding="utf-8")) if path.exists() else tomlkit.document()
+        *parents, leaf = name.split(".")
+        table: Any = document
+        for parent in parents:
+            table = table.setdefault(parent, tomlkit.table())
+            if not isinstance(table, Mapping):
+                raise ConfigError(f"{path}: {parent} is a value, not a table", hint="mend it with `hali config edit`")
+        if text is None:
+            table.pop(leaf, None)
+        else:
+            table[leaf] = list(value) if isinstance(value, tuple) else value
+        # The file may hold the LAN secret, so it is never readable by others.
+        write_secret(path, tomlkit.dumps(document).encode())

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from hali.config import load as module
 from hali.config.load import find_key, load, parse_text, store
 from hali.config.schema import KEYS, Settings, value_of
 from hali.model.errors import ConfigError, UsageError
@@ -115,6 +119,31 @@ def test_a_bad_file_is_a_configuration_error_that_names_it(tmp_path: Path, text:
     path.write_text(text)
     with pytest.raises(ConfigError, match=r"config\.toml"):
         load(path, {})
+
+
+def test_nobody_else_can_write_the_file_between_reading_and_writing_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, alone = tmp_path / "config.toml", []
+
+    def looking(act: Callable[..., Any]) -> Callable[..., Any]:
+        def looked(*args: Any) -> Any:
+            with path.with_name("config.toml.lock").open("ab") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    alone.append(False)
+                except BlockingIOError:
+                    alone.append(True)
+            return act(*args)
+
+        return looked
+
+    for name in ("read_file", "write_secret"):
+        monkeypatch.setattr(module, name, looking(getattr(module, name)))
+    store(path, "max_upload_mbps", "11")
+    store(path, "lan.port", "5")
+    assert alone == [True] * 4
+    assert load(path, {}).sources.keys() == {"max_upload_mbps", "lan.port"}
 
 
 def test_setting_a_key_keeps_comments_and_unsetting_restores_the_default(tmp_path: Path) -> None:
