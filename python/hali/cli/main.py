@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import os
 import sys
+
+from hali.cli import streams
 
 TYPE_CHECKING = False  # typing's own costs as much as the rest of `hali --version`: it imports re
 if TYPE_CHECKING:
@@ -62,42 +62,34 @@ HELP = ("--help", "-h")
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code."""
+    streams.mend()
     args = list(sys.argv[1:] if argv is None else argv)
     if args in (["--version"], ["-V"], ["version"]):
         from hali._version import __version__
 
         print(f"hali {__version__}")
-        sys.exit(0)
+        sys.exit(streams.ended(0))
     if args[:1] == ["__complete"]:  # what the completion scripts ask; its words are not ours to read flags from
         from hali.cli.candidates import answer
 
         sys.stdout.write(answer(args[1:]))
-        sys.exit(0)
-    sys.exit(_run(args))
+        sys.exit(streams.ended(0))
+    sys.exit(streams.ended(_run(args)))
 
 
 def _run(args: list[str]) -> int:
     from hali.cli.output import Output
     from hali.model.errors import Cancelled, ExitCode, HaliError
 
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(
-                errors="replace"
-            )  # a terminal that cannot show a dash gets a question mark, not a traceback
     args, flags = _take_flags(args)
     out = Output(**flags)
     try:
-        code = _dispatch(args, out)
-        sys.stdout.flush()
-        return code
+        return _dispatch(args, out)
     except HaliError as exc:
         return out.error(exc)
     except KeyboardInterrupt:
         return out.error(Cancelled("interrupted"))
-    except BrokenPipeError:
-        # The reader (head, less) has what it wanted; Python must not complain about it at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader (head, less) has what it wanted
         return ExitCode.OK
 
 

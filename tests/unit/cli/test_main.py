@@ -42,7 +42,8 @@ def test_the_version_is_told_without_importing_anything_heavy() -> None:
     bare = subprocess.run(
         [sys.executable, "-c", "import sys; print(*sys.modules)"], capture_output=True, text=True, check=True
     )
-    assert modules - set(bare.stdout.split()) <= {"__future__", "hali", "hali._version", "hali.cli", "hali.cli.main"}
+    ours = {"hali", "hali._version", "hali.cli", "hali.cli.main", "hali.cli.streams"}
+    assert modules - set(bare.stdout.split()) <= {"__future__", *ours}
 
 
 @pytest.mark.parametrize(
@@ -171,6 +172,36 @@ def test_config_shows_sets_and_unsets(home: Path, capsys: pytest.CaptureFixture[
     assert "max_upload_mbps" in capsys.readouterr().err
     assert run("config", "path") == 0
     assert capsys.readouterr().out.strip() == str(home / "config.toml")
+
+
+FULL = "hali: cannot write to standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("redirected", "code", "told"),
+    [
+        (">/dev/full", 1, FULL),
+        (">/dev/full 2>/dev/full", 1, ""),
+        ("2>/dev/full", 0, ""),
+        (">&-", 0, ""),
+        ("2>&-", 0, ""),
+        ("<&- >&- 2>&-", 0, ""),
+    ],
+)
+def test_what_was_asked_is_done_whatever_becomes_of_the_output(
+    redirected: str, code: int, told: str, home: Path
+) -> None:
+    command = f'"$0" -m hali.cli config set max_upload_mbps 11 {redirected}'
+    done = subprocess.run(["sh", "-c", command, sys.executable], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (code, told)
+    assert done.stdout.startswith("Updated") is (redirected[0] == "2")
+    assert (home / "config.toml").read_text() == "max_upload_mbps = 11.0\n"
+
+
+def test_an_error_is_told_by_its_exit_code_also_where_no_stream_can_be_written(home: Path) -> None:
+    for flag in ("", "--json"):
+        command = f'"$0" -m hali.cli info nosuch {flag} >/dev/full 2>/dev/full'
+        assert subprocess.run(["sh", "-c", command, sys.executable]).returncode == 3
 
 
 def test_config_set_tells_when_the_environment_wins(
