@@ -216,6 +216,16 @@ def test_a_torrent_file_is_found_from_where_the_command_runs(owner: TestNode) ->
     assert done.stdout.startswith("Already here: ")
 
 
+def test_a_name_that_is_not_utf_8_is_told_by_its_name(tmp_path: Path) -> None:
+    with node(tmp_path / "home") as made:
+        made.start()
+        for command in ("add", "info", "pull"):
+            told = made.fails(command, "bad\udcff.gguf", code=2)
+            assert told.endswith("bad\\xff.gguf' is not UTF-8 — give it a name in UTF-8")
+        made.env |= {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+        assert "\\xc3\\xa9.gguf' cannot be read in this locale" in made.fails("add", "é.gguf", code=2)
+
+
 def test_a_reader_that_has_enough_ends_the_command_quietly(tmp_path: Path) -> None:
     one = TestNode(tmp_path / "home")
     one.paths.create()

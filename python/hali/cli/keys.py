@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any
 
 import typer
@@ -43,6 +44,8 @@ def create(
     With --json: `key`, and the fields of `hali keys list`.
     """
     out = current(ctx)
+    if not math.isfinite(weight):
+        raise UsageError(f"--weight: {weight} is no share", hint="give a number above 0")
     wish: dict[str, Any] = {"name": name, "rpm": rpm, "tpm": tpm, "tpd": tpd, "weight": weight}
     if scope:
         wish["scopes"] = scope

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Iterator
 from typing import Any
 
 from hali.config.paths import Paths
 from hali.daemon.address import is_locked
-from hali.model.errors import NotRunning, ProtocolError, from_wire
+from hali.model.errors import NotRunning, ProtocolError, UsageError, from_wire
 
 CONNECT_S = 3.0
 ANSWER_S = 60.0  # an idle daemon answers in milliseconds; one that starts an engine or scans a disk may take longer
@@ -41,7 +42,10 @@ class DaemonClient:
     def stream(
         self, method: str, *, timeout: float | None = None, **params: Any
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """("event", …) as they come, then one ("result", …); raises the daemon's error."""
+        """("event", …) as they come, then one ("result", …); raises the daemon's error, UsageError for a text that cannot be sent."""
+        for value in params.values():
+            if isinstance(value, str):
+                _sendable(value)
         self._next_id += 1
         self._socket.settimeout(timeout)
         request = {"method": method, "token": self._token, "id": self._next_id, **params}
@@ -90,3 +94,20 @@ class DaemonClient:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _sendable(text: str) -> None:
+    """UsageError for what Python made of bytes that the locale cannot read: JSON has no place for it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        pass
+    else:
+        return
+    raw = os.fsencode(text)
+    shown = ascii(raw)[1:]
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        raise UsageError(f"{shown} is not UTF-8", hint="give it a name in UTF-8") from None
+    raise UsageError(f"{shown} cannot be read in this locale", hint="choose one with UTF-8, or set PYTHONUTF8=1")

@@ -116,11 +116,16 @@ def test_the_help_fits_a_narrow_terminal(capsys: pytest.CaptureFixture[str], mon
         (("--jsn",), "no option '--jsn' — `hali --help`"),
         (("pull",), "missing argument 'WHAT' — `hali pull --help` shows how"),
         (("pull", "a", "b"), "unexpected extra argument"),
+        (("keys", "create", "a", "--weight", "inf"), "--weight: inf is no share — give a number above 0"),
+        (("keys", "create", "a", "--weight", "nan"), "--weight: nan is no share"),
+        (("prune", "--quota", "inf"), "invalid value for '--quota'"),
+        (("prune", "--quota", "1e300"), "invalid value for '--quota'"),
+        (("prune", "--older-than", "9" * 400 + "w"), "is no time — a number and m, h, d or w: 30d"),
         (("config", "set", "debug"), "missing argument 'VALUE' — `hali config set --help` shows how"),
     ],
 )
 def test_a_typo_gets_one_line_and_what_to_do(
-    args: tuple[str, ...], hint: str, capsys: pytest.CaptureFixture[str]
+    args: tuple[str, ...], hint: str, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(*args) == 2
     shown = capsys.readouterr()
