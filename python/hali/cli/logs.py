@@ -6,6 +6,7 @@ import calendar
 import contextlib
 import json
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -49,7 +50,7 @@ def show(out: Output, path: Path, lines: int, *, follow: bool) -> None:
     except PermissionError:
         raise Refused(f"no permission to read {path}", hint="ask with sudo for the log of a system service") from None
     try:
-        for line in deque(log, maxlen=lines):
+        for line in deque(log, maxlen=min(lines, sys.maxsize)):
             _print(out, line)
         if follow:
             _follow(out, path, log)

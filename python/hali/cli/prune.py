@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from hali.model.errors import Cancelled, NoSpace, UsageError
 from hali.model.units import DAY_S, GB, format_bytes
 
 app = new_app()
+LARGEST_GB = 1e6  # as storage.quota_gb has it
 _UNITS = {"m": 60, "h": 3600, "d": DAY_S, "w": 7 * DAY_S}
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)([mhdw])\Z", re.ASCII)
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Which model; see `hali info`.")]
@@ -25,7 +27,10 @@ Model = Annotated[str, typer.Argument(metavar="MODEL", help="Which model; see `h
 def prune(
     ctx: typer.Context,
     quota: Annotated[
-        float | None, typer.Option(metavar="GB", min=0, help="Room for all models, 0 for none; else storage.quota_gb.")
+        float | None,
+        typer.Option(
+            metavar="GB", min=0, max=LARGEST_GB, help="Room for all models, 0 for none; else storage.quota_gb."
+        ),
     ] = None,
     older_than: Annotated[
         str | None, typer.Option(metavar="TIME", help="Also models not used for so long: 30d, 12h, 2w.")
@@ -65,7 +70,7 @@ def prune(
 def seconds(text: str) -> float:
     """`30d` → 2592000.0; UsageError when it is no such time."""
     found = _SPAN.match(text.strip().lower())
-    if found is None:
+    if found is None or math.isinf(float(found[1])):
         raise UsageError(f"{text!r} is no time", hint="a number and m, h, d or w: 30d")
     return float(found[1]) * _UNITS[found[2]]
 

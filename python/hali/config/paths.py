@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -103,7 +104,13 @@ def _expanded(text: str) -> Path:
 
 
 def from_environment(env: Mapping[str, str] | None = None) -> Paths:
-    """`HALI_HOME`, else `~/.hali`."""
+    """`HALI_HOME`, else `~/.hali`; ConfigError for a path that no folder can have."""
     env = os.environ if env is None else env
     home = env.get("HALI_HOME")
-    return Paths(_expanded(home).absolute() if home else Path.home() / ".hali")
+    found = Paths(_expanded(home).absolute() if home else Path.home() / ".hali")
+    try:
+        found.home.stat()
+    except OSError as exc:
+        if exc.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise ConfigError(f"HALI_HOME cannot be a folder: {exc.strerror}", hint="set it to another path") from None
+    return found

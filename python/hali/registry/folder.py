@@ -10,6 +10,7 @@ Writing it is `write`; reading it, with the same checks as a server's answers an
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from hali.config.files import write_atomically
-from hali.model.errors import ProtocolError, Refused, VerificationFailed
+from hali.model.errors import NoSpace, ProtocolError, Refused, UsageError, VerificationFailed
 from hali.registry.documents import Index, IndexEntry, Manifest, Rotation
 from hali.registry.publisher import closing_of
 from hali.registry.signing import unseal
@@ -78,13 +79,22 @@ def torrent_path(infohash: str) -> str:
 
 
 def write(folder: Path, index: bytes, items: Sequence[Item], closings: Sequence[bytes]) -> int:
-    """Write the folder; the index comes last, so a reader never finds a line without its files. Returns how many models it lists."""
-    for item in items:
-        infohash = entry_of(item).infohash_v2
-        write_atomically(folder / manifest_path(infohash), item.manifest)
-        write_atomically(folder / torrent_path(infohash), item.torrent)
-    write_atomically(folder / KEYS, msgspec.json.encode([msgspec.Raw(each) for each in closings]))
-    write_atomically(folder / INDEX, index)
+    """Write the folder; the index comes last, so a reader never finds a line without its files. Returns how many models it lists.
+
+    NoSpace, Refused without permission, UsageError where no such folder can be.
+    """
+    try:
+        for item in items:
+            infohash = entry_of(item).infohash_v2
+            write_atomically(folder / manifest_path(infohash), item.manifest)
+            write_atomically(folder / torrent_path(infohash), item.torrent)
+        write_atomically(folder / KEYS, msgspec.json.encode([msgspec.Raw(each) for each in closings]))
+        write_atomically(folder / INDEX, index)
+    except OSError as exc:
+        full = exc.errno in (errno.ENOSPC, errno.EDQUOT)
+        kind = NoSpace if full else Refused if isinstance(exc, PermissionError) else UsageError
+        hint = "free some space and write it again" if full else "give another folder"
+        raise kind(f"cannot write a registry to {folder}: {exc.strerror}", hint=hint) from None
     return len(items)
 
 

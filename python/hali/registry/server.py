@@ -25,9 +25,12 @@ LOG = "registry.log"
 
 
 def open_storage(db: Path, dsn: str | None) -> Storage:
-    """PostgreSQL when there is a DSN, else SQLite at `db`."""
+    """PostgreSQL when there is a DSN, else SQLite at `db`; UsageError where no folder can be made for it."""
     if dsn is None:
-        db.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            db.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise UsageError(f"cannot make {db.parent}: {exc.strerror}", hint="give another file with --db") from None
         return sqlite(db)
     if not dsn.startswith(("postgresql://", "postgres://")):
         raise UsageError("a DSN begins with postgresql://")

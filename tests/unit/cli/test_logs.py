@@ -46,6 +46,9 @@ def test_the_last_lines_are_shown_and_json_is_left_alone(home: Path, capsys: pyt
     with pytest.raises(SystemExit):
         main(["logs", "-n", "2", "--json"])
     assert capsys.readouterr().out.splitlines() == lines[-2:]
+    with pytest.raises(SystemExit):
+        main(["logs", "-n", "9" * 20, "--json"])
+    assert capsys.readouterr().out.splitlines() == lines
 
 
 def test_no_log_yet_is_said_with_exit_code_3(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

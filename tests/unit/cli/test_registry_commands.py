@@ -94,6 +94,15 @@ def test_a_registry_that_refuses_ends_publish_with_exit_code_7_also_for_programs
     assert not flags or json.loads(out) == answer
 
 
+def test_a_folder_that_cannot_be_made_for_the_database_is_told_with_what_to_do(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    code, _, err = run(capsys, "registry", "serve", "--db", str(tmp_path / "file" / "below" / "r.db"))
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("hali: cannot make ") and "--db" in err
+
+
 def test_a_file_that_is_no_database_is_told_with_what_to_do(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

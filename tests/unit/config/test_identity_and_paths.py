@@ -48,6 +48,14 @@ def test_hali_home_moves_everything_and_is_private(tmp_path: Path) -> None:
     assert paths.models("~/m") == Path.home() / "m"
 
 
+def test_a_home_that_no_folder_can_be_is_told_and_one_that_is_not_there_yet_is_not(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for wrong in ("a" * 256, "loop"):
+        with pytest.raises(ConfigError, match="HALI_HOME cannot be a folder"):
+            from_environment({"HALI_HOME": str(tmp_path / wrong)})
+    assert from_environment({"HALI_HOME": str(tmp_path / "new" / "one")}).home == tmp_path / "new" / "one"
+
+
 def test_a_data_directory_that_cannot_be_made_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(HaliError, match="cannot create the data directory"):

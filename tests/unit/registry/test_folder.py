@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from hali.model.errors import HaliError, NotFound
+from hali.model.errors import HaliError, NotFound, UsageError
 from hali.registry import folder
 from hali.registry.address import parse
 from hali.registry.documents import Index
@@ -70,6 +70,13 @@ async def test_a_folder_lists_what_was_written(
         assert (found.model_id, found.trust, found.torrent) == ("m1:1m:base:q8_0", None, other.torrent)
     with pytest.raises(NotFound):
         await source.listing("0" * 64)
+
+
+async def test_a_place_where_no_folder_can_be_is_told_with_what_to_do(root: Path, alice: Author, model: Model) -> None:
+    root.touch()
+    for place in (root, root / "below"):
+        with pytest.raises(UsageError, match="cannot write a registry to"):
+            write(place, alice, model)
 
 
 async def test_a_web_server_serves_it_as_well(root: Path, alice: Author, model: Model, database: Database) -> None:
