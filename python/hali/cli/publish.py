@@ -38,7 +38,8 @@ def publish(
         done = with_choice(out, model, lambda name: client.call("publish", model=name))
     out.result(done, f"{done['model_id']}  publisher {done['publisher'][:16]}…")
     for row in done["registries"]:
-        reason = f": {row['error']}" if row["error"] else ""
+        error = (row["error"] or "").removeprefix(f"{row['url']}: ")  # which stands there already
+        reason = f": {error}" if error else ""
         out.line(f"  {row['state']:<9} {row['url']}{reason}")
     refused = [row["url"] for row in done["registries"] if row["state"] == "refused"]
     if refused and out.as_json:  # the one object says who refused and why

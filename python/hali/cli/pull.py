@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,9 +18,9 @@ from hali.cli.jobs import run_job
 from hali.cli.offers import elsewhere, of_repository
 from hali.cli.output import Output, current
 from hali.daemon.client import DaemonClient
-from hali.model.errors import NotFound, UsageError
+from hali.model.errors import NotFound, TransferFailed, UsageError
 from hali.model.layers import parse_layers
-from hali.share.targets import parse_target
+from hali.share.targets import RepoTarget, parse_target
 
 app = new_app()
 PRIORITIES = ("high", "normal", "low")  # as share.queue has them; importing that would load anyio for every command
@@ -85,13 +89,34 @@ def pull(
     `registry` (`url`, `trust`, `publisher`), with --layers also `layers` and `on_disk`, or `{"ok": false, "error": {…}}`.
     """
     out, what = current(ctx), _absolute(what)
-    parse_target(what)  # nonsense is refused before a daemon is started for it
-    if layers is not None:
-        parse_layers(layers)
-    urgency = known_priority(priority) if priority is not None else None
-    with control.needed(out) as client:
-        options = {"allow_untrusted": allow_untrusted, "priority": urgency, "layers": layers, "mmproj": mmproj}
-        _pull(out, client, what, quant, options)
+    with _hint_at_files(what):
+        _check_quant(what, quant)  # nonsense is refused before a daemon is started for it
+        if layers is not None:
+            parse_layers(layers)
+        urgency = known_priority(priority) if priority is not None else None
+        with control.needed(out) as client:
+            options = {"allow_untrusted": allow_untrusted, "priority": urgency, "layers": layers, "mmproj": mmproj}
+            _pull(out, client, what, quant, options)
+
+
+@contextmanager
+def _hint_at_files(what: str) -> Iterator[None]:
+    """Who names a file that lies here, and gets nothing for it, is told of `hali add`."""
+    try:
+        yield
+    except (UsageError, NotFound, TransferFailed) as exc:
+        if os.path.isfile(path := os.path.expanduser(what)) and not _is_torrent(what):
+            exc.hint = f"`hali add {shlex.quote(path)}` imports the file that is here"
+        raise
+
+
+def _check_quant(what: str, quant: str | None) -> None:
+    """UsageError for a `what` that is nothing to pull, and for a quant that is none or one too many."""
+    target = parse_target(what)
+    if quant is not None and not quant.strip():
+        raise UsageError("--quant is empty", hint="name a quantization, for example Q4_K_M")
+    if quant is not None and isinstance(target, RepoTarget) and target.quant is not None:
+        raise UsageError(f"{target.repo}: name a quant by :{target.quant} or by --quant, not both")
 
 
 def _pull(out: Output, client: DaemonClient, what: str, quant: str | None, options: dict[str, Any]) -> None:
@@ -118,6 +143,10 @@ def known_priority(text: str) -> str:
 
 def _absolute(what: str) -> str:
     """The path of a .torrent is relative to this process, which has another directory than the daemon."""
-    if what.lower().endswith(".torrent") and ":" not in what:
+    if _is_torrent(what):
         return str(Path(what).expanduser().absolute())
     return what
+
+
+def _is_torrent(what: str) -> bool:
+    return what.lower().endswith(".torrent") and ":" not in what

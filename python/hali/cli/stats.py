@@ -18,7 +18,7 @@ from hali.cli.output import Output, current
 from hali.cli.prompting import no_echo
 from hali.cli.stats_screen import SPARK, report, screen
 from hali.daemon.client import DaemonClient
-from hali.model.errors import ExitCode
+from hali.model.errors import ExitCode, UsageError
 
 app = new_app()
 EVERY_S = 1.0  # people read no faster
@@ -42,6 +42,8 @@ def stats(
     With --web and --json: `url`, and no browser is opened.
     """
     out = current(ctx)
+    if watch and once:
+        raise UsageError("--watch and --once exclude each other")
     if web:
         open_dashboard(out)
         return

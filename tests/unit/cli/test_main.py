@@ -121,18 +121,36 @@ def test_the_help_fits_a_narrow_terminal(capsys: pytest.CaptureFixture[str], mon
         (("prune", "--quota", "inf"), "invalid value for '--quota'"),
         (("prune", "--quota", "1e300"), "invalid value for '--quota'"),
         (("prune", "--older-than", "9" * 400 + "w"), "is no time — a number and m, h, d or w: 30d"),
+        (("pull", "o/R:Q4_0", "--quant", "F16"), "o/R: name a quant by :Q4_0 or by --quant, not both"),
+        (("pull", "o/R", "--quant", " "), "--quant is empty — name a quantization"),
+        (("stats", "--once", "--watch"), "--watch and --once exclude each other"),
         (("config", "set", "debug"), "missing argument 'VALUE' — `hali config set --help` shows how"),
     ],
 )
 def test_a_typo_gets_one_line_and_what_to_do(
-    args: tuple[str, ...], hint: str, home: Path, capsys: pytest.CaptureFixture[str]
+    args: tuple[str, ...],
+    hint: str,
+    home: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.delattr("hali.cli.control.needed")  # none is worth starting a daemon
     assert run(*args) == 2
     shown = capsys.readouterr()
     assert shown.err.startswith("hali: ")
     assert shown.err.count("\n") == 1
     assert hint in shown.err
     assert not shown.out
+
+
+def test_a_pull_of_a_file_that_lies_here_is_told_of_add(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("my model.gguf").touch()
+    for what, hint in (("./my model.gguf", "`hali add './my model.gguf'` imports"), ("./no.gguf", "magnet links")):
+        assert run("pull", what) == 2
+        assert hint in capsys.readouterr().err
 
 
 def test_flags_may_stand_anywhere_up_to_a_double_dash() -> None:

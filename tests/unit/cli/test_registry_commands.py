@@ -94,6 +94,16 @@ def test_a_registry_that_refuses_ends_publish_with_exit_code_7_also_for_programs
     assert not flags or json.loads(out) == answer
 
 
+def test_the_url_of_a_registry_that_is_down_is_told_once(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {"url": "http://r.example", "state": "queued", "error": "http://r.example: ConnectError: refused"}
+    answer = {"model_id": "a:1m:base:q8_0", "infohash_v2": "0" * 64, "publisher": "1" * 64, "registries": [row]}
+    monkeypatch.setattr("hali.cli.control.needed", lambda out: nullcontext(Answers(answer)))
+    _, out, _ = run(capsys, "publish", "a")
+    assert out.splitlines()[1] == "  queued    http://r.example: ConnectError: refused"
+
+
 def test_a_folder_that_cannot_be_made_for_the_database_is_told_with_what_to_do(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
