@@ -396,7 +396,7 @@ TABLE: dict[str, Row] = {
     "connects hali.transfer.listening": _OPERATOR,
     # ---- what writes files
     "writes hali.cli.demo": Row("ours: fixed names in a temporary folder"),
-    "writes hali.cli.main": Row("ours: fixed names"),
+    "writes hali.cli.streams": Row("ours: the null device"),
     "writes hali.cli.reference": Row("ours: fixed names"),
     "writes hali.config.files": Row("ours: the callers give the path; each has a row"),
     "writes hali.config.identity": Row("ours: fixed names in the data directory"),
