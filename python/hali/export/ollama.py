@@ -170,7 +170,7 @@ def export(model: StoredModel, folder: Folder, name: Name, projector: StoredMode
     if header.is_projector:
         raise Refused(f"{model.model_id} is the vision or audio part of another model and cannot answer alone")
     if projector is not None and not header_of(projector).is_projector:
-        raise Refused(f"{projector.model_id} is no vision or audio part", hint="give a file called mmproj-….gguf")
+        raise Refused(f"{projector.file.name} is no vision or audio part", hint="give a file called mmproj-….gguf")
     image = image_of(weights, header, name, projector)
     _refuse_theirs(folder, name)
     how = _bring(folder, weights)
