@@ -10,6 +10,7 @@ import msgspec
 
 from hali.daemon.ipc import Emit
 from hali.runtime.channels import Lagged
+from hali.runtime.groups import first_error
 from hali.share.job import Job, Progress
 from hali.share.library import Entry
 
@@ -30,16 +31,13 @@ async def watch(job: Job, emit: Emit) -> Mapping[str, Any]:
 
 async def telling_hashing(entry: Entry, emit: Emit, work: Awaitable[T]) -> T:
     """What `work`, the verification of a model, gives; its progress is told meanwhile, in the shape of a job's."""
-    outcome: T | Exception
-    async with anyio.create_task_group() as group:
-        group.start_soon(_tell_hashing, entry, _Teller(emit))
-        try:
+    try:
+        async with anyio.create_task_group() as group:
+            group.start_soon(_tell_hashing, entry, _Teller(emit))
             outcome = await work
-        except Exception as exc:  # raised inside, it would leave the group in a group of errors
-            outcome = exc
-        group.cancel_scope.cancel()
-    if isinstance(outcome, Exception):
-        raise outcome
+            group.cancel_scope.cancel()
+    except BaseExceptionGroup as errors:
+        raise first_error(errors) from None
     return outcome
 
 

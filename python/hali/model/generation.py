@@ -26,9 +26,7 @@ class Tool(msgspec.Struct, frozen=True):
     name: str
     description: str | None = None
     parameters: dict[str, Any] = {}
-    strict: bool = (
-        False  # a call that must be made is refused where a schema cannot be kept to; else it is made without
-    )
+    strict: bool = False  # a call that must be made is refused, not made without a schema that no grammar can say
 
 
 class Message(msgspec.Struct, frozen=True):
