@@ -247,7 +247,7 @@ class IncomingFile:
         digests = await self._thread(partial(self.hasher.add_piece, index, data))
         self.hashed += 1
         self.journal.record_piece(index, digests, self.hasher.midstate() if self.hasher.prefix else None, source)
-        await self._catch_up()
+        await self._follow_up()
 
     def _torrent_pieces_in(self, index: int) -> range:
         """The pieces of the torrent that lie wholly in piece `index` (16 MiB)."""
@@ -271,8 +271,13 @@ class IncomingFile:
         moved = midstate is not None and await self._thread(partial(self.hasher.advance, midstate))
         self.journal.record_piece(index, digests, midstate if moved else None, source)
         start_writing_out(self._fd, *piece_span(index, self.length))
-        await self._catch_up()
+        await self._follow_up()
         return digests
+
+    async def _follow_up(self) -> None:
+        """Catch up unless that is being done: it goes on with this piece, or the next piece or `finish` does."""
+        if not self._catching_up.locked():
+            await self._catch_up()
 
     async def _catch_up(self) -> None:
         """Let the file's SHA-256 follow the contiguous prefix, while its bytes are still in memory."""

@@ -182,6 +182,11 @@ class Intake:
             await self.changed()
         return True
 
+    @property
+    def is_canonical(self) -> bool:
+        """Whether the torrent's pieces are ours."""
+        return self.metainfo is None or self.metainfo.piece_length == PIECE
+
     def check_web_seeds(self) -> None:
         """Refused while nothing could tell right from wrong bytes of an address that a torrent names."""
         if self._check is None or not self._check.can_tell:
@@ -313,16 +318,11 @@ class Intake:
         """Pieces of the torrent that are on record."""
         if self._incoming is None or self.metainfo is None:
             return set()
-        return self._incoming.have if self._is_canonical else self._incoming.torrent_pieces
+        return self._incoming.have if self.is_canonical else self._incoming.torrent_pieces
 
     def _has(self, index: int) -> bool:
         """Whether piece `index` of the torrent is on record."""
-        return self.incoming.has(index) if self._is_canonical else self.incoming.has_torrent_piece(index)
-
-    @property
-    def _is_canonical(self) -> bool:
-        """Whether the torrent's pieces are ours."""
-        return self.metainfo is None or self.metainfo.piece_length == PIECE
+        return self.incoming.has(index) if self.is_canonical else self.incoming.has_torrent_piece(index)
 
     def _pieces_in(self, unit: int) -> range:
         return self.incoming.torrent_pieces_in(unit)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 
+import anyio
+import anyio.abc
 import msgspec
 
 from hali.config.files import write_atomically
@@ -11,6 +14,7 @@ from hali.model.errors import NoSpace, NotRunning, ProtocolError, Refused, Trans
 from hali.model.ids import InfoHashes
 from hali.model.units import PIECE
 from hali.runtime.channels import Watch
+from hali.runtime.groups import first_error
 from hali.runtime.log import get_logger
 from hali.share.incoming import METAINFO, check_name
 from hali.share.incoming_model import Wanted
@@ -23,6 +27,8 @@ from hali.transfer.metainfo import Metainfo, parse
 from hali.transfer.session import TorrentSession, same_torrent
 
 log = get_logger(__name__)
+
+HASHED_AT_ONCE = min(4, os.cpu_count() or 1)  # one piece after the other fell behind nine peers at 1 Gbit/s
 
 
 class Pulse(msgspec.Struct, frozen=True):
@@ -131,13 +137,29 @@ class SwarmLane:
             self._intake.left()
 
     async def _follow(self, fetch: Fetch) -> bool:
+        """True when all of it is on record; a fetch that fails leaves no piece that came before unrecorded."""
+        slots = anyio.Semaphore(HASHED_AT_ONCE)
+        try:
+            async with anyio.create_task_group() as group:
+                end = await self._events(fetch, group, slots)
+        except BaseExceptionGroup as errors:
+            raise first_error(errors) from None
+        if isinstance(end, FetchFailed):
+            raise _failure(end.reason, end.code)
+        return end
+
+    async def _events(self, fetch: Fetch, group: anyio.abc.TaskGroup, slots: anyio.Semaphore) -> bool | FetchFailed:
         async for event in fetch.events():
             match event:
                 case MetadataReceived(metainfo=raw):
                     if not await self._learn(fetch, raw):
                         return False
                 case PieceDone(index=index, senders=senders):
-                    await self._intake.swarm_piece(index, senders)
+                    if self._intake.is_canonical:
+                        await slots.acquire()
+                        group.start_soon(self._adopt, index, senders, slots)
+                    else:  # several of them make up what is hashed
+                        await self._intake.swarm_piece(index, senders)
                 case Progress(rate=rate, peers=peers):
                     self.pulse = Pulse(rate, peers)
                 case PieceFailed(index=index):
@@ -145,11 +167,17 @@ class SwarmLane:
                     log.warning("fetch.piece_failed", piece=index, torrent=fetch.name)
                 case PeerBanned(address=address):
                     log.warning("fetch.peer_banned", peer=address, torrent=fetch.name)
-                case FetchFailed(reason=reason, code=code):
-                    raise _failure(reason, code)
+                case FetchFailed():
+                    return event
                 case Finished(metainfo=complete):
                     self._complete(complete)
         return True
+
+    async def _adopt(self, index: int, senders: Mapping[str, int], slots: anyio.Semaphore) -> None:
+        try:
+            await self._intake.swarm_piece(index, senders)
+        finally:
+            slots.release()
 
     async def _learn(self, fetch: Fetch, raw: bytes) -> bool:
         """The magnet's torrent is known; False when others have begun the file already."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import anyio
+import anyio.to_thread
 import pytest
 
 from hali.hashing import PieceHasher
@@ -17,6 +20,7 @@ from hali.share.incoming import IncomingFile
 from hali.store import journal
 
 LENGTH = 3 * PIECE + 12_345
+DEADLINE_S = 30.0  # a hang is a failure
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +75,32 @@ async def test_pieces_adopted_in_order_are_read_once(
             await incoming.adopt_piece(index)
         assert caught_up == [3]
         assert incoming.journal.midstate == incoming.hasher.midstate()
+        assert (await incoming.finish()).sha256 == hashlib.sha256(content).digest()
+
+
+async def test_what_comes_while_the_file_is_caught_up_does_not_wait_for_it(
+    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SHA-256 of 60 pieces takes a second, in which others can be hashed beside it."""
+    catch_up, begun, go_on = PieceHasher.catch_up, threading.Event(), threading.Event()
+
+    def held_up(hasher: PieceHasher, file: int) -> int:
+        begun.set()
+        assert go_on.wait(DEADLINE_S)
+        return catch_up(hasher, file)
+
+    with await opened(tmp_path) as incoming:
+        (tmp_path / "m.gguf").write_bytes(content)
+        monkeypatch.setattr(PieceHasher, "catch_up", held_up)
+        async with anyio.create_task_group() as group:
+            group.start_soon(incoming.adopt_piece, 1)
+            await anyio.to_thread.run_sync(begun.wait, DEADLINE_S)
+            with anyio.fail_after(DEADLINE_S):
+                await incoming.adopt_piece(2)
+                await incoming.adopt_piece(0)
+            assert incoming.hasher.prefix == 1, "and piece 1 is still to be caught up with"
+            go_on.set()
+        await incoming.adopt_piece(3)
         assert (await incoming.finish()).sha256 == hashlib.sha256(content).digest()
 
 
