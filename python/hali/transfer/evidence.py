@@ -27,6 +27,7 @@ class Evidence:
         self._right: Counter[str] = Counter()  # blocks of pieces that passed
         self._suspected: set[str] = set()
         self._disgraced: set[str] = set()
+        self._own: set[str] = set()  # addresses at which we met ourselves, and nobody else so far
         self._let_down: Counter[str] = Counter()  # bad pieces by trusted peers alone
         self._senders: dict[int, Counter[str]] = {}
 
@@ -51,6 +52,10 @@ class Evidence:
         if self.connected[host] <= 0:
             del self.connected[host]
 
+    def met_ourselves(self, host: str) -> None:
+        """The connection was to ourselves: other nodes tell libtorrent its own address, and it dials it each second."""
+        self._own.add(host)
+
     def torrent_is_new(self) -> None:
         """libtorrent starts again: without connections, partly filled pieces and distrust."""
         self.connected.clear()
@@ -62,6 +67,7 @@ class Evidence:
     def sent(self, piece: int, host: str, blocks: int) -> None:
         """`host` delivered `blocks` blocks of `piece`."""
         self._senders.setdefault(piece, Counter())[host] += blocks
+        self._own.discard(host)
 
     def passed(self, piece: int, blocks: int) -> dict[str, int]:
         """The piece, of `blocks` blocks, was right; returns how many of them came from whom, as far as counted."""
@@ -148,5 +154,5 @@ class Evidence:
 
     @property
     def strangers(self) -> frozenset[str]:
-        """Present, and nothing good is known of them: not proven, and no part in a piece that passed without one that failed."""
-        return self.present - self.honest - (frozenset(self._right) - self._suspected)
+        """Present, not we, and nothing good is known of them: not proven, no part in a piece that passed without one that failed."""
+        return self.present - self.honest - self._own - (frozenset(self._right) - self._suspected)

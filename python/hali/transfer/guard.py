@@ -137,9 +137,16 @@ class Guard:
         return self._orders.aside
 
     @property
-    def has_fellows(self) -> bool:
-        """Whether there may be nodes to share the work with: several connections to such as are trusted, and nobody to watch."""
+    def is_among_nodes(self) -> bool:
+        """Whether nodes that are trusted are known, and there is nobody to watch."""
         if self.window is None or self.window.is_limited or self.defence.hostile:
+            return False
+        return bool(self.evidence.trusted)
+
+    @property
+    def has_fellows(self) -> bool:
+        """Whether there may be nodes to share the work with: several connections to such as are trusted."""
+        if not self.is_among_nodes:
             return False
         connections = sum(self.evidence.connected[host] for host in self.evidence.trusted)
         return connections + len(self._orders.aside) > 1
@@ -179,7 +186,9 @@ class Guard:
     def left(self, host: str, caught: bool, now: float, peer_id: bytes = b"") -> None:
         """A connection is gone; `caught`: because libtorrent compared its blocks, `peer_id`: whose it was, if he said so."""
         self.evidence.left(host)
-        if host in self.evidence.trusted and peer_id.strip(b"\0"):
+        if peer_id == self._host.peer_id:
+            self.evidence.met_ourselves(host)
+        elif host in self.evidence.trusted and peer_id.strip(b"\0"):
             self._part(host, peer_id, now)
         if caught and self.evidence.caught(host):
             self._convict(host)

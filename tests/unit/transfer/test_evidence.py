@@ -153,3 +153,13 @@ def test_an_answer_to_ourselves_proves_either_way_but_nothing_against_the_truste
     assert not evidence.audited("friend", False)
     assert evidence.honest == {"good", "friend"}
     assert evidence.guilty == {"bad"}
+
+
+def test_ourselves_at_our_own_address_are_no_stranger_but_who_sends_from_there_is() -> None:
+    """Others tell libtorrent our address, and it dials it each second: each time all pieces but one were closed for a moment."""
+    evidence = met("us", "friend", trusted=("friend",))
+    assert evidence.strangers == {"us"}, "nobody has said yet who it is"
+    evidence.met_ourselves("us")
+    assert not evidence.strangers
+    evidence.sent(0, "us", 1)
+    assert evidence.strangers == {"us"}

@@ -32,6 +32,8 @@ def test_with_nobody_but_liars_a_fetch_is_alone_and_with_an_honest_peer_that_may
 class Heard:
     """In place of a session, and of a torrent in it."""
 
+    peer_id = b"m" * 20
+
     def __init__(self) -> None:
         self.priorities: dict[int, int] = {}
 
@@ -53,3 +55,19 @@ def test_strangers_that_came_before_the_metadata_are_asked_for_one_piece_only(tm
         it.arrived((f"10.0.0.{i}", 1), 0.0)  # of a port that nobody dials
     it.begin(make(tmp_path, 4 * MIB, MIB).metainfo, set(), 1.0)
     assert sorted(heard.priorities.values()) == [0, 0, 0, 4]
+
+
+def test_a_connection_to_ourselves_leaves_everything_open_from_the_second_on(tmp_path: Path) -> None:
+    heard: Any = Heard()
+    friend, us = "10.0.0.1", "10.0.0.9"
+    it = Guard(
+        heard, heard, (friend,), patient=False, caught=lambda _: None, welcome=lambda _: None, read=lambda _: b""
+    )
+    it.attach(heard, 0.0)
+    it.begin(make(tmp_path, 4 * MIB, MIB).metainfo, set(), 0.0)
+    it.arrived((friend, 1), 0.0)
+    for limited in (True, False):
+        it.arrived((us, 1), 1.0)
+        assert it.window is not None and it.window.is_limited is limited
+        it.left(us, False, 1.0, peer_id=Heard.peer_id)
+        assert not it.window.is_limited
