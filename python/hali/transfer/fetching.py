@@ -154,6 +154,7 @@ class Fetch:
         self._best, self._last_gain, self._received = -1, anyio.current_time(), 0
         self._guard.attach(self._handle, anyio.current_time())
         self._striping.handle = self._handle
+        self._striping.begin()
         if not self._paused:
             self._handle.resume()
         self._connect(self._peers)
@@ -437,6 +438,7 @@ class Fetch:
     def _begin(self) -> None:
         """The owner has seen the metadata and not left: fetch."""
         self._last_gain = anyio.current_time()
+        self._striping.begin()
         if self._handle is not None:
             self._handle.unset_flags(lt.torrent_flags.upload_mode)
         self._hold()

@@ -109,6 +109,10 @@ _ALWAYS: settings_pack = {
     # fetch at once need a quarter less time than with pieces that belong to one peer (measured).
     "whole_pieces_threshold": 0,
     "initial_picker_threshold": 0,  # the first pieces are no others than stripes.py says
+    # Blocks that one peer may be asked for ahead, 4 MiB; what it says it takes counts, in libtorrent. With the usual 2,000, nine
+    # nodes that fetch from one seed over 1 Gbit/s had asked it for 32 MiB each of what others had by the time that it came.
+    "max_allowed_in_request_queue": 256,
+    "max_out_request_queue": 256,
     "hashing_threads": min(4, os.cpu_count() or 1),
     # We decide ourselves when order matters (fetching.py).
     "auto_sequential": False,

@@ -13,18 +13,30 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
+from hali.model.units import BLOCK
+
 LOOK_S = 0.2  # a piece takes longer than this when ten nodes share a link of 1 Gbit/s
 STARVED_S = 2.0  # with nothing to ask a seed for and next to nothing from others, before their pieces are taken over, …
 PATIENCE = 2  # … and for as long as so many of our own took: the last pieces of all come from the seeds at that pace
 AHEAD = 8  # of our own pieces are begun at once …
 LOW = 2  # … when there are no more than that: the last blocks of one may have been asked for already
-STEP_S = 0.1  # to begin one: a seed that serves nine over 25 Mbit/s sends two blocks of each meanwhile; …
-STEPS = 10  # … at most: some seeds send in bursts, and there is room for a request only after a block came …
+STEP_BLOCKS = (
+    4  # to begin one: time for the seeds to send us so many, as there is room for a request only after a block came, …
+)
+STEP_S = 0.1  # … at most this, …
+SHORT_STEP_S = 0.02  # … and at least this
+TRY_S = 1.0  # how long at most: some seeds send in bursts …
 REST_S = 1.0  # … and then all else comes again, before the next try
+END_STEP_S = 0.05  # at least, between looks at what is left to ask the seeds for
 DRAIN_S = 3.0  # what libtorrent has asked a peer for comes in this time
+SHARE = 3  # as one of so many that still need the seeds, a node asks for nothing else, if they then send this part of what others did
+SOON = 2  # what is rarest comes first, so the first of all would come last, and the SHA-256 of the file wait for it
 LARGE = (
     4 * 1024 * 1024
 )  # bytes of a piece: fewer than eight such are begun; smaller ones would be whole before the next look
+FIRST_S = 1.0  # nodes that begin with us are known by then; until that …
+FIRST = 8  # … a node asks for few pieces only, the most likely of its own first, …
+FIRST_SHARE = 8  # … and for no larger part of all
 FREE_S = 3.0  # for which the seeds are asked for anything, when others have all that is missing and do not send it
 SLOW_RATE = 64 * 1024  # bytes per second; below it a piece of 16 MiB takes over four minutes
 MOST_DRAWN = 100_000  # hashes for one set of owners, a tenth of a second; of larger torrents runs of pieces are owned
@@ -45,19 +57,21 @@ class View(msgspec.Struct, frozen=True):
     fellows: tuple[Fellow, ...]
     seeds: frozenset[str]  # addresses of peers that had everything when we met
     missing: frozenset[int]
-    rate: int = 0  # bytes per second, from all
+    rate: int = 0  # bytes per second, from all, …
+    seed_rate: int = 0  # … and from those that had everything
     # Both are looked up when `Orders.counts` says so, else empty.
     begun: frozenset[int] = frozenset()  # some block of these was asked for …
     asked: frozenset[int] = frozenset()  # … and every block of these
 
 
 class Orders(msgspec.Struct, frozen=True):
-    """Ask for `own` first and for `closed` not at all; `aside` are seeds that have nothing to give us; look again after `for_s`.
+    """Ask for `own` and `soon` first and for `closed` not at all; look again after `for_s`.
 
-    `counts`: that look needs `View.begun` and `View.asked`.
+    `aside` are seeds that have nothing to give us. `counts`: that look needs `View.begun` and `View.asked`.
     """
 
     own: frozenset[int] = frozenset()
+    soon: frozenset[int] = frozenset()
     closed: frozenset[int] = frozenset()
     aside: frozenset[str] = frozenset()
     for_s: float = LOOK_S
@@ -66,7 +80,7 @@ class Orders(msgspec.Struct, frozen=True):
     @property
     def is_empty(self) -> bool:
         """Whether they ask for nothing out of the ordinary."""
-        return not (self.own or self.closed or self.aside)
+        return not (self.own or self.soon or self.closed or self.aside)
 
 
 ANYTHING = Orders()  # of anybody, as if nobody else fetched
@@ -92,6 +106,20 @@ def owners(pieces: int, members: Collection[bytes]) -> list[bytes]:
     return [found[index // run] for index in range(pieces)]
 
 
+def before_others(me: bytes, pieces: int, missing: Collection[int]) -> Orders:
+    """Before it is known who else fetches: first that of `missing` which others would most likely leave to `me`.
+
+    Nodes that begin together know of each other after some tenths of a second. What all of them ask a seed for until then, it
+    sends to each: a twentieth of 1 GiB on links of 1 Gbit/s.
+    """
+    few = max(2, min(FIRST, pieces // FIRST_SHARE))
+    likely = sorted(range(pieces), key=lambda index: _draw(me, index), reverse=True)[:few]
+    left = [index for index in likely if index in missing]
+    if len(left) < 2:  # soon there would be nothing to do
+        return ANYTHING
+    return Orders(frozenset(left[:1]), closed=frozenset(missing).difference(left))
+
+
 def _draw(member: bytes, index: int) -> bytes:
     return hashlib.blake2b(member + struct.pack(">I", index), digest_size=8).digest()
 
@@ -111,11 +139,12 @@ class Stripes:
         self._free_until = float("-inf")
         self._begun: set[int] = set()  # own pieces that a seed was asked for
         self._beginning = False
-        self._at: int | None = None  # the piece that is to be begun …
-        self._steps = 0  # … for so many looks
+        self._at: int | None = None  # the piece that is to be begun, …
+        self._at_since = 0.0  # … and since when
         self._rests_until = float("-inf")
         self._last = frozenset[int]()  # own pieces, …
         self._drained_at = float("inf")  # … and when the last block of them should be there
+        self._best = 0  # bytes per second, at its fastest
 
     def decide(self, view: View, now: float) -> Orders:
         """What to ask whom for; `ANYTHING` where seeds are not scarce, or when those who fetch let us starve."""
@@ -123,6 +152,7 @@ class Stripes:
             self._fed = now
             return ANYTHING
         held = frozenset[int]().union(*(fellow.has for fellow in view.fellows))
+        self._best = max(self._best, view.rate)
         own = self._own(view, held)
         self._time(own, view.missing, now)
         if own or view.rate >= SLOW_RATE or self._fed is None:
@@ -131,14 +161,20 @@ class Stripes:
             own = self._take_over(view, held, now)
         if now < self._free_until:
             return ANYTHING
+        soon = frozenset(sorted(held & view.missing)[:SOON])
         if not own:
-            return Orders(aside=view.seeds - {fellow.host for fellow in view.fellows})
+            return Orders(soon=soon, aside=view.seeds - {fellow.host for fellow in view.fellows})
         if self._large:
-            if view.rate and (piece := self._to_begin(own, view.begun, now)) is not None:
-                return Orders(frozenset({piece}), view.missing - {piece}, for_s=STEP_S, counts=True)
-            if self._drains(own, view, now):
-                return Orders(own, view.missing - own - view.asked, for_s=STEP_S, counts=True)
-        return Orders(own, view.missing - held - own, counts=self._large and len(own) <= LOW)
+            contended = bool(view.rate and held & view.missing)
+            if contended and (piece := self._to_begin(own, view.begun, now)) is not None:
+                return Orders(
+                    frozenset({piece}), closed=view.missing - {piece}, for_s=_step_s(view.seed_rate), counts=True
+                )
+            if self._own_alone(own, held, view, now):
+                return Orders(own, closed=view.missing - own - view.asked, for_s=STEP_S, counts=True)
+        ends = self._large and len(own) <= LOW
+        for_s = max(END_STEP_S, _step_s(view.seed_rate)) if ends else LOOK_S
+        return Orders(own, soon, view.missing - held - own, for_s=for_s, counts=ends)
 
     def _time(self, own: frozenset[int], missing: frozenset[int], now: float) -> None:
         """Learn how long the seeds take for a piece of ours."""
@@ -151,7 +187,7 @@ class Stripes:
         self._own_before = own
 
     def _to_begin(self, own: frozenset[int], begun: frozenset[int], now: float) -> int | None:
-        """The next of our own pieces to begin, if that has to be now.
+        """The next of our own pieces to begin, if that has to be now, as others have something for us.
 
         With more than 32 MiB of pieces begun libtorrent begins no other, whatever its priority: the seeds would be asked for
         what others bring. But of pieces that are begun it takes the rarest first, and these are our own.
@@ -163,24 +199,30 @@ class Stripes:
             self._at = None
             return None
         piece = min(own - self._begun)
-        self._at, self._steps = piece, self._steps + 1 if piece == self._at else 0
-        if self._steps == STEPS:
+        if piece != self._at:
+            self._at, self._at_since = piece, now
+        if now - self._at_since >= TRY_S:
             self._at, self._beginning, self._rests_until = None, False, now + REST_S
             return None
         return piece
 
-    def _drains(self, own: frozenset[int], view: View, now: float) -> bool:
-        """Whether all was asked for that the seeds shall send us, and is on its way: they would be asked for what others have.
+    def _own_alone(self, own: frozenset[int], held: frozenset[int], view: View, now: float) -> bool:
+        """Whether to ask for our own pieces and nothing else.
 
-        Others are asked for nothing either meanwhile, but have as much on its way. Not where libtorrent would have all that is
-        open once it has our own: it would take itself for finished, and hang up.
+        Either all of them were asked for and are on their way: the seeds would be asked for what others have. Or few others
+        need the seeds any more, whose link lies idle beside the eight that bring what others have; and what we have not got
+        yet, nobody has.
+
+        What others were asked for is on its way meanwhile. Not where libtorrent would have all that is open once it has our
+        own: it would take itself for finished, and hang up.
         """
         if own != self._last:
             self._last, self._drained_at = own, float("inf")
-        if not own <= view.asked or not (view.asked & view.missing) - own:
+        last = len(own) <= LOW and SHARE * len(own) >= len(view.missing - held)
+        if not (last or own <= view.asked) or not (view.asked & view.missing) - own:
             return False
         self._drained_at = min(self._drained_at, now + DRAIN_S)
-        return now < self._drained_at
+        return now < self._drained_at or (last and SHARE * view.seed_rate >= self._best)
 
     def _own(self, view: View, held: frozenset[int]) -> frozenset[int]:
         self._out = {f.id: self._out[f.id] for f in view.fellows if len(f.has) <= self._out.get(f.id, -1)}
@@ -199,6 +241,10 @@ class Stripes:
         return self._own(view, held)
 
 
+def _step_s(seed_rate: int) -> float:
+    return min(STEP_S, max(SHORT_STEP_S, STEP_BLOCKS * BLOCK / seed_rate)) if seed_rate else STEP_S
+
+
 def levels(orders: Orders, *, first: int, never: int) -> Mapping[int, int]:
     """`orders` as priorities, of those pieces that have one of their own."""
-    return dict.fromkeys(orders.closed, never) | dict.fromkeys(orders.own, first)
+    return dict.fromkeys(orders.closed, never) | dict.fromkeys(orders.own | orders.soon, first)

@@ -13,10 +13,10 @@ import msgspec
 from hali.transfer.giving import FREE, queue_of
 from hali.transfer.guard import Guard
 from hali.transfer.options import CLIENT
-from hali.transfer.stripes import ANYTHING, Fellow, Orders, Stripes, View
+from hali.transfer.stripes import ANYTHING, FIRST_S, LARGE, Fellow, Orders, Stripes, View, before_others
 
 MOST_PIECES = 20_000  # a look at 50 peers with so many takes 10 ms; torrents of ours have 20,000 at 320 GB
-ALONE = msgspec.structs.replace(ANYTHING, for_s=0.05)  # what comes before others are known comes several times
+ALONE_S = 0.05  # between looks for others
 
 _INFO = lt.peer_info
 _UNBORN: int = _INFO.handshake | _INFO.connecting
@@ -32,6 +32,7 @@ class Striping:
         self._fellows: set[bytes] = set()  # peer ids of those who lacked pieces when we met
         self._seeds: set[bytes] = set()  # … and of those who did not
         self._lacking: set[bytes] = set()  # at the last look
+        self._alone_since: float | None = None  # when there was the first connection
         self._scope = anyio.CancelScope()
 
     async def run(self) -> None:
@@ -43,6 +44,10 @@ class Striping:
                 self._guard.arrange(orders, anyio.current_time())
                 await anyio.sleep(orders.for_s)
 
+    def begin(self) -> None:
+        """The torrent is known, and about to ask for pieces."""
+        self._guard.arrange(self._before_others(), anyio.current_time())
+
     def close(self) -> None:
         """The fetch is over."""
         self._scope.cancel()
@@ -52,7 +57,7 @@ class Striping:
         if handle is None or (pieces or 0) > MOST_PIECES:
             return ANYTHING
         if pieces is None or not guard.has_fellows:
-            return ALONE
+            return msgspec.structs.replace(self._before_others(), for_s=ALONE_S)
         try:
             peers = await anyio.to_thread.run_sync(handle.get_peer_info)
             # Milliseconds for each piece that is begun, so only where it matters.
@@ -61,8 +66,21 @@ class Striping:
             return ANYTHING
         if handle is not self.handle or not guard.has_fellows:
             return ANYTHING
+        view, orders = self._view(peers, queue), self._before_others()
+        if not orders.is_empty:  # more of them may come
+            return orders
         self._stripes = self._stripes or Stripes(self._me, pieces, guard.piece_length)
-        return self._stripes.decide(self._view(peers, queue), anyio.current_time())
+        return self._stripes.decide(view, anyio.current_time())
+
+    def _before_others(self) -> Orders:
+        guard, now = self._guard, anyio.current_time()
+        if guard.pieces is None or guard.pieces > MOST_PIECES or guard.piece_length < LARGE or not guard.is_among_nodes:
+            return ANYTHING
+        if guard.evidence.connected:
+            self._alone_since = now if self._alone_since is None else self._alone_since
+            if now - self._alone_since > FIRST_S:
+                return ANYTHING
+        return before_others(self._me, guard.pieces, guard.wanted)
 
     def _view(self, peers: list[lt.peer_info], queue: list[dict[str, Any]]) -> View:
         there = [peer for peer in peers if not peer.flags & _UNBORN]
@@ -79,6 +97,7 @@ class Striping:
             frozenset(seeds) | self._guard.put_aside,
             self._guard.wanted,
             sum(peer.payload_down_speed for peer in there),
+            sum(peer.payload_down_speed for peer in there if peer.ip[0] in seeds),
             frozenset(piece["piece_index"] for piece in queue),
             frozenset(
                 piece["piece_index"] for piece in queue if all(block["state"] != FREE for block in piece["blocks"])

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
+from hali.model.units import BLOCK
 from hali.transfer.stripes import (
     AHEAD,
     ANYTHING,
     DRAIN_S,
+    FIRST,
     FREE_S,
     LARGE,
+    LOOK_S,
     LOW,
     REST_S,
+    SHARE,
+    SHORT_STEP_S,
+    SOON,
     STARVED_S,
+    STEP_BLOCKS,
     STEP_S,
-    STEPS,
+    TRY_S,
     Fellow,
     Stripes,
     View,
+    before_others,
     levels,
     owners,
 )
@@ -28,10 +37,11 @@ PIECES = 12
 OWNERS = owners(PIECES, [ME, OTHER])
 MINE = frozenset(i for i in range(PIECES) if OWNERS[i] == ME)
 THEIRS = frozenset(range(PIECES)) - MINE
+HELD = frozenset({min(THEIRS)})  # by the other already
 
 
 def view(
-    has: frozenset[int] = frozenset(),
+    has: frozenset[int] = HELD,
     missing: frozenset[int] = frozenset(range(PIECES)),
     *,
     seeds: frozenset[str] = SEEDS,
@@ -56,19 +66,19 @@ def test_a_piece_that_no_seed_was_asked_for_yet_stays_the_only_one() -> None:
     """A seed that sends in bursts leaves room for a request every half second; what is taken for begun would wait for the last."""
     stripes = Stripes(ME, PIECES, LARGE)
     first, second = sorted(MINE)[:2]
-    for _ in range(STEPS):
-        assert stripes.decide(view(), 0.0).own == {first}
-    assert stripes.decide(msgspec.structs.replace(view(), begun=frozenset({first})), 0.0).own == {second}
+    for now in (0.0, TRY_S - 0.1):
+        assert stripes.decide(view(), now).own == {first}
+    assert stripes.decide(msgspec.structs.replace(view(), begun=frozenset({first})), TRY_S - 0.1).own == {second}
 
 
 def test_who_is_let_ask_no_seed_goes_on_with_everything_and_tries_again() -> None:
     stripes = Stripes(ME, PIECES, LARGE)
-    for _ in range(STEPS):
-        assert stripes.decide(view(), 0.0).counts
-    for now in (0.0, REST_S - 0.1):
+    for now in (0.0, TRY_S - 0.1):
+        assert stripes.decide(view(), now).counts
+    for now in (TRY_S, TRY_S + REST_S - 0.1):
         rest = stripes.decide(view(), now)
-        assert (rest.own, rest.closed, rest.counts) == (MINE, THEIRS, False)
-    assert stripes.decide(view(), REST_S).own == {min(MINE)}
+        assert (rest.own, rest.closed, rest.counts) == (MINE, THEIRS - HELD, False)
+    assert stripes.decide(view(), TRY_S + REST_S).own == {min(MINE)}
 
 
 def test_what_was_begun_without_being_told_to_is_not_begun_again() -> None:
@@ -80,28 +90,49 @@ def test_our_own_pieces_are_begun_one_after_the_other_then_come_first() -> None:
     stripes = Stripes(ME, PIECES, LARGE)
     assert begun(stripes) == sorted(MINE), "else libtorrent would not begin the last ones while others are under way"
     orders = stripes.decide(view(), 0.0)
-    assert (orders.own, orders.closed, orders.aside) == (MINE, THEIRS, frozenset())
+    assert (orders.own, orders.closed, orders.aside) == (MINE, THEIRS - HELD, frozenset())
+
+
+def test_nothing_is_begun_ahead_while_others_have_nothing_for_us() -> None:
+    """Blocks of seven pieces at once come as fast as those of one, but none of the seven is whole, and passed on, before the last."""
+    stripes = Stripes(ME, PIECES, LARGE)
+    orders = stripes.decide(view(frozenset()), 0.0)
+    assert (orders.own, orders.closed, orders.for_s) == (MINE, THEIRS, LOOK_S)
+    assert len(stripes.decide(view(), 0.0).own) == 1
+
+
+def test_the_faster_a_seed_sends_the_sooner_the_next_piece_is_begun() -> None:
+    for rate, step in (
+        (0, STEP_S),
+        (10**5, STEP_S),
+        (16 * BLOCK, STEP_S),
+        (STEP_BLOCKS * BLOCK * 20, 0.05),
+        (10**8, SHORT_STEP_S),
+    ):
+        seen = msgspec.structs.replace(view(), seed_rate=rate)
+        assert Stripes(ME, PIECES, LARGE).decide(seen, 0.0).for_s == pytest.approx(step)
 
 
 def test_small_pieces_are_not_begun_one_by_one() -> None:
     """Each would be whole before the next look: ten of 256 KiB a second, while nobody is asked for anything else."""
     orders = Stripes(ME, PIECES, LARGE // 2).decide(view(), 0.0)
-    assert (orders.own, orders.closed, orders.counts) == (MINE, THEIRS, False)
+    assert (orders.own, orders.closed, orders.counts) == (MINE, THEIRS - HELD, False)
 
 
 def test_before_anybody_sends_there_is_no_hurry_to_begin_one_after_the_other() -> None:
     orders = Stripes(ME, PIECES, LARGE).decide(view(rate=0), 0.0)
-    assert (orders.own, orders.closed) == (MINE, THEIRS)
+    assert (orders.own, orders.closed) == (MINE, THEIRS - HELD)
 
 
 def test_of_many_own_pieces_a_few_are_begun_and_more_when_they_run_out() -> None:
     stripes = Stripes(ME, 100, LARGE)
     missing, mine = frozenset(range(100)), [i for i, owner in enumerate(owners(100, [ME, OTHER])) if owner == ME]
-    assert begun(stripes, view(missing=missing)) == mine[:AHEAD]
+    held = frozenset({min(missing - set(mine))})
+    assert begun(stripes, view(held, missing)) == mine[:AHEAD]
     missing -= set(mine[: AHEAD - LOW - 1])
-    assert not begun(stripes, view(missing=missing))
+    assert not begun(stripes, view(held, missing))
     missing -= set(mine[: AHEAD - LOW])
-    assert begun(stripes, view(missing=missing)) == mine[AHEAD : 2 * AHEAD - LOW]
+    assert begun(stripes, view(held, missing)) == mine[AHEAD : 2 * AHEAD - LOW]
 
 
 def test_once_all_of_our_own_is_asked_for_the_seeds_are_asked_for_nothing_else() -> None:
@@ -117,13 +148,28 @@ def test_once_all_of_our_own_is_asked_for_the_seeds_are_asked_for_nothing_else()
     assert not stripes.decide(asked, DRAIN_S).closed, "it does not come: then not for ever"
 
 
-def test_what_is_not_asked_for_yet_keeps_everything_open() -> None:
+def test_what_is_not_asked_for_yet_keeps_everything_open_while_others_need_the_seeds() -> None:
+    last, coming, *rest = sorted(MINE)
+    unheld = frozenset(sorted(THEIRS)[:SHARE])  # beside our own one
+    left, held = frozenset({last, coming, *THEIRS}), (frozenset(rest) | THEIRS | {coming}) - unheld
+    some = msgspec.structs.replace(view(held, left), begun=frozenset({last}), asked=frozenset({coming}))
+    assert Stripes(ME, PIECES, LARGE).decide(some, 0.0).closed == unheld
+    nothing_else = msgspec.structs.replace(some, asked=frozenset({last}))
+    assert Stripes(ME, PIECES, LARGE).decide(nothing_else, 0.0).closed == unheld
+
+
+def test_who_is_among_the_last_to_need_the_seeds_asks_for_nothing_else_while_they_send_well() -> None:
+    """What only they have would come last of all: beside what eight others bring, their link lies idle."""
     last, coming, *rest = sorted(MINE)
     left, held = frozenset({last, coming, *THEIRS}), frozenset(rest) | THEIRS | {coming}
-    some = msgspec.structs.replace(view(held, left), begun=frozenset({last}), asked=frozenset({coming}))
-    assert not Stripes(ME, PIECES, LARGE).decide(some, 0.0).closed
-    nothing_else = msgspec.structs.replace(some, asked=frozenset({last}))
-    assert not Stripes(ME, PIECES, LARGE).decide(nothing_else, 0.0).closed
+    seen = msgspec.structs.replace(view(held, left), begun=frozenset({last}), asked=frozenset({coming}))
+    well = msgspec.structs.replace(seen, seed_rate=seen.rate // SHARE + 1)
+    stripes = Stripes(ME, PIECES, LARGE)
+    assert stripes.decide(seen, 0.0).closed == THEIRS, "what was asked of others comes first, for a while"
+    assert stripes.decide(well, 2 * DRAIN_S).closed == THEIRS
+    assert not stripes.decide(seen, 2 * DRAIN_S).closed, "they do not: then it costs more than it is worth"
+    nothing_else = msgspec.structs.replace(well, asked=frozenset({last}))
+    assert not Stripes(ME, PIECES, LARGE).decide(nothing_else, 0.0).closed, "libtorrent would hang up"
 
 
 def test_what_another_has_already_is_not_asked_of_the_seed_first() -> None:
@@ -160,7 +206,7 @@ def test_alone_anything_is_asked_of_anybody() -> None:
 
 def test_who_does_not_bring_what_is_theirs_loses_it_until_they_bring_something() -> None:
     stripes = Stripes(ME, PIECES, LARGE)
-    silent = view(missing=THEIRS, rate=0)
+    silent = view(frozenset(), missing=THEIRS, rate=0)
     assert not stripes.decide(silent, 0.0).own
     assert not stripes.decide(silent, STARVED_S).own
     late = STARVED_S + 0.1
@@ -202,8 +248,43 @@ def test_a_partial_seed_owns_nothing() -> None:
     assert begun(Stripes(ME, PIECES, LARGE), part) == sorted(MINE)
 
 
-def test_orders_as_priorities_name_the_own_and_the_closed_pieces_only() -> None:
+def test_orders_as_priorities_name_what_is_first_and_the_closed_pieces_only() -> None:
     stripes, held = Stripes(ME, PIECES, LARGE), frozenset(sorted(THEIRS)[:2])
     begun(stripes)
     orders = stripes.decide(view(held), 0.0)
-    assert levels(orders, first=7, never=0) == dict.fromkeys(MINE, 7) | dict.fromkeys(THEIRS - held, 0)
+    assert levels(orders, first=7, never=0) == dict.fromkeys(MINE | held, 7) | dict.fromkeys(THEIRS - held, 0)
+
+
+def test_of_what_others_have_the_first_pieces_come_soon() -> None:
+    """The rarest come first otherwise, and the oldest last: the SHA-256 of 1 GiB had a second and a half to go after the last byte."""
+    stripes = Stripes(ME, PIECES, LARGE)
+    begun(stripes, view(THEIRS))
+    assert stripes.decide(view(THEIRS), 0.0).soon == set(sorted(THEIRS)[:SOON])
+    left = THEIRS - {min(THEIRS)}
+    assert stripes.decide(view(THEIRS, left), 0.0).soon == set(sorted(left)[:SOON]), "also when nothing is our own"
+
+
+def test_before_others_are_known_a_node_asks_for_what_they_would_leave_to_it() -> None:
+    """What all ask for meanwhile comes as often as there are nodes."""
+    nodes, pieces = [bytes([i]) * 20 for i in range(9)], 64
+    everything = frozenset(range(pieces))
+    found = {node: before_others(node, pieces, everything) for node in nodes}
+    firsts = [orders.own for orders in found.values()]
+    assert all(len(own) == 1 for own in firsts) and len(frozenset().union(*firsts)) >= 8
+    fair = owners(pieces, nodes)
+    assert sum(fair[piece] == node for node, (piece,) in zip(nodes, firsts, strict=True)) >= 7
+    assert all(len(everything - orders.closed) == FIRST for orders in found.values()), (
+        "something to do for who is alone"
+    )
+
+
+def test_who_is_alone_goes_from_one_likely_piece_to_the_next_then_to_all() -> None:
+    pieces = 64
+    missing, order = set(range(pieces)), []
+    while not (orders := before_others(ME, pieces, missing)).is_empty:
+        assert orders.own and not orders.own & orders.closed and orders.closed < missing
+        order += orders.own
+        missing -= orders.own
+    assert len(order) == FIRST - 1, "with nothing open but what it has, libtorrent would hang up"
+    of_three = before_others(ME, 3, {0, 1, 2})
+    assert (len(of_three.own), len(of_three.closed)) == (1, 1)
