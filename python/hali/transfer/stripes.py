@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 
 import msgspec
 
@@ -20,9 +21,7 @@ STARVED_S = 2.0  # with nothing to ask a seed for and next to nothing from other
 PATIENCE = 2  # … and for as long as so many of our own took: the last pieces of all come from the seeds at that pace
 AHEAD = 8  # of our own pieces are begun at once …
 LOW = 2  # … when there are no more than that: the last blocks of one may have been asked for already
-STEP_BLOCKS = (
-    4  # to begin one: time for the seeds to send us so many, as there is room for a request only after a block came, …
-)
+STEP_BLOCKS = 4  # to begin one, in the time of so many from the seeds; a request has room after a block came; …
 STEP_S = 0.1  # … at most this, …
 SHORT_STEP_S = 0.02  # … and at least this
 TRY_S = 1.0  # how long at most: some seeds send in bursts …
@@ -30,7 +29,6 @@ REST_S = 1.0  # … and then all else comes again, before the next try
 END_STEP_S = 0.05  # at least, between looks at what is left to ask the seeds for
 DRAIN_S = 3.0  # what libtorrent has asked a peer for comes in this time
 SHARE = 3  # as one of so many that still need the seeds, a node asks for nothing else, if they then send this part of what others did
-SOON = 2  # what is rarest comes first, so the first of all would come last, and the SHA-256 of the file wait for it
 LARGE = (
     4 * 1024 * 1024
 )  # bytes of a piece: fewer than eight such are begun; smaller ones would be whole before the next look
@@ -65,13 +63,12 @@ class View(msgspec.Struct, frozen=True):
 
 
 class Orders(msgspec.Struct, frozen=True):
-    """Ask for `own` and `soon` first and for `closed` not at all; look again after `for_s`.
+    """Ask for `own` first and for `closed` not at all; look again after `for_s`.
 
     `aside` are seeds that have nothing to give us. `counts`: that look needs `View.begun` and `View.asked`.
     """
 
     own: frozenset[int] = frozenset()
-    soon: frozenset[int] = frozenset()
     closed: frozenset[int] = frozenset()
     aside: frozenset[str] = frozenset()
     for_s: float = LOOK_S
@@ -80,7 +77,7 @@ class Orders(msgspec.Struct, frozen=True):
     @property
     def is_empty(self) -> bool:
         """Whether they ask for nothing out of the ordinary."""
-        return not (self.own or self.soon or self.closed or self.aside)
+        return not (self.own or self.closed or self.aside)
 
 
 ANYTHING = Orders()  # of anybody, as if nobody else fetched
@@ -112,12 +109,16 @@ def before_others(me: bytes, pieces: int, missing: Collection[int]) -> Orders:
     Nodes that begin together know of each other after some tenths of a second. What all of them ask a seed for until then, it
     sends to each: a twentieth of 1 GiB on links of 1 Gbit/s.
     """
-    few = max(2, min(FIRST, pieces // FIRST_SHARE))
-    likely = sorted(range(pieces), key=lambda index: _draw(me, index), reverse=True)[:few]
-    left = [index for index in likely if index in missing]
+    left = [index for index in _likely(me, pieces) if index in missing]
     if len(left) < 2:  # soon there would be nothing to do
         return ANYTHING
-    return Orders(frozenset(left[:1]), closed=frozenset(missing).difference(left))
+    return Orders(frozenset(left[:1]), frozenset(missing).difference(left))
+
+
+@lru_cache(maxsize=16)
+def _likely(me: bytes, pieces: int) -> list[int]:
+    few = max(2, min(FIRST, pieces // FIRST_SHARE))
+    return sorted(range(pieces), key=lambda index: _draw(me, index), reverse=True)[:few]
 
 
 def _draw(member: bytes, index: int) -> bytes:
@@ -161,20 +162,17 @@ class Stripes:
             own = self._take_over(view, held, now)
         if now < self._free_until:
             return ANYTHING
-        soon = frozenset(sorted(held & view.missing)[:SOON])
         if not own:
-            return Orders(soon=soon, aside=view.seeds - {fellow.host for fellow in view.fellows})
+            return Orders(aside=view.seeds - {fellow.host for fellow in view.fellows})
         if self._large:
             contended = bool(view.rate and held & view.missing)
             if contended and (piece := self._to_begin(own, view.begun, now)) is not None:
-                return Orders(
-                    frozenset({piece}), closed=view.missing - {piece}, for_s=_step_s(view.seed_rate), counts=True
-                )
+                return Orders(frozenset({piece}), view.missing - {piece}, for_s=_step_s(view.seed_rate), counts=True)
             if self._own_alone(own, held, view, now):
-                return Orders(own, closed=view.missing - own - view.asked, for_s=STEP_S, counts=True)
+                return Orders(own, view.missing - own - view.asked, for_s=STEP_S, counts=True)
         ends = self._large and len(own) <= LOW
         for_s = max(END_STEP_S, _step_s(view.seed_rate)) if ends else LOOK_S
-        return Orders(own, soon, view.missing - held - own, for_s=for_s, counts=ends)
+        return Orders(own, view.missing - held - own, for_s=for_s, counts=ends)
 
     def _time(self, own: frozenset[int], missing: frozenset[int], now: float) -> None:
         """Learn how long the seeds take for a piece of ours."""
@@ -210,8 +208,8 @@ class Stripes:
         """Whether to ask for our own pieces and nothing else.
 
         Either all of them were asked for and are on their way: the seeds would be asked for what others have. Or few others
-        need the seeds any more, whose link lies idle beside the eight that bring what others have; and what we have not got
-        yet, nobody has.
+        need the seeds any more, whose link lies idle beside those of many that bring what they have; and what we have not
+        got yet, nobody has.
 
         What others were asked for is on its way meanwhile. Not where libtorrent would have all that is open once it has our
         own: it would take itself for finished, and hang up.
@@ -247,4 +245,4 @@ def _step_s(seed_rate: int) -> float:
 
 def levels(orders: Orders, *, first: int, never: int) -> Mapping[int, int]:
     """`orders` as priorities, of those pieces that have one of their own."""
-    return dict.fromkeys(orders.closed, never) | dict.fromkeys(orders.own | orders.soon, first)
+    return dict.fromkeys(orders.closed, never) | dict.fromkeys(orders.own, first)

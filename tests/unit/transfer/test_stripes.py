@@ -18,7 +18,6 @@ from hali.transfer.stripes import (
     REST_S,
     SHARE,
     SHORT_STEP_S,
-    SOON,
     STARVED_S,
     STEP_BLOCKS,
     STEP_S,
@@ -248,20 +247,11 @@ def test_a_partial_seed_owns_nothing() -> None:
     assert begun(Stripes(ME, PIECES, LARGE), part) == sorted(MINE)
 
 
-def test_orders_as_priorities_name_what_is_first_and_the_closed_pieces_only() -> None:
+def test_orders_as_priorities_name_the_own_and_the_closed_pieces_only() -> None:
     stripes, held = Stripes(ME, PIECES, LARGE), frozenset(sorted(THEIRS)[:2])
     begun(stripes)
     orders = stripes.decide(view(held), 0.0)
-    assert levels(orders, first=7, never=0) == dict.fromkeys(MINE | held, 7) | dict.fromkeys(THEIRS - held, 0)
-
-
-def test_of_what_others_have_the_first_pieces_come_soon() -> None:
-    """The rarest come first otherwise, and the oldest last: the SHA-256 of 1 GiB had a second and a half to go after the last byte."""
-    stripes = Stripes(ME, PIECES, LARGE)
-    begun(stripes, view(THEIRS))
-    assert stripes.decide(view(THEIRS), 0.0).soon == set(sorted(THEIRS)[:SOON])
-    left = THEIRS - {min(THEIRS)}
-    assert stripes.decide(view(THEIRS, left), 0.0).soon == set(sorted(left)[:SOON]), "also when nothing is our own"
+    assert levels(orders, first=7, never=0) == dict.fromkeys(MINE, 7) | dict.fromkeys(THEIRS - held, 0)
 
 
 def test_before_others_are_known_a_node_asks_for_what_they_would_leave_to_it() -> None:
