@@ -69,6 +69,8 @@ class Court:
 class Swarm:
     """Host and handle of a guard, and the peers. `lies` is the share of wrong blocks of each."""
 
+    peer_id = b"m" * 20
+
     def __init__(self, torrent: Torrent, lies: dict[str, float], trusted: tuple[str, ...], rng: random.Random) -> None:
         self.torrent, self.lies, self.rng = torrent, lies, rng
         self.have: set[int] = set()
