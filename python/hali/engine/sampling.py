@@ -1,4 +1,4 @@
-"""From a row of logits to a token: our own draw or llama.cpp's samplers, under the limits that a request sets. Worker only."""
+"""From a row of logits to a token: llama.cpp's samplers under the limits that a request sets. Worker only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from llama_cpp import llama_cpp as low
 
 from hali.engine import chain
 from hali.engine.constraint import Constraint, Formats
-from hali.engine.draw import Draw
 from hali.engine.logprobs import check_top, told
 from hali.engine.ranges import check, settled
 from hali.engine.telling import Drawn
@@ -56,9 +55,7 @@ class Sampler:
         self._drawn: deque[Drawn] = deque()
         self._rows: Any = None  # candidates of one draw; made when first needed
         self._greedy = chain.only_greedy(params)
-        self._draw = Draw(params) if Draw.covers(params) else None
-        self._chain: Any = None if self._greedy or self._draw else chain.build(params, model, prompt)
-        self._closed = False
+        self._chain: Any = chain.build(params, model, prompt)
         Sampler.alive += 1
 
     def sample(self, ctx: Any, row: int) -> int:
@@ -68,12 +65,11 @@ class Sampler:
         """
         logits = self._logits(ctx, row)
         ends_early = self._taken < self._params.min_tokens
-        if self._constraint is None and not ends_early and self._bias.leaves_free(by_llama=self._chain is not None):
+        if self._constraint is None and not ends_early and self._bias.leaves_free(greedy=self._greedy):
             token = self._free(ctx, row, logits)
         else:
             token = self._limited(logits, ends_early)
-            if self._chain is not None:
-                low.llama_sampler_accept(self._chain, token)
+            low.llama_sampler_accept(self._chain, token)
         self._taken += 1
         if self._constraint is not None:
             self._constraint.take(token)
@@ -89,13 +85,10 @@ class Sampler:
 
     def close(self) -> None:
         """Free the chain; further calls do nothing."""
-        if self._closed:
-            return
-        self._closed = True
-        Sampler.alive -= 1
         if self._chain is not None:
             chain.free(self._chain)
             self._chain = self._rows = None
+            Sampler.alive -= 1
 
     # --- one draw
 
@@ -104,17 +97,13 @@ class Sampler:
         return _view(ctypes.addressof(low.llama_get_logits_ith(ctx, row).contents), self._model.n_vocab)
 
     def _free(self, ctx: Any, row: int, logits: Any) -> int:
-        """One of all tokens, without a copy of them where llama.cpp's samplers are not needed."""
-        if self._chain is None:
-            return self._own(self._bias.added(logits))
+        """One of all tokens. Greedy: the lowest among equals, as llama.cpp finds it with a copy of all in ten times as long."""
+        if self._greedy:
+            token = int(self._bias.added(logits).argmax())
+            _check(logits[token])
+            return token
         _check(logits.max())
         return int(low.llama_sampler_sample(self._chain, ctx, row))
-
-    def _own(self, scores: Any) -> int:
-        """Greedy: the lowest among equals, as llama.cpp finds it."""
-        best = int(scores.argmax())
-        _check(scores[best])
-        return best if self._draw is None else self._draw.choose(scores)
 
     def _limited(self, logits: Any, ends_early: bool) -> int:
         _check(logits.max())
@@ -122,9 +111,9 @@ class Sampler:
         if self._constraint is not None and not self._constraint.check_first:
             allowed = self._constraint.allowed()
         allowed = self._without(allowed, ends_early)
-        token = self._among(logits, allowed)
+        token = self._draw(logits, allowed)
         if self._constraint is not None and self._constraint.check_first and not self._constraint.allows(token):
-            token = self._among(logits, self._without(self._constraint.allowed(), ends_early))
+            token = self._draw(logits, self._without(self._constraint.allowed(), ends_early))
         return token
 
     def _without(self, allowed: Any, ends_early: bool) -> Any:
@@ -137,14 +126,14 @@ class Sampler:
                 return later
         return allowed
 
-    def _among(self, logits: Any, allowed: Any) -> int:
+    def _draw(self, logits: Any, allowed: Any) -> int:
         """One of the allowed tokens; the others are left out, since -inf makes some samplers compute NaN."""
         tokens = np.flatnonzero(allowed)
         if not len(tokens):
             raise UsageError("no token is left that may come next: logit_bias and format exclude all", code="no_token")
         scores = self._bias.added(logits)[tokens]
-        if self._chain is None:
-            return int(tokens[self._own(scores)])
+        if self._greedy:
+            return int(tokens[scores.argmax()])
         if self._rows is None:
             self._rows = np.empty(self._model.n_vocab, _ROW)
         rows = self._rows[: len(tokens)]
@@ -166,9 +155,9 @@ class _Bias:
         self.banned = tokens[~finite]
         self._tokens, self._values = tokens[finite], values[finite]
 
-    def leaves_free(self, *, by_llama: bool) -> bool:
-        """Whether all tokens may come; llama.cpp draws from its own logits, and does not see what is added."""
-        return not len(self.banned) and not (by_llama and len(self._tokens))
+    def leaves_free(self, *, greedy: bool) -> bool:
+        """Whether llama.cpp may draw from its own logits; a greedy draw sees what is added."""
+        return not len(self.banned) and (greedy or not len(self._tokens))
 
     def added(self, logits: Any) -> Any:
         """f32[n_vocab]: `logits` with what is added to some; a copy where there is any."""
@@ -184,7 +173,7 @@ def _check(peak: Any) -> None:
 
     llama.cpp would sort and draw among such values, with undefined behaviour.
     """
-    if not -math.inf < peak < math.inf:
+    if not peak < math.inf:
         raise EngineFailed(f"the model computed values that are no numbers ({peak})", code="nan")
 
 
