@@ -15,6 +15,7 @@ from hali.runtime.log import get_logger
 from hali.transfer.auditing import Audit
 from hali.transfer.evidence import Evidence
 from hali.transfer.host import Host, RunningFetch
+from hali.transfer.lan_interfaces import Reach, interfaces
 from hali.transfer.magnet import Peer
 from hali.transfer.metainfo import Metainfo
 from hali.transfer.rescue import Bars, Defence, Holder
@@ -186,7 +187,8 @@ class Guard:
     def left(self, host: str, caught: bool, now: float, peer_id: bytes = b"") -> None:
         """A connection is gone; `caught`: because libtorrent compared its blocks, `peer_id`: whose it was, if he said so."""
         self.evidence.left(host)
-        if peer_id == self._host.peer_id:
+        # Anybody may call himself by our id, to be no stranger: what is ours is an address of this machine.
+        if peer_id == self._host.peer_id and Reach(interfaces()).is_mine(host):
             self.evidence.met_ourselves(host)
         elif host in self.evidence.trusted and peer_id.strip(b"\0"):
             self._part(host, peer_id, now)

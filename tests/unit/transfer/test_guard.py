@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from hali.model.units import MIB
 from hali.transfer.guard import Guard
 from tests.fakes.torrents import make
@@ -57,17 +59,21 @@ def test_strangers_that_came_before_the_metadata_are_asked_for_one_piece_only(tm
     assert sorted(heard.priorities.values()) == [0, 0, 0, 4]
 
 
-def test_a_connection_to_ourselves_leaves_everything_open_from_the_second_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("host", "strangers"), [("127.0.0.1", {1}), ("203.0.113.9", {1, 2})])
+def test_a_connection_to_ourselves_leaves_everything_open_from_the_second_on(
+    tmp_path: Path, host: str, strangers: set[int]
+) -> None:
+    """Not one to somebody elsewhere who calls himself by our id: nothing would be watched while he lies."""
     heard: Any = Heard()
-    friend, us = "10.0.0.1", "10.0.0.9"
+    friend = "10.0.0.1"
     it = Guard(
         heard, heard, (friend,), patient=False, caught=lambda _: None, welcome=lambda _: None, read=lambda _: b""
     )
     it.attach(heard, 0.0)
     it.begin(make(tmp_path, 4 * MIB, MIB).metainfo, set(), 0.0)
     it.arrived((friend, 1), 0.0)
-    for limited in (True, False):
-        it.arrived((us, 1), 1.0)
-        assert it.window is not None and it.window.is_limited is limited
-        it.left(us, False, 1.0, peer_id=Heard.peer_id)
+    for time in (1, 2):
+        it.arrived((host, 1), 1.0)
+        assert it.window is not None and it.window.is_limited is (time in strangers)
+        it.left(host, False, 1.0, peer_id=Heard.peer_id)
         assert not it.window.is_limited
