@@ -130,7 +130,10 @@ def test_anthropic_gets_the_call_that_it_insists_on_and_hands_back_its_result(cl
     ask = {"model": "smollm2", "max_tokens": 60, "tools": tools, "extra_body": {"temperature": 0}}
     whole = claude.messages.create(messages=asked, tool_choice=choice, **ask)
     with claude.messages.stream(messages=asked, tool_choice=choice, **ask) as stream:
+        begun = next(event for event in stream if event.type == "message_start").message.usage
         last = stream.get_final_message()
+    for name in ("input_tokens", "cache_read_input_tokens"):
+        assert getattr(begun, name) == getattr(last.usage, name)
     for reply in (whole, last):
         (use,) = [block for block in reply.content if block.type == "tool_use"]
         assert (reply.stop_reason, use.name, set(use.input)) == ("tool_use", "weather", {"city"})

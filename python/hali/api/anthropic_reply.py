@@ -16,11 +16,8 @@ from hali.model.generation import Chunk, Done, GenerationEvent, ToolCalled, Usag
 from hali.pipeline.base import ServedModel
 
 Event = dict[str, Any]
+_UNKNOWN = Usage(0, 0, None, 0.0)
 _DELTAS = {"text": ("text_delta", "text"), "thinking": ("thinking_delta", "thinking")}
-_UNKNOWN_USAGE = {
-    "input_tokens": 0,
-    "output_tokens": 0,
-}  # as clients insist on numbers; `message_delta` has the true ones
 
 
 def sse(event: Event) -> bytes:
@@ -101,7 +98,7 @@ async def message_events(
     async with aclosing(events):
         async for item in events:
             if last is None:
-                yield {"type": "message_start", "message": _begun(model)}
+                yield {"type": "message_start", "message": _begun(model, item.usage or _UNKNOWN)}
                 yield {"type": "ping"}
             last = item
             for event in _told(item, blocks, thoughts):
@@ -122,7 +119,7 @@ def _told(item: GenerationEvent, blocks: _Blocks, thoughts: bool) -> Iterator[Ev
         yield from blocks.text("thinking" if item.reasoning else "text", item.text)
 
 
-def _begun(model: ServedModel) -> Event:
+def _begun(model: ServedModel, usage: Usage) -> Event:
     return {
         "id": f"msg_{secrets.token_hex(12)}",
         "type": "message",
@@ -131,7 +128,7 @@ def _begun(model: ServedModel) -> Event:
         "content": [],
         "stop_reason": None,
         "stop_sequence": None,
-        "usage": _UNKNOWN_USAGE,
+        "usage": usage_of(usage),
     }
 
 

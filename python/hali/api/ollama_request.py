@@ -9,27 +9,40 @@ from msgspec import Meta
 
 Probability = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
-Small = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
+_LAST = 2**31 - 1
+Small = Annotated[int, Meta(ge=-_LAST - 1, le=_LAST)] | Annotated[float, Meta(ge=-_LAST - 1, le=_LAST)]
+Natural = Annotated[int, Meta(ge=0, le=_LAST)] | Annotated[float, Meta(ge=0, le=_LAST)]
 
 
 class Options(msgspec.Struct):
-    """How tokens are chosen. Defaults are Ollama's own; those of loading (num_ctx, num_gpu, …) are hali's to decide."""
+    """How tokens are chosen. Defaults are Ollama's own; those of loading (num_ctx, num_gpu, …) are hali's to decide.
+
+    As with Ollama, a whole number may be written as a float: some clients keep all options as floats.
+    """
 
     temperature: Annotated[float, Meta(ge=0, le=10)] | None = None
-    top_k: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    top_k: Natural | None = None
     top_p: Probability | None = None
     min_p: Probability | None = None
     typical_p: Probability | None = None
     repeat_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
-    repeat_last_n: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
+    repeat_last_n: Annotated[int, Meta(ge=-1, le=_LAST)] | Annotated[float, Meta(ge=-1, le=_LAST)] | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     seed: Small | None = None  # -1 = drawn anew
     num_predict: Small | None = None  # below 0 = until it stops
     stop: str | list[str] | None = None
-    mirostat: Annotated[int, Meta(ge=0, le=2)] | None = None
+    mirostat: Annotated[int, Meta(ge=0, le=2)] | Annotated[float, Meta(ge=0, le=2)] | None = None
     mirostat_tau: Annotated[float, Meta(ge=0)] | None = None
     mirostat_eta: Annotated[float, Meta(ge=0)] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("top_k", "repeat_last_n", "seed", "num_predict", "mirostat"):
+            value = getattr(self, name)
+            if isinstance(value, float):
+                if not value.is_integer():
+                    raise ValueError(f"`{name}` is a whole number, not {value}")
+                setattr(self, name, int(value))
 
 
 class Function(msgspec.Struct):

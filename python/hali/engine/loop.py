@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import msgspec
+
 from hali.engine import schedule as plan
 from hali.engine.ahead import LookAhead
 from hali.engine.backend import ABORTED, NO_SLOT, Model
@@ -249,6 +251,8 @@ class Loop:
 
     def _send(self, session: Session, events: list[GenerationEvent]) -> None:
         for event in events:
+            if session.step == 0 and not isinstance(event, Done):
+                event = msgspec.structs.replace(event, usage=session.usage())
             self._emit(session.ident, session.step, event)
             session.step += 1
 

@@ -179,6 +179,18 @@ class Session:
         """What a special token, which no client sees, adds to the text: itself if it is a mark that the reader needs."""
         return mark if self._reader is not None and self._reader.wants(mark.decode("utf-8", "replace")) else b""
 
+    def usage(self) -> Usage:
+        """So far."""
+        return Usage(
+            self.n_prompt,
+            self.n_reply,
+            None if self._first is None else self._first - self._began,
+            self._clock() - self._began,
+            cached_tokens=self.cached,
+            queue_s=0.0 if self._computed is None else self._computed - self._began,
+            reasoning_tokens=0 if self._reader is None else self._reader.thought_tokens,
+        )
+
     def _enough(self, piece: bytes) -> bool:
         """`max_tokens` is reached, and no character is cut by it; or the context is full."""
         inside = self._inside.push(piece)
@@ -207,12 +219,7 @@ class Session:
 
     def _close(self, text: str, reason: FinishReason, tokens: int = 0) -> list[GenerationEvent]:
         events = self._events(text, tokens, last=True)
-        now = self._clock()
-        ttft = None if self._first is None else self._first - self._began
-        queued = 0.0 if self._computed is None else self._computed - self._began
-        usage = Usage(self.n_prompt, self.n_reply, ttft, now - self._began, cached_tokens=self.cached, queue_s=queued)
-        if self._reader is not None:
-            usage = msgspec.structs.replace(usage, reasoning_tokens=self._reader.thought_tokens)
-            reason = "tool_calls" if self._reader.called and reason == "stop" else reason
+        if self._reader is not None and self._reader.called and reason == "stop":
+            reason = "tool_calls"
         stop = self._text.stop if self._text.stop in self._stops else None  # those of the format are its own affair
-        return [*events, Done(reason, usage, stop)]
+        return [*events, Done(reason, self.usage(), stop)]

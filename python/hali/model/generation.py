@@ -115,25 +115,8 @@ class TokenLogprob(msgspec.Struct, frozen=True):
     top: tuple[Candidate, ...] = ()
 
 
-class Chunk(msgspec.Struct, frozen=True, tag="chunk"):
-    """Text that is final: complete UTF-8, past every stop string. `tokens` counts the tokens sampled since the last one."""
-
-    text: str
-    tokens: int
-    reasoning: bool = False  # a thought, not the answer
-    logprobs: tuple[TokenLogprob, ...] = ()  # of those tokens, where they were asked for
-
-
-class ToolCalled(msgspec.Struct, frozen=True, tag="tool_call"):
-    """A whole call, the `index`-th of its reply."""
-
-    index: int
-    call: ToolCall
-    tokens: int = 0
-
-
 class Usage(msgspec.Struct, frozen=True):
-    """Tokens of a finished request and the seconds it took; `ttft_s` is None if no token came."""
+    """Tokens of a request and the seconds it took; `ttft_s` is None if no token came."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -142,6 +125,25 @@ class Usage(msgspec.Struct, frozen=True):
     cached_tokens: int = 0  # of the prompt, that were in the KV cache already
     queue_s: float = 0.0  # until its first row was computed
     reasoning_tokens: int = 0
+
+
+class Chunk(msgspec.Struct, frozen=True, tag="chunk"):
+    """Text that is final: complete UTF-8, past every stop string. `tokens` counts the tokens sampled since the last one."""
+
+    text: str
+    tokens: int
+    reasoning: bool = False  # a thought, not the answer
+    logprobs: tuple[TokenLogprob, ...] = ()  # of those tokens, where they were asked for
+    usage: Usage | None = None  # so far, with the first event of a reply
+
+
+class ToolCalled(msgspec.Struct, frozen=True, tag="tool_call"):
+    """A whole call, the `index`-th of its reply."""
+
+    index: int
+    call: ToolCall
+    tokens: int = 0
+    usage: Usage | None = None  # so far, with the first event of a reply
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):

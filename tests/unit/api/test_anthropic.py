@@ -232,6 +232,17 @@ async def test_a_stream_is_the_sequence_of_events_that_anthropic_sends(client, r
     assert events[-2]["delta"] == {"stop_reason": "tool_use", "stop_sequence": None}
 
 
+async def test_message_start_counts_what_the_first_event_of_the_reply_tells(client, router):
+    router.script = [
+        Chunk("It ", 1, usage=Usage(20, 1, 0.1, 0.1, cached_tokens=15)),
+        Chunk("rains.", 1),
+        Done("stop", USED),
+    ]
+    begun = events_of((await post(client, stream=True)).text)[0]["message"]["usage"]
+    counted = ("input_tokens", "cache_read_input_tokens", "output_tokens")
+    assert tuple(begun[name] for name in counted) == (5, 15, 1)
+
+
 async def test_the_whole_message_has_the_same_blocks_and_the_usage(client, router):
     router.script = SCRIPT
     reply = (await post(client, thinking={"type": "adaptive"}, tools=[WEATHER])).json()

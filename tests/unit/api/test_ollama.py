@@ -110,6 +110,13 @@ async def test_options_become_sampling_with_ollamas_defaults(client, router):
     assert (sampling.seed, sampling.max_tokens, sampling.stop) == (None, None, ("b",))
 
 
+async def test_a_whole_number_may_be_written_as_a_float(client, router):
+    await chat(client, options={"top_k": 5.0, "seed": 3.0, "num_predict": 8.0, "repeat_last_n": -1.0, "mirostat": 1.0})
+    sampling = router.asked[-1][1].sampling
+    found = (sampling.top_k, sampling.seed, sampling.max_tokens, sampling.repeat_last_n, sampling.mirostat)
+    assert found == (5, 3, 8, -1, 1) and all(isinstance(value, int) for value in found)
+
+
 async def test_a_round_of_tools_becomes_messages_that_templates_know(client, router):
     calls = [{"function": {"name": "weather", "arguments": {"city": "Oslo"}}}, {"function": {"name": "time"}}]
     turns = [
@@ -185,6 +192,9 @@ async def test_a_prompt_is_a_turn_and_a_raw_one_is_itself(client, router):
         (chat, {"format": "yaml"}, "format"),
         (chat, {"options": {"num_predict": 0}}, "num_predict"),
         (chat, {"options": {"temperature": -1}}, "options.temperature"),
+        (chat, {"options": {"top_k": 2.5}}, "`top_k` is a whole number, not 2.5"),
+        (chat, {"options": {"top_k": -1.0}}, "options.top_k"),
+        (chat, {"options": {"seed": 1e10}}, "options.seed"),
         (chat, {"messages": [said("x", "tool")]}, "follows no call"),
         (chat, {"messages": [said("x", "robot")]}, "role"),
         (chat, {"messages": [said("x", images=["%"])]}, "not base64"),

@@ -7,6 +7,7 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 pytest.importorskip("llama_cpp")
@@ -23,7 +24,7 @@ from hali.engine.schedule import Slice
 from hali.engine.telling import Drawn
 from hali.engine.vision import Picture
 from hali.model.errors import EngineFailed, HaliError
-from hali.model.generation import Chunk, Done, GenerateRequest, GenerationEvent, SamplingParams
+from hali.model.generation import Chunk, Done, GenerateRequest, GenerationEvent, SamplingParams, Usage
 
 END = 0
 
@@ -100,11 +101,12 @@ class FakePrompter:
 
 
 class Rig:
-    """A loop, what it emitted and what it failed."""
+    """A loop, what it emitted (and the usage told with each first event) and what it failed."""
 
     def __init__(self, model: FakeModel, n_seq_max: int = 4, **options: Any) -> None:
         self.model = model
         self.events: dict[bytes, list[GenerationEvent]] = {}
+        self.begun: dict[bytes, Usage] = {}
         self.errors: dict[bytes, HaliError] = {}
         self.loop = Loop(
             cast(Model, model), cast(Prompter, FakePrompter()), n_seq_max, self._emit, self._fail, **options
@@ -112,6 +114,11 @@ class Rig:
 
     def _emit(self, ident: bytes, step: int, event: GenerationEvent) -> None:
         assert step == len(self.events.setdefault(ident, []))
+        if not isinstance(event, Done):
+            assert (event.usage is None) == (step > 0), "the first event tells the usage so far, and no other"
+            if event.usage is not None:
+                self.begun[ident] = event.usage
+            event = msgspec.structs.replace(event, usage=None)
         self.events[ident].append(event)
 
     def _fail(self, ident: bytes, error: HaliError) -> None:
@@ -190,6 +197,15 @@ def test_a_text_that_waits_for_the_next_one_is_told_before_a_prompt_is_computed(
     rig.run()
     assert rig.events[b"a"][2] == Chunk("A" * 5, 5)
     assert rig.done(b"a").reason == "length"
+
+
+def test_the_first_event_tells_how_long_the_prompt_is_and_what_was_said_so_far() -> None:
+    rig = Rig(FakeModel())
+    rig.open(b"a", 5, max_tokens=9)
+    rig.run()
+    begun, done = rig.begun[b"a"], rig.done(b"a").usage
+    assert (begun.prompt_tokens, begun.completion_tokens, begun.ttft_s) == (done.prompt_tokens, 1, done.ttft_s)
+    assert 0 < begun.total_s < done.total_s
 
 
 @pytest.mark.parametrize("way", ["cancelled", "failed", "put back"])
