@@ -27,8 +27,8 @@ SHORT_STEP_S = 0.02  # … and at least this
 TRY_S = 1.0  # how long at most: some seeds send in bursts …
 REST_S = 1.0  # … and then all else comes again, before the next try
 END_STEP_S = 0.05  # at least, between looks at what is left to ask the seeds for
-DRAIN_S = 3.0  # what libtorrent has asked a peer for comes in this time
-SHARE = 3  # as one of so many that still need the seeds, a node asks for nothing else, if they then send this part of what others did
+DRAIN_S = 6.0  # what libtorrent has asked a peer for comes in this time, mostly
+SHARE = 3  # when no more than one in so many still needs the seeds, who does asks for nothing else, while they send well
 LARGE = (
     4 * 1024 * 1024
 )  # bytes of a piece: fewer than eight such are begun; smaller ones would be whole before the next look
@@ -209,18 +209,19 @@ class Stripes:
 
         Either all of them were asked for and are on their way: the seeds would be asked for what others have. Or few others
         need the seeds any more, whose link lies idle beside those of many that bring what they have; and what we have not
-        got yet, nobody has.
+        got yet, nobody has: a link is not shared out fairly, and some of nine come to a third of what others got.
 
         What others were asked for is on its way meanwhile. Not where libtorrent would have all that is open once it has our
         own: it would take itself for finished, and hang up.
         """
         if own != self._last:
             self._last, self._drained_at = own, float("inf")
-        last = len(own) <= LOW and SHARE * len(own) >= len(view.missing - held)
+        needy = {self._owners[i] for i in view.missing - held}  # who else needs the seeds, and we
+        last = needy == {self._me} or SHARE * len(needy) <= len(self._members)
         if not (last or own <= view.asked) or not (view.asked & view.missing) - own:
             return False
         self._drained_at = min(self._drained_at, now + DRAIN_S)
-        return now < self._drained_at or (last and SHARE * view.seed_rate >= self._best)
+        return now < self._drained_at or (last and (len(needy) + 1) * view.seed_rate >= self._best)
 
     def _own(self, view: View, held: frozenset[int]) -> frozenset[int]:
         self._out = {f.id: self._out[f.id] for f in view.fellows if len(f.has) <= self._out.get(f.id, -1)}

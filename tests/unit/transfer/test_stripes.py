@@ -162,13 +162,26 @@ def test_who_is_among_the_last_to_need_the_seeds_asks_for_nothing_else_while_the
     last, coming, *rest = sorted(MINE)
     left, held = frozenset({last, coming, *THEIRS}), frozenset(rest) | THEIRS | {coming}
     seen = msgspec.structs.replace(view(held, left), begun=frozenset({last}), asked=frozenset({coming}))
-    well = msgspec.structs.replace(seen, seed_rate=seen.rate // SHARE + 1)
+    well = msgspec.structs.replace(seen, seed_rate=seen.rate // 2)
     stripes = Stripes(ME, PIECES, LARGE)
     assert stripes.decide(seen, 0.0).closed == THEIRS, "what was asked of others comes first, for a while"
     assert stripes.decide(well, 2 * DRAIN_S).closed == THEIRS
     assert not stripes.decide(seen, 2 * DRAIN_S).closed, "they do not: then it costs more than it is worth"
     nothing_else = msgspec.structs.replace(well, asked=frozenset({last}))
     assert not Stripes(ME, PIECES, LARGE).decide(nothing_else, 0.0).closed, "libtorrent would hang up"
+
+
+def test_who_has_several_left_when_the_others_are_through_asks_for_nothing_else() -> None:
+    """Five pieces of 16 MiB took as long as half of the 1 GiB, beside what eight others sent."""
+    coming, *several = sorted(MINE)
+    left, held = MINE | THEIRS, THEIRS | {coming}
+    seen = View(
+        (Fellow(OTHER, "10.0.0.3", held),), SEEDS, left, 10**6, 5 * 10**5, frozenset(several), frozenset({coming})
+    )
+    orders = Stripes(ME, PIECES, LARGE).decide(seen, 0.0)
+    assert len(several) > LOW and (orders.own, orders.closed) == (set(several), THEIRS)
+    lacks_one = msgspec.structs.replace(seen, fellows=(Fellow(OTHER, "10.0.0.3", held - {max(THEIRS)}),))
+    assert Stripes(ME, PIECES, LARGE).decide(lacks_one, 0.0).closed == {max(THEIRS)}, "the other needs them too"
 
 
 def test_what_another_has_already_is_not_asked_of_the_seed_first() -> None:
