@@ -137,3 +137,11 @@ def test_a_search_that_nobody_answers_fails_in_one_line(one: TestNode, hub: Fake
         assert "HTTP 429" in one.fails("pull", "nosuchmodel", code=3)
     finally:
         hub.faults.api_busy = 0
+
+
+def test_a_server_that_wants_to_be_left_alone_is_told_while_it_is_waited_for(one: TestNode, hub: FakeHub) -> None:
+    hub.add("o/Patience-1B-GGUF", {"patience-1b-Q8_0.gguf": b"p" * 3000})
+    hub.faults.busy, hub.faults.retry_after = 1, "4"
+    done = one.hali("pull", "o/Patience-1B-GGUF")
+    assert done.returncode == 0
+    assert "the server asks to wait 3s" in done.stderr

@@ -17,7 +17,7 @@ from hali.daemon.address import exclusive, is_locked
 from tests.fakes.pictures import png
 from tests.nodes import SMOLLM2, WAIT_S, TestNode, node, until
 
-PROGRESS = {"event", "state", "name", "done", "total", "rate", "peers", "sources"}
+PROGRESS = {"event", "state", "name", "done", "total", "rate", "peers", "sources", "waits_s"}
 
 
 @pytest.fixture(scope="module")

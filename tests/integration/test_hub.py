@@ -107,6 +107,14 @@ async def test_a_busy_hub_is_asked_again_when_it_says_so(fake: FakeHub) -> None:
     assert "429" in str(error)
 
 
+async def test_a_hub_that_wants_to_be_left_alone_for_longer_than_a_person_waits_is_told_at_once(fake: FakeHub) -> None:
+    fake.faults.api_busy, fake.faults.retry_after = 1, "4000"
+    error = await failure(Hub(fake.url), "o/r-GGUF")
+    assert isinstance(error, TransferFailed) and error.retryable and "429" in str(error)
+    assert error.hint == "it asks to be asked again in 1h6m40s"
+    assert len(fake.requests) == 1
+
+
 async def test_a_hub_that_is_not_there_is_a_failed_transfer() -> None:
     with FakeHub() as gone:
         url = gone.url

@@ -15,9 +15,8 @@ FULL, EMPTY = "━", "─"
 def draw(event: Mapping[str, Any], width: int) -> str:
     """`name ━━━━──── 34 %  33.6/98.4 MB  41.0 MB/s  0:02  2 peers  lan`, at most `width` columns."""
     percent = f"{_percent(event):>3} %" if event["total"] else ""
-    parts = [
-        part for part in (percent, _amount(event), _rate(event), _left(event), _peers(event), _sources(event)) if part
-    ]
+    facts_told = (percent, _wait(event), _amount(event), _rate(event), _left(event), _peers(event), _sources(event))
+    parts = [part for part in facts_told if part]
     label = _label(event)
     # Never below the percentage; the name keeps some columns and the bar too.
     while len(parts) > 1 and len("  ".join(parts)) + NAME_LEAST + BAR_LEAST + 4 > width:
@@ -36,7 +35,7 @@ def describe(event: Mapping[str, Any]) -> str:
         parts.append(f"{format_bytes(event['done'])} of {format_bytes(event['total'])} ({_percent(event)} %)")
     if event["rate"]:
         parts.append(format_rate(event["rate"]))
-    return ", ".join([" ".join(parts), *filter(None, (_peers(event), _sources(event)))])
+    return ", ".join([" ".join(parts), *filter(None, (_wait(event), _peers(event), _sources(event)))])
 
 
 def _label(event: Mapping[str, Any]) -> str:
@@ -66,6 +65,12 @@ def _left(event: Mapping[str, Any]) -> str:
     if not (event["rate"] and event["total"] and event["done"]):
         return ""
     return f"{format_duration((event['total'] - event['done']) / event['rate']):>6} left"
+
+
+def _wait(event: Mapping[str, Any]) -> str:
+    """What nothing comes for: a server wants to be left alone."""
+    waits = event.get("waits_s")
+    return f"the server asks to wait {format_duration(waits)}" if waits else ""
 
 
 def _peers(event: Mapping[str, Any]) -> str:

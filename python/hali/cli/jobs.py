@@ -125,11 +125,11 @@ class _JsonLines(_Silent):
 
 
 class _PlainLines(_Silent):
-    """A line when the state changes and every tenth of the way: fit for a log."""
+    """A line when the state changes, every tenth of the way, and when a server has to be waited for: fit for a log."""
 
     def __init__(self, out: Output) -> None:
         self._out = out
-        self._last: tuple[str, int] = ("", -1)
+        self._last: tuple[str, int, bool] = ("", -1, False)
 
     def show(self, event: dict[str, Any]) -> None:
         """See the class."""
@@ -137,9 +137,10 @@ class _PlainLines(_Silent):
             return  # over in a moment, or told by the result or the error
         total = event["total"] or 0
         tenth = 10 * event["done"] // total if total else 0
-        if (event["state"], tenth) == self._last:
+        seen = (event["state"], tenth, bool(event.get("waits_s")))
+        if seen == self._last:
             return
-        self._last = (event["state"], tenth)
+        self._last = seen
         self._out.note(describe(event))
 
 

@@ -84,7 +84,8 @@ def pull(
     stops the pull and keeps what arrived; the same command goes on from there. When the connection to the daemon is lost, the daemon
     goes on by itself.
 
-    With --json one object a line: `{"event": "progress", "state", "name", "done", "total", "rate", "peers", "sources"}` and at last
+    With --json one object a line: `{"event": "progress", "state", "name", "done", "total", "rate", "peers", "sources",
+    "waits_s"}` (`waits_s`: until a server that asked for it is asked again, else null) and at last
     `{"event": "done", "ok": true, "from_store", "seconds", …}` with the fields of `hali info` and, when a registry knew the name,
     `registry` (`url`, `trust`, `publisher`), with --layers also `layers` and `on_disk`, or `{"ok": false, "error": {…}}`.
     """

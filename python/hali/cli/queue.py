@@ -23,7 +23,7 @@ def show(ctx: typer.Context) -> None:
     """Jobs under way, then those that wait, in the order in which they will begin.
 
     The key `pull_concurrency` says how many pulls are under way at a time. With --json: `places` and `jobs` (`id`, `kind`, `what`,
-    `priority`, `position` in the queue or null, `state`, `name`, `done`, `total`, `rate`, `peers`, `sources`).
+    `priority`, `position` in the queue or null, `state`, `name`, `done`, `total`, `rate`, `peers`, `sources`, `waits_s`).
     """
     out = current(ctx)
     with control.connect() as client:

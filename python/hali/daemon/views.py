@@ -101,6 +101,7 @@ def describe_job(job: Job, position: int | None = None) -> dict[str, Any]:
         "rate": progress.rate,
         "peers": progress.peers,
         "sources": progress.sources,
+        "waits_s": progress.waits_s,
     }
 
 

@@ -15,6 +15,7 @@ from hali.runtime.log import get_logger
 from hali.share.division import Speed
 from hali.share.intake import Disagreement, Intake
 from hali.share.part import NoSuchPart
+from hali.share.range_lane import RangeLane
 from hali.share.swarm_lane import SwarmLane
 
 log = get_logger(__name__)
@@ -22,6 +23,7 @@ log = get_logger(__name__)
 MEASURE_S = 0.5  # people read no faster; and a piece of 16 MiB takes longer on most links
 SMOOTH = 0.5  # weight of the newest half second in a speed
 SILENT_S = 3.0  # without a byte from it, a swarm is not counted on
+TOLD_WAIT_S = 2.0  # a shorter one is over before anybody wonders
 RETRY_S = 20.0  # before a source that failed is tried again while others go on
 LAST_WORD_S = 3.0  # for the swarm's own end after the last piece: it may still learn the torrent's piece layers
 
@@ -40,6 +42,7 @@ class Rate(msgspec.Struct, frozen=True):
 
     bytes_per_second: float | None = None
     peers: int | None = None
+    waits_s: float | None = None  # as a server asked, and nothing comes from elsewhere
 
 
 class Download:
@@ -141,9 +144,10 @@ class Download:
         shown: float | None = None
         http: float | None = None
         swarm: float | None = None
-        silent, before = 0.0, self._heard
+        silent, came, before = 0.0, 0.0, self._heard
         while True:
-            self._report(Rate((shown or 0.0) + (swarm or 0.0) if shown or swarm else None, self._peers()))
+            both = (shown or 0.0) + (swarm or 0.0)
+            self._report(Rate(both or None, self._peers(), self._waits_s() if came == 0 and not swarm else None))
             await anyio.sleep(MEASURE_S)
             came, before = (self._heard - before) / MEASURE_S, self._heard
             shown = _smoothed(shown, came)
@@ -155,6 +159,10 @@ class Download:
             swarm = rate if rate else 0.0 if silent >= SILENT_S or not self._swarms() else None
             self._intake.measured(Speed(http=http, swarm=swarm))
             self._tell_swarms()
+
+    def _waits_s(self) -> float | None:
+        waits = max((lane.waits_s for lane in self._lanes if isinstance(lane, RangeLane)), default=0.0)
+        return round(waits, 1) if waits >= TOLD_WAIT_S else None
 
     def _swarms(self) -> list[SwarmLane]:
         return [lane for lane in self._lanes if isinstance(lane, SwarmLane) and lane not in self._failures]

@@ -267,7 +267,7 @@ def _origin(plan: Plan, intake: Intake, sources: dict[str, int]) -> Origin:
 
 def _report(job: Job, name: str, intake: Intake, rate: Rate) -> None:
     if not intake.is_open:
-        job.update(Progress("connecting", name, peers=rate.peers))
+        job.update(Progress("connecting", name, peers=rate.peers, waits_s=rate.waits_s))
         return
     model = intake.incoming
     job.update(
@@ -279,5 +279,6 @@ def _report(job: Job, name: str, intake: Intake, rate: Rate) -> None:
             rate.bytes_per_second,
             rate.peers,
             model.sources(),
+            rate.waits_s,
         )
     )

@@ -32,6 +32,11 @@ class _Sources:
         self._opening = anyio.Lock()
         self._stack = AsyncExitStack()
 
+    @property
+    def waits_s(self) -> float:
+        """The longest wait that one of them was asked for, in seconds from now."""
+        return max((source.waits_s for source in self._opened.values()), default=0.0)
+
     async def of(self, file: Wanted) -> RangeSource:
         """The source of one file."""
         async with self._opening:
@@ -55,12 +60,19 @@ class RangeLane:
         self.kind = kind.name.lower()
         self._intake, self._source_kind, self._open, self._count = intake, kind, open_ranges, count
         self._connections = connections
+        self._sources: _Sources | None = None
+
+    @property
+    def waits_s(self) -> float:
+        """For how long the server has asked not to be asked (Retry-After), in seconds."""
+        return self._sources.waits_s if self._sources is not None else 0.0
 
     async def run(self) -> None:
         """Fetch what is missing until nothing is; raises the server's final error."""
         while not self._intake.is_open:  # of a magnet, name and size come from its swarm
             await self._intake.changed()
-        async with _Sources(lambda file: self._open(file, self._count)) as sources:
+        async with _Sources(lambda file: self._open(file, self._count)) as self._sources:
+            sources = self._sources
             try:
                 await self._in_parallel(sources)
             except NoRanges:

@@ -103,6 +103,11 @@ class RangeSource:
         """Bytes of the file; when it was not given, `open` learns it."""
         return self._expected.size
 
+    @property
+    def waits_s(self) -> float:
+        """For how long the server has asked not to be asked, in seconds; 0 as a rule."""
+        return self._patience.waits_s
+
     async def open(self) -> Location:
         """Resolves the URL and checks size and tag, retrying passing trouble. Raises a `HaliError`."""
         failures = 0

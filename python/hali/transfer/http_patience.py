@@ -23,9 +23,14 @@ class Patience:
         self._not_before = float("-inf")  # monotonic
         self._tried: deque[str] = deque(maxlen=TRIED_KEPT)
 
+    @property
+    def waits_s(self) -> float:
+        """How long the server wants to be left alone yet, as far as that is respected."""
+        return max(0.0, self._not_before - anyio.current_time())
+
     async def respect_retry_after(self) -> None:
         """Waits until the server wants to be asked again."""
-        await anyio.sleep(max(0.0, self._not_before - anyio.current_time()))
+        await anyio.sleep(self.waits_s)
 
     async def pause(self, what: str, failures: int, after: float | None) -> None:
         """Notes a failed attempt, the `failures`-th in a row, and waits; TransferFailed when patience is used up."""

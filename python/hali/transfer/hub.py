@@ -17,6 +17,7 @@ import msgspec
 from hali.model.errors import HaliError, NotFound, ProtocolError, Refused, TransferFailed, UsageError
 from hali.model.filenames import is_safe_path
 from hali.model.ids import is_hex
+from hali.model.units import format_duration
 from hali.runtime.log import get_logger
 from hali.transfer.http_guard import origin
 from hali.transfer.http_retry import RETRYABLE_STATUS, HttpPolicy, retry_after, wait_before_retry
@@ -161,7 +162,7 @@ class Hub:
     async def _call(self, what: str, work: Callable[[], T]) -> T:
         failures = 0
         try:
-            with anyio.fail_after(TOTAL_TIMEOUT):
+            with anyio.fail_after(TOTAL_TIMEOUT) as scope:
                 while True:
                     result = await anyio.to_thread.run_sync(
                         _outcome, what, work, abandon_on_cancel=True, limiter=self._threads
@@ -172,9 +173,21 @@ class Hub:
                     if failures >= self._policy.attempts:
                         raise result.error
                     log.debug("hub.retry", what=what, error=str(result.error))
-                    await anyio.sleep(wait_before_retry(self._policy, failures, result.after))
+                    wait = wait_before_retry(self._policy, failures, result.after)
+                    if result.after is not None and anyio.current_time() + wait > scope.deadline:
+                        raise _told_when(result.error, result.after)
+                    await anyio.sleep(wait)
         except TimeoutError:
             raise TransferFailed(f"{what}: the hub did not answer within {TOTAL_TIMEOUT:.0f} s") from None
+
+
+def _told_when(error: HaliError, after: float) -> HaliError:
+    """What the hub answered, when it wants to be asked again later than a person waits."""
+    return TransferFailed(
+        error.message,
+        hint=f"it asks to be asked again in {format_duration(after)}",
+        details={"retry_after_s": after},
+    )
 
 
 class _Again:

@@ -46,6 +46,7 @@ def test_it_never_exceeds_its_terminal(width: int) -> None:
         event(rate=None, peers=None, sources={}),
         event(name="x" * 200),
         event(name=""),
+        event(waits_s=7200.0),
     ):
         assert len(draw(e, width)) <= width
 
@@ -69,6 +70,14 @@ def test_other_states_say_their_name() -> None:
 
 def test_several_sources_are_told_with_their_shares() -> None:
     assert "lan 75 %, http 25 %" in draw(event(sources={"lan": 75, "http": 25}), 120)
+
+
+def test_a_server_that_wants_to_be_left_alone_is_told_before_everything_else() -> None:
+    waits = event(waits_s=118.6, rate=None)
+    assert "the server asks to wait 1m58s" in draw(waits, 80)
+    assert (
+        describe(waits) == f"downloading {NAME} 33.6 MB of 98.4 MB (34 %), the server asks to wait 1m58s, 2 peers, lan"
+    )
 
 
 def test_a_log_line_says_the_same_in_words() -> None:

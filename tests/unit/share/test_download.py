@@ -10,8 +10,9 @@ import pytest
 from hali.runtime.channels import Watch
 from hali.share import download as download_module
 from hali.share.division import AT_ONCE, Division, Speed
-from hali.share.download import Download
+from hali.share.download import Download, Rate
 from hali.share.intake import Intake
+from hali.share.range_lane import RangeLane
 
 pytestmark = pytest.mark.anyio
 
@@ -56,6 +57,37 @@ async def test_without_a_swarm_all_connections_are_busy_from_the_first_moment() 
     download.add(cast("Any", lane))
     await download.run()
     assert lane.claims == list(range(AT_ONCE))
+
+
+class _Waiting(RangeLane):
+    """HTTP whose server asked to be left alone."""
+
+    kind, waits_s = "http", 30.0
+
+    def __init__(self) -> None:
+        """Without an intake: it claims nothing."""
+
+    async def run(self) -> None:
+        await anyio.sleep_forever()
+
+
+async def test_who_watches_is_told_that_a_server_wants_to_be_left_alone_but_not_while_something_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(download_module, "MEASURE_S", 0.001)
+    intake, told = _Intake(), list[Rate]()
+
+    def report(rate: Rate) -> None:
+        told.append(rate)
+        if len(told) == 1:
+            download.heard(1000)
+        if len(told) == 3:
+            intake.complete.set()
+
+    download = Download("model", cast("Intake", intake), report)
+    download.add(_Waiting())
+    await download.run()
+    assert [rate.waits_s for rate in told] == [30.0, None, 30.0]
 
 
 class _Resting:
