@@ -28,9 +28,7 @@ TRY_S = 1.0  # how long at most: some seeds send in bursts …
 REST_S = 1.0  # … and then all else comes again, before the next try
 END_STEP_S = 0.05  # at least, between looks at what is left to ask the seeds for
 DRAIN_S = 6.0  # what libtorrent has asked a peer for comes in this time, mostly
-SHARE = (
-    3  # when no more than one in so many still needs the seeds, who does asks for nothing else, while they send well
-)
+SHARE = 3  # when at most one in so many still needs the seeds, who does asks for nothing else, while they send well
 LARGE = (
     4 * 1024 * 1024
 )  # bytes of a piece: fewer than eight such are begun; smaller ones would be whole before the next look
