@@ -89,7 +89,8 @@ async def test_a_trusted_peer_that_needs_seconds_for_a_piece_is_not_taken_for_si
                 events = await events_of(fetch)
 
     assert events[-1] == Finished()
-    assert len([event for event in events if isinstance(event, PieceFailed)]) == 1  # then they wait
+    failed = [event.index for event in events if isinstance(event, PieceFailed)]
+    assert len(failed) == len(set(failed)), failed  # of two that were begun together both may fail; then the liars wait
 
 
 async def test_a_wrong_last_piece_does_not_cost_the_right_ones_while_no_piece_layer_is_known(tmp_path: Path) -> None:

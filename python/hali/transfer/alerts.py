@@ -153,6 +153,7 @@ class SessionStats(msgspec.Struct, frozen=True):
     peers: int
     all_received: int = 0  # with protocol and TCP/IP overhead
     all_sent: int = 0
+    cached: int = 0  # blocks that are to be written or hashed
 
 
 class Removed(msgspec.Struct, frozen=True):
@@ -225,6 +226,7 @@ def _session_stats(values: Mapping[str, int]) -> SessionStats:
         values["peer.num_peers_connected"],
         values["net.recv_bytes"] + values["net.recv_ip_overhead_bytes"],
         values["net.sent_bytes"] + values["net.sent_ip_overhead_bytes"],
+        values["disk.cached_blocks"],
     )
 
 

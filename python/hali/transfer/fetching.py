@@ -170,6 +170,8 @@ class Fetch:
         # Without metadata there is no file, and no flush is ever answered.
         if isinstance(self._source, Metainfo) and not await self._flusher.drain():
             log.warning("fetch.flush_timeout", torrent=self.name)
+        if not self._is_whole:
+            await self._host.settle()
         await self._host.drop(handle)
 
     def fail(self, reason: str, code: str) -> None:
@@ -259,6 +261,11 @@ class Fetch:
         """Pieces that peers are bringing right now."""
         queue = [] if self._handle is None else await queue_of(self._handle)
         return frozenset(piece["piece_index"] for piece in queue)
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether libtorrent has checked every piece."""
+        return isinstance(self._source, Metainfo) and len(self._have) >= self._source.pieces
 
     @property
     def _idle(self) -> bool:

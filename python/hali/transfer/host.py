@@ -62,6 +62,9 @@ class Host(Protocol):
     async def add(self, wanted: lt.add_torrent_params, listener: Listener) -> lt.torrent_handle:
         """Add a (paused) torrent whose alerts go to `listener`."""
 
+    async def settle(self) -> None:
+        """Wait until libtorrent hashes nothing; before a torrent is removed that was fetched in part."""
+
     async def drop(self, handle: lt.torrent_handle) -> None:
         """Remove it; files stay."""
 
