@@ -48,13 +48,19 @@ def torrent_of(path: Path, piece: int, flags: int = 0) -> bytes:
     return bytes(lt.bencode(creator.generate()))
 
 
+Pair = tuple[TorrentSession, TorrentSession]
+
+
 @asynccontextmanager
-async def two_sessions(
-    seeder: SessionOptions = LOCAL, leecher: SessionOptions = LOCAL
-) -> AsyncIterator[tuple[TorrentSession, TorrentSession]]:
+async def two_sessions(seeder: SessionOptions = LOCAL, leecher: SessionOptions = LOCAL) -> AsyncIterator[Pair]:
     """Two sessions of one machine."""
     async with running(seeder) as one, running(leecher) as other:
         yield one, other
+
+
+def local(session: TorrentSession) -> list[tuple[str, int]]:
+    """Where peers of this machine find it."""
+    return [("127.0.0.1", session.port)]
 
 
 async def events_of(fetch: Fetch) -> list[FetchEvent]:

@@ -37,9 +37,11 @@ from hali.transfer.session import (
 )
 from tests.fakes.torrents import (
     LOCAL,
+    Pair,
     Sample,
     events_of,
     info_of,
+    local,
     make,
     piece_in_file,
     piece_of,
@@ -61,17 +63,10 @@ def sample(tmp_path: Path) -> Sample:
 
 
 @pytest.fixture
-async def pair() -> AsyncIterator[tuple[TorrentSession, TorrentSession]]:
+async def pair() -> AsyncIterator[Pair]:
     """A session that seeds and one that fetches."""
     async with two_sessions() as sessions:
         yield sessions
-
-
-Pair = tuple[TorrentSession, TorrentSession]
-
-
-def local(session: TorrentSession) -> list[tuple[str, int]]:
-    return [("127.0.0.1", session.port)]
 
 
 def bare_seeder(raw: bytes, folder: Path) -> tuple[Any, int]:

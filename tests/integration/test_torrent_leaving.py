@@ -12,7 +12,7 @@ import pytest
 from hali.model.units import MIB, PIECE
 from hali.transfer import alerts
 from hali.transfer.session import PieceDone, TorrentSession
-from tests.fakes.torrents import Sample, events_of, make, two_sessions
+from tests.fakes.torrents import Pair, Sample, events_of, local, make, two_sessions
 
 pytestmark = pytest.mark.anyio
 
@@ -43,18 +43,15 @@ def sample(tmp_path: Path) -> Sample:
 
 
 @pytest.fixture
-async def pair() -> AsyncIterator[tuple[TorrentSession, TorrentSession]]:
+async def pair() -> AsyncIterator[Pair]:
     async with two_sessions() as sessions:
         yield sessions
-
-
-Pair = tuple[TorrentSession, TorrentSession]
 
 
 async def until_a_piece(leecher: TorrentSession, sample: Sample, folder: Path, seeder: TorrentSession) -> None:
     """Fetch, and leave after the first piece."""
     folder.mkdir()
-    async with leecher.fetch(sample.metainfo, folder, peers=[("127.0.0.1", seeder.port)]) as fetch:
+    async with leecher.fetch(sample.metainfo, folder, peers=local(seeder)) as fetch:
         async for event in fetch.events():
             if isinstance(event, PieceDone):
                 return
@@ -83,7 +80,7 @@ async def test_a_fetch_that_is_whole_does_not_wait(tmp_path: Path, sample: Sampl
     seeder, leecher = pair
     await seeder.seed(sample.metainfo.raw, sample.path.parent)
 
-    async with leecher.fetch(sample.metainfo, tmp_path, peers=[("127.0.0.1", seeder.port)]) as fetch:
+    async with leecher.fetch(sample.metainfo, tmp_path, peers=local(seeder)) as fetch:
         await events_of(fetch)
 
     assert cache.asked == 0
@@ -93,7 +90,7 @@ async def test_a_session_closes_once_nothing_is_hashed_any_more(tmp_path: Path, 
     began = anyio.Event()
 
     async def fetch(leecher: TorrentSession, seeder: TorrentSession) -> None:
-        async with leecher.fetch(sample.metainfo, tmp_path, peers=[("127.0.0.1", seeder.port)]) as fetch:
+        async with leecher.fetch(sample.metainfo, tmp_path, peers=local(seeder)) as fetch:
             began.set()
             await events_of(fetch)
 

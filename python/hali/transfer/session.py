@@ -77,9 +77,7 @@ log = get_logger(__name__)
 START_S = 25.0  # libtorrent listens within 0.1 s; a loaded machine takes longer; below what a service has to start
 CALL_S = 5.0  # for anything libtorrent answers by an alert: it does so in milliseconds
 CLOSE_S = 5.0  # without trackers and routers to say goodbye to, closing takes milliseconds
-SETTLE_S = (
-    1.0  # other torrents may keep the cache filled all the time; a piece of 16 MiB is hashed in hundredths of a second
-)
+SETTLE_S = 1.0  # a piece is hashed in hundredths of that; other torrents may keep the cache filled all the time
 SETTLE_STEP_S = 0.02
 TICK_S = 0.5  # how often progress is reported; people do not read faster
 
