@@ -6,6 +6,7 @@ import http.client
 import json
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -78,9 +79,9 @@ class ChatClient:
 
 
 class Reply:
-    """One streamed reply with its timing; seconds are None before they are known."""
+    """One streamed reply with its timing; seconds are None before they are known. To leave the loop over it closes `events`."""
 
-    def __init__(self, events: Iterator[dict[str, Any]], remember: Callable[[str], None]) -> None:
+    def __init__(self, events: Generator[dict[str, Any]], remember: Callable[[str], None]) -> None:
         self._events, self._remember = events, remember
         self.text = self.thoughts = ""
         self.finish_reason: str | None = None
@@ -91,8 +92,9 @@ class Reply:
     def __iter__(self) -> Generator[str, None, None]:
         started = time.monotonic()
         try:
-            for event in self._events:
-                yield from self._take(event, started)
+            with closing(self._events):  # now, not when the reply is forgotten: its timing may be asked for long after
+                for event in self._events:
+                    yield from self._take(event, started)
         except HaliError:
             self.total_s = time.monotonic() - started
             raise
@@ -132,7 +134,7 @@ class Reply:
         }
 
 
-def _stream(url: str, headers: Mapping[str, str], body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _stream(url: str, headers: Mapping[str, str], body: Mapping[str, Any]) -> Generator[dict[str, Any]]:
     """The server-sent events of one request. Leaving the loop closes the connection, which stops the reply."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port, timeout=CONNECT_S)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,6 +18,7 @@ from hali.cli.conversation import show
 from hali.cli.output import Output
 from hali.cli.screen import DIM, PLAIN
 from hali.model.errors import EngineFailed, Failed, NotFound, Overloaded
+from tests.waiting import WAIT_S
 
 
 class Canned(BaseHTTPRequestHandler):
@@ -91,6 +94,26 @@ def test_a_failed_turn_is_not_remembered_and_a_stopped_one_is(server: str, tmp_p
     stopped.close()  # type: ignore[attr-defined]
     list(chat.say("third"))
     assert [m["content"] for m in Canned.seen[2]["body"]["messages"]] == ["second", "one", "third"]
+
+
+def test_a_reply_that_is_left_hangs_up_at_once_though_it_is_still_asked_for_its_timing(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        reply = client(f"http://127.0.0.1:{listener.getsockname()[1]}", tmp_path).say("hello")
+        pieces = iter(reply)
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(next, pieces)
+            served = listener.accept()[0]
+            with served, served.makefile("rb") as asked:
+                served.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + events("one", end=b""))
+                assert first.result() == "one"
+                pieces.close()
+                served.settimeout(WAIT_S)
+                try:
+                    while asked.readline():
+                        pass
+                except ConnectionResetError:  # it hung up without having read all
+                    pass
+    assert reply.timing()["ttft_s"] is not None
 
 
 def test_clear_forgets(server: str, tmp_path: Path) -> None:

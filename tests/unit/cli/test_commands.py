@@ -121,7 +121,7 @@ def test_what_is_no_saved_chat_is_neither_loaded_nor_written_over(
 def test_the_figures_of_the_last_reply_are_told_once_there_is_one(commands: Commands, told: list[str]) -> None:
     with pytest.raises(UsageError):
         commands.run("/stats")
-    reply = Reply(iter(()), lambda _: None)
+    reply = Reply((event for event in ()), lambda _: None)
     reply.usage, reply.ttft_s, reply.total_s = {"prompt_tokens": 5, "completion_tokens": 11}, 0.5, 1.5
     commands.last = reply
     commands.run("/stats")
