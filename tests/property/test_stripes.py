@@ -9,7 +9,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hali.transfer.stripes import LARGE, MOST_DRAWN, Fellow, Stripes, View, owners
+from hali.transfer.stripes import DEPUTIES, LARGE, MOST_DRAWN, Fellow, Stripes, View, owners
 
 SEED = "10.0.0.1"
 STEP_S = 0.5  # in which a link carries one piece
@@ -73,17 +73,20 @@ class Swarm:
             self._served[node] += 1
             self.sent += 1
             self.has[node].add(self._random.choice(asking[node]))
-        self._swap(active, before)
+        self._swap(active, {taker: orders[taker].closed for taker in active}, before)
         self.now, self.steps = self.now + STEP_S, self.steps + 1
 
-    def _swap(self, active: list[bytes], before: dict[bytes, frozenset[int]]) -> None:
+    def _swap(
+        self, active: list[bytes], closed: dict[bytes, frozenset[int]], before: dict[bytes, frozenset[int]]
+    ) -> None:
         receiving = set(active)
         for giver in active:
-            takers = [(len(self.has[n]), n) for n in receiving if before[giver] - self.has[n]]
+            offers = {taker: before[giver] - self.has[taker] - closed[taker] for taker in receiving}
+            takers = [(len(self.has[taker]), taker) for taker in receiving if offers[taker]]
             if takers:
                 _, taker = min(takers)
                 receiving.discard(taker)
-                self.has[taker].add(self._random.choice(sorted(before[giver] - self.has[taker])))
+                self.has[taker].add(self._random.choice(sorted(offers[taker])))
 
     def _seen_by(self, me: bytes) -> View:
         fellows = [
@@ -128,3 +131,25 @@ def test_what_one_that_hangs_does_not_fetch_is_fetched_by_others(swarm: Swarm, a
     hung = next(iter(swarm.has))
     swarm.hung = {hung}
     swarm.run(limit=10 * swarm.pieces + 200)
+
+
+@given(st.integers(2, 12), st.integers(0, 59), st.integers(0, 11))
+def test_of_who_alone_has_a_piece_two_others_take_it_and_all_once_they_have_it(
+    nodes: int, piece: int, holder: int
+) -> None:
+    everyone, holder = [bytes([i + 1]) * 20 for i in range(nodes)], holder % nodes
+
+    def takers(*holders: int) -> list[int]:
+        has = {node: frozenset({piece}) if at in holders else frozenset[int]() for at, node in enumerate(everyone)}
+        found = []
+        for at, me in enumerate(everyone):
+            fellows = tuple(Fellow(node, f"10.0.1.{node[0]}", has[node]) for node in everyone if node != me)
+            missing = frozenset(range(60)) - has[me]
+            seen = View(fellows, frozenset({SEED}), missing, rate=FAST, begun=missing)
+            if at not in holders and piece not in Stripes(me, 60, LARGE).decide(seen, 0.0).closed:
+                found.append(at)
+        return found
+
+    few = takers(holder)
+    assert min(DEPUTIES, nodes - 1) <= len(few) <= DEPUTIES + 1
+    assert len(takers(holder, few[0])) == nodes - 2

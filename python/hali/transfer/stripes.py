@@ -1,8 +1,9 @@
 """Who of several nodes that fetch one torrent at once takes which piece from the seeds. Pure.
 
 Each piece has one owner among the nodes that fetch. Only the owner asks a seed for it; the others get it from whoever has
-it by then. So a seed sends each piece once, and all links carry different pieces. Nobody has to agree on anything:
-everyone works the owners out of the peer ids that it sees. Where two see different nodes, a piece is sent twice.
+it by then, and what only its owner has first goes to a few, who pass it on. So a seed sends each piece once, and all links
+carry different pieces. Nobody has to agree on anything: everyone works the owners out of the peer ids that it sees. Where two
+see different nodes, a piece is sent twice.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ TRY_S = 1.0  # how long at most: some seeds send in bursts …
 REST_S = 1.0  # … and then all else comes again, before the next try
 END_STEP_S = 0.05  # at least, between looks at what is left to ask the seeds for
 DRAIN_S = 6.0  # what libtorrent has asked a peer for comes in this time, mostly
+DEPUTIES = 2  # at least so many get a piece of its owner, and all others of these too; …
+DEPUTY_PIECES = 16  # … but nobody waits for them longer than so many pieces take at our fastest
 SHARE = 3  # when at most one in so many still needs the seeds, who does asks for nothing else, while they send well
 LARGE = (
     4 * 1024 * 1024
@@ -129,7 +132,7 @@ class Stripes:
     """The decisions of one fetch of `pieces` pieces of `size` bytes by the node with peer id `me`. Times are in seconds."""
 
     def __init__(self, me: bytes, pieces: int, size: int) -> None:
-        self._me, self._pieces, self._large = me, pieces, size >= LARGE
+        self._me, self._pieces, self._size, self._large = me, pieces, size, size >= LARGE
         self._members: frozenset[bytes] = frozenset()
         self._owners: list[bytes] = []
         self._out: dict[bytes, int] = {}  # who let us starve, and how many pieces it had then
@@ -146,6 +149,7 @@ class Stripes:
         self._last = frozenset[int]()  # own pieces, …
         self._drained_at = float("inf")  # … and when the last block of them should be there
         self._best = 0  # bytes per second, at its fastest
+        self._fresh: dict[int, float] = {}  # what one fellow has, and since when
 
     def decide(self, view: View, now: float) -> Orders:
         """What to ask whom for; `ANYTHING` where seeds are not scarce, or when those who fetch let us starve."""
@@ -162,8 +166,9 @@ class Stripes:
             own = self._take_over(view, held, now)
         if now < self._free_until:
             return ANYTHING
+        fresh = self._for_deputies(view, now)
         if not own:
-            return Orders(aside=view.seeds - {fellow.host for fellow in view.fellows})
+            return Orders(closed=fresh, aside=view.seeds - {fellow.host for fellow in view.fellows})
         if self._large:
             contended = bool(view.rate and held & view.missing)
             if contended and (piece := self._to_begin(own, view.begun, now)) is not None:
@@ -172,7 +177,7 @@ class Stripes:
                 return Orders(own, view.missing - own - view.asked, for_s=STEP_S, counts=True)
         ends = self._large and len(own) <= LOW
         for_s = max(END_STEP_S, _step_s(view.seed_rate)) if ends else LOOK_S
-        return Orders(own, view.missing - held - own, for_s=for_s, counts=ends)
+        return Orders(own, (view.missing - held - own) | fresh, for_s=for_s, counts=ends)
 
     def _time(self, own: frozenset[int], missing: frozenset[int], now: float) -> None:
         """Learn how long the seeds take for a piece of ours."""
@@ -229,6 +234,26 @@ class Stripes:
         if members != self._members:
             self._members, self._owners = frozenset(members), owners(self._pieces, sorted(members))
         return frozenset(i for i in view.missing - held if self._owners[i] == self._me)
+
+    def _for_deputies(self, view: View, now: float) -> frozenset[int]:
+        """What the only one who has it should send to others, and all of these then to us.
+
+        When a piece of someone who got little from the seeds comes at last, all others wait for it: if all asked its owner at
+        once, its link alone would carry it to all of them, and none could pass it on before all have it.
+        """
+        ring = sorted({self._me} | {fellow.id for fellow in view.fellows if fellow.fetching})
+        if not self._large or len(ring) <= DEPUTIES + 1:
+            return frozenset()
+        held, rare = set[int](), set(view.missing)
+        for fellow in view.fellows:
+            rare -= held & fellow.has
+            held |= rare & fellow.has
+        self._fresh = {index: self._fresh.get(index, now) for index in held & rare}
+        begun, place = now - DEPUTY_PIECES * self._size / max(self._best, 1), ring.index(self._me)
+        # Of three in a row one may be the owner.
+        return frozenset(
+            i for i, at in self._fresh.items() if at > begun and (place - DEPUTIES * i) % len(ring) > DEPUTIES
+        )
 
     def _take_over(self, view: View, held: frozenset[int], now: float) -> frozenset[int]:
         """Pieces of those who do not bring them go to others; where everything is held, the seeds have to help."""

@@ -157,6 +157,20 @@ def test_what_is_not_asked_for_yet_keeps_everything_open_while_others_need_the_s
     assert Stripes(ME, PIECES, LARGE).decide(nothing_else, 0.0).closed == unheld
 
 
+def test_who_brings_nobody_a_piece_that_others_wait_for_is_not_waited_for_long() -> None:
+    """At our fastest sixteen pieces took two seconds; a piece that one node has is sent to some, who send it to the rest."""
+    fellows = tuple(
+        Fellow(bytes([at]) * 20, f"10.0.1.{at}", frozenset(THEIRS if at == 1 else ())) for at in range(1, 9)
+    )
+    stripes = Stripes(ME, PIECES, LARGE)
+    missing = frozenset(range(PIECES))
+    seen = View(fellows, SEEDS, missing, rate=8 * LARGE, begun=missing)
+    rest = stripes.decide(seen, 0.0).closed & THEIRS
+    assert rest and rest != THEIRS
+    assert stripes.decide(seen, 1.9).closed & THEIRS == rest
+    assert not stripes.decide(msgspec.structs.replace(seen, rate=0), 2.1).closed & THEIRS
+
+
 def test_who_is_among_the_last_to_need_the_seeds_asks_for_nothing_else_while_they_send_well() -> None:
     """What only they have would come last of all: beside what eight others bring, their link lies idle."""
     last, coming, *rest = sorted(MINE)
