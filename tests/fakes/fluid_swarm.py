@@ -1,8 +1,8 @@
 """Links as pipes: how long nodes that do what `stripes.py` says need for a file, from one seed and from each other.
 
 What goes through a link at a moment is shared out among the connections that use it by weighted max-min fairness. A weight is
-drawn for each connection, as TCP does not share a full link evenly. What libtorrent asks a peer for is told in one line
-(`_wanted`): of what is open, our own pieces in their order, then what is begun, then the rarest. No packets, no hashing, no real clock.
+drawn for each connection, as TCP does not share a full link evenly. What libtorrent asks a peer for is of what is open: our own
+pieces in their order, then what is begun, then the rarest. No packets, no hashing, no real clock.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hali.model.units import PIECE
 from hali.transfer.stripes import ANYTHING, Fellow, Orders, Stripes, View
 
-PIECE = 16 * 1024 * 1024
 RATE = 6_250_000.0  # bytes per second and direction: 50 Mbit/s
 STEP_S = 0.2
 SEED = "10.0.0.1"
 
 
 class Took(NamedTuple):
-    """Of the slowest node that was waited for, in times of one copy over a full link; and what the seed sent, in copies."""
+    """What the origin sent, in copies of the file; and the time of the last, in times of one copy at the link's rate."""
 
-    times: float
     copies: float
+    times: float
 
 
 @dataclass
 class _Node:
     id: bytes
     host: str
-    rate: float
+    rate: float  # bytes per second, as all rates here
     stripes: Stripes
     got: NDArray[np.float64]  # bytes of each piece
     orders: Orders = ANYTHING
@@ -73,7 +73,7 @@ class FluidSwarm:
             self._look()
             self._flow()
             self._now += STEP_S
-        return Took(max(end for end in ends if end is not None) / copy_s, self._sent / (self._pieces * PIECE))
+        return Took(self._sent / (self._pieces * PIECE), max(end for end in ends if end is not None) / copy_s)
 
     def _look(self) -> None:
         for node in self._nodes:

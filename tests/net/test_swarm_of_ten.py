@@ -8,10 +8,10 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
+from tests.fakes.fluid_swarm import Took
 from tests.net.lab import LabNode, lab
 from tests.nodes import MIB, random_file
 
@@ -21,15 +21,8 @@ pytestmark = [
 ]  # shares of a link, judged; a daemon that waits for a core spoils them
 
 
-class Took(NamedTuple):
-    """What the origin sent, in copies of the file, headers and all; and the time of the last, in times of one copy at the link's rate."""
-
-    copies: float
-    times: float
-
-
 def pulled_by(folder: Path, pullers: int, mib: int, rate_mbit: float) -> Took:
-    """All of them begin at the same moment; each checks the SHA-256 of what it gets."""
+    """All of them begin at the same moment; each checks the SHA-256 of what it gets. Headers and all count for copies."""
     with lab(folder, rate_mbit) as lan:
         origin, *others = nodes = [lan.node(f"n{i}") for i in range(pullers + 1)]
         for node in nodes:

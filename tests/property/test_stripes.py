@@ -153,3 +153,13 @@ def test_of_who_alone_has_a_piece_two_others_take_it_and_all_once_they_have_it(
     few = takers(holder)
     assert min(DEPUTIES, nodes - 1) <= len(few) <= DEPUTIES + 1
     assert len(takers(holder, few[0])) == nodes - 2
+
+
+@given(st.integers(4, 12))
+def test_all_pass_on_what_one_has_equally_often(nodes: int) -> None:
+    holder, *others = [bytes([i + 1]) * 20 for i in range(nodes)]
+    every = frozenset(range(nodes))
+    for me in others:
+        fellows = [Fellow(each, f"10.0.1.{each[0]}", frozenset()) for each in others if each != me]
+        seen = View((Fellow(holder, "10.0.1.1", every), *fellows), frozenset({SEED}), every, rate=FAST, begun=every)
+        assert len(every - Stripes(me, nodes, LARGE).decide(seen, 0.0).closed) == DEPUTIES + 1

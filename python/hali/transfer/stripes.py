@@ -250,10 +250,8 @@ class Stripes:
             held |= rare & fellow.has
         self._fresh = {index: self._fresh.get(index, now) for index in held & rare}
         begun, place = now - DEPUTY_PIECES * self._size / max(self._best, 1), ring.index(self._me)
-        # Of three in a row one may be the owner.
-        return frozenset(
-            i for i, at in self._fresh.items() if at > begun and (place - DEPUTIES * i) % len(ring) > DEPUTIES
-        )
+        # Of three in a row one may be the owner. A row begins at each node equally often, however many there are.
+        return frozenset(i for i, at in self._fresh.items() if at > begun and (place - i) % len(ring) > DEPUTIES)
 
     def _take_over(self, view: View, held: frozenset[int], now: float) -> frozenset[int]:
         """Pieces of those who do not bring them go to others; where everything is held, the seeds have to help."""
