@@ -241,7 +241,9 @@ class Defence:
         crowded = {n for n, count in self._networks.items() if count >= SWARM_OF_ONE}
         if not self._honest_present:  # somebody new is needed, wherever he lives
             crowded.clear()
-        known = frozenset(h for h in evidence.seen if h not in evidence.guilty and network_of(h) in crowded)
+        known = frozenset[str]()
+        if crowded:  # rarely; to read every address at each look was a seventh of what a pull costs Python
+            known = frozenset(h for h in evidence.seen if h not in evidence.guilty and network_of(h) in crowded)
         return Bars(frozenset(evidence.guilty), frozenset(crowded), known, aside - evidence.guilty)
 
     @property
