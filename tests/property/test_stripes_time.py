@@ -20,16 +20,24 @@ def test_nine_take_little_longer_than_one_and_little_more_than_one_copy(seed: in
     assert took.copies < 1.02
 
 
-def test_one_that_is_ten_times_slower_holds_four_others_up_for_less_than_a_copy() -> None:
-    """Its pieces go from it to a few, which pass them on; where all asked it at once, for a whole one."""
-    runs = [FluidSwarm([RATE / 10] + [RATE] * 4, PIECES, Random(seed)) for seed in range(8)]
-    took = [run.run(waited_for=range(1, 5)) for run in runs]
-    assert mean(each.times for each in took) < 1.75
+@pytest.mark.parametrize("pieces", [3, 4, 8])
+def test_of_few_pieces_chance_takes_nobody_for_slow(pieces: int) -> None:
+    """What was on its way to whom it was taken from would be sent again."""
+    took = [FluidSwarm([RATE] * 3, pieces, Random(seed), unfair=1.0).run() for seed in range(6)]
     assert mean(each.copies for each in took) < 1.06
 
 
+@pytest.mark.parametrize(("slower", "others", "pieces"), [(10, 4, 64), (3, 4, 64), (10, 8, 64), (10, 2, 24)])
+def test_one_that_is_slower_holds_the_others_up_little(slower: int, others: int, pieces: int) -> None:
+    """They leave it no pieces once they see that. Where it kept its share, two of them waited 2.6 copies' time, at worst seven."""
+    swarms = [FluidSwarm([RATE / slower] + [RATE] * others, pieces, Random(seed)) for seed in range(6)]
+    took = [swarm.run(waited_for=range(1, others + 1)) for swarm in swarms]
+    assert mean(each.times for each in took) < 1.4
+    assert mean(each.copies for each in took) < 1.08
+
+
 @pytest.mark.parametrize("seed", range(4))
-def test_of_nine_two_that_hang_hold_nobody_up_for_ever(seed: int) -> None:
+def test_of_nine_two_that_hang_hold_nobody_up_for_long(seed: int) -> None:
     took = FluidSwarm([1.0] * 2 + [RATE] * 7, PIECES, Random(seed)).run(waited_for=range(2, 9))
-    assert took.times < 2.5
-    assert took.copies < 1.2
+    assert took.times < 1.5
+    assert took.copies < 1.06

@@ -31,6 +31,9 @@ END_STEP_S = 0.05  # at least, between looks at what is left to ask the seeds fo
 DRAIN_S = 6.0  # what libtorrent has asked a peer for comes in this time, mostly
 DEPUTIES = 2  # at least so many get a piece of its owner, and all others of these too; …
 DEPUTY_PIECES = 16  # … but nobody waits for them longer than so many pieces take at our fastest
+SLOW = 3  # who got so many times fewer pieces than another has none of its own, until that is no longer so; looked at …
+SLOW_PIECES = 16  # … whenever one has got so many, or half of all …
+SLOW_LEAST = 6  # … that are so many: of the first few chance decides
 SHARE = 3  # when at most one in so many still needs the seeds, who does asks for nothing else, while they send well
 LARGE = (
     4 * 1024 * 1024
@@ -135,6 +138,8 @@ class Stripes:
         self._me, self._pieces, self._size, self._large = me, pieces, size, size >= LARGE
         self._members: frozenset[bytes] = frozenset()
         self._owners: list[bytes] = []
+        self._slow = frozenset[bytes]()
+        self._had: dict[bytes, int] = {}  # how many pieces each had when that was looked at
         self._out: dict[bytes, int] = {}  # who let us starve, and how many pieces it had then
         self._fed: float | None = None  # when there was last enough to do
         self._own_before: frozenset[int] = frozenset()
@@ -230,10 +235,21 @@ class Stripes:
 
     def _own(self, view: View, held: frozenset[int]) -> frozenset[int]:
         self._out = {f.id: self._out[f.id] for f in view.fellows if len(f.has) <= self._out.get(f.id, -1)}
-        members = {self._me} | {f.id for f in view.fellows if f.fetching and f.id not in self._out}
+        has = {f.id: len(f.has) for f in view.fellows if f.fetching and f.id not in self._out}
+        has[self._me] = self._pieces - len(view.missing)
+        members = has.keys() - self._slow_ones(has) or {self._me}
         if members != self._members:
             self._members, self._owners = frozenset(members), owners(self._pieces, sorted(members))
         return frozenset(i for i in view.missing - held if self._owners[i] == self._me)
+
+    def _slow_ones(self, has: Mapping[bytes, int]) -> frozenset[bytes]:
+        """Those for whose pieces all others would wait. They see it too, and get everything from others."""
+        got = {member: has[member] - had for member, had in self._had.items() if member in has}
+        most = max(got.values(), default=0)
+        if not got or most >= min(SLOW_PIECES, max(SLOW_LEAST, self._pieces // 2)):
+            self._slow = frozenset(member for member, count in got.items() if SLOW * count < most)
+            self._had = dict(has)
+        return self._slow
 
     def _for_deputies(self, view: View, now: float) -> frozenset[int]:
         """What the only one who has it should send to others, and all of these then to us.

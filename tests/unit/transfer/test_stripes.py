@@ -242,6 +242,31 @@ def test_who_does_not_bring_what_is_theirs_loses_it_until_they_bring_something()
     assert not stripes.decide(view(brought, THEIRS), late).own
 
 
+def test_who_got_less_than_a_third_of_what_another_got_has_no_pieces_until_it_keeps_up() -> None:
+    """Both see it, so that nobody has to be told."""
+    everything = frozenset(range(PIECES))
+    ahead, mine = THEIRS | frozenset(sorted(MINE)[:2]), frozenset(sorted(MINE)[:1])
+    slow, fast = Stripes(ME, PIECES, LARGE), Stripes(OTHER, PIECES, LARGE)
+    slow.decide(view(frozenset()), 0.0)
+    fast.decide(seen_by_other(frozenset(), everything), 0.0)
+    left = everything - ahead
+    told = slow.decide(view(ahead, everything - mine), 1.0)
+    assert (told.own, told.aside) == (frozenset(), SEEDS), "what is left comes to us from the other"
+    assert fast.decide(seen_by_other(mine, left), 1.0).own == left, "all that nobody has is his now"
+    assert slow.decide(view(ahead, left), 2.0).own == left & MINE, "we got more than he, since"
+
+
+def seen_by_other(has: frozenset[int], missing: frozenset[int]) -> View:
+    return View((Fellow(ME, "10.0.0.2", has),), SEEDS, missing, 10**6)
+
+
+def test_who_is_slow_is_seen_only_once_somebody_has_half_of_a_small_torrent() -> None:
+    """Of the first pieces chance decides who has them."""
+    stripes = Stripes(ME, PIECES, LARGE)
+    stripes.decide(view(frozenset()), 0.0)
+    assert begun(stripes, view(frozenset(sorted(THEIRS)[: PIECES // 2 - 1]))) == sorted(MINE)
+
+
 def test_who_gets_the_last_pieces_as_slowly_as_we_got_ours_is_waited_for() -> None:
     """Else the seed sent the last piece of each once more: a tenth of 512 MiB with nine nodes."""
     stripes = Stripes(ME, PIECES, LARGE)
