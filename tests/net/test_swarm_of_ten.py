@@ -79,5 +79,5 @@ def memory(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.long
 def test_nine_that_pull_at_once_take_one_copy_from_the_one_that_has_it(memory: Path) -> None:
     took = pulled_by(memory, pullers=9, mib=1024, rate_mbit=50)
-    assert took.copies < 1.05  # 1.03 in two runs, what TCP sends again among it
-    assert took.times < 1.5  # 1.37 in two runs; a node alone takes 1.05
+    assert took.copies < 1.05  # 1.03 in three runs, what TCP sends again among it
+    assert took.times < 1.5  # 1.35 to 1.37 in three runs; a node alone takes 1.05
