@@ -49,6 +49,10 @@ def view(
     return View((Fellow(OTHER, "10.0.0.3", has),), seeds, missing, rate)
 
 
+def seen_by_other(has: frozenset[int], missing: frozenset[int]) -> View:
+    return View((Fellow(ME, "10.0.0.2", has),), SEEDS, missing, 10**6)
+
+
 def begun(stripes: Stripes, seen: View | None = None) -> list[int]:
     """The pieces that are opened one after the other."""
     opened: list[int] = []
@@ -254,10 +258,6 @@ def test_who_got_less_than_a_third_of_what_another_got_has_no_pieces_until_it_ke
     assert (told.own, told.aside) == (frozenset(), SEEDS), "what is left comes to us from the other"
     assert fast.decide(seen_by_other(mine, left), 1.0).own == left, "all that nobody has is his now"
     assert slow.decide(view(ahead, left), 2.0).own == left & MINE, "we got more than he, since"
-
-
-def seen_by_other(has: frozenset[int], missing: frozenset[int]) -> View:
-    return View((Fellow(ME, "10.0.0.2", has),), SEEDS, missing, 10**6)
 
 
 def test_who_is_slow_is_seen_only_once_somebody_has_half_of_a_small_torrent() -> None:
