@@ -62,7 +62,8 @@ class Host:
 
         By default Linux (5.18 on) gives bursts of 64 KiB, and two of them in the queue of the link, to a connection that once saw
         a round trip below half a millisecond, and two packets to others: who met an empty queue at first gets ten times
-        as much of a full link as who came a moment later, and more. The queue of a real card is fair to connections (fq_codel); ours is not.
+        as much of a full link, and more, as who came a moment later. The queue of a real card is fair to connections
+        (fq_codel); ours is not.
         """
         if Path("/proc/sys/net/ipv4/tcp_tso_rtt_log").exists():
             self._write("net/ipv4/tcp_tso_rtt_log", "0")
