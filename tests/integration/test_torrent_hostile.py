@@ -197,8 +197,11 @@ async def test_nine_of_ten_peers_corrupt_cost_little_and_never_the_honest_one(
     assert outcome.survived(len(sample.content)), outcome
 
 
-async def test_forty_nine_of_fifty_peers_corrupt_cost_little_and_never_the_honest_one(tmp_path: Path) -> None:
-    sample = make(tmp_path / "seed", 24 * MIB, 512 * KIB)
+@pytest.mark.parametrize("piece", [512 * KIB, PIECE], ids=["512 KiB", "16 MiB"])
+async def test_forty_nine_of_fifty_peers_corrupt_cost_little_and_never_the_honest_one(
+    tmp_path: Path, piece: int
+) -> None:
+    sample = make(tmp_path / "seed", 40 * MIB, piece)
     outcome = await ordeal(tmp_path, sample, attackers(sample, 49), trusted=False, patience_s=PATIENCE_S)
     assert outcome.survived(len(sample.content)), outcome
 
@@ -206,11 +209,12 @@ async def test_forty_nine_of_fifty_peers_corrupt_cost_little_and_never_the_hones
 async def test_without_the_defence_forty_nine_of_fifty_corrupt_peers_stop_the_fetch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """With pieces of 16 MiB: small ones come whole from the honest peer now and then, on a machine that gives the liars few turns."""
     for effect in ("_act", "_nudge", "_convict"):
         monkeypatch.setattr(Guard, effect, lambda *_: None)
     monkeypatch.setattr(Guard, "must_restart", lambda *_: False)
     monkeypatch.setattr(Audit, "begin", lambda *_: False)
-    sample = make(tmp_path / "seed", 24 * MIB, 512 * KIB)
+    sample = make(tmp_path / "seed", 40 * MIB, PIECE)
     outcome = await ordeal(tmp_path, sample, attackers(sample, 49), trusted=False, patience_s=4.0)
     assert not outcome.survived(len(sample.content)), outcome
 
