@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hali.model.units import PIECE
-from hali.transfer.stripes import ANYTHING, Fellow, Orders, Stripes, View
+from hali.transfer.ownership import Fellow
+from hali.transfer.stripes import ANYTHING, Orders, Stripes, View
 
 RATE = 6_250_000.0  # bytes per second and direction: 50 Mbit/s
 STEP_S = 0.2

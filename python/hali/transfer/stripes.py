@@ -1,21 +1,18 @@
-"""Who of several nodes that fetch one torrent at once takes which piece from the seeds. Pure.
+"""What a node asks whom for, while others fetch the same torrent. Pure.
 
-Each piece has one owner among the nodes that fetch. Only the owner asks a seed for it; the others get it from whoever has
-it by then, and what only its owner has first goes to a few, who pass it on. So a seed sends each piece once, and all links
-carry different pieces. Nobody has to agree on anything: everyone works the owners out of the peer ids that it sees. Where two
-see different nodes, a piece is sent twice.
+Each piece has one owner among the nodes that fetch (`ownership.py`). Only the owner asks a seed for it; the others get it from
+whoever has it by then, and what only its owner has first goes to a few, who pass it on. So a seed sends each piece once, and all
+links carry different pieces. Where two see different nodes, a piece is sent twice.
 """
 
 from __future__ import annotations
 
-import hashlib
-import struct
 from collections.abc import Collection, Mapping
-from functools import lru_cache
 
 import msgspec
 
 from hali.model.units import BLOCK
+from hali.transfer.ownership import Fellow, Ownership, most_likely
 
 LOOK_S = 0.2  # a piece takes longer than this when ten nodes share a link of 1 Gbit/s
 STARVED_S = 2.0  # with nothing to ask a seed for and next to nothing from others, before their pieces are taken over, …
@@ -31,28 +28,13 @@ END_STEP_S = 0.05  # at least, between looks at what is left to ask the seeds fo
 DRAIN_S = 6.0  # what libtorrent has asked a peer for comes in this time, mostly
 DEPUTIES = 2  # at least so many get a piece of its owner, and all others of these too; …
 DEPUTY_PIECES = 16  # … but nobody waits for them longer than so many pieces take at our fastest
-SLOW = 3  # who got so many times fewer pieces than another has none of its own, until that is no longer so; looked at …
-SLOW_PIECES = 16  # … whenever one has got so many, or half of all …
-SLOW_LEAST = 6  # … that are so many: of the first few chance decides
 SHARE = 3  # when at most one in so many still needs the seeds, who does asks for nothing else, while they send well
 LARGE = (
     4 * 1024 * 1024
 )  # bytes of a piece: fewer than eight such are begun; smaller ones would be whole before the next look
-FIRST_S = 1.0  # nodes that begin with us are known by then; until that …
-FIRST = 8  # … a node asks for few pieces only, the most likely of its own first, …
-FIRST_SHARE = 8  # … and for no larger part of all
+FIRST_S = 1.0  # nodes that begin with us are known by then
 FREE_S = 3.0  # for which the seeds are asked for anything, when others have all that is missing and do not send it
 SLOW_RATE = 64 * 1024  # bytes per second; below it a piece of 16 MiB takes over four minutes
-MOST_DRAWN = 100_000  # hashes for one set of owners, a tenth of a second; of larger torrents runs of pieces are owned
-
-
-class Fellow(msgspec.Struct, frozen=True):
-    """Another node that fetches this torrent, or did when we first met: by its peer id. `fetching`: it may take pieces of seeds."""
-
-    id: bytes
-    host: str
-    has: frozenset[int]
-    fetching: bool = True
 
 
 class View(msgspec.Struct, frozen=True):
@@ -89,68 +71,78 @@ class Orders(msgspec.Struct, frozen=True):
 ANYTHING = Orders()  # of anybody, as if nobody else fetched
 
 
-def owners(pieces: int, members: Collection[bytes]) -> list[bytes]:
-    """The owner of each piece: as a rule the member whose hash with it is highest, so that few pieces move when members change.
-
-    No member gets more than one run of pieces more than another (rendezvous hashing with bounded loads).
-    """
-    run = max(1, -(-pieces * len(members) // MOST_DRAWN))
-    runs = -(-pieces // run)
-    fair, extra = divmod(runs, len(members))
-    load = dict.fromkeys(members, 0)
-    found: list[bytes] = []
-    for index in range(runs):
-        for member in sorted(members, key=lambda m: _draw(m, index), reverse=True):
-            if load[member] < fair or (load[member] == fair and extra > 0):
-                break
-        extra -= load[member] == fair
-        load[member] += 1
-        found.append(member)
-    return [found[index // run] for index in range(pieces)]
-
-
 def before_others(me: bytes, pieces: int, missing: Collection[int]) -> Orders:
     """Before it is known who else fetches: first that of `missing` which others would most likely leave to `me`.
 
     Nodes that begin together know of each other after some tenths of a second. What all of them ask a seed for until then, it
     sends to each: a twentieth of 1 GiB on links of 1 Gbit/s.
     """
-    left = [index for index in _likely(me, pieces) if index in missing]
+    left = [index for index in most_likely(me, pieces) if index in missing]
     if len(left) < 2:  # soon there would be nothing to do
         return ANYTHING
     return Orders(frozenset(left[:1]), frozenset(missing).difference(left))
 
 
-@lru_cache(maxsize=16)
-def _likely(me: bytes, pieces: int) -> list[int]:
-    few = max(2, min(FIRST, pieces // FIRST_SHARE))
-    return sorted(range(pieces), key=lambda index: _draw(me, index), reverse=True)[:few]
+class _Pace:
+    """How long the seeds take for a piece of ours."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0  # lately
+        self._own = frozenset[int]()  # at the last look
+        self._since = 0.0  # when the last of them came, or the first was asked for
+
+    def see(self, own: frozenset[int], missing: frozenset[int], now: float) -> None:
+        """`own` is left to be asked of the seeds."""
+        came = len(self._own - missing)
+        if came:
+            took = (now - self._since) / came
+            self.seconds = (self.seconds + took) / 2 if self.seconds else took
+        if came or not self._own:
+            self._since = now
+        self._own = own
 
 
-def _draw(member: bytes, index: int) -> bytes:
-    return hashlib.blake2b(member + struct.pack(">I", index), digest_size=8).digest()
+class _Beginning:
+    """Begins some of our own pieces before all else, as others have something for us.
+
+    With more than 32 MiB of pieces begun libtorrent begins no other, whatever its priority: the seeds would be asked for
+    what others bring. But of pieces that are begun it takes the rarest first, and these are our own.
+    """
+
+    def __init__(self) -> None:
+        self._begun: set[int] = set()  # own pieces that a seed was asked for
+        self._goes_on = False
+        self._at: int | None = None  # the piece that is to be begun, …
+        self._since = 0.0  # … and since when
+        self._rests_until = float("-inf")
+
+    def next_of(self, own: frozenset[int], begun: frozenset[int], now: float) -> int | None:
+        """The piece to begin, if that has to be now."""
+        self._begun = (self._begun | begun) & own
+        enough = AHEAD if self._goes_on else LOW + 1
+        self._goes_on = len(self._begun) < enough and self._begun != own and now >= self._rests_until
+        if not self._goes_on:
+            self._at = None
+            return None
+        piece = min(own - self._begun)
+        if piece != self._at:
+            self._at, self._since = piece, now
+        if now - self._since >= TRY_S:
+            self._at, self._goes_on, self._rests_until = None, False, now + REST_S
+            return None
+        return piece
 
 
 class Stripes:
     """The decisions of one fetch of `pieces` pieces of `size` bytes by the node with peer id `me`. Times are in seconds."""
 
     def __init__(self, me: bytes, pieces: int, size: int) -> None:
-        self._me, self._pieces, self._size, self._large = me, pieces, size, size >= LARGE
-        self._members: frozenset[bytes] = frozenset()
-        self._owners: list[bytes] = []
-        self._slow = frozenset[bytes]()
-        self._had: dict[bytes, int] = {}  # how many pieces each had when that was looked at
-        self._out: dict[bytes, int] = {}  # who let us starve, and how many pieces it had then
+        self._me, self._size, self._large = me, size, size >= LARGE
+        self._ownership = Ownership(me, pieces)
+        self._pace = _Pace()
+        self._beginning = _Beginning()
         self._fed: float | None = None  # when there was last enough to do
-        self._own_before: frozenset[int] = frozenset()
-        self._own_came = 0.0  # when the last of our own pieces came, or the first was asked for
-        self._own_s = 0.0  # how long one took lately
         self._free_until = float("-inf")
-        self._begun: set[int] = set()  # own pieces that a seed was asked for
-        self._beginning = False
-        self._at: int | None = None  # the piece that is to be begun, …
-        self._at_since = 0.0  # … and since when
-        self._rests_until = float("-inf")
         self._last = frozenset[int]()  # own pieces, …
         self._drained_at = float("inf")  # … and when the last block of them should be there
         self._best = 0  # bytes per second, at its fastest
@@ -164,10 +156,10 @@ class Stripes:
         held = frozenset[int]().union(*(fellow.has for fellow in view.fellows))
         self._best = max(self._best, view.rate)
         own = self._own(view, held)
-        self._time(own, view.missing, now)
+        self._pace.see(own, view.missing, now)
         if own or view.rate >= SLOW_RATE or self._fed is None:
             self._fed = now
-        elif now - self._fed > max(STARVED_S, PATIENCE * self._own_s):
+        elif now - self._fed > max(STARVED_S, PATIENCE * self._pace.seconds):
             own = self._take_over(view, held, now)
         if now < self._free_until:
             return ANYTHING
@@ -176,7 +168,7 @@ class Stripes:
             return Orders(closed=fresh, aside=view.seeds - {fellow.host for fellow in view.fellows})
         if self._large:
             contended = bool(view.rate and held & view.missing)
-            if contended and (piece := self._to_begin(own, view.begun, now)) is not None:
+            if contended and (piece := self._beginning.next_of(own, view.begun, now)) is not None:
                 return Orders(frozenset({piece}), view.missing - {piece}, for_s=_step_s(view.seed_rate), counts=True)
             if self._own_alone(own, held, view, now):
                 return Orders(own, view.missing - own - view.asked, for_s=STEP_S, counts=True)
@@ -184,72 +176,39 @@ class Stripes:
         for_s = max(END_STEP_S, _step_s(view.seed_rate)) if ends else LOOK_S
         return Orders(own, (view.missing - held - own) | fresh, for_s=for_s, counts=ends)
 
-    def _time(self, own: frozenset[int], missing: frozenset[int], now: float) -> None:
-        """Learn how long the seeds take for a piece of ours."""
-        came = len(self._own_before - missing)
-        if came:
-            took = (now - self._own_came) / came
-            self._own_s = (self._own_s + took) / 2 if self._own_s else took
-        if came or not self._own_before:
-            self._own_came = now
-        self._own_before = own
+    def _own(self, view: View, held: frozenset[int]) -> frozenset[int]:
+        self._ownership.see(view.fellows, view.missing)
+        return self._ownership.ours(view.missing - held)
 
-    def _to_begin(self, own: frozenset[int], begun: frozenset[int], now: float) -> int | None:
-        """The next of our own pieces to begin, if that has to be now, as others have something for us.
-
-        With more than 32 MiB of pieces begun libtorrent begins no other, whatever its priority: the seeds would be asked for
-        what others bring. But of pieces that are begun it takes the rarest first, and these are our own.
-        """
-        self._begun = (self._begun | begun) & own
-        enough = AHEAD if self._beginning else LOW + 1
-        self._beginning = len(self._begun) < enough and self._begun != own and now >= self._rests_until
-        if not self._beginning:
-            self._at = None
-            return None
-        piece = min(own - self._begun)
-        if piece != self._at:
-            self._at, self._at_since = piece, now
-        if now - self._at_since >= TRY_S:
-            self._at, self._beginning, self._rests_until = None, False, now + REST_S
-            return None
-        return piece
+    def _take_over(self, view: View, held: frozenset[int], now: float) -> frozenset[int]:
+        """Pieces of those who do not bring them go to others; where everything is held, the seeds have to help."""
+        self._fed = now
+        late = self._ownership.of(view.missing - held)
+        if not late:
+            self._free_until = now + FREE_S
+        self._ownership.pass_over([fellow for fellow in view.fellows if fellow.id in late])
+        return self._own(view, held)
 
     def _own_alone(self, own: frozenset[int], held: frozenset[int], view: View, now: float) -> bool:
         """Whether to ask for our own pieces and nothing else.
 
         Either all of them were asked for and are on their way: the seeds would be asked for what others have. Or few others
         need the seeds any more, whose link lies idle beside those of many that bring what they have; and what we have not
-        got yet, nobody has: a link is not shared out fairly, and some of nine come to a third of what others got.
+        got yet, nobody has: a link is not shared out fairly, and some of nine come to a third of what others got. The former
+        for as long as they should take, the latter for as long as the seeds send us our part, too.
 
-        What others were asked for is on its way meanwhile. Not where libtorrent would have all that is open once it has our
-        own: it would take itself for finished, and hang up.
+        What others were asked for is on its way meanwhile, and stays open. Where nothing is, libtorrent would have all that is
+        open once it has our own: it would take itself for finished, and hang up.
         """
         if own != self._last:
             self._last, self._drained_at = own, float("inf")
-        needy = {self._owners[i] for i in view.missing - held}  # who else needs the seeds, and we
-        last = needy == {self._me} or SHARE * len(needy) <= len(self._members)
-        if not (last or own <= view.asked) or not (view.asked & view.missing) - own:
+        needy = self._ownership.of(view.missing - held)  # who else needs the seeds, and we
+        few = needy == {self._me} or SHARE * len(needy) <= len(self._ownership.members)
+        stays_open = not view.asked & view.missing <= own
+        if not stays_open or not (few or own <= view.asked):
             return False
         self._drained_at = min(self._drained_at, now + DRAIN_S)
-        return now < self._drained_at or (last and (len(needy) + 1) * view.seed_rate >= self._best)
-
-    def _own(self, view: View, held: frozenset[int]) -> frozenset[int]:
-        self._out = {f.id: self._out[f.id] for f in view.fellows if len(f.has) <= self._out.get(f.id, -1)}
-        has = {f.id: len(f.has) for f in view.fellows if f.fetching and f.id not in self._out}
-        has[self._me] = self._pieces - len(view.missing)
-        members = has.keys() - self._slow_ones(has) or {self._me}
-        if members != self._members:
-            self._members, self._owners = frozenset(members), owners(self._pieces, sorted(members))
-        return frozenset(i for i in view.missing - held if self._owners[i] == self._me)
-
-    def _slow_ones(self, has: Mapping[bytes, int]) -> frozenset[bytes]:
-        """Those for whose pieces all others would wait. They see it too, and get everything from others."""
-        got = {member: has[member] - had for member, had in self._had.items() if member in has}
-        most = max(got.values(), default=0)
-        if not got or most >= min(SLOW_PIECES, max(SLOW_LEAST, self._pieces // 2)):
-            self._slow = frozenset(member for member, count in got.items() if SLOW * count < most)
-            self._had = dict(has)
-        return self._slow
+        return now < self._drained_at or (few and (len(needy) + 1) * view.seed_rate >= self._best)
 
     def _for_deputies(self, view: View, now: float) -> frozenset[int]:
         """What the only one who has it should send to others, and all of these then to us.
@@ -268,15 +227,6 @@ class Stripes:
         begun, place = now - DEPUTY_PIECES * self._size / max(self._best, 1), ring.index(self._me)
         # Of three in a row one may be the owner. A row begins at each node equally often, however many there are.
         return frozenset(i for i, at in self._fresh.items() if at > begun and (place - i) % len(ring) > DEPUTIES)
-
-    def _take_over(self, view: View, held: frozenset[int], now: float) -> frozenset[int]:
-        """Pieces of those who do not bring them go to others; where everything is held, the seeds have to help."""
-        self._fed = now
-        late = {self._owners[i] for i in view.missing - held}
-        if not late:
-            self._free_until = now + FREE_S
-        self._out |= {f.id: len(f.has) for f in view.fellows if f.id in late}
-        return self._own(view, held)
 
 
 def _step_s(seed_rate: int) -> float:

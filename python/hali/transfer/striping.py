@@ -13,7 +13,8 @@ import msgspec
 from hali.transfer.giving import FREE, queue_of
 from hali.transfer.guard import Guard
 from hali.transfer.options import CLIENT
-from hali.transfer.stripes import ANYTHING, FIRST_S, LARGE, Fellow, Orders, Stripes, View, before_others
+from hali.transfer.ownership import Fellow
+from hali.transfer.stripes import ANYTHING, FIRST_S, LARGE, Orders, Stripes, View, before_others
 
 MOST_PIECES = 20_000  # a look at 50 peers with so many takes 10 ms; torrents of ours have 20,000 at 320 GB
 ALONE_S = 0.05  # between looks for others

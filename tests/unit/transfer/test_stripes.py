@@ -6,11 +6,11 @@ import msgspec
 import pytest
 
 from hali.model.units import BLOCK
+from hali.transfer.ownership import FIRST, Fellow, owners
 from hali.transfer.stripes import (
     AHEAD,
     ANYTHING,
     DRAIN_S,
-    FIRST,
     FREE_S,
     LARGE,
     LOOK_S,
@@ -22,12 +22,10 @@ from hali.transfer.stripes import (
     STEP_BLOCKS,
     STEP_S,
     TRY_S,
-    Fellow,
     Stripes,
     View,
     before_others,
     levels,
-    owners,
 )
 
 ME, OTHER = b"m" * 20, b"o" * 20
