@@ -110,10 +110,11 @@ fn check_head_size(model: &Model<'_>, width: u64, heads: &[u64]) -> Result<()> {
     check_rotation(model, "rope.dimension_count_swa", in_window)
 }
 
-/// Pairs of elements are rotated, and no more than there are.
+/// Pairs of elements are rotated, and no more than there are. Of none ggml's rotation does not end (seen with gemma2).
 fn check_rotation(model: &Model<'_>, suffix: &str, key: u64) -> Result<()> {
     let Some(rotated) = model.u32(suffix)? else { return Ok(()) };
     demand(rotated.is_multiple_of(2) && rotated <= MAX_WIDTH, "hparam", || format!("{rotated} rotated elements"))?;
+    demand(rotated > 0 || key == 0, "hparam", || format!("{} is 0", shown(&model.key(suffix))))?;
     demand(rotated <= key || key == 0 || model.u32("attention.key_length_mla")?.is_some(), "hparam", || {
         format!("{rotated} rotated elements of {key}")
     })?;
