@@ -6,6 +6,7 @@ Anthropic does it: many chat templates insist that user and assistant take turns
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any
@@ -33,6 +34,7 @@ from hali.api.media import image_of, unmistakable, with_images
 from hali.api.refusals import invalid, unsupported
 from hali.model.generation import GenerateRequest, Message, ReplyFormat, SamplingParams, Tool, ToolCall
 
+_TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 _EFFORTS = {"xhigh": "high", "max": "high"}  # templates that know an effort know low, medium and high
 
 
@@ -77,7 +79,7 @@ def _template_kwargs(body: Countable) -> dict[str, Any]:
 
 
 def _format(body: Countable) -> ReplyFormat | None:
-    wanted = body.output_config.format if body.output_config else None
+    wanted = (body.output_config.format if body.output_config else None) or body.output_format
     return ReplyFormat(schema=wanted.schema) if wanted else None
 
 
@@ -92,6 +94,10 @@ def _tools(specs: Iterable[ToolSpec]) -> Iterator[Tool]:
         if spec.type not in (None, "custom"):
             where = f"tools[{index}].type"
             raise unsupported(where, f"tools of type {spec.type[:80]!r} are not supported, only your own")
+        if _TOOL_NAME.fullmatch(spec.name) is None:
+            raise invalid(
+                f"tools[{index}].name", f"{spec.name[:80]!r} is no name: letters, digits, '_' and '-', at most 128"
+            )
         if spec.input_schema is None:
             raise invalid(f"tools[{index}].input_schema", "is missing")
         yield Tool(spec.name, spec.description, spec.input_schema)
@@ -117,6 +123,8 @@ def _calls(turns: Iterable[Turn]) -> Iterator[ToolUseBlock]:
 
 
 def _turn(turn: Turn, where: str, names: dict[str, str]) -> Iterator[Message]:
+    if turn.content == []:
+        raise invalid(f"{where}.content", "must not be empty")
     if isinstance(turn, AssistantTurn):
         yield _assistant(turn)
     elif isinstance(turn, SystemTurn):

@@ -143,6 +143,7 @@ class Countable(msgspec.Struct):
     tool_choice: Choice | None = None
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None
+    output_format: OutputFormat | None = None  # the older name of output_config.format
     mcp_servers: Any = None  # refused unless empty: hali calls no server in a client's name
     container: Any = None  # … and has none to run code in
 

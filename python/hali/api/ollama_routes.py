@@ -21,7 +21,6 @@ from hali.api.ollama_reply import Line, Shape, encoded, failed, reply_lines, rfc
 from hali.api.ollama_request import ChatBody, EmbedBody, EmbeddingsBody, GenerateBody, Generation
 from hali.api.ollama_shapes import ChatReply, EmbeddingsReply, EmbedReply, GenerateReply
 from hali.api.problems import json_response, problem
-from hali.api.refusals import invalid
 from hali.api.routes import NDJSON, Endpoint, Handler
 from hali.api.streams import EventStream
 from hali.api.vectors import numbers, shortened
@@ -117,8 +116,8 @@ async def embeddings(request: Request) -> Response:
     """One vector as the model made it."""
     body = await read_json(request, EmbeddingsBody, deps_of(request).limits.body_bytes)
     model = find(body.model, deps_of(request).catalog.find)
-    if not body.prompt:
-        raise invalid("prompt", "there is nothing to embed")
+    if not body.prompt:  # by which clients load a model
+        return json_response({"embedding": []})
     found = await answered(request, model, Embed((body.prompt,), normalize=False), Embeddings)
     return json_response({"embedding": _floats(found.vectors[0])})
 

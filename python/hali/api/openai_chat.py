@@ -69,8 +69,9 @@ class ChatRequest(SamplingFields, kw_only=True):
 
 _REFUSED: dict[str, Asks] = {
     **openai_sampling.REFUSED,
-    **dict.fromkeys(("audio", "web_search_options", "continue_final_message", "chat_template", "echo"), given),
+    **dict.fromkeys(("audio", "continue_final_message", "chat_template", "echo"), given),
     "modalities": other_than([], ["text"]),
+    "web_search_options": other_than(),  # {} asks for a search
     "add_generation_prompt": other_than(True),
 }
 

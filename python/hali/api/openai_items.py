@@ -53,7 +53,10 @@ def _complete(item: Item, where: str) -> Item:
 
 def as_objects(items: Iterable[Item]) -> list[dict[str, Any]]:
     """The items as answers have them."""
-    return [msgspec.to_builtins(item) for item in items]
+    found: list[dict[str, Any]] = [msgspec.to_builtins(item) for item in items]
+    for part in (part for item in found for part in item.get("content", ()) if part["type"] == "output_text"):
+        part |= {"annotations": [], "logprobs": []}
+    return found
 
 
 def answered(output: Sequence[dict[str, Any]]) -> tuple[Item, ...]:
@@ -70,7 +73,7 @@ def turns_of(items: Sequence[Item], instructions: str | None) -> tuple[Message, 
         turns.take(item, f"input[{index}]")
     turns.flush()
     if not any(turn.role != "system" for turn in turns.made):
-        raise invalid("input", "at least one item is needed")
+        raise invalid("input", "at least one item that is no instruction is needed")
     return unmistakable(turns.made, "input")
 
 

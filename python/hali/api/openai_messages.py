@@ -24,7 +24,7 @@ class ImageUrl(msgspec.Struct):
     detail: str | None = None
 
 
-class Part(msgspec.Struct):
+class Part(msgspec.Struct, omit_defaults=True):
     """A piece of a message's content."""
 
     type: str

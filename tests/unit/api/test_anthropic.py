@@ -158,6 +158,8 @@ async def test_a_schema_and_an_effort_are_passed_on(client, router):
     )
     assert request.format == ReplyFormat(schema=schema)
     assert request.template_kwargs["reasoning_effort"] == "high"
+    older = await asked(client, router, output_format={"type": "json_schema", "schema": schema})
+    assert older.format == ReplyFormat(schema=schema)
 
 
 # ---- what is refused
@@ -184,6 +186,9 @@ async def test_a_schema_and_an_effort_are_passed_on(client, router):
         ({"messages": [{"role": "robot", "content": "x"}]}, "robot"),
         ({"tools": [{"name": "bash", "type": "bash_20250124"}]}, "tools[0].type"),
         ({"tools": [{"name": "x"}]}, "tools[0].input_schema"),
+        ({"tools": [{**WEATHER, "name": "a b"}]}, "tools[0].name"),
+        ({"messages": [user([])]}, "messages[0].content"),
+        ({"messages": [user("hi"), assistant([]), user("there")]}, "messages[1].content"),
         ({"tool_choice": {"type": "any"}}, "no tools"),
         ({"tools": [WEATHER, WEATHER]}, "the same name"),
         ({"tools": [WEATHER], "tool_choice": {"type": "tool", "name": "other"}}, "no tool 'other'"),

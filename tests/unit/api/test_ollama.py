@@ -435,4 +435,5 @@ async def test_texts_become_vectors(client, router):
     for nothing in ([], ""):
         reply = await client.post("/api/embed", json={"model": "acme/tiny", "input": nothing})
         assert reply.json()["embeddings"] == []
+    assert (await client.post("/api/embeddings", json={"model": "acme/tiny"})).json() == {"embedding": []}
     assert len(router.queries) == count

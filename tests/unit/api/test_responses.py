@@ -368,6 +368,8 @@ async def test_the_input_is_listed_page_by_page(client):
     whole = (await client.get(path, params={"order": "asc"})).json()
     assert [item["content"][0]["text"] for item in whole["data"]] == ["one", "two", "Hello", "three"]
     assert [item["type"] for item in whole["data"]] == ["message"] * 4
+    assert whole["data"][0]["content"] == [{"type": "input_text", "text": "one"}]
+    assert whole["data"][2]["content"] == [{"type": "output_text", "text": "Hello", "annotations": [], "logprobs": []}]
     assert (whole["first_id"], whole["last_id"]) == (whole["data"][0]["id"], whole["data"][3]["id"])
     assert whole["has_more"] is False
     page = (await client.get(path, params={"limit": 3})).json()
