@@ -273,7 +273,7 @@ TABLE: dict[str, Row] = {
     "decodes hali.cli.export": Row("ours: answers of our own daemon"),
     "decodes hali.export.lmstudio": Row("ours: our own list of what we placed there"),
     "decodes hali.export.ollama": _OPERATOR,
-    "decodes hali.registry.address": _OPERATOR,
+    "decodes hali.config.registries": _OPERATOR,
     "decodes hali.wire.bittorrent": Row(
         "hali.wire.bittorrent.length_of",
         "tests/unit/wire/test_merkle.py::test_a_message_without_end_is_refused",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -196,6 +197,11 @@ def test_stats_is_live_on_a_terminal_until_ctrl_c(seeder: TestNode) -> None:
         stats.type(CTRL_C)
         assert stats.end() == 130
         assert stats.raw.count(HOME) == stats.raw.count("Session:")  # each drawing over the last one
+        assert stats.raw.rstrip().endswith(LEAVE)
+    with hali(seeder, "stats") as stats:
+        stats.until("Session:")
+        stats.process.terminate()
+        assert stats.end() == 128 + signal.SIGTERM
         assert stats.raw.rstrip().endswith(LEAVE)
     with hali(seeder, "stats", "--once") as stats:
         assert stats.end() == 0

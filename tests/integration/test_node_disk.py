@@ -8,7 +8,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -216,3 +216,26 @@ def test_a_clock_that_jumps_by_years_harms_no_pull_and_no_restart(tmp_path: Path
         a.start()
         until(lambda: a.state_of(pulled["sha256"]) == "seeding", "it is seeded again")
         assert a.status()["uptime_s"] >= 0
+
+
+def test_a_home_that_cannot_be_written_is_one_line_for_every_command_and_can_be_read(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk, node(disk / "home") as a:
+        model = a.add(random_file(tmp_path / "Here-1B-Q8_0.gguf", 1))["model_id"]
+        a.stop()
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        assert [each["model_id"] for each in a.ok("list")] == [model]
+        for command in (("daemon", "start"), ("config", "set", "debug", "true"), ("rm", "--yes", model)):
+            assert "Read-only file system" in a.fails(*command, code=7)
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+        with fill(disk, leave_mib=0).open("ab", buffering=0) as last, suppress(OSError):
+            while True:
+                last.write(bytes(4096))
+        for command in (("daemon", "start"), ("config", "set", "debug", "true")):
+            assert "free some space" in a.fails(*command, code=6)
+
+
+def test_what_rm_says_is_free_again_was_there(tmp_path: Path) -> None:
+    with node(tmp_path / "a") as a:
+        model = a.add(random_file(tmp_path / "Gone-1B-Q8_0.gguf", 1))
+        Path(model["path"]).unlink()
+        assert a.ok("rm", "--yes", model["model_id"])["freed"] == 0

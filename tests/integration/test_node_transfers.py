@@ -179,6 +179,18 @@ def test_more_pulls_than_places_wait_by_priority_then_arrival_also_after_kill_9(
         assert not [event for event in a.events("job.failed") if event["code"] != "cancelled"]
 
 
+def test_a_second_pull_of_a_file_says_that_it_waits(tmp_path: Path) -> None:
+    with from_the_hub(tmp_path) as (hub, a):
+        submit(a, "o/One")
+        downloading(a, hub)
+        again = f"o/One/{NAMES[0]}"
+        submit(a, again)
+        until(lambda: state_of(a, again) == "queued", "the second one waits for the first")
+        hub.faults.rate = None
+        a.idle()
+        assert len(a.call("models")["models"]) == 1
+
+
 def test_what_is_not_in_the_queue_is_told(tmp_path: Path) -> None:
     with node(tmp_path / "a", lan_enabled="off") as a:
         assert "not running" in a.fails("queue", code=4)

@@ -26,7 +26,6 @@ from hali.daemon.options import caps_of, engine_options, lan_options, router_lim
 from hali.engine.options import EngineOptions
 from hali.hashing import hash_file
 from hali.model.errors import ConfigError, NoSpace, Overloaded, Refused, UsageError
-from hali.registry.address import parse_all
 from hali.runtime import log as logs
 from hali.runtime.memory import total_ram
 from hali.service.doctor.context import Context, Daemon
@@ -382,8 +381,8 @@ async def registry_url(home: Path) -> None:
     assert list(node.registry.finder._sources) == ["http://127.0.0.1:1", "https://r.example/f"]
     assert "RegistryOutbox" in {status.name for status in node.supervisor.statuses()}
     assert "RegistryOutbox" not in {status.name for status in make_node(home).supervisor.statuses()}
-    with pytest.raises(ConfigError, match=r"registry\.url"):
-        parse_all(settings(registry__url="gopher://x").registry.url)
+    with pytest.raises(UsageError, match=r"registry\.url"):
+        settings(registry__url="gopher://x")
 
 
 async def adopted(node: Node, home: Path) -> Entry:

@@ -14,7 +14,7 @@ from hali.cli.output import Output
 from hali.config.paths import Paths, from_environment
 from hali.daemon.address import AlreadyRunning, is_locked
 from hali.daemon.client import DaemonClient
-from hali.model.errors import Failed, HaliError, NotRunning, Refused, from_wire
+from hali.model.errors import ExitCode, Failed, HaliError, NoSpace, NotRunning, Refused, from_wire
 from hali.runtime.processes import is_alive
 
 START_S = 30.0  # a cold disk and a large store included; an ordinary start takes well under a second
@@ -140,6 +140,8 @@ def _start_error(report: Path, code: int) -> HaliError:
             continue
         if isinstance(wire, dict) and "code" in wire:
             return from_wire(wire)
+    if not lines and code == ExitCode.NO_SPACE:  # then there was none for its report either
+        return NoSpace(f"the disk of {report.parent} is full", hint="free some space and start the daemon again")
     last = lines[-1] if lines else f"exit code {code}"
     return Failed(f"the daemon ended at once: {last}", hint=f"see {report.parent / 'hali.log'}")
 

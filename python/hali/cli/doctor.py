@@ -120,7 +120,7 @@ def _repair_config(out: Output, paths: Paths) -> None:
         text, faults = mended(old)
         if faults:
             write_secret(kept, old)
-            write_secret(path, text.encode())
+            write_secret(path.resolve(), text.encode())
     changes = [f"line {fault.line}: {fault.reason}" for fault in faults]
     _tell(out, "config", str(kept) if faults else None, changes)
 

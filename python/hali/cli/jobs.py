@@ -11,6 +11,7 @@ from hali.cli.prompting import no_echo
 from hali.daemon.client import DaemonClient
 from hali.model.errors import Cancelled, NotRunning
 from hali.model.units import format_bytes, format_rate
+from hali.runtime.signals import closing_at_the_end
 
 CANCEL_S = 15.0  # the job stops in milliseconds; on a busy disk libtorrent may take 5 s to write out, and 5 s to leave
 
@@ -157,6 +158,7 @@ class _Bar:
         self._event: dict[str, Any] | None = None
         self._live = Live(get_renderable=self._draw, console=self._console, transient=True, refresh_per_second=10)
         self._quiet = ExitStack()
+        self._quiet.enter_context(closing_at_the_end())
         self._quiet.enter_context(no_echo())  # the ^C of a terminal would make the line too long to be taken away
         self._live.start()
 

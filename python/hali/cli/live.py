@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from hali.runtime.signals import woken_by
+from hali.runtime.signals import closing_at_the_end, woken_by
 
 # The terminal's other screen, so that what was there before comes back; without its cursor.
 ENTER, LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
@@ -62,7 +62,7 @@ def _styled(line: str, color: bool) -> str:
 @contextmanager
 def live(*, color: bool) -> Iterator[Live]:
     """A screen for the length of the block; however it ends, the terminal is as it was."""
-    with woken_by([signal.SIGWINCH], lambda *_: None) as resized:
+    with closing_at_the_end(), woken_by([signal.SIGWINCH], lambda *_: None) as resized:
         sys.stdout.write(ENTER)
         try:
             yield Live(resized, color=color)

@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _run(args: list[str]) -> int:
     from hali.cli.output import Output
-    from hali.model.errors import Cancelled, ExitCode, HaliError
+    from hali.model.errors import Cancelled, ExitCode, HaliError, system_error
 
     args, flags = _take_flags(args)
     out = Output(**flags)
@@ -91,6 +91,8 @@ def _run(args: list[str]) -> int:
         return out.error(Cancelled("interrupted"))
     except BrokenPipeError:  # the reader (head, less) has what it wanted
         return ExitCode.OK
+    except OSError as exc:  # of a file of ours that is full, read-only or somebody else's, wherever it is met
+        return out.error(system_error(exc))
 
 
 def _take_flags(args: list[str]) -> tuple[list[str], dict[str, bool]]:

@@ -41,7 +41,7 @@ def status(ctx: typer.Context) -> None:
 
 def _previews(paths: Paths, urls: tuple[str, ...]) -> list[dict[str, Any]]:
     from hali.config.identity import load_or_create
-    from hali.registry.address import parse_all
+    from hali.config.registries import parse_all
     from hali.registry.telemetry import preview
 
     servers = [address.url for address in parse_all(urls) if address.pin is None]

@@ -124,7 +124,7 @@ def _from_text(variable: str, key: Key, text: str) -> Any:
 def read_file(path: Path) -> dict[str, Any]:
     """The TOML document at `path`; empty when there is none."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors put a mark in front
     except FileNotFoundError:
         return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
@@ -163,7 +163,7 @@ def store(path: Path, name: str, text: str | None) -> None:
     value = None if text is None else parse_text(key, text)
     with locked(path):  # two that write at the same moment would else both begin from what was there before
         read_file(path)  # a file that is no TOML is told as such, and not written over
-        document = tomlkit.parse(path.read_text(encoding="utf-8")) if path.exists() else tomlkit.document()
+        document = tomlkit.parse(path.read_text(encoding="utf-8-sig")) if path.exists() else tomlkit.document()
         *parents, leaf = name.split(".")
         table: Any = document
         for parent in parents:
@@ -175,4 +175,4 @@ def store(path: Path, name: str, text: str | None) -> None:
         else:
             table[leaf] = list(value) if isinstance(value, tuple) else value
         # The file may hold the LAN secret, so it is never readable by others.
-        write_secret(path, tomlkit.dumps(document).encode())
+        write_secret(path.resolve(), tomlkit.dumps(document).encode())  # also where it is a link to another place

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -56,6 +57,7 @@ def wrong_variables(env: Mapping[str, str]) -> list[Fault]:
 
 def mended(data: bytes) -> tuple[str, list[Fault]]:
     """The file with each line that cannot be read made a comment, and why; nothing else changes."""
+    data = data.removeprefix(codecs.BOM_UTF8)
     lines = _split(data.decode(errors="replace"))
     faults: list[Fault] = []
     for number, raw in enumerate(data.split(b"\n")[: len(lines)], 1):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from hali.model.errors import ConfigError, Failed, NoSpace, Refused
+from hali.model.errors import ConfigError, Refused, system_error
 
 PRIVATE = 0o700
 
@@ -91,9 +91,10 @@ class Paths(msgspec.Struct, frozen=True):
                 directory.mkdir(exist_ok=True, mode=PRIVATE)
         except PermissionError as exc:
             raise Refused(f"no permission to write {exc.filename}", hint="set HALI_HOME to a folder of yours") from None
+        except (FileExistsError, NotADirectoryError) as exc:
+            raise ConfigError(f"{exc.filename} is no folder", hint="set HALI_HOME to another path") from None
         except OSError as exc:
-            kind = NoSpace if exc.errno == 28 else Failed  # ENOSPC
-            raise kind(f"cannot create the data directory {self.home}: {exc.strerror}") from None
+            raise system_error(exc) from None
 
 
 def _expanded(text: str) -> Path:
@@ -103,11 +104,21 @@ def _expanded(text: str) -> Path:
         raise ConfigError(f"cannot expand {text!r}: {exc}", hint="give a full path") from None
 
 
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def from_environment(env: Mapping[str, str] | None = None) -> Paths:
     """`HALI_HOME`, else `~/.hali`; ConfigError for a path that no folder can have."""
     env = os.environ if env is None else env
     home = env.get("HALI_HOME")
     found = Paths(_expanded(home).absolute() if home else Path.home() / ".hali")
+    if not _is_utf8(found.home):
+        raise ConfigError("HALI_HOME is not UTF-8", hint="set it to a path that can be written down")
     try:
         found.home.stat()
     except OSError as exc:

@@ -13,6 +13,8 @@ import msgspec
 from msgspec import Meta
 
 from hali.config.adapters import parse_adapters, parse_drafts
+from hali.config.checks import check_endpoint, check_listen_address
+from hali.config.registries import parse_all
 from hali.config.schedule import Schedule
 from hali.model.errors import UsageError
 
@@ -103,7 +105,8 @@ class HfSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Hugging Face."""
 
     endpoint: Annotated[
-        str, _doc("Hub or mirror to resolve repositories at.", "URL", env="HF_ENDPOINT", pattern="^https?://")
+        str,
+        _doc("Hub or mirror to resolve repositories at.", "URL", env="HF_ENDPOINT", check=check_endpoint),
     ] = "https://huggingface.co"
     connections: Annotated[int, _doc("Parallel ranged connections for one file.", "connections", ge=1, le=32)] = 8
 
@@ -117,6 +120,7 @@ class RegistrySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "Registries to search and to publish to, comma separated; empty = none. A static one is named with the key that signs "
             "it: `https://host/folder#ed25519:KEY` or `file:///folder#ed25519:KEY`.",
             "URL",
+            check=parse_all,
         ),
     ] = ()
     publish: Annotated[
@@ -337,7 +341,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 4  # each may use all cores for hashing and eight connections; more only make all of them late
     models_dir: Annotated[str, _doc("Where models are kept; empty = `models` in the data directory.", "path")] = ""
     daemon_listen_addr: Annotated[
-        str, _doc("Address of the HTTP API. Anything but loopback demands an API key.", "address")
+        str,
+        _doc(
+            "Address of the HTTP API. Anything but loopback demands an API key.", "address", check=check_listen_address
+        ),
     ] = "127.0.0.1"
     daemon_port: Annotated[
         Port,

@@ -27,7 +27,7 @@ class AlreadyRunning(Failed):
 @contextlib.contextmanager
 def exclusive(paths: Paths) -> Iterator[None]:
     """Hold the home for this process. The lock dies with the process, so a crash leaves nothing to clean up."""
-    with _lock_file(paths) as fd:
+    with _opened(paths, os.O_RDWR | os.O_CREAT) as fd:
         for _ in range(ATTEMPTS):
             if _lock(fd):
                 break
@@ -40,24 +40,26 @@ def exclusive(paths: Paths) -> Iterator[None]:
 def is_locked(paths: Paths) -> bool:
     """True while some daemon holds the home."""
     try:
-        with _lock_file(paths) as fd:
-            return not _lock(fd)
+        with _opened(
+            paths, os.O_RDONLY
+        ) as fd:  # a look makes nothing, and works on a disk that is mounted for reading only
+            return not _lock(fd, fcntl.LOCK_SH)
     except (FileNotFoundError, NotADirectoryError):
         return False
 
 
 @contextlib.contextmanager
-def _lock_file(paths: Paths) -> Iterator[int]:
-    fd = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _opened(paths: Paths, how: int) -> Iterator[int]:
+    fd = os.open(paths.lock, how | os.O_CLOEXEC, 0o600)
     try:
         yield fd
     finally:
         os.close(fd)
 
 
-def _lock(fd: int) -> bool:
+def _lock(fd: int, kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import gc
 import json
@@ -30,7 +31,7 @@ from hali.daemon.ipc import IpcServer
 from hali.daemon.methods import Methods
 from hali.daemon.node import Node
 from hali.daemon.terminal import wait_for_terminal_end
-from hali.model.errors import ConfigError, ExitCode, HaliError, UsageError
+from hali.model.errors import ConfigError, ExitCode, HaliError, UsageError, system_error
 from hali.runtime import log as logs
 from hali.runtime.groups import first_error
 from hali.runtime.notify import Notifier
@@ -123,12 +124,14 @@ def _main(argv: Sequence[str]) -> int:
                 return anyio.run(_daemon, paths, loaded, arguments, backend="asyncio", backend_options=options)
             finally:
                 withdraw(paths)
-    except HaliError as exc:
+    except (HaliError, OSError) as error:
+        exc = system_error(error) if isinstance(error, OSError) else error
         log.error("daemon.failed", error=exc.message, code=exc.code)
-        if report:
-            print(json.dumps(exc.to_wire()), file=sys.stderr, flush=True)
-        else:
-            print(f"halid: {exc.message}{f' — {exc.hint}' if exc.hint else ''}", file=sys.stderr, flush=True)
+        said = json.dumps(exc.to_wire()) if report else f"halid: {exc.message}{f' — {exc.hint}' if exc.hint else ''}"
+        with contextlib.suppress(
+            OSError
+        ):  # where the disk is full, the report does not fit either: the exit code tells
+            print(said, file=sys.stderr, flush=True)
         return int(exc.exit_code)
 
 

@@ -46,6 +46,7 @@ from hali.daemon.published import PresentRouter, Published
 from hali.daemon.searching import HubSearch
 from hali.engine.pool import EnginePool
 from hali.model.errors import Refused
+from hali.model.urls import redacted
 from hali.pipeline.router import InferenceRouter
 from hali.registry.local import LocalRegistry
 from hali.runtime.activity import Activity
@@ -75,7 +76,6 @@ from hali.store.partials import PartialStore
 from hali.store.usage import Usage
 from hali.transfer.http import RangeSource
 from hali.transfer.http_document import fetch_document
-from hali.transfer.http_guard import redacted
 from hali.transfer.http_retry import HttpPolicy
 from hali.transfer.hub import Hub
 from hali.transfer.hub_choice import parse_hub_name

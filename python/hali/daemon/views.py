@@ -63,8 +63,8 @@ def verified(entry: Entry, digests: Sequence[FileDigests]) -> dict[str, Any]:
 
 
 def freed_by(entry: Entry) -> int:
-    """Bytes that the disk has again when the model is deleted: none while its file has another name."""
-    return 0 if entry.record.has_other_names else entry.record.meta.size
+    """Bytes that the disk has again when the model is deleted: not those of files that have another name, or are gone."""
+    return entry.record.own_bytes
 
 
 def describe_allowance(allowance: Allowance) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import errno
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -231,3 +232,15 @@ def from_wire(wire: Mapping[str, Any]) -> HaliError:
     if wire.get("exit_code") == ExitCode.CONFIG:  # also of errors whose class does not say so
         error.exit_code = ExitCode.CONFIG
     return error
+
+
+def system_error(error: OSError) -> HaliError:
+    """What the operating system refused, as one of ours."""
+    what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(what, hint="free some space and run the same command again")
+    if error.errno == errno.EROFS:
+        return Refused(what, hint="it is mounted for reading only; HALI_HOME names another data directory")
+    if isinstance(error, PermissionError):
+        return Refused(what, hint="run it as the account that it belongs to, or set HALI_HOME to a folder of yours")
+    return Failed(what)

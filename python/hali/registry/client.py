@@ -13,7 +13,7 @@ import httpx
 import msgspec
 
 from hali.model.errors import HaliError, NotFound, ProtocolError, Refused, TransferFailed, UsageError
-from hali.transfer.http_guard import origin, redacted
+from hali.model.urls import origin, redacted
 from hali.transfer.http_retry import RETRYABLE_STATUS, retry_after
 from hali.transfer.metainfo import MAX_BYTES
 

@@ -14,11 +14,11 @@ import msgspec
 
 from hali.config.identity import Identity
 from hali.config.paths import Paths
+from hali.config.registries import Address, parse_all
 from hali.config.schema import Settings
 from hali.model.errors import HaliError, NotFound, TransferFailed, UsageError, VerificationFailed
 from hali.registry import folder as folders
 from hali.registry import head, telemetry
-from hali.registry.address import Address, parse_all
 from hali.registry.delivery import RegistryOutbox
 from hali.registry.documents import Index
 from hali.registry.finder import RegistryFinder

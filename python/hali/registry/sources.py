@@ -8,9 +8,10 @@ import anyio
 import anyio.to_thread
 import msgspec
 
+from hali.config.registries import Address
 from hali.model.errors import NotFound, ProtocolError, Refused
+from hali.model.urls import redacted
 from hali.registry import folder as folders
-from hali.registry.address import Address
 from hali.registry.client import RegistryClient, RegistryUnavailable
 from hali.registry.documents import Index, IndexEntry, Manifest
 from hali.registry.folder import Seen, Trusted
@@ -21,7 +22,6 @@ from hali.registry.validity import matching_torrent
 from hali.share.base import Listing
 from hali.store.database import Database, read_state, write_state
 from hali.transfer.http_document import fetch_document
-from hali.transfer.http_guard import redacted
 from hali.transfer.metainfo import MAX_BYTES
 
 

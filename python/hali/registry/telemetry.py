@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from hali.config.identity import Identity
 from hali.model.units import DAY_S
+from hali.model.urls import origin
 from hali.registry.documents import Report
 from hali.registry.signing import seal
-from hali.transfer.http_guard import origin
 
 MEANING = {
     "infohash_v2": "infohash of the model's torrent",

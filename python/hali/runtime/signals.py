@@ -27,3 +27,17 @@ def woken_by(numbers: Iterable[int], handler: Callable[[int, FrameType | None], 
             signal.set_wakeup_fd(old)
             for number, action in before.items():
                 signal.signal(number, action)
+
+
+@contextmanager
+def closing_at_the_end() -> Iterator[None]:
+    """In this block SIGTERM raises SystemExit, instead of ending the process at once: what is open is closed."""
+    before = signal.signal(signal.SIGTERM, _end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)  # as shells report it

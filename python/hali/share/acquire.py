@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -186,12 +186,12 @@ class AcquisitionManager:
         plan = await self._resolver.plan(
             target, spec.quant, allow_untrusted=spec.allow_untrusted, mmproj=spec.mmproj, whole=layers is None
         )
-        async with self._one_at_a_time(plan):
+        progress = Progress("connecting", plan.name, total=plan.ref.size if plan.ref else None)
+        queued = partial(job.update, msgspec.structs.replace(progress, state="queued"))
+        async with self._one_at_a_time(plan, queued):
             stored = self._resolver.stored_by(plan)
             if stored is not None and await self._library.still_whole(stored):
                 return self._describe(stored, from_store=True)
-            progress = Progress("connecting", plan.name, total=plan.ref.size if plan.ref else None)
-            queued = partial(job.update, msgspec.structs.replace(progress, state="queued"))
             async with self._room.place(job.spec.id, job.priority, job.number, queued):
                 job.update(progress)
                 async with self._partials.lent(plan, whole=layers is None):
@@ -214,11 +214,17 @@ class AcquisitionManager:
         return self._partials.describe(entry) | {"from_store": False, "came": came}
 
     @asynccontextmanager
-    async def _one_at_a_time(self, plan: Plan) -> AsyncIterator[None]:
-        """The same file asked for under two names is fetched once, as far as the names tell; the second finds it in the store."""
+    async def _one_at_a_time(self, plan: Plan, waits: Callable[[], None]) -> AsyncIterator[None]:
+        """The same file asked for under two names is fetched once, as far as the names tell; the second finds it in the store.
+
+        `waits` is called when another pull of it is under way.
+        """
         async with AsyncExitStack() as stack:
             for name in sorted(plan.identities):  # always in one order, so that two jobs cannot wait for each other
-                await stack.enter_async_context(self._locks.setdefault(name, anyio.Lock()))
+                lock = self._locks.setdefault(name, anyio.Lock())
+                if lock.locked():
+                    waits()
+                await stack.enter_async_context(lock)
             yield
 
     # ---- add

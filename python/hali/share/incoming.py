@@ -50,7 +50,8 @@ def check_room(path: Path, missing: int) -> None:
     free = shutil.disk_usage(path.parent).free
     if missing + RESERVE > free:
         raise NoSpace(
-            f"{path.name} needs {format_bytes(missing)} more, {format_bytes(free)} are free",
+            f"{path.name} needs {format_bytes(missing)} more, {format_bytes(free)} are free, "
+            f"of which {format_bytes(RESERVE)} stay free for the rest of the machine",
             hint="`hali rm` a model or set models_dir to a larger disk",
         )
 

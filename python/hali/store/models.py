@@ -62,6 +62,11 @@ class Record(msgspec.Struct, frozen=True):
         return any(_has_other_names(self.directory / name) for name in self.meta.files)
 
     @property
+    def own_bytes(self) -> int:
+        """Bytes that the disk has again without it: of files that are there, and have no other name."""
+        return sum(_own_bytes(self.directory / name) for name in self.meta.files)
+
+    @property
     def is_gone(self) -> bool:
         """True when a file is not there."""
         return not all((self.directory / name).exists() for name in self.meta.files)
@@ -83,6 +88,14 @@ def _has_other_names(path: Path) -> bool:
         return path.stat().st_nlink > 1
     except OSError:  # gone, and nothing of it stays
         return False
+
+
+def _own_bytes(path: Path) -> int:
+    try:
+        found = path.stat()
+    except OSError:  # gone
+        return 0
+    return found.st_size if found.st_nlink == 1 else 0
 
 
 class ModelStore:

@@ -12,13 +12,14 @@ import httpx
 
 from hali.model.errors import TransferFailed
 from hali.model.units import PIECE, piece_count, piece_span
+from hali.model.urls import origin, redacted
 from hali.runtime.groups import first_error
 from hali.runtime.log import get_logger
 from hali.transfer.gate import Gate
 from hali.transfer.http_body import Attempt, Body
 from hali.transfer.http_dial import Dialer, http_client
 from hali.transfer.http_expect import Expectation
-from hali.transfer.http_guard import check_link, origin, redacted
+from hali.transfer.http_guard import check_link
 from hali.transfer.http_location import (
     HeaderProvider,
     Headers,

@@ -17,7 +17,8 @@ import httpcore
 import httpx
 
 from hali.model.errors import Refused
-from hali.transfer.http_guard import Reach, origin, reach, reach_of_host
+from hali.model.urls import origin
+from hali.transfer.http_guard import Reach, reach, reach_of_host
 from hali.transfer.http_retry import HttpPolicy
 
 DNS_TIMEOUT = 10.0  # two tries of the usual 5 s resolver timeout

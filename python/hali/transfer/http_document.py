@@ -5,9 +5,10 @@ from __future__ import annotations
 import anyio
 
 from hali.model.errors import TransferFailed
+from hali.model.urls import origin, redacted
 from hali.transfer.http_body import Body
 from hali.transfer.http_dial import Dialer, http_client
-from hali.transfer.http_guard import check_link, origin, redacted
+from hali.transfer.http_guard import check_link
 from hali.transfer.http_location import Resolver, RetryLater, refuse_broken_answer, refuse_page
 from hali.transfer.http_patience import Patience
 from hali.transfer.http_retry import HttpPolicy

@@ -6,8 +6,8 @@ import httpx
 
 from hali.model.errors import TransferFailed
 from hali.model.ids import is_hex
+from hali.model.urls import redacted
 from hali.transfer.http_body import Attempt
-from hali.transfer.http_guard import redacted
 from hali.transfer.http_location import Location, RetryLater, parse_content_range, plain_tag
 
 

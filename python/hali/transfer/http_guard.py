@@ -9,8 +9,8 @@ import socket
 from urllib.parse import urljoin, urlsplit
 
 from hali.model.errors import Refused, UsageError
+from hali.model.urls import origin, redacted
 
-MAX_URL = 8192  # signed CDN addresses have 2 to 3 kB
 WEB_PORTS = (80, 443)  # below 1024 only these belong to file servers; 22 and 25 are what forged requests aim at
 # Of a link: other letters may imitate these.
 _HOST = re.compile(r"[a-z0-9_][a-z0-9._-]{0,252}\Z|\[[0-9a-f:.]{2,45}\]\Z")
@@ -23,33 +23,6 @@ class Reach(enum.IntEnum):
     PRIVATE = 1  # this network: RFC 1918, RFC 4193, RFC 6598
     LOOPBACK = 2  # this machine
     SPECIAL = 3  # link-local (cloud metadata lives there), unspecified, multicast, reserved
-
-
-def origin(url: str) -> tuple[str, str, int]:
-    """(scheme, host, port) of a URL; UsageError unless it is http(s) with a host and a valid port."""
-    # Parsers disagree on these characters: one would check another host than the one that is asked.
-    if len(url) > MAX_URL or "\\" in url or any(ord(c) <= 32 or ord(c) == 127 for c in url):
-        raise UsageError(f"not a usable URL: {redacted(url)!r} (too long, or characters no URL has)")
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise UsageError(f"not a usable URL: {redacted(url)} ({error})") from error
-    scheme, host = parts.scheme.lower(), (parts.hostname or "").lower()
-    if scheme not in ("http", "https"):
-        raise UsageError(f"not an http or https URL: {redacted(url)}")
-    if not host:
-        raise UsageError(f"a URL without a host: {redacted(url)}")
-    return scheme, host, port or (443 if scheme == "https" else 80)
-
-
-def redacted(url: str) -> str:
-    """The URL without user, password and query (signed CDN addresses carry their secret there), fit for a terminal."""
-    base = url.split("?", 1)[0].split("#", 1)[0]
-    scheme, sep, rest = base.partition("://")
-    authority, slash, path = rest.partition("/")
-    shown = f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}" if sep else base
-    return "".join(c if c.isprintable() else "?" for c in shown[:200])
 
 
 def check_link(url: str) -> tuple[str, str, int]:

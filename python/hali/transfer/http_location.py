@@ -12,8 +12,9 @@ import httpx
 import msgspec
 
 from hali.model.errors import HaliError, NotFound, Refused, TransferFailed
+from hali.model.urls import origin, redacted
 from hali.transfer.http_dial import Dialer, behind_proxy
-from hali.transfer.http_guard import next_hop, origin, redacted
+from hali.transfer.http_guard import next_hop
 from hali.transfer.http_retry import RETRYABLE_STATUS, HttpPolicy, retry_after
 
 Headers = Mapping[str, str]

@@ -18,8 +18,8 @@ from hali.model.errors import HaliError, NotFound, ProtocolError, Refused, Trans
 from hali.model.filenames import is_safe_path
 from hali.model.ids import is_hex
 from hali.model.units import format_duration
+from hali.model.urls import origin
 from hali.runtime.log import get_logger
-from hali.transfer.http_guard import origin
 from hali.transfer.http_retry import RETRYABLE_STATUS, HttpPolicy, retry_after, wait_before_retry
 from hali.transfer.hub_api import Query, ask
 from hali.transfer.hub_choice import HubName, choose_model, is_repo_name, parse_hub_name

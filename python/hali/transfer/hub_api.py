@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from hali.model.errors import ProtocolError, Refused
-from hali.transfer.http_guard import next_hop, origin, redacted
+from hali.model.urls import origin, redacted
+from hali.transfer.http_guard import next_hop
 from hali.transfer.http_location import REDIRECTS
 
 REQUEST_TIMEOUT = 15.0  # one API request; the hub answers in well under a second

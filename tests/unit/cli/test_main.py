@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -246,3 +247,16 @@ def test_an_editor_that_leaves_a_broken_file_is_told(
     monkeypatch.setenv("EDITOR", "no-such-editor")
     assert run("config", "edit") == 1
     assert "set EDITOR" in capsys.readouterr().err
+
+
+def test_a_full_disk_or_a_foreign_file_is_one_line_wherever_it_is_met(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", "/full/config.toml")
+
+    monkeypatch.setattr(module, "_dispatch", full)
+    assert run("config", "set", "debug", "true") == ExitCode.NO_SPACE
+    assert capsys.readouterr().err.count("\n") == 1
+    assert run("config", "set", "debug", "true", "--json") == ExitCode.NO_SPACE
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "no_space"

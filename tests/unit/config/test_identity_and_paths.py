@@ -8,7 +8,7 @@ import pytest
 
 from hali.config.identity import load_or_create, verify
 from hali.config.paths import Paths, from_environment
-from hali.model.errors import ConfigError, HaliError
+from hali.model.errors import ConfigError
 
 
 def test_an_identity_is_made_once_private_and_signs(tmp_path: Path) -> None:
@@ -58,5 +58,11 @@ def test_a_home_that_no_folder_can_be_is_told_and_one_that_is_not_there_yet_is_n
 
 def test_a_data_directory_that_cannot_be_made_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(HaliError, match="cannot create the data directory"):
-        Paths(tmp_path / "file" / "home").create()
+    for home in (tmp_path / "file", tmp_path / "file" / "home"):
+        with pytest.raises(ConfigError, match="is no folder"):
+            Paths(home).create()
+
+
+def test_a_home_whose_name_is_not_utf_8_is_refused_before_anything_has_to_tell_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        from_environment({"HALI_HOME": str(tmp_path / "bad\udcff")})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from hali.config import load as module
 from hali.config.load import find_key, load, parse_text, store
+from hali.config.mending import mended
 from hali.config.schema import KEYS, Settings, value_of
 from hali.model.errors import ConfigError, UsageError
 
@@ -54,6 +56,7 @@ def test_every_key_can_be_set_from_the_environment(key: object) -> None:
         "engine.draft": "m=/a.gguf",
         "engine.speculation": "off",
         "upstream.urls": "http://a:1",
+        "registry.url": "https://a",
     }
     text = special.get(key.name, "http://127.0.0.1:1" if key.name.endswith(("_url", "_endpoint")) else text)
     found = load(Path("/nonexistent"), {key.env: text})
@@ -99,6 +102,12 @@ def test_a_secret_is_masked(tmp_path: Path) -> None:
         ("debug", "maybe"),
         ("lan.hmac_shared_secret", "short"),
         ("hf.endpoint", "ftp://x"),
+        ("hf.endpoint", "http://"),
+        ("hf.endpoint", "http://hub:port"),
+        ("daemon_listen_addr", "garbage"),
+        ("registry.url", "nonsense"),
+        ("registry.url", "https://h#ed25519:zz"),
+        ("registry.url", "file:///no/key"),
         ("engine.slots", "0"),
     ],
 )
@@ -155,3 +164,21 @@ def test_setting_a_key_keeps_comments_and_unsetting_restores_the_default(tmp_pat
     store(path, "lan.peers", None)
     assert "# mine" in path.read_text()
     assert load(path, {}).settings == Settings()
+
+
+def test_a_file_that_is_a_link_stays_one(tmp_path: Path) -> None:
+    real, link = tmp_path / "dotfiles.toml", tmp_path / "config.toml"
+    real.write_text("# mine\n")
+    link.symlink_to(real)
+    store(link, "debug", "true")
+    assert link.is_symlink()
+    assert real.read_text() == "# mine\ndebug = true\n"
+
+
+def test_a_mark_that_some_editors_put_in_front_is_no_part_of_the_first_key(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_bytes(codecs.BOM_UTF8 + b"debug = true\n")
+    assert load(path, {}).settings.debug
+    assert mended(path.read_bytes()) == ("debug = true\n", [])
+    store(path, "debug", "false")
+    assert not load(path, {}).settings.debug

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hali.model.errors import ConfigError
-from hali.registry.address import parse, parse_all
+from hali.config.registries import parse, parse_all
+from hali.model.errors import UsageError
 
 KEY = "ab" * 32
 
@@ -38,11 +38,11 @@ def test_what_names_no_registry_is_a_configuration_error(text: str) -> None:
     if text == "https://x#":
         assert parse(text).pin is None  # an empty fragment says nothing
         return
-    with pytest.raises(ConfigError, match=r"registry\.url|URL"):
+    with pytest.raises(UsageError, match=r"registry\.url|URL"):
         parse(text)
 
 
 def test_the_same_registry_twice_is_a_mistake() -> None:
-    with pytest.raises(ConfigError, match="twice"):
+    with pytest.raises(UsageError, match="twice"):
         parse_all(("https://a", "https://a/"))
     assert len(parse_all(("https://a", "https://b"))) == 2

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 
 from hali.model import errors
-from hali.model.errors import AmbiguousName, ExitCode, Failed, HaliError, NotFound, UsageError, from_wire
+from hali.model.errors import (
+    AmbiguousName,
+    ExitCode,
+    Failed,
+    HaliError,
+    NoSpace,
+    NotFound,
+    Refused,
+    UsageError,
+    from_wire,
+    system_error,
+)
 
 
 def every_kind(base: type[HaliError] = HaliError) -> list[type[HaliError]]:
@@ -38,3 +52,21 @@ def test_a_finer_code_keeps_the_exit_code_of_its_class() -> None:
 @pytest.mark.parametrize("wire", [{}, {"code": None}, {"message": 7}, {"code": "x", "exit_code": "y", "details": None}])
 def test_a_broken_error_is_still_an_error(wire: dict[str, object]) -> None:
     assert isinstance(from_wire(wire), Failed)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.ENOSPC, NoSpace),
+        (errno.EDQUOT, NoSpace),
+        (errno.EROFS, Refused),
+        (errno.EACCES, Refused),
+        (errno.EPERM, Refused),
+        (errno.EIO, Failed),
+    ],
+)
+def test_what_the_system_refuses_is_one_of_ours_with_the_file(number: int, kind: type[HaliError]) -> None:
+    found = system_error(OSError(number, os.strerror(number), "/home/hali.db"))
+    assert type(found) is kind
+    assert found.message == f"/home/hali.db: {os.strerror(number)}"
+    assert found.hint or kind is Failed

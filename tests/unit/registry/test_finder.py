@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from hali.config.registries import parse
 from hali.model.errors import AmbiguousName, NotFound, Refused, TransferFailed, VerificationFailed
-from hali.registry.address import parse
 from hali.registry.client import RegistryUnavailable
 from hali.registry.finder import RegistryFinder
 from hali.registry.listing import Candidate, candidate_of

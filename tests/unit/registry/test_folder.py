@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from hali.config.registries import parse
 from hali.model.errors import HaliError, NotFound, UsageError
 from hali.registry import folder
-from hali.registry.address import parse
 from hali.registry.documents import Index
 from hali.registry.folder import Item, Seen
 from hali.registry.signing import seal

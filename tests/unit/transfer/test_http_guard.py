@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from hali.model.errors import Refused, UsageError
+from hali.model.urls import origin, redacted
 from hali.transfer.http_dial import Dialer
-from hali.transfer.http_guard import Reach, check_link, origin, reach, redacted
+from hali.transfer.http_guard import Reach, check_link, reach
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,8 @@ def _faulty(path: Path, faults: Sequence[Fault]) -> Finding:
     steps = [f"unset {fault.variable}" for fault in faults if fault.variable is not None]
     if any(fault.line is not None for fault in faults):
         steps.append("hali doctor --repair config")
+    elif path.is_dir():
+        steps.append(f"mv {quoted(path)} {quoted(path.with_name(f'{path.name}.aside'))}")
     return failed("; ".join(texts) + more, " && ".join(steps))
 
 
@@ -43,12 +45,6 @@ def _contradiction(context: Context) -> Finding | None:
     if settings.lan.hmac_enabled and not settings.lan.hmac_shared_secret:
         detail = "lan.hmac_enabled is on and lan.hmac_shared_secret is empty: take that of the other nodes, or make one"
         return failed(detail, f"openssl rand -hex 32 | {context.setting_command(('lan.hmac_shared_secret', '-'))}")
-    from hali.registry.address import parse_all
-
-    try:
-        parse_all(settings.registry.url)
-    except HaliError as exc:
-        return failed(exc.message, context.setting_command(("registry.url", None)))
     return None
 
 
@@ -58,7 +54,7 @@ def permissions(context: Context) -> Finding:
     if not home.exists():
         return skipped(f"{home} does not exist yet")
     secrets = [paths.config, paths.identity, paths.publisher_key, paths.api_key, paths.token, paths.address]
-    present = [path for path in [*secrets, paths.prompts, home / "registry.key"] if path.exists()]
+    present = [path for path in [*secrets, paths.prompts, home / "registry.key"] if path.is_file()]
     uid, gid = os.geteuid(), os.getegid()
     if uid == 0:  # root may look after the service of an account that owns the home
         uid, gid = home.stat().st_uid, home.stat().st_gid

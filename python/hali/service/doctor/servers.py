@@ -138,7 +138,7 @@ def _starts(url: str) -> str | None:
 
 
 def _shown(url: str) -> str:
-    from hali.transfer.http_guard import redacted
+    from hali.model.urls import redacted
 
     return redacted(url)
 
@@ -148,7 +148,7 @@ def _shown(url: str) -> str:
 
 def registries(context: Context) -> Finding:
     """Does each registry answer, and is what it lists signed by the key that the configuration names?"""
-    from hali.registry.address import Address, parse_all
+    from hali.config.registries import Address, parse_all
 
     try:
         addresses = parse_all(context.settings.registry.url)
