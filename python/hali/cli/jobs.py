@@ -9,7 +9,7 @@ from hali.cli.bar import FULL, describe, draw
 from hali.cli.output import Output
 from hali.cli.prompting import no_echo
 from hali.daemon.client import DaemonClient
-from hali.model.errors import Cancelled, NotRunning
+from hali.model.errors import Cancelled, Failed, NotRunning
 from hali.model.units import format_bytes, format_rate
 from hali.runtime.signals import closing_at_the_end
 
@@ -37,6 +37,10 @@ def run_job(out: Output, client: DaemonClient, method: str, **params: Any) -> di
         _cancel(params["what"], method)
         raise Cancelled(
             f"{params['what']}: stopped", hint="finished pieces are kept; the same command goes on"
+        ) from None
+    except BrokenPipeError:  # `| head`: what came of it is not known, so this is no success
+        raise Failed(
+            f"{params['what']}: nobody reads how it goes on", hint="the daemon goes on with it: `hali queue` shows it"
         ) from None
     finally:
         display.close()

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from hali.model.printing import printable, printable_lines
@@ -61,7 +62,8 @@ class Output:
     def error(self, error: HaliError) -> int:
         """One clear line (or one JSON object); returns the exit code."""
         if self.as_json:
-            self.json({"ok": False, "error": error.to_wire()}, line=True)
+            with suppress(BrokenPipeError):  # nobody reads it: the exit code tells
+                self.json({"ok": False, "error": error.to_wire()}, line=True)
         else:
             message = " ".join(error.message.splitlines())
             hint = f" — {error.hint}" if error.hint else ""
