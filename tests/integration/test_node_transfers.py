@@ -193,11 +193,11 @@ def test_a_second_pull_of_a_file_says_that_it_waits(tmp_path: Path) -> None:
 
 def test_a_pull_whose_reader_goes_away_is_no_success_and_goes_on(tmp_path: Path) -> None:
     with from_the_hub(tmp_path) as (hub, a):
-        pull = a.start_hali("pull", "o/One", "--json")
-        assert pull.stdout is not None
-        assert json.loads(pull.stdout.readline())["event"] == "progress"
-        pull.stdout.close()
-        assert pull.wait() == 1
+        with a.start_hali("pull", "o/One", "--json") as pull:
+            assert pull.stdout is not None
+            assert json.loads(pull.stdout.readline())["event"] == "progress"
+            pull.stdout.close()
+        assert pull.returncode == 1
         hub.faults.rate = None
         a.idle()
         assert len(a.call("models")["models"]) == 1
