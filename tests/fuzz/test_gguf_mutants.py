@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,14 @@ def test_what_the_checker_refuses_would_have_ended_the_worker(lie: object, tmp_p
         ggufcheck.check([path])
     with Nursery() as nursery:
         assert nursery.ending(path).startswith("died SIGABRT")
+
+
+def test_a_rotation_of_no_elements_which_would_never_end_is_refused(tmp_path: Path) -> None:
+    """Of architectures that rotate a part of each head; where the whole is rotated, 0 is not its length."""
+    image = unpack(MODELS["gemma2"]().write(tmp_path / "model.gguf").read_bytes())
+    for count, refused in ((0, True), (2, False)):
+        image.keys = [key for key in image.keys if key.name != b"gemma2.rope.dimension_count"]
+        image.keys.append(_number("gemma2.rope.dimension_count", count))
+        (tmp_path / "model.gguf").write_bytes(image.pack())
+        with pytest.raises(ggufcheck.Refused, match="is 0") if refused else nullcontext():
+            ggufcheck.check([tmp_path / "model.gguf"])

@@ -145,7 +145,6 @@ fn sizes_fit_each_other() {
     assert_eq!(set("llama.rope.dimension_count", V::U32(8)), "hparam");
     assert_eq!(set("llama.rope.dimension_count_swa", V::U32(16)), "");
     assert_eq!(set("llama.rope.dimension_count_swa", V::U32(18)), "hparam");
-    assert_eq!(set("llama.rope.dimension_count_swa", V::U32(0)), "hparam");
     assert_eq!(set("llama.embedding_length_out", V::U32(64)), "");
     assert_eq!(set("llama.embedding_length_out", V::U32(65)), "hparam");
     let dense = |image: &mut Image| {
