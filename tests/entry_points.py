@@ -358,6 +358,10 @@ TABLE: dict[str, Row] = {
         "tests/unit/store/test_partials.py::test_metadata_that_hali_would_not_have_written_is_left_out",
     ),
     "decodes hali.transfer.http_guard": _LINK,
+    "decodes hali.model.urls": Row(
+        "hali.model.urls.origin",
+        "tests/unit/transfer/test_http_guard.py::test_other_schemes_and_broken_urls_are_usage_errors",
+    ),
     "decodes hali.transfer.http_location": _DIALLED,
     "decodes hali.transfer.hub_api": Row(
         "hali.model.filenames.is_safe_path", f"{HUB}::test_names_that_cannot_be_files_everywhere_are_left_out"
