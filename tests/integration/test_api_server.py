@@ -17,7 +17,7 @@ import pytest
 from hali.api import ApiDeps, ApiKey, ApiLimits, ApiServer, Bind
 from hali.api import server as api_server
 from hali.api.binding import DEFAULT_PORT
-from hali.model.errors import ConfigError, NotFound, PortInUse
+from hali.model.errors import ConfigError, NotFound, PortInUse, UsageError
 from hali.model.generation import Chunk, Done, GenerationEvent, Usage
 from hali.pipeline import RouterStats, ServedModel
 from tests.waiting import until
@@ -400,10 +400,12 @@ async def test_without_a_key_nothing_but_loopback_is_listened_on(deps, host):
         await ApiServer(deps, Bind(host, 0)).run()
 
 
-@pytest.mark.parametrize("host", ["example.com", "192.0.2.1", "not an address"])
-async def test_an_address_that_is_not_ours_is_a_configuration_error(deps, host):
+@pytest.mark.parametrize(
+    ("host", "error"), [("example.com", UsageError), ("192.0.2.1", ConfigError), ("not an address", UsageError)]
+)
+async def test_a_name_or_an_address_that_is_not_ours_is_not_listened_on(deps, host, error):
     keys = (ApiKey("me", "sk-secret"),)
-    with pytest.raises(ConfigError):
+    with pytest.raises(error, match=host):
         await ApiServer(dataclasses.replace(deps, keys=keys), Bind(host, 0)).run()
 
 

@@ -8,6 +8,7 @@ import socket
 
 import msgspec
 
+from hali.config.checks import listen_address
 from hali.model.errors import ConfigError, PortInUse
 
 DEFAULT_PORT = 47433
@@ -27,11 +28,8 @@ class Bind(msgspec.Struct, frozen=True):
 
     @property
     def address(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-        """`host` as an address; `ConfigError` for any name but localhost, which only the loopback can be."""
-        try:
-            return ipaddress.ip_address("127.0.0.1" if self.host == "localhost" else self.host)
-        except ValueError:
-            raise ConfigError(f"daemon_listen_addr is not an IP address: {self.host}") from None
+        """`host` as an address."""
+        return listen_address(self.host)
 
     @property
     def loopback(self) -> bool:

@@ -1,4 +1,4 @@
-"""What the values of some keys have to be beyond their types. Pure; each raises UsageError."""
+"""What the values of some keys have to be beyond their types. Pure; each raises UsageError for others."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from hali.model.errors import UsageError
 from hali.model.urls import origin
 
 
-def check_listen_address(text: str) -> None:
-    """An IP address, or `localhost`."""
+def listen_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """`text` as an address; of all names localhost only, which nothing but the loopback can be."""
     try:
-        ipaddress.ip_address("127.0.0.1" if text == "localhost" else text)
+        return ipaddress.ip_address("127.0.0.1" if text == "localhost" else text)
     except ValueError:
         hint = "127.0.0.1 is this machine only, 0.0.0.0 all of its addresses"
         raise UsageError(f"daemon_listen_addr: not an IP address: {text!r}", hint=hint) from None

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from hali.config.adapters import parse_adapters, parse_drafts
-from hali.config.checks import check_endpoint, check_listen_address
+from hali.config.checks import check_endpoint, listen_address
 from hali.config.registries import parse_all
 from hali.config.schedule import Schedule
 from hali.model.errors import UsageError
@@ -342,9 +342,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models_dir: Annotated[str, _doc("Where models are kept; empty = `models` in the data directory.", "path")] = ""
     daemon_listen_addr: Annotated[
         str,
-        _doc(
-            "Address of the HTTP API. Anything but loopback demands an API key.", "address", check=check_listen_address
-        ),
+        _doc("Address of the HTTP API. Anything but loopback demands an API key.", "address", check=listen_address),
     ] = "127.0.0.1"
     daemon_port: Annotated[
         Port,
