@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
 
 from hali.daemon.ipc import Params, field
+from hali.daemon.views import freed_by
 from hali.share.library import Library
 from hali.share.space import UNFINISHED_S, Cut, Space, Wish
 
@@ -27,19 +28,16 @@ async def prune(space: Space, library: Library, params: Params) -> dict[str, Any
     only = field(params, "only", list[str] | None, None)
     if only is not None:
         cut = msgspec.structs.replace(cut, models=[model for model in cut.models if model.sha256 in only])
-    linked = {model.sha256 for model in cut.models if _is_linked(library, model.sha256)}
+    entries = [entry for model in cut.models if (entry := library.entry(model.sha256)) is not None]
+    linked = {entry.record.meta.sha256 for entry in entries if entry.record.has_other_names}
+    freed = {entry.record.meta.sha256: freed_by(entry) for entry in entries}
     dry_run = field(params, "dry_run", bool, False)
     done = cut if dry_run else await space.carry_out(cut)
-    return describe(done, linked) | {"quota": wish.quota, "dry_run": dry_run}
+    return describe(done, linked, freed) | {"quota": wish.quota, "dry_run": dry_run}
 
 
-def _is_linked(library: Library, sha256: str) -> bool:
-    entry = library.entry(sha256)
-    return entry is not None and entry.record.has_other_names
-
-
-def describe(cut: Cut, linked: Collection[str]) -> dict[str, Any]:
-    """For `--json`. A file that is `linked` elsewhere leaves the store, but frees its bytes only when the other names are gone too."""
+def describe(cut: Cut, linked: Collection[str], freed: Mapping[str, int]) -> dict[str, Any]:
+    """For `--json`; which models are `linked` elsewhere, and the bytes that the disk gets back of each, by SHA-256."""
     models = [
         {
             "model_id": m.model_id,
@@ -51,13 +49,12 @@ def describe(cut: Cut, linked: Collection[str]) -> dict[str, Any]:
         for m in cut.models
     ]
     unfinished = [{"key": u.key, "files": list(u.files), "size": u.size, "touched": u.touched} for u in cut.unfinished]
-    freed = [m.size for m in cut.models if m.sha256 not in linked] + [u.size for u in cut.unfinished]
     return {
         "models": models,
         "unfinished": unfinished,
         "torrents": [path.name for path in cut.torrents],
         "used": cut.used,
         "removed": sum(m.size for m in cut.models),
-        "freed": sum(freed),
+        "freed": sum(freed.get(m.sha256, 0) for m in cut.models) + sum(u.size for u in cut.unfinished),
         "short": cut.short,
     }

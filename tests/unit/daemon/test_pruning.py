@@ -58,6 +58,15 @@ async def test_bytes_that_have_another_name_are_told(nest: Nest, tmp_path: Path)
 
 
 @pytest.mark.blocking_ok
+async def test_a_file_that_is_gone_frees_nothing(nest: Nest) -> None:
+    entry = nest.library.entry("a" * 64)
+    assert entry is not None
+    entry.record.path.unlink()
+    found = await prune(nest.space(), nest.library, {"quota": 0})
+    assert (found["removed"], found["freed"]) == (3000, 2000)
+
+
+@pytest.mark.blocking_ok
 async def test_parameters_of_another_type_are_refused(nest: Nest) -> None:
     for params in ({"quota": "1"}, {"older_than": "30d"}, {"only": "b"}, {"dry_run": 1}):
         with pytest.raises(UsageError):
