@@ -53,7 +53,8 @@ def only(node: TestNode, healthy: Report, broken: str, *options: str, **env: str
     """Look again: `broken` fails, all others are as on the `healthy` node. The fix."""
     found = examine(node, *options, **env)
     expected = {**statuses(healthy), broken: "fail"}
-    assert [row for name, row in found.items() if row["status"] != expected[name]] == []
+    odd = [row for name, row in found.items() if row["status"] != expected[name]]
+    assert odd == [], odd
     return str(found[broken]["fix"])
 
 

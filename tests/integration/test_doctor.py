@@ -148,6 +148,33 @@ def test_a_full_disk(tmp_path: Path) -> None:
         subprocess.run(["umount", disk], check=True)
 
 
+def test_a_model_that_is_damaged(running: TestNode, tmp_path: Path) -> None:
+    """Not known to be damaged before it is read again; then reading it once more would be no help."""
+    healthy = examine(running)
+    model = running.add(random_file(tmp_path / "a.gguf", 1), copy=True)
+    flip(Path(model["path"]), 1000)
+    fix = only(running, {**healthy, "models.files": {"status": "ok"}}, "models.files")
+    assert fix == f"hali verify {model['sha256']}"
+    assert running.shell(fix).returncode == 5
+    fix = only(running, {**healthy, "models.files": {"status": "ok"}}, "models.files")
+    assert fix == f"hali rm --yes {model['sha256']}"
+    follow(running, fix)
+    healthy_again(running)
+
+
+@pytest.mark.parametrize("looks", [True, False])
+def test_a_model_whose_folder_is_gone(running: TestNode, tmp_path: Path, looks: bool) -> None:
+    """Only the daemon still knows of it; also when it has not looked since."""
+    healthy = examine(running)
+    model = running.add(random_file(tmp_path / "a.gguf", 1), copy=True)
+    shutil.rmtree(Path(model["path"]).parents[2])
+    if looks:
+        assert running.hali("verify", model["sha256"]).returncode != 0
+    follow(running, only(running, {**healthy, "models.files": {"status": "ok"}}, "models.files"))
+    healthy_again(running)
+    assert running.ok("list") == []
+
+
 @pytest.mark.skipif(FAKETIME is None, reason="NOT TESTED: a clock that is off needs libfaketime")
 def test_a_clock_that_is_behind(running: TestNode, tmp_path: Path) -> None:
     """Only the doctor lives in the past; the stand-in for `timedatectl` ends that, as the real one would for the machine."""

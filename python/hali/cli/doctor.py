@@ -73,7 +73,9 @@ def ask_daemon(paths: Paths) -> Daemon:
     holder = holder_of_lock(paths.lock) or 0
     try:
         with closing(DaemonClient(paths)) as client:
-            return Daemon(holder, client.call("status", timeout=ANSWER_S))
+            status = client.call("status", timeout=ANSWER_S)
+            rows = client.call("models", timeout=ANSWER_S)["models"]
+            return Daemon(holder, status, tuple(row for row in rows if row["state"] in ("damaged", "missing")))
     except HaliError as exc:
         return Daemon(holder, error=exc.message)
 

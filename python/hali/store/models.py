@@ -200,9 +200,10 @@ class ModelStore:
         for name in record.meta.files:
             (record.directory / name).unlink(missing_ok=True)
         for directory in (record.directory, *record.directory.parents[:2]):
-            if directory == self.root or any(directory.iterdir()):
+            if directory == self.root or (directory.exists() and any(directory.iterdir())):
                 break
-            directory.rmdir()
+            if directory.exists():  # else somebody has deleted it, with all that is in it
+                directory.rmdir()
 
     def incoming(self, key: str) -> Path:
         """The folder of an unfinished model; made when missing."""

@@ -22,10 +22,14 @@ PYTHON = sys.executable
 
 
 class Daemon(msgspec.Struct, frozen=True):
-    """The daemon as whoever asked it found it: `holder` has the lock of the home, `status` is its answer if it gave one."""
+    """The daemon as whoever asked it found it: `holder` has the lock of the home, `status` is its answer if it gave one.
+
+    `bad` are the rows of `hali list` of models that it will not use, because they are damaged or missing.
+    """
 
     holder: int | None = None  # PID; 0 where the lock is held and nobody knows by whom
     status: dict[str, Any] | None = None
+    bad: tuple[dict[str, Any], ...] = ()
     error: str = ""
 
     @property

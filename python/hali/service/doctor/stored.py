@@ -6,7 +6,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from typing import Any
+from typing import Any, NamedTuple
 
 from hali.model.errors import HaliError
 from hali.model.units import DAY_S, format_bytes, format_duration
@@ -70,8 +70,12 @@ def models(context: Context) -> Finding:
         files = [each for each in first.parent.iterdir() if each.suffix == ".gguf"]
         told = f"{len(unreadable)} records of models cannot be read: {first}"
         return failed(told, f"mv {quoted(first)} {quoted(first.with_name('metadata.damaged'))}{_add_again(files)}")
+    known = {
+        row["sha256"]: _Wrong(row["model_id"], row["error"], f"rm --yes {row['sha256']}") for row in context.daemon.bad
+    }
+    others = [record for record in records if record.meta.sha256 not in known]
     try:
-        wrong = [(r.meta, text) for r in records if (text := _wrong_with(r, deep=context.deep)) is not None]
+        wrong = [*known.values(), *(bad for r in others if (bad := _wrong_with(r, deep=context.deep)) is not None)]
     except ImportError as exc:  # the hasher; native.modules tells it
         return skipped(f"cannot be read: {exc}")
     if not wrong:
@@ -79,22 +83,29 @@ def models(context: Context) -> Finding:
         return passed(
             f"{len(records)} models, {size}, {'all bytes' if context.deep else 'sizes and times'} as recorded"
         )
-    told = "; ".join(f"{meta.model_id}: {text}" for meta, text in wrong[:SHOWN])
-    commands = [f"hali {'verify' if 'verified' in text else 'rm --yes'} {meta.sha256}" for meta, text in wrong]
-    return failed(told, " && ".join(commands))
+    told = "; ".join(f"{each.name}: {each.reason}" for each in wrong[:SHOWN])
+    return failed(told, " && ".join(f"hali {each.command}" for each in wrong))
 
 
 def _add_again(files: list[Any]) -> str:
     return f" && hali add {quoted(files[0])}" if files else ""
 
 
-def _wrong_with(record: Any, *, deep: bool) -> str | None:
+class _Wrong(NamedTuple):
+    name: str
+    reason: str
+    command: str  # of hali, that mends it
+
+
+def _wrong_with(record: Any, *, deep: bool) -> _Wrong | None:
+    name, remove = record.meta.model_id, f"rm --yes {record.meta.sha256}"
     try:
         if record.changed_on_disk():
-            return "its file changed since it was verified"
+            return _Wrong(name, "its file changed since it was verified", f"verify {record.meta.sha256}")
     except (HaliError, OSError) as exc:
-        return exc.message if isinstance(exc, HaliError) else str(exc)
-    return next(_damaged(record), None) if deep else None
+        return _Wrong(name, exc.message if isinstance(exc, HaliError) else str(exc), remove)
+    found = next(_damaged(record), None) if deep else None
+    return None if found is None else _Wrong(name, found, remove)
 
 
 def _damaged(record: Any) -> Iterator[str]:
