@@ -99,15 +99,15 @@ def unset(ctx: typer.Context, key: Key) -> None:
     """
     paths = from_environment()
     paths.create()
-    config.store(paths.config, key, None)
-    _changed(ctx, key)
+    _changed(ctx, key, was_there=config.store(paths.config, key, None))
 
 
-def _changed(ctx: typer.Context, name: str) -> None:
+def _changed(ctx: typer.Context, name: str, *, was_there: bool = True) -> None:
     out, path, key = current(ctx), from_environment().config, config.find_key(name)
     done = _reload()
     applied = None if done is None else name not in done["restart"]
-    out.result({"key": name, "path": str(path), "applied": applied}, f"Updated {name} in {path}{_EFFECT[applied]}")
+    told = f"Updated {name} in {path}{_EFFECT[applied]}" if was_there else f"{name} is not set in {path}"
+    out.result({"key": name, "path": str(path), "applied": applied}, told)
     if done is not None and (source := done["sources"].get(name)) in ("env", "flag"):
         out.note(f"The running daemon has it from {_ORIGIN[source]}, which wins over the file.")
     winner = next((v for v in (key.env, key.also_env) if v and os.environ.get(v)), None)

@@ -155,8 +155,11 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def store(path: Path, name: str, text: str | None) -> None:
-    """Set key `name` in the file to `text`, or remove it with None; comments and order of the file are kept."""
+def store(path: Path, name: str, text: str | None) -> bool:
+    """Set key `name` in the file to `text`, or remove it with None; comments and order of the file are kept.
+
+    False, and the file is as it was, when a key to be removed is not in it.
+    """
     import tomlkit  # only `config set` writes; every other command should not pay for the import
 
     key = find_key(name)
@@ -167,12 +170,17 @@ def store(path: Path, name: str, text: str | None) -> None:
         *parents, leaf = name.split(".")
         table: Any = document
         for parent in parents:
+            if text is None and parent not in table:
+                return False
             table = table.setdefault(parent, tomlkit.table())
             if not isinstance(table, Mapping):
                 raise ConfigError(f"{path}: {parent} is a value, not a table", hint="mend it with `hali config edit`")
+        if text is None and leaf not in table:
+            return False
         if text is None:
-            table.pop(leaf, None)
+            del table[leaf]
         else:
             table[leaf] = list(value) if isinstance(value, tuple) else value
         # The file may hold the LAN secret, so it is never readable by others.
         write_secret(path.resolve(), tomlkit.dumps(document).encode())  # also where it is a link to another place
+    return True

@@ -192,6 +192,9 @@ def test_config_shows_sets_and_unsets(home: Path, capsys: pytest.CaptureFixture[
     row = json.loads(capsys.readouterr().out)
     assert (row["value"], row["source"], row["unit"]) == (50.0, "file", "Mbit/s")
     assert run("config", "unset", "max_upload_mbps") == 0
+    assert capsys.readouterr().out.startswith("Updated max_upload_mbps in ")
+    assert run("config", "unset", "max_upload_mbps") == 0
+    assert capsys.readouterr().out == f"max_upload_mbps is not set in {home / 'config.toml'}\n"
     assert run("config", "set", "max_uplod_mbps", "50") == 2
     assert "max_upload_mbps" in capsys.readouterr().err
     assert run("config", "path") == 0

@@ -166,6 +166,18 @@ def test_setting_a_key_keeps_comments_and_unsetting_restores_the_default(tmp_pat
     assert load(path, {}).settings == Settings()
 
 
+def test_unsetting_a_key_that_is_not_set_leaves_the_file_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    assert not store(path, "api.queue", None)
+    assert not path.exists()
+    path.write_text("[lan]\nport = 5\n")
+    assert not store(path, "api.queue", None)
+    assert not store(path, "lan.peers", None)
+    assert path.read_text() == "[lan]\nport = 5\n"
+    assert store(path, "lan.port", None)
+    assert load(path, {}).settings == Settings()
+
+
 def test_a_file_that_is_a_link_stays_one(tmp_path: Path) -> None:
     real, link = tmp_path / "dotfiles.toml", tmp_path / "config.toml"
     real.write_text("# mine\n")
