@@ -1,0 +1,109 @@
+"""JSON schemas said so that llguidance holds to all of them: what it takes for more than it is, is written out or refused. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from hali.model.errors import UsageError
+
+# Of schemas by name, and of values that are no schemas though they may look like one.
+_NAMED = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
+_VALUES = frozenset({"const", "enum", "default", "examples", "example"})
+
+_ESCAPE = re.compile(r"\\(?:[pPxuU]\{[^}]*\}|x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|[pP].|.)", re.DOTALL)
+_NUL = re.compile(r"\\(?:x00|u0000|U00000000|[xuU]\{0+\})|\0")
+_NOTHING = "[a&&b]"
+
+_DAYS = "(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8])"
+_LEAP = "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)-02-29"
+_DATE = f"(?:[0-9]{{4}}-(?:{_DAYS})|{_LEAP})"
+# llguidance lets the 29th of February come in every year.
+_FORMATS = {"date": f"^{_DATE}$", "date-time": f"^{_DATE}[Tt]"}
+
+
+def exact(schema: Any) -> Any:
+    """The same schema for llguidance; UsageError for what it cannot count. RecursionError for one that is too deep."""
+    if isinstance(schema, list):
+        return [exact(each) for each in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    _check_count(schema)
+    found = {key: _exact_value(key, value) for key, value in schema.items()}
+    if (dated := _FORMATS.get(str(found.get("format")))) is not None:
+        also = found.get("allOf")
+        found["allOf"] = [*(also if isinstance(also, list) else []), {"pattern": dated}]
+    return found
+
+
+def _exact_value(key: str, value: Any) -> Any:
+    if key in _VALUES:
+        return value
+    if key == "pattern" and isinstance(value, str):
+        return guarded(value)
+    if key in _NAMED and isinstance(value, Mapping):
+        names = guarded if key == "patternProperties" else str
+        return {names(name): exact(each) for name, each in value.items()}
+    return exact(value)
+
+
+def _check_count(schema: Mapping[str, Any]) -> None:
+    """A key that the schema does not list may come twice, and is one property then: several of them cannot be counted."""
+    least, required = schema.get("minProperties"), schema.get("required")
+    if not isinstance(least, int | float) or (schema.get("additionalProperties") is False and not schema.get("patternProperties")):
+        return
+    listed = len({*required}) if isinstance(required, list) and all(isinstance(name, str) for name in required) else 0
+    if least > listed + 1:
+        raise UsageError(
+            f"the schema cannot be used: minProperties {least} with {listed} required properties, and others that it does "
+            "not list: require them by name",
+            code="schema",
+        )
+
+
+def guarded(pattern: str) -> str:
+    r"""A pattern of fewer strings (none has U+0000), whose classes llguidance takes for what they are inside of JSON.
+
+    It takes a class in which all control characters are for one of all that is written with a backslash: `[^"\\]` let
+    `\"` and `\\` come.
+    """
+    found, at = [], 0
+    while at < len(pattern):
+        end = _class_end(pattern, at) if pattern[at] == "[" else _escape_end(pattern, at)
+        part = pattern[at:end]
+        found.append(_guarded_part(part))
+        at = end
+    return "".join(found)
+
+
+def _guarded_part(part: str) -> str:
+    if _NUL.fullmatch(part):
+        return _NOTHING
+    is_class = part[0] == "[" and part[-1] == "]" and len(part) > 1
+    if is_class or part[:2] in ("\\p", "\\P"):
+        return rf"[{part}--\x00]"
+    return part
+
+
+def _escape_end(pattern: str, at: int) -> int:
+    """Where what stands at `at` ends: one character, or an escape."""
+    escape = _ESCAPE.match(pattern, at)
+    return at + 1 if escape is None else escape.end()
+
+
+def _class_end(pattern: str, at: int) -> int:
+    """Behind the bracket that closes the class at `at`; the end of the pattern when none does, which is an error of its own."""
+    depth = 0
+    while at < len(pattern):
+        if pattern[at] == "[":
+            depth += 1
+            at += 2 if pattern[at + 1 : at + 2] == "^" else 1
+            at += pattern[at : at + 1] == "]"  # the first is no end
+            continue
+        if pattern[at] == "]":
+            depth -= 1
+            if not depth:
+                return at + 1
+        at = _escape_end(pattern, at)
+    return at

@@ -1,0 +1,120 @@
+"""What llguidance makes of our schemas: no reply that is no instance of the schema as it was sent."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from llguidance import LLMatcher, LLTokenizer
+
+from hali.engine.schemas import exact, guarded
+from hali.model.errors import UsageError
+
+BYTES = LLTokenizer("byte")
+ASCII = [chr(code) for code in range(128)]
+SPELLED = {  # each character in all the ways that JSON has for it
+    char: {json.dumps(char), f'"\\u{ord(char):04x}"', *(['"\\/"'] if char == "/" else [])} for char in ASCII
+}
+codes = st.integers(0, 127)
+
+
+def matcher(schema: Any) -> LLMatcher:
+    found = LLMatcher(BYTES, LLMatcher.grammar_from_json_schema(json.dumps(exact(schema))))
+    assert not found.get_error(), found.get_error()
+    return found
+
+
+def takes(made: LLMatcher, text: str) -> bool:
+    one = made.deep_copy()
+    return one.try_consume_tokens(list(text.encode())) == len(text.encode()) and bool(one.is_accepting())
+
+
+def listed(chars: list[int]) -> str:
+    return "".join(f"\\x{code:02x}" for code in chars)
+
+
+classes = st.one_of(
+    st.lists(codes, min_size=1, max_size=6).map(lambda chars: f"[^{listed(chars)}]"),
+    st.lists(codes, min_size=60, max_size=120, unique=True).map(lambda chars: f"[{listed(chars)}]"),
+    st.tuples(codes, codes).map(lambda pair: f"[\\x{min(pair):02x}-\\x{max(max(pair), 1):02x}]"),
+)
+
+
+@given(classes)
+@example(r'[^\\/:*?"<>|]')
+@example(r"[\x00-\x1f]")
+@example(r"(?:[^\\]|x)")
+@example(r"(?:\x00|[^\"])")
+@example(r"(?:[^\"]|\u{0}|\n)")
+@example(r"[^]\\]")
+def test_a_pattern_lets_nothing_through_that_it_excludes(pattern: str) -> None:
+    made = matcher({"type": "string", "pattern": f"^{pattern}$"})
+    wanted = re.compile(pattern.replace(r"\u{0}", r"\x00"))
+    for char, ways in SPELLED.items():
+        if wanted.fullmatch(char) is None:
+            assert not any(takes(made, way) for way in ways), repr(char)
+        else:
+            assert takes(made, json.dumps(char)) is (char != "\0")
+
+
+def test_a_unicode_class_and_names_of_properties_are_guarded_too() -> None:
+    assert not takes(matcher({"type": "string", "pattern": r"^\p{Cc}$"}), r'"\\"')
+    only = {"type": "object", "patternProperties": {r"^[^\\]$": {"type": "integer"}}, "additionalProperties": False}
+    assert takes(matcher(only), '{"a":1}')
+    assert not takes(matcher(only), r'{"\\":1}')
+
+
+@given(st.text(alphabet=r"[]^\xpP{}ab-&:", max_size=12))
+def test_of_any_pattern_all_is_kept_in_its_order(pattern: str) -> None:
+    said = iter(guarded(pattern))
+    assert all(char in said for char in pattern)
+
+
+def test_what_only_looks_like_a_schema_stays_as_it_is() -> None:
+    value = {"pattern": r"[^\\]", "format": "date", "minProperties": 9}
+    for keyword in ("const", "default"):
+        assert exact({keyword: value}) == {keyword: value}
+    assert exact({"enum": [value]}) == {"enum": [value]}
+    named = exact({"properties": {"const": {"type": "string", "pattern": "[^a]"}, "pattern": {"type": "string"}}})
+    assert named == {"properties": {"const": {"type": "string", "pattern": r"[[^a]--\x00]"}, "pattern": {"type": "string"}}}
+    assert exact(True) is True
+
+
+@pytest.mark.parametrize("of", [{}, {"pattern": "^2"}, {"type": ["string", "null"]}, {"allOf": [{"minLength": 3}]}])
+def test_a_date_is_a_day_that_there_is(of: dict[str, Any]) -> None:
+    made = matcher({"type": "string", "format": "date"} | of)
+    days = ("2024-02-29", "2023-02-29", "2000-02-29", "2100-02-29", "2023-04-31", "2023-12-31", "2023-13-01")
+    assert [day for day in days if takes(made, f'"{day}"')] == ["2024-02-29", "2000-02-29", "2023-12-31"]
+    assert takes(made, "null") is ("null" in of.get("type", ""))
+
+
+def test_a_moment_is_on_a_day_that_there_is() -> None:
+    made = matcher({"type": "string", "format": "date-time"})
+    assert takes(made, '"2024-02-29T10:00:00Z"')
+    assert not takes(made, '"2023-02-29T10:00:00Z"')
+
+
+@pytest.mark.parametrize(
+    ("schema", "taken"),
+    [
+        ({"minProperties": 2}, False),
+        ({"minProperties": 1}, True),
+        ({"minProperties": 2, "additionalProperties": False, "patternProperties": {"^a$": True}}, False),
+        ({"minProperties": 2, "required": ["a"], "properties": {"a": True}}, True),
+        ({"minProperties": 3, "required": ["a", "a"], "properties": {"a": True}}, False),
+        ({"minProperties": 2, "required": ["a", "b"], "properties": {"a": {}, "b": {}}, "additionalProperties": False}, True),
+    ],
+)
+def test_properties_that_may_come_twice_are_not_counted(schema: dict[str, Any], taken: bool) -> None:
+    """Of two equal keys only one is left where JSON is read."""
+    schema = {"type": "object", **schema}
+    for nested in (schema, {"type": "array", "items": {"anyOf": [schema]}}):
+        if taken:
+            assert exact(nested)
+        else:
+            with pytest.raises(UsageError, match="minProperties"):
+                exact(nested)
