@@ -160,7 +160,7 @@ async def loopback_peers(home: Path) -> None:
     ):
         manager = make_node(home / folder, **flags)._acquisition()
         assert isinstance(manager, AcquisitionManager)
-        assert [host for host, _ in (await manager._resolver.plan(link, None)).peers] == hosts
+        assert [host for host, _ in (await manager._resolver.plan(link)).peers] == hosts
 
 
 @effect("max_upload_mbps")

@@ -80,7 +80,9 @@ def test_what_only_looks_like_a_schema_stays_as_it_is() -> None:
         assert exact({keyword: value}) == {keyword: value}
     assert exact({"enum": [value]}) == {"enum": [value]}
     named = exact({"properties": {"const": {"type": "string", "pattern": "[^a]"}, "pattern": {"type": "string"}}})
-    assert named == {"properties": {"const": {"type": "string", "pattern": r"[[^a]--\x00]"}, "pattern": {"type": "string"}}}
+    assert named == {
+        "properties": {"const": {"type": "string", "pattern": r"[[^a]--\x00]"}, "pattern": {"type": "string"}}
+    }
     assert exact(True) is True
 
 
@@ -106,7 +108,15 @@ def test_a_moment_is_on_a_day_that_there_is() -> None:
         ({"minProperties": 2, "additionalProperties": False, "patternProperties": {"^a$": True}}, False),
         ({"minProperties": 2, "required": ["a"], "properties": {"a": True}}, True),
         ({"minProperties": 3, "required": ["a", "a"], "properties": {"a": True}}, False),
-        ({"minProperties": 2, "required": ["a", "b"], "properties": {"a": {}, "b": {}}, "additionalProperties": False}, True),
+        (
+            {
+                "minProperties": 2,
+                "required": ["a", "b"],
+                "properties": {"a": {}, "b": {}},
+                "additionalProperties": False,
+            },
+            True,
+        ),
     ],
 )
 def test_properties_that_may_come_twice_are_not_counted(schema: dict[str, Any], taken: bool) -> None:

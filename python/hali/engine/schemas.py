@@ -16,7 +16,9 @@ _ESCAPE = re.compile(r"\\(?:[pPxuU]\{[^}]*\}|x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0
 _NUL = re.compile(r"\\(?:x00|u0000|U00000000|[xuU]\{0+\})|\0")
 _NOTHING = "[a&&b]"
 
-_DAYS = "(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8])"
+_DAYS = (
+    "(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8])"
+)
 _LEAP = "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)-02-29"
 _DATE = f"(?:[0-9]{{4}}-(?:{_DAYS})|{_LEAP})"
 # llguidance lets the 29th of February come in every year.
@@ -51,7 +53,9 @@ def _exact_value(key: str, value: Any) -> Any:
 def _check_count(schema: Mapping[str, Any]) -> None:
     """A key that the schema does not list may come twice, and is one property then: several of them cannot be counted."""
     least, required = schema.get("minProperties"), schema.get("required")
-    if not isinstance(least, int | float) or (schema.get("additionalProperties") is False and not schema.get("patternProperties")):
+    if not isinstance(least, int | float) or (
+        schema.get("additionalProperties") is False and not schema.get("patternProperties")
+    ):
         return
     listed = len({*required}) if isinstance(required, list) and all(isinstance(name, str) for name in required) else 0
     if least > listed + 1:

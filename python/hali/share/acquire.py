@@ -39,7 +39,7 @@ from hali.share.partials import Partials, promised_sha256
 from hali.share.pulling import Puller
 from hali.share.queue import WaitingRoom
 from hali.share.resolve import Plan, Resolver
-from hali.share.targets import parse_target
+from hali.share.targets import of_quant, parse_target
 from hali.transfer.events import PeerBanned, SeedDamaged
 from hali.transfer.gate import Gate
 from hali.transfer.session import TorrentSession
@@ -173,7 +173,7 @@ class AcquisitionManager:
     # ---- pull
 
     async def _pull(self, job: Job) -> dict[str, Any]:
-        target = parse_target(job.spec.what)
+        target = of_quant(parse_target(job.spec.what), job.spec.quant)
         stored = self._resolver.stored(target, job.spec.mmproj)
         if stored is not None and await self._library.still_whole(stored):
             return self._describe(stored, from_store=True)
@@ -184,7 +184,7 @@ class AcquisitionManager:
         spec = job.spec
         layers = parse_layers(spec.layers) if spec.layers is not None else None
         plan = await self._resolver.plan(
-            target, spec.quant, allow_untrusted=spec.allow_untrusted, mmproj=spec.mmproj, whole=layers is None
+            target, allow_untrusted=spec.allow_untrusted, mmproj=spec.mmproj, whole=layers is None
         )
         progress = Progress("connecting", plan.name, total=plan.ref.size if plan.ref else None)
         queued = partial(job.update, msgspec.structs.replace(progress, state="queued"))

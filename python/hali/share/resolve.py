@@ -129,7 +129,6 @@ class Resolver:
     async def plan(
         self,
         target: Target,
-        quant: str | None,
         *,
         allow_untrusted: bool = False,
         mmproj: bool | None = None,
@@ -139,12 +138,12 @@ class Resolver:
 
         `mmproj`: with the model's projector or without; None: with it, unless one file was asked for by its name, or a part of it.
         """
-        plan = await self._plan(target, quant, allow_untrusted, mmproj if whole else False)
+        plan = await self._plan(target, allow_untrusted, mmproj if whole else False)
         if whole and self._admit is not None and plan.size is not None and self.stored_by(plan) is None:
             self._admit(plan.name, plan.size, plan.ref.sha256 if plan.ref else None)
         return plan
 
-    async def _plan(self, target: Target, quant: str | None, allow_untrusted: bool, mmproj: bool | None) -> Plan:
+    async def _plan(self, target: Target, allow_untrusted: bool, mmproj: bool | None) -> Plan:
         match target:
             case NameTarget(name=name):
                 return await self._plan_name(name, allow_untrusted)
@@ -156,7 +155,7 @@ class Resolver:
             case TorrentTarget(location=location):
                 return await self._plan_torrent(location)
             case RepoTarget():
-                return await self._plan_repo(target, target.quant or quant, mmproj)
+                return await self._plan_repo(target, mmproj)
 
     def admit_part(self, plan: Plan, size: int) -> None:
         """NoSpace when `size` bytes of it would exceed the quota."""
@@ -259,9 +258,9 @@ class Resolver:
         parsed = metainfo.parse(raw)
         return Plan(parsed.infohashes.best, parsed.name, parsed)
 
-    async def _plan_repo(self, target: RepoTarget, quant: str | None, mmproj: bool | None) -> Plan:
+    async def _plan_repo(self, target: RepoTarget, mmproj: bool | None) -> Plan:
         listing = await self._hub.resolve(target.repo, target.revision)
-        model = choose_model(listing, quant=quant, file=target.file)
+        model = choose_model(listing, quant=target.quant, file=target.file)
         whole = target.file is None if mmproj is None else mmproj
         plan = _pinned(listing, model.with_projector() if whole else model.files)
         if not self._neighbours.alone:

@@ -91,6 +91,17 @@ def parse_target(what: str) -> Target:
     return NameTarget(what.lower())
 
 
+def of_quant(target: Target, quant: str | None) -> Target:
+    """`target` in this quantization, where it names none and is not one file already."""
+    match target:
+        case RepoTarget(quant=None, file=None):
+            return msgspec.structs.replace(target, quant=quant)
+        case NameTarget(name=name) if quant is not None and not (is_hex(name, len(name)) or name.endswith(".gguf")):
+            wanted = quant.strip().lower()
+            return target if wanted in name.split(":")[1:] else NameTarget(f"{name}:{wanted}")
+    return target
+
+
 def parse_link(link: str) -> Target:
     """What `hali://model/WHAT[?version=…&file=…]` names: an id, a SHA-256 or infohash, or `owner/repo[:quant]`. UsageError otherwise.
 

@@ -80,25 +80,23 @@ async def test_a_name_is_asked_of_the_registries_only_when_the_lan_does_not_know
 ) -> None:
     registry = Registry(listing)
     offer = Offer(ID, "b" * 32, InfoHashes("c" * 40, "d" * 64), (("192.0.2.1", 1),))
-    await resolver(tmp_path, Lan(offer), registry).plan(parse_target("tiny"), None)
+    await resolver(tmp_path, Lan(offer), registry).plan(parse_target("tiny"))
     assert registry.asked == []
-    plan = await resolver(tmp_path, Lan(), registry).plan(parse_target("tiny"), None, allow_untrusted=True)
+    plan = await resolver(tmp_path, Lan(), registry).plan(parse_target("tiny"), allow_untrusted=True)
     assert registry.asked == [("tiny", True)]
     assert (plan.name, plan.key, plan.sha256_prefix, plan.ref) == (ID, listing.sha256, listing.sha256, None)
     assert plan.torrent is not None and plan.torrent.infohashes == metainfo.parse(listing.torrent).infohashes
     with pytest.raises(NotFound, match="in a registry"):
-        await resolver(tmp_path, Lan(), Registry(None)).plan(parse_target("tiny"), None)
+        await resolver(tmp_path, Lan(), Registry(None)).plan(parse_target("tiny"))
 
 
 async def test_a_bare_infohash_and_a_sha256_are_asked_for_too(tmp_path: Path, listing: Listing) -> None:
     for name in (listing.sha256, "c" * 40):
         registry = Registry(listing)
-        plan = await resolver(tmp_path, Lan(), registry).plan(parse_target(name), None)
+        plan = await resolver(tmp_path, Lan(), registry).plan(parse_target(name))
         assert (registry.asked, plan.sha256_prefix) == ([(name, False)], listing.sha256)
     registry = Registry(listing)
-    await resolver(tmp_path, Lan(), registry).plan(
-        parse_target(f"magnet:?xt=urn:btih:{'c' * 40}&x.pe=192.0.2.1:1"), None
-    )
+    await resolver(tmp_path, Lan(), registry).plan(parse_target(f"magnet:?xt=urn:btih:{'c' * 40}&x.pe=192.0.2.1:1"))
     assert registry.asked == []  # the link itself says where
 
 
@@ -107,13 +105,13 @@ async def test_a_repository_that_the_publisher_names_is_a_source_only_when_the_h
 ) -> None:
     registry = Registry(msgspec.structs.replace(listing, repo="owner/repo", revision="ab" * 20))
     same = RepoFile(f"sub/{listing.file}", 1000, listing.sha256)
-    plan = await resolver(tmp_path, Lan(), registry, Repository(same)).plan(parse_target("tiny"), None)
+    plan = await resolver(tmp_path, Lan(), registry, Repository(same)).plan(parse_target("tiny"))
     assert plan.ref is not None
     assert (plan.ref.sha256, plan.ref.repo, plan.ref.revision) == (listing.sha256, "owner/repo", "ab" * 20)
     assert (plan.repo_path, plan.ref.file, plan.ref.size) == (same.name, listing.file, 1000)
     other = RepoFile(listing.file, 1000, "0" * 64)
     for hub in (Repository(other), Repository()):
-        plan = await resolver(tmp_path, Lan(), registry, hub).plan(parse_target("tiny"), None)
+        plan = await resolver(tmp_path, Lan(), registry, hub).plan(parse_target("tiny"))
         assert (plan.ref, plan.sha256_prefix, plan.torrent is not None) == (None, listing.sha256, True)
 
 
@@ -128,7 +126,7 @@ async def test_web_seeds_that_a_stranger_may_not_name_are_dropped(tmp_path: Path
     torrent: dict[bytes, Any] = lt.bdecode(listing.torrent)
     torrent[b"url-list"] = [url.encode() for url in [*bad, "ftp://1.1.1.1/f", "https://1.1.1.1/f"]]
     listed = msgspec.structs.replace(listing, torrent=bytes(lt.bencode(torrent)))
-    plan = await resolver(tmp_path, Lan(), Registry(listed)).plan(parse_target("tiny"), None)
+    plan = await resolver(tmp_path, Lan(), Registry(listed)).plan(parse_target("tiny"))
     assert isinstance(plan.torrent, metainfo.Metainfo)
     assert plan.torrent.webseeds == ("https://1.1.1.1/f",)
 
@@ -140,14 +138,14 @@ async def test_a_pull_of_a_repository_asks_the_lan_first_only_if_anybody_there_h
     target = parse_target("owner/repo")
     nobody, somebody = Lan(), Lan(Offer(ID, listing.sha256, InfoHashes("c" * 40, "d" * 64), (("192.0.2.1", 1),)))
     for lan, asked, peers in ((nobody, [], ()), (somebody, [listing.sha256], (("192.0.2.1", 1),))):
-        plan = await resolver(tmp_path, lan, Registry(None), Repository(file)).plan(target, None)
+        plan = await resolver(tmp_path, lan, Registry(None), Repository(file)).plan(target)
         assert (lan.asked, plan.peers, plan.ref is not None) == (asked, peers, True)
 
 
 async def test_an_empty_file_of_a_repository_is_refused_by_name_before_anything_is_fetched(tmp_path: Path) -> None:
     hub = Repository(RepoFile("sub/Nothing-Q8_0.gguf", 0, "e3" * 32))
     with pytest.raises(UsageError, match=r"owner/repo: sub/Nothing-Q8_0\.gguf is empty"):
-        await resolver(tmp_path, Lan(), Registry(None), hub).plan(parse_target("owner/repo"), None)
+        await resolver(tmp_path, Lan(), Registry(None), hub).plan(parse_target("owner/repo"))
 
 
 async def test_a_torrent_is_a_file_and_nothing_that_has_to_be_waited_for(tmp_path: Path, listing: Listing) -> None:
@@ -155,12 +153,12 @@ async def test_a_torrent_is_a_file_and_nothing_that_has_to_be_waited_for(tmp_pat
     path = tmp_path / "x.torrent"
     os.mkfifo(path)
     with pytest.raises(UsageError, match="is not a file"):
-        await found.plan(parse_target(str(path)), None)
+        await found.plan(parse_target(str(path)))
     path.unlink()
     with pytest.raises(NotFound, match="cannot read"):
-        await found.plan(parse_target(str(path)), None)
+        await found.plan(parse_target(str(path)))
     path.write_bytes(bytes(metainfo.MAX_BYTES + 1))
     with pytest.raises(TransferFailed, match="too large"):
-        await found.plan(parse_target(str(path)), None)
+        await found.plan(parse_target(str(path)))
     path.write_bytes(listing.torrent)
-    assert (await found.plan(parse_target(str(path)), None)).name == listing.file
+    assert (await found.plan(parse_target(str(path)))).name == listing.file

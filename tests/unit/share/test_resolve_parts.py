@@ -49,12 +49,12 @@ def resolver(tmp_path: Path, *offers: Offer) -> Resolver:
 
 async def test_a_name_that_only_parts_have_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
-        await resolver(tmp_path, PART).plan(parse_target("tiny"), None)
+        await resolver(tmp_path, PART).plan(parse_target("tiny"))
 
 
 @pytest.mark.parametrize("offers", [(PART, WHOLE), (WHOLE, PART)], ids=["part first", "whole first"])
 async def test_parts_are_peers_beside_a_whole(tmp_path: Path, offers: tuple[Offer, ...]) -> None:
-    plan = await resolver(tmp_path, *offers).plan(parse_target("tiny"), None)
+    plan = await resolver(tmp_path, *offers).plan(parse_target("tiny"))
     assert set(plan.peers) == {("192.0.2.1", 1), ("192.0.2.2", 2)}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hali.model.errors import UsageError
-from hali.share.targets import MagnetTarget, NameTarget, RepoTarget, Target, TorrentTarget, parse_target
+from hali.share.targets import MagnetTarget, NameTarget, RepoTarget, Target, TorrentTarget, of_quant, parse_target
 
 HASH = "0123456789abcdef0123456789abcdef01234567"
 
@@ -41,3 +41,24 @@ def test_this_text_means_that(what: str, target: Target) -> None:
 def test_anything_else_is_refused(what: str) -> None:
     with pytest.raises(UsageError):
         parse_target(what)
+
+
+@pytest.mark.parametrize(
+    ("what", "quant", "meant"),
+    [
+        ("o/r", "Q8_0", RepoTarget("o/r", quant="Q8_0")),
+        ("o/r@v1", "Q8_0", RepoTarget("o/r", "v1", "Q8_0")),
+        ("o/r:Q4_0", "Q8_0", RepoTarget("o/r", quant="Q4_0")),
+        ("o/r/a.gguf", "Q8_0", RepoTarget("o/r", file="a.gguf")),
+        ("tiny", "Q8_0", NameTarget("tiny:q8_0")),
+        ("tiny:1b", " q8_0 ", NameTarget("tiny:1b:q8_0")),
+        ("tiny:q8_0", "Q8_0", NameTarget("tiny:q8_0")),
+        ("tiny", None, NameTarget("tiny")),
+        ("tiny-q4_0.gguf", "Q8_0", NameTarget("tiny-q4_0.gguf")),
+        ("a" * 64, "Q8_0", NameTarget("a" * 64)),
+        ("a" * 12, "Q8_0", NameTarget("a" * 12)),
+        ("x.torrent", "Q8_0", parse_target("x.torrent")),
+    ],
+)
+def test_a_quant_is_part_of_what_is_meant(what: str, quant: str | None, meant: Target) -> None:
+    assert of_quant(parse_target(what), quant) == meant
