@@ -159,6 +159,10 @@ def test_a_prune_takes_the_least_recently_used_and_never_a_pinned_one(one: TestN
     done = one.hali("prune", "--quota", "0", "--yes")
     assert (done.returncode, ids(one)) == (6, ["a:7b:base:q4_0"])
     assert "hali: the models are still 1.0 MB above the quota" in done.stderr
+    done = one.hali("prune", "--quota", "0", "--yes", "--json")
+    error = json.loads(done.stdout)["error"]  # one object, not two
+    assert (done.returncode, error["code"], error["details"]["dry_run"]) == (6, "no_space", False)
+    assert error["details"]["short"] == error["details"]["used"] > 0
     assert one.ok("unpin", "a:7b")["pinned"] is False
     assert one.ok("prune", "--quota", "0", "--yes")["short"] == 0
     assert ids(one) == [] and list((one.paths.torrents).iterdir()) == []

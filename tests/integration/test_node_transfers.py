@@ -161,6 +161,7 @@ def test_more_pulls_than_places_wait_by_priority_then_arrival_also_after_kill_9(
         assert state_of(a, "o/Two") == "queued"
         moved = a.ok("queue", "move", "o/Two", "high")
         assert (moved["priority"], moved["position"]) == ("high", 1)  # it came before Four
+        assert moved["id"] == job_of(a, "o/Two")["id"]
         assert waiting(a) == ["o/Two", "o/Four", "o/Three"]
         a.kill()
         a.start()
@@ -169,7 +170,8 @@ def test_more_pulls_than_places_wait_by_priority_then_arrival_also_after_kill_9(
         first = next(job["what"] for job in a.call("queue")["jobs"] if job["position"] is None)
         assert waiting(a) == [what for what in ("o/Two", "o/Four", "o/One", "o/Three") if what != first]
         job = job_of(a, waiting(a)[-1])
-        assert a.ok("queue", "cancel", job["id"][:6])["what"] == job["what"]
+        cancelled = a.ok("queue", "cancel", job["id"][:6])
+        assert (cancelled["what"], cancelled["id"]) == (job["what"], job["id"])
         until(lambda: len(waiting(a)) == 2, "one is gone")
         listed = a.hali("queue").stdout.splitlines()
         assert [line.split()[0] for line in listed[1:]] == [j["id"] for j in a.call("queue")["jobs"]]

@@ -207,6 +207,7 @@ def test_a_static_folder_serves_another_node_and_no_older_index_is_believed(
     folder = tmp_path / "folder"
     made = a.ok("registry", "index", str(folder))
     before = (folder / "index.json").read_bytes()
+    a.fails("registry", "index", "", code=2)  # of an unset variable, say: not the folder that one happens to be in
     again = a.ok("registry", "index", str(folder))
     assert again["sequence"] > made["sequence"]
     pinned = {"registry_url": f"file://{folder}#ed25519:{made['key']}", "hf_endpoint": hub, "lan_enabled": "off"}

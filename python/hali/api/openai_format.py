@@ -99,7 +99,9 @@ def _structured(asked: StructuredOutputs, prefix: str) -> Iterator[tuple[str, Re
         yield f"{prefix}json", ReplyFormat(schema=_schema(asked.json, f"{prefix}json"))
     if asked.regex is not None:
         yield f"{prefix}regex", ReplyFormat(grammar=_regex(asked.regex, f"{prefix}regex"))
-    if asked.choice:
+    if asked.choice is not None:
+        if not asked.choice:
+            raise invalid(f"{prefix}choice", "is empty: nothing could be answered")
         yield f"{prefix}choice", ReplyFormat(grammar=one_of(asked.choice))
     if asked.grammar:
         yield f"{prefix}grammar", ReplyFormat(grammar=asked.grammar)

@@ -103,7 +103,9 @@ def content_of(content: str | list[Part] | None, where: str, *, optional: bool) 
 def _part(part: Part, where: str) -> str | bytes:
     # the responses API says input_text, output_text and input_image for the same things
     if part.type in ("text", "input_text", "output_text"):
-        return part.text or ""
+        if part.text is None:
+            raise invalid(f"{where}.text", "is missing")
+        return part.text
     if part.type == "refusal":
         return part.refusal or ""
     if part.type not in ("image_url", "input_image"):

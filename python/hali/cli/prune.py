@@ -47,7 +47,7 @@ def prune(
     Exit code 6 when the quota cannot be met for that reason. With --json: `models` (`model_id`, `sha256`, `size`, `last_used`,
     `linked_elsewhere`: its bytes have another name, an import or export, and stay while that is there), `unfinished`, `torrents`,
     `used` (bytes of all models before), `removed` (of them), `freed` (bytes that the disk gets back), `short` (bytes above the quota
-    that stay), `quota`, `dry_run`.
+    that stay), `quota`, `dry_run`; above the quota they are the `details` of the error.
     """
     out = current(ctx)
     wish: dict[str, Any] = {
@@ -55,15 +55,17 @@ def prune(
         "older_than": None if older_than is None else seconds(older_than),
         "unfinished_after": seconds(unfinished_after),
     }
-    planned = ask("prune", dry_run=True, **wish)
-    if not dry_run and _is_something(planned):
-        _ask_first(out, planned, yes)
-        planned = ask("prune", only=[model["sha256"] for model in planned["models"]], **wish)
-    _tell(out, planned, "Would remove" if dry_run else "Removed")
-    if planned["short"]:
+    done = ask("prune", dry_run=True, **wish) | {"dry_run": dry_run}
+    if not dry_run and _is_something(done):
+        _ask_first(out, done, yes)
+        done = ask("prune", only=[model["sha256"] for model in done["models"]], **wish)
+    if not (out.as_json and done["short"]):
+        _tell(out, done, "Would remove" if dry_run else "Removed")
+    if done["short"]:
         raise NoSpace(
-            f"the models are still {format_bytes(planned['short'])} above the quota: the rest is pinned or in use",
+            f"the models are still {format_bytes(done['short'])} above the quota: the rest is pinned or in use",
             hint="`hali unpin` or `hali stop` a model, or raise storage.quota_gb",
+            details=done,
         )
 
 

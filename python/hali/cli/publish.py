@@ -23,7 +23,7 @@ def publish(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL", help="Model id (or a unique part), SHA-256 or infohash (or a prefix), or file name."
+            metavar="MODEL", help="Model id (or a unique part), SHA-256 or infohash (or 8 digits of it), or file name."
         ),
     ],
 ) -> None:

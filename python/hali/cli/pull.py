@@ -81,8 +81,8 @@ def pull(
     multimodal model the usual one of its projectors (mmproj).
 
     Starts the daemon when it does not run. More pulls than `pull_concurrency` wait, see `hali queue`; during `hali pause` all do. Ctrl-C
-    stops the pull and keeps what arrived; the same command goes on from there. When the connection to the daemon is lost, the daemon
-    goes on by itself.
+    stops the pull and keeps all whole pieces (16 MiB); the same command goes on from there. When the connection to the daemon is
+    lost, the daemon goes on by itself.
 
     With --json one object a line: `{"event": "progress", "state", "name", "done", "total", "rate", "peers", "sources",
     "waits_s"}` (`waits_s`: until a server that asked for it is asked again, else null) and at last

@@ -51,17 +51,17 @@ def move(
     With --json the fields of the job in `hali queue`.
     """
     with control.connect() as client:
-        found = client.call("move", job=job, priority=known_priority(priority))
+        found = client.call("move", job=job, priority=known_priority(priority))["job"]
     where = f", place {found['position']} in the queue" if found["position"] else ""
     current(ctx).result(found, f"{found['what']}: priority {found['priority']}{where}")
 
 
 @app.command()
 def cancel(ctx: typer.Context, job: JobArgument) -> None:
-    """Cancel a job, waiting or under way; what arrived is kept, and the same pull goes on from there.
+    """Cancel a job, waiting or under way; whole pieces (16 MiB) are kept, and the same pull goes on from there.
 
     With --json the fields of the job in `hali queue`.
     """
     with control.connect() as client:
-        found = client.call("drop", job=job)
+        found = client.call("drop", job=job)["job"]
     current(ctx).result(found, f"{found['what']}: cancelled")

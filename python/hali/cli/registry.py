@@ -74,6 +74,8 @@ def index(
 
     With --json: `directory`, `models` (how many), `key`, `sequence`.
     """
+    if not directory.strip():
+        raise UsageError("DIR is empty", hint="name a folder; `.` is the current one")
     out = current(ctx)
     with control.needed(out) as client:
         done = client.call("registry_index", timeout=None, directory=str(Path(directory).expanduser().absolute()))

@@ -282,14 +282,14 @@ class Methods:
         """Another priority for a job."""
         job = self._node.board.find(field(params, "job", str))
         await self._node.board.prioritise(job, field(params, "priority", Priority))
-        return describe_job(job, self._node.board.position(job))
+        return {"job": describe_job(job, self._node.board.position(job))}  # inside: an answer has an `id` of its own
 
     async def drop(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """Cancel one job; what arrived is kept. Answers when it has stopped."""
         job = self._node.board.find(field(params, "job", str))
         job.scope.cancel()
         await job.ended()
-        return describe_job(job)
+        return {"job": describe_job(job)}
 
     async def cancel(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """Stop a job under way; what arrived is kept. Answers when it has stopped."""

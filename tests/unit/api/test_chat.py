@@ -197,6 +197,12 @@ async def test_what_would_change_the_answer_and_cannot_be_done_is_refused(client
     ("body", "param"),
     [
         ({"messages": HELLO["messages"]}, "model"),
+        ({**HELLO, "guided_choice": []}, "guided_choice"),
+        ({**HELLO, "structured_outputs": {"choice": []}}, "structured_outputs.choice"),
+        (
+            {**HELLO, "messages": [{"role": "user", "content": [{"type": "text"}]}]},
+            "messages[0].content[0].text",
+        ),
         ({"model": "tiny:1m:base:q4_0"}, "messages"),
         ({**HELLO, "messages": []}, "messages"),
         ({**HELLO, "messages": "hi"}, "messages"),

@@ -84,7 +84,7 @@ def models(context: Context) -> Finding:
             f"{len(records)} models, {size}, {'all bytes' if context.deep else 'sizes and times'} as recorded"
         )
     told = "; ".join(f"{each.name}: {each.reason}" for each in wrong[:SHOWN])
-    return failed(told, " && ".join(f"hali {each.command}" for each in wrong))
+    return failed(told, "; ".join(f"hali {each.command}" for each in wrong))  # one that fails stops no other
 
 
 def _add_again(files: list[Any]) -> str:
