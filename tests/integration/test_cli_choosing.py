@@ -81,14 +81,17 @@ def test_a_quant_of_two_files_is_asked_about_and_the_chosen_file_is_pulled(one: 
 
 def test_a_quant_is_pulled_beside_another_of_the_repository(one: TestNode, hub: FakeHub) -> None:
     """By repository and by name: what is here in another quantization is no answer."""
-    hub.add("bart/Two-1B-GGUF", {"Two-1B-Q4_K_M.gguf": b"1" * 3000, "Two-1B-Q8_0.gguf": b"2" * 3000})
-    assert one.ok("pull", "bart/Two-1B-GGUF", "--quant", "q4_k_m")["files"] == ["Two-1B-Q4_K_M.gguf"]
-    assert "Q9" in one.fails("pull", "bart/Two-1B-GGUF", "--quant", "Q9", code=3)
-    searched = one.hali("pull", "two:1b", "--quant", "Q8_0")  # it is not here, and nobody can choose
-    assert (searched.returncode, searched.stderr.splitlines()[-1].strip()) == (2, "bart/Two-1B-GGUF")
-    assert one.ok("pull", "bart/Two-1B-GGUF", "--quant", "Q8_0")["files"] == ["Two-1B-Q8_0.gguf"]
-    for what in ("two", "two:1b", "two:1b:q4_k_m"):
-        assert one.ok("pull", what, "--quant", "Q4_K_M")["files"] == ["Two-1B-Q4_K_M.gguf"]
+    hub.add(
+        "bart/Pair-1B-GGUF",
+        {"Pair-1B-Q4_K_M.gguf": b"pair of four " * 300, "Pair-1B-Q8_0.gguf": b"pair of eight" * 300},
+    )
+    assert one.ok("pull", "bart/Pair-1B-GGUF", "--quant", "q4_k_m")["files"] == ["Pair-1B-Q4_K_M.gguf"]
+    assert "Q9" in one.fails("pull", "bart/Pair-1B-GGUF", "--quant", "Q9", code=3)
+    searched = one.hali("pull", "pair:1b", "--quant", "Q8_0")  # it is not here, and nobody can choose
+    assert (searched.returncode, searched.stderr.splitlines()[-1].strip()) == (2, "bart/Pair-1B-GGUF")
+    assert one.ok("pull", "bart/Pair-1B-GGUF", "--quant", "Q8_0")["files"] == ["Pair-1B-Q8_0.gguf"]
+    for what in ("pair", "pair:1b", "pair:1b:q4_k_m"):
+        assert one.ok("pull", what, "--quant", "Q4_K_M")["files"] == ["Pair-1B-Q4_K_M.gguf"]
 
 
 def test_without_a_terminal_words_are_answered_with_candidates(one: TestNode) -> None:

@@ -6,6 +6,7 @@ import re
 
 import msgspec
 
+MIN_HASH_PREFIX = 8  # hex digits; fewer would make short names look like hashes
 _HEX = re.compile(r"[0-9a-f]+\Z")
 
 

@@ -17,7 +17,7 @@ import msgspec
 from hali.config.files import fsync_directory, write_atomically
 from hali.model.errors import AmbiguousName, NotFound, Refused, StoreDamaged
 from hali.model.filenames import safe_name
-from hali.model.ids import InfoHashes, ModelRef, is_hex
+from hali.model.ids import MIN_HASH_PREFIX, InfoHashes, ModelRef, is_hex
 from hali.model.names import ModelId
 from hali.model.splits import is_projector
 from hali.runtime.log import get_logger
@@ -32,7 +32,6 @@ log = get_logger(__name__)
 INCOMING = ".incoming"
 PARTIAL = ".partial"  # see store/partials.py
 PARTIAL_METADATA = "partial.json"
-MIN_HASH_PREFIX = 8  # hex digits; fewer would make short names look like hashes
 
 
 class Record(msgspec.Struct, frozen=True):

@@ -56,6 +56,7 @@ def test_anything_else_is_refused(what: str) -> None:
         ("tiny", None, NameTarget("tiny")),
         ("tiny-q4_0.gguf", "Q8_0", NameTarget("tiny-q4_0.gguf")),
         ("a" * 64, "Q8_0", NameTarget("a" * 64)),
+        ("bee", "Q8_0", NameTarget("bee:q8_0")),
         ("a" * 12, "Q8_0", NameTarget("a" * 12)),
         ("x.torrent", "Q8_0", parse_target("x.torrent")),
     ],
