@@ -15,6 +15,11 @@ def is_hex(text: str, digits: int) -> bool:
     return len(text) == digits and _HEX.match(text) is not None
 
 
+def is_hash_prefix(text: str) -> bool:
+    """Whether it is the beginning of a hash, or all of one."""
+    return len(text) >= MIN_HASH_PREFIX and is_hex(text, len(text))
+
+
 class ModelRef(msgspec.Struct, frozen=True):
     """One exact model: its SHA-256, where it comes from, the name of its (first) file and its size in bytes."""
 

@@ -11,7 +11,7 @@ import msgspec
 from hali.model import names
 from hali.model.errors import Refused, UsageError
 from hali.model.filenames import is_safe_path
-from hali.model.ids import MIN_HASH_PREFIX, is_hex
+from hali.model.ids import is_hash_prefix, is_hex
 from hali.transfer.http_guard import check_link
 from hali.transfer.hub_choice import is_repo_name, parse_hub_name
 
@@ -96,15 +96,10 @@ def of_quant(target: Target, quant: str | None) -> Target:
     match target:
         case RepoTarget(quant=None, file=None):
             return msgspec.structs.replace(target, quant=quant)
-        case NameTarget(name=name) if quant is not None and not (_is_hash(name) or name.endswith(".gguf")):
+        case NameTarget(name=name) if quant is not None and not (is_hash_prefix(name) or name.endswith(".gguf")):
             wanted = quant.strip().lower()
             return target if wanted in name.split(":")[1:] else NameTarget(f"{name}:{wanted}")
     return target
-
-
-def _is_hash(name: str) -> bool:
-    """Whether it is one, or its beginning."""
-    return len(name) >= MIN_HASH_PREFIX and is_hex(name, len(name))
 
 
 def parse_link(link: str) -> Target:

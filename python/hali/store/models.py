@@ -17,7 +17,7 @@ import msgspec
 from hali.config.files import fsync_directory, write_atomically
 from hali.model.errors import AmbiguousName, NotFound, Refused, StoreDamaged
 from hali.model.filenames import safe_name
-from hali.model.ids import MIN_HASH_PREFIX, InfoHashes, ModelRef, is_hex
+from hali.model.ids import InfoHashes, ModelRef, is_hash_prefix
 from hali.model.names import ModelId
 from hali.model.splits import is_projector
 from hali.runtime.log import get_logger
@@ -261,8 +261,7 @@ def _exact_names(record: Record) -> set[str]:
 
 def _fits(wanted: str, record: Record) -> bool:
     meta = record.meta
-    is_hash = len(wanted) >= MIN_HASH_PREFIX and is_hex(wanted, len(wanted))
-    if is_hash and any(h.startswith(wanted) for h in (meta.sha256, meta.infohash_v1, meta.infohash_v2)):
+    if is_hash_prefix(wanted) and any(h.startswith(wanted) for h in (meta.sha256, meta.infohash_v1, meta.infohash_v2)):
         return True
     return names_part_of(wanted, meta.model_id) or _is_of_repo(wanted, meta)
 
