@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from hali.model.errors import HaliError
+from hali.model.units import MIB
 from tests.fakes.hf_server import FakeHub
 from tests.nodes import TestNode, node, pair, random_file, sha256_of, until
 
@@ -57,6 +58,22 @@ def downloading(each: TestNode, hub: FakeHub, least: int = 200_000) -> None:
 def waiting(each: TestNode) -> list[str]:
     """WHAT of the jobs that wait for a place, in the order in which they will begin."""
     return [job["what"] for job in each.call("queue")["jobs"] if job["position"] is not None]
+
+
+# ---- progress
+
+
+def test_progress_counts_the_bytes_at_hand_of_pieces_that_are_not_whole_yet(tmp_path: Path) -> None:
+    """The file is one piece: counted by whole pieces, half a minute would pass at 0 %."""
+    with from_the_hub(tmp_path) as (hub, a):
+        submit(a, "o/One")
+        pulling = a.start_hali("pull", "o/One", "--json")
+        until(lambda: 0 < job_of(a, "o/One")["done"] < 6 * MIB, "a part of the piece is counted")
+        hub.faults.rate = None
+        out, _ = pulling.communicate(timeout=60)
+        done = [event["done"] for line in out.splitlines() if (event := json.loads(line))["event"] == "progress"]
+        assert done == sorted(done)
+        assert done[-1] == 6 * MIB
 
 
 # ---- pause

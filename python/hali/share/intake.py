@@ -59,6 +59,7 @@ class Intake:
         self._strangers: set[str] = set()  # peers that are not of the LAN
         self._given: dict[int, SourceKind] = {}  # pieces of the torrent that did not come from its peers
         self._scopes: dict[int, anyio.CancelScope] = {}
+        self._coming: dict[int, int] = {}  # bytes at hand of pieces that HTTP is bringing
         self._writers = 0
         self._joining = False
         self._changed = anyio.Event()
@@ -127,7 +128,12 @@ class Intake:
                 yield
             finally:
                 self._scopes.pop(index, None)
+                self._coming.pop(index, None)
                 self._release(index)
+
+    def coming(self, index: int, count: int) -> None:
+        """`count` more bytes of a claimed piece are at hand."""
+        self._coming[index] = self._coming.get(index, 0) + count
 
     def _release(self, index: int) -> None:
         self.division.release(index)
@@ -294,6 +300,17 @@ class Intake:
         """Bytes that are wanted, as far as known."""
         length = self.incoming.length
         return length if self.part is None else self.part.size(length)
+
+    @property
+    def done(self) -> int:
+        """Bytes on record, and those at hand of pieces that are not whole yet: these are lost when the pull is stopped."""
+        model = self.incoming
+        done = model.done_bytes
+        for index, count in self._coming.items():
+            if not model.has(index):  # of a torrent's smaller pieces, those that are on record are counted already
+                known = (i for i in self._pieces_in(index) if model.has_torrent_piece(i))
+                done += max(0, count - sum(map(model.torrent_piece_size, known)))
+        return done
 
     async def _look_further(self, index: int) -> None:
         """The last wanted piece is there, and not yet counted: perhaps it tells what else is wanted."""

@@ -274,7 +274,7 @@ def _report(job: Job, name: str, intake: Intake, rate: Rate) -> None:
         Progress(
             "downloading",
             model.name,
-            model.done_bytes,
+            intake.done,
             intake.total,
             rate.bytes_per_second,
             rate.peers,

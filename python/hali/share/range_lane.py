@@ -112,9 +112,10 @@ class RangeLane:
         source = await sources.of(model.wanted[number])
         offset, size = piece_span(local, model.map.lengths[number])
         part = self._part(size)
+        kept = partial(self._intake.coming, index)
         async with anyio.create_task_group() as group:
             for at in range(0, size, part):
-                fetch = partial(source.fetch_piece, offset + at, min(part, size - at), buffer[at:size])
+                fetch = partial(source.fetch_piece, offset + at, min(part, size - at), buffer[at:size], kept)
                 group.start_soon(fetch)
         return buffer[:size]
 

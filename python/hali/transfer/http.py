@@ -120,15 +120,22 @@ class RangeSource:
                 failures += 1
                 await self._patience.pause(f"{redacted(self.url)}: {trouble.reason}", failures, trouble.after)
 
-    async def fetch_piece(self, offset: int, length: int, into: bytearray | memoryview | None = None) -> memoryview:
+    async def fetch_piece(
+        self,
+        offset: int,
+        length: int,
+        into: bytearray | memoryview | None = None,
+        kept: Callable[[int], None] = lambda count: None,
+    ) -> memoryview:
         """The bytes `[offset, offset + length)`, in `into` when given (at least as long), else in memory of their own.
 
         Up to `policy.connections` calls run at a time, each on a connection of its own that the next call takes over; more
-        wait. What arrived before a break is not asked for again. Raises NoRanges, or the final error of the server.
+        wait. What arrived before a break is not asked for again; `kept` is told how many bytes more are there, `length` in
+        all. Raises NoRanges, or the final error of the server.
         """
         view = memoryview(bytearray(length) if into is None else into)[:length]
         async with self._connections:
-            await self._fill(f"bytes {offset} to {offset + length - 1}", offset, view)
+            await self._fill(f"bytes {offset} to {offset + length - 1}", offset, view, kept)
         return view
 
     async def pieces(self, wanted: Iterable[int], sink: Sink) -> None:
@@ -184,10 +191,12 @@ class RangeSource:
             await sink(index, view)
             begun.discard(index)
 
-    async def _fill(self, what: str, offset: int, view: memoryview) -> None:
+    async def _fill(
+        self, what: str, offset: int, view: memoryview, kept: Callable[[int], None] = lambda count: None
+    ) -> None:
         done = failures = 0
         while done < len(view):
-            attempt = Attempt(view[done:], offset + done)
+            attempt = Attempt(view[done:], offset + done, kept)
             try:
                 await self._while_open(partial(self._read_range, attempt))
             except RetryLater as trouble:

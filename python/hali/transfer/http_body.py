@@ -59,12 +59,13 @@ class Body:
 
 
 class Attempt:
-    """One request for the rest of a piece: where the bytes go and how many came."""
+    """One request for the rest of a piece: where the bytes go and how many came. `kept` is told of each that is kept."""
 
-    def __init__(self, view: memoryview, offset: int) -> None:
+    def __init__(self, view: memoryview, offset: int, kept: Callable[[int], None] = lambda count: None) -> None:
         self.view = view
         self.offset = offset
         self.done = 0
+        self._kept = kept
 
     @property
     def last(self) -> int:
@@ -79,5 +80,6 @@ class Attempt:
                 return False
             self.view[self.done : end] = chunk
             self.done = end
+            self._kept(len(chunk))
             body.check_pace()
         return True
