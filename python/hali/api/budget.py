@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -84,14 +84,19 @@ class Budget:
 
     def reserve(self, tokens: int, now: float) -> Bill:
         """Take `tokens` for a generation that begins; `Overloaded` (429) when they are not there."""
+        return self.reserve_each((tokens,), now)[0]
+
+    def reserve_each(self, tokens: Sequence[int], now: float) -> list[Bill]:
+        """As `reserve`, for several generations that begin together: all or none."""
+        total = sum(tokens)
         if self.tokens is not None:
-            _check(self.tokens, tokens, now, f"{self.tokens.capacity} tokens a minute")
+            _check(self.tokens, total, now, f"{self.tokens.capacity} tokens a minute")
         if self._day is not None:
-            _check(self._day, tokens, now, f"{self._day.capacity} tokens a day")
+            _check(self._day, total, now, f"{self._day.capacity} tokens a day")
         buckets = tuple(bucket for bucket in (self.tokens, self._day) if bucket is not None)
         for bucket in buckets:
-            bucket.take(tokens, now)
-        return Bill(buckets, tokens)
+            bucket.take(total, now)
+        return [Bill(buckets, each) for each in tokens]
 
     def headers(self, now: float) -> Iterator[tuple[str, str]]:
         """`x-ratelimit-*` as OpenAI sends them, of the limits a minute; none where there is no limit."""

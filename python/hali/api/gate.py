@@ -19,6 +19,7 @@ from hali.api.base import ApiDeps, ApiKey
 from hali.api.dashboard_assets import public
 from hali.api.dialects import dialect_of, new_request_id
 from hali.api.keys import digest_of
+from hali.api.metered import give_back
 from hali.api.origins import RawHeaders, authorities, foreign, values
 from hali.api.problems import SECURITY_HEADERS, Dialect, problem
 from hali.api.timing import Exchange, exchanging
@@ -77,6 +78,7 @@ class Gate:
             log.error("api.broken", exc=bug, path=repr(scope["path"]))
             await self._answer(door, Failed("internal error", code="internal"), scope, receive)
         finally:
+            give_back(exchange)
             seconds = (door.upgraded or time.monotonic()) - exchange.began
             status = door.status if door.finished else None
             self._metrics.answered(exchange, status, seconds)

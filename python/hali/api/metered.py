@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 import anyio
@@ -98,9 +98,26 @@ class MeteredRouter:
         generation = Generation(again=again)
         if exchange is None or exchange.budget is None:
             return Budget(Limits()).reserve(tokens, time.monotonic()), generation
-        bill = exchange.budget.reserve(tokens, time.monotonic())
+        bill = exchange.reserved.pop(0) if exchange.reserved else exchange.budget.reserve(tokens, time.monotonic())
         exchange.generations.append(generation)
         return bill, generation
+
+
+def reserve(requests: Sequence[GenerateRequest]) -> None:
+    """Take what all generations of the current HTTP request are expected to use; `Overloaded` (429) if that is not there.
+
+    One by one, the last would be refused when the first have computed; what is not begun is given back with `give_back`.
+    """
+    exchange = current()
+    if exchange is not None and exchange.budget is not None:
+        exchange.reserved += exchange.budget.reserve_each([*map(expected, requests)], time.monotonic())
+
+
+def give_back(exchange: Exchange) -> None:
+    """What was reserved for generations that have not begun; the request is over."""
+    for bill in exchange.reserved:
+        bill.settle(0, time.monotonic())
+    exchange.reserved.clear()
 
 
 def expected(request: GenerateRequest | Embed | Rerank) -> int:

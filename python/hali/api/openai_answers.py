@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hali.api.asking import generated, waited
+from hali.api.metered import reserve
 from hali.api.openai_replies import Indexed, merged
 from hali.api.problems import json_response
 from hali.model.generation import GenerateRequest
@@ -16,7 +17,8 @@ from hali.pipeline.base import ServedModel
 
 
 def generations(request: Request, model: ServedModel, asked: Sequence[GenerateRequest]) -> Indexed:
-    """The events of all of `asked`; nothing runs before the first is awaited."""
+    """The events of all of `asked`; nothing runs before the first is awaited. `Overloaded` if the key's tokens are used up."""
+    reserve(asked)
     return merged([generated(request, model, each) for each in asked])
 
 

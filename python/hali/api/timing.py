@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from hali.api.budget import Budget
+from hali.api.budget import Bill, Budget
 from hali.api.keys import ApiKey
 from hali.model.generation import Chunk, Done, GenerationEvent, ToolCalled, Usage
 from hali.runtime.trace import Trace
@@ -101,6 +101,7 @@ class Exchange:
         self.gate_s: float | None = None  # until it was let in
         self.key: ApiKey | None = None
         self.budget: Budget | None = None
+        self.reserved: list[Bill] = []  # for generations that have not begun
         self.deadline: float | None = None  # loop time
         self.comment = False  # the client wants to hear the timing at the end of a stream
         self.generations: list[Generation] = []

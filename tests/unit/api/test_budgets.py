@@ -12,6 +12,7 @@ import pytest
 from hali.api import ApiDeps, ApiKey
 from hali.api.budget import Limits
 from hali.api.keys import KeyRing
+from hali.api.openai_replies import AT_ONCE
 from hali.api.scopes import ALL, INFERENCE, NEEDED, OPEN, SCOPES, needed
 from hali.model.generation import Chunk, Done, Embed, Embeddings, Usage
 from hali.runtime.trace import traced
@@ -169,6 +170,28 @@ async def test_tokens_above_the_budget_are_429_before_anything_is_computed(
     assert (await chat(client, stream=stream)).status_code == 429
     clock.now += 1
     assert (await chat(client, stream=stream)).status_code == 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_several_replies_are_all_paid_for_before_the_first_is_computed(
+    limited, client_of, router, clock, stream
+) -> None:
+    client = client_of(limited(Limits(tokens_per_minute=60)))
+    assert (await chat(client)).status_code == 200
+    refused = await chat(client, stream=stream, n=5)  # 2 + 5 × 10
+    assert (refused.status_code, refused.headers["x-ratelimit-remaining-tokens"]) == (429, "51")
+    assert len(router.asked) == 1
+    clock.now += 1
+    assert (await chat(client, stream=stream, n=5)).status_code == 200
+    assert await left(client) == 52 - 9 - 4 * DONE.usage.completion_tokens  # the prompt counts once
+
+
+async def test_what_was_to_pay_for_replies_that_never_began_is_given_back(limited, client_of, router, clock) -> None:
+    deps = limited(Limits(tokens_per_minute=200))
+    router.script = [Chunk("a", 3), anyio.Event()]
+    await leave(deps, router, ASK | {"n": AT_ONCE + 4})
+    assert len(router.asked) == AT_ONCE
+    assert await left(client_of(deps)) == 200 - 3 * AT_ONCE
 
 
 async def test_a_reply_that_failed_before_its_first_token_costs_nothing(limited, client_of, router, clock) -> None:
