@@ -188,7 +188,7 @@ def test_more_pulls_than_places_wait_by_priority_then_arrival_also_after_kill_9(
         assert waiting(a) == [what for what in ("o/Two", "o/Four", "o/One", "o/Three") if what != first]
         job = job_of(a, waiting(a)[-1])
         cancelled = a.ok("queue", "cancel", job["id"][:6])
-        assert (cancelled["what"], cancelled["id"]) == (job["what"], job["id"])
+        assert (cancelled["what"], cancelled["id"], cancelled["state"]) == (job["what"], job["id"], "cancelled")
         until(lambda: len(waiting(a)) == 2, "one is gone")
         listed = a.hali("queue").stdout.splitlines()
         assert [line.split()[0] for line in listed[1:]] == [j["id"] for j in a.call("queue")["jobs"]]

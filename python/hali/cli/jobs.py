@@ -138,7 +138,7 @@ class _PlainLines(_Silent):
 
     def show(self, event: dict[str, Any]) -> None:
         """See the class."""
-        if event["state"] in ("resolving", "seeding", "failed"):
+        if event["state"] in ("resolving", "seeding", "failed", "cancelled"):
             return  # over in a moment, or told by the result or the error
         total = event["total"] or 0
         tenth = 10 * event["done"] // total if total else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
@@ -21,7 +22,7 @@ OWNER = "owner"  # whose key is in api.key
 USUAL: tuple[Scope, ...] = ("inference", "models")  # what a program that uses models needs
 HEAVIEST = 1000.0  # against another key's 1: beyond that it is no share any more
 
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 Count = Annotated[int, Meta(ge=0, le=10**9)]
 Weight = Annotated[float, Meta(gt=0, le=HEAVIEST)]
 Seconds = Annotated[float, Meta(gt=0, le=LONGEST)]
@@ -44,7 +45,12 @@ class KeyMethods:
 
     async def create(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """A new key; the only time that its secret is told."""
-        secret, name = new_secret(), field(params, "name", Name)
+        secret, name = new_secret(), field(params, "name", str)
+        if not NAME.fullmatch(name):
+            raise UsageError(
+                f"no key can be named {name!r}",
+                hint="letters, digits, '.', '_' and '-', 64 at most, a letter or digit first",
+            )
         if name == OWNER:
             raise UsageError(f"{OWNER} is the name of the key in api.key", hint="another name")
         lifetime = field(params, "expires_s", Seconds | None, None)

@@ -13,7 +13,9 @@ from hali.runtime.channels import Bus
 from hali.share.queue import Priority
 
 JobKind = Literal["add", "pull"]
-JobState = Literal["queued", "paused", "resolving", "connecting", "downloading", "hashing", "seeding", "failed"]
+JobState = Literal[
+    "queued", "paused", "resolving", "connecting", "downloading", "hashing", "seeding", "failed", "cancelled"
+]
 
 MOVING: frozenset[JobState] = frozenset(("queued", "connecting", "downloading"))  # what a pause stops
 
@@ -96,7 +98,9 @@ class Job:
     def fail(self, error: HaliError) -> None:
         """It did not."""
         self.error = error
-        self.update(msgspec.structs.replace(self._actual, state="failed"))
+        self.update(
+            msgspec.structs.replace(self._actual, state="cancelled" if isinstance(error, Cancelled) else "failed")
+        )
         self._ended.set()
 
     @property

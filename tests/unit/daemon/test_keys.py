@@ -104,6 +104,12 @@ async def test_what_cannot_be_is_refused(desk: Desk, wish: dict[str, Any]) -> No
     assert [key.name for key in desk.store.all()] == ["taken"]
 
 
+async def test_a_name_that_cannot_be_is_told_in_words(desk: Desk) -> None:
+    with pytest.raises(UsageError, match="named 'my key'") as refused:
+        await desk.call("keys_create", name="my key")
+    assert "regex" not in str(refused.value)
+
+
 async def test_who_revokes_what_is_not_there_is_told(desk: Desk) -> None:
     with pytest.raises(NotFound, match="no key called ci"):
         await desk.call("keys_revoke", name="ci")
