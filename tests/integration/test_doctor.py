@@ -128,24 +128,41 @@ def test_a_lan_port_that_another_program_keeps_for_itself(running: TestNode) -> 
     assert statuses(examine(running)) == statuses(healthy)
 
 
+@contextmanager
+def mounted(folder: Path) -> Iterator[Path]:
+    """A disk of 256 MiB in `folder`."""
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256m", "hali-doctor", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: a small disk needs root")
 def test_a_full_disk(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256m", "hali-doctor", disk], check=True)
-    try:
-        with doctored(tmp_path, models_dir=str(disk / "models")) as a:
-            a.start()
-            healthy = examine(a)
-            a.add(random_file(tmp_path / "a.gguf", 40), copy=True)
-            rest = os.statvfs(disk)
-            with (disk / "foreign").open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, rest.f_bavail * rest.f_frsize)
-            follow(a, only(a, {**healthy, "models.files": {"status": "ok"}}, "disk.space"))
-            healthy_again(a)
-            assert a.ok("list") == []
-    finally:
-        subprocess.run(["umount", disk], check=True)
+    with mounted(tmp_path / "disk") as disk, doctored(tmp_path, models_dir=str(disk / "models")) as a:
+        a.start()
+        healthy = examine(a)
+        a.add(random_file(tmp_path / "a.gguf", 100), copy=True)
+        rest = os.statvfs(disk)
+        with (disk / "foreign").open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, rest.f_bavail * rest.f_frsize)
+        follow(a, only(a, {**healthy, "models.files": {"status": "ok"}}, "disk.space"))
+        healthy_again(a)
+        assert a.ok("list") == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: a small disk needs root")
+def test_a_disk_that_is_mounted_for_reading_only(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk") as disk, doctored(tmp_path, models_dir=str(disk / "models")) as a:
+        a.start()
+        healthy = examine(a)
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        fix = only(a, healthy, "disk.space")
+        assert fix == f"mount -o remount,rw {disk}"
+        follow(a, fix)
+        healthy_again(a)
 
 
 def test_a_model_that_is_damaged(running: TestNode, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ GIB = 1024 * MIB
 GB = 10**9  # as disks are sold, and as `hali list` shows sizes
 
 BLOCK = 16 * KIB  # BEP 52: the leaf of a v2 merkle tree, and the unit peers request
+RESERVE = 64 * MIB  # of a disk: stays free for the database, logs and the rest of the machine
 MEGABIT = 125_000  # bytes; rates of lines and caps are sold and set in 10^6 bits per second
 
 DAY_S = 86_400

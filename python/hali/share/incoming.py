@@ -19,7 +19,7 @@ from hali.hashing import PieceHasher, hash_file_async
 from hali.model.digests import FileDigests, PieceDigests
 from hali.model.errors import Failed, NoSpace, Refused, VerificationFailed
 from hali.model.sources import PieceSource, mix
-from hali.model.units import PIECE, format_bytes, piece_count, piece_span
+from hali.model.units import PIECE, RESERVE, format_bytes, piece_count, piece_span
 from hali.runtime.log import get_logger
 from hali.store.journal import Journal
 from hali.store.models import METADATA, PARTIAL_METADATA
@@ -33,7 +33,6 @@ JOURNALS = "journals"  # the folder of those of several files, by number
 METAINFO = "meta.torrent"  # beside the journal: after a restart the swarm need not be asked for it again
 # Names of our own files beside a model's; a torrent that chose one of them would write into ours.
 RESERVED = {JOURNAL, f"{JOURNAL}.new", JOURNALS, METAINFO, METADATA, PARTIAL_METADATA, PLACING, "imported"}
-RESERVE = 64 * 1024 * 1024  # left free for the database, logs and the rest of the machine
 
 
 def check_name(name: str) -> str:

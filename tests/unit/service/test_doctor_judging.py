@@ -82,7 +82,13 @@ def test_layers_on_a_gpu_that_is_not_there_are_told_unless_nobody_asked_for_them
 
 @pytest.mark.parametrize(
     ("free", "total", "verdict"),
-    [(5 * GIB, 1000 * GIB, "ok"), (3 * GIB, 1000 * GIB, "warn"), (GIB // 5, 1000 * GIB, "fail"), (GIB // 5, GIB, "ok")],
+    [
+        (5 * GIB, 1000 * GIB, "ok"),
+        (3 * GIB, 1000 * GIB, "warn"),
+        (GIB // 5, 1000 * GIB, "fail"),
+        (GIB // 5, GIB, "ok"),
+        (GIB // 17, GIB // 2, "fail"),
+    ],
 )
 def test_a_disk_is_full_by_its_size(free: int, total: int, verdict: str) -> None:
     assert judge_disk(Path("/d"), Disk(total, free, -1), models=0).status == verdict

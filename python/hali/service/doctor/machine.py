@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from hali._version import __version__
-from hali.model.units import MIB, format_bytes
+from hali.model.units import MIB, RESERVE, format_bytes
 from hali.service.doctor.context import Context, as_root, first_installed, quoted
 from hali.service.doctor.finding import Finding, failed, passed, warned
 from hali.service.doctor.servers import dates
@@ -154,10 +154,16 @@ def disk(context: Context) -> Finding:
 
 
 def _disk(context: Context, path: Path) -> Finding:
+    found = os.statvfs(path)
+    if found.f_flag & os.ST_RDONLY:
+        mounted = next(each for each in (path, *path.parents) if os.path.ismount(each))
+        return failed(
+            f"{path} cannot be written: {mounted} is mounted for reading only",
+            as_root(f"mount -o remount,rw {quoted(mounted)}"),
+        )
     if not os.access(path, os.W_OK | os.X_OK):
         command = f"chown -R {os.geteuid()}:{os.getegid()} {quoted(path)}"
         return failed(f"{path} cannot be written", f"sudo {command}")
-    found = os.statvfs(path)
     inodes = found.f_favail if found.f_files else -1
     state = Disk(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize, inodes)
     return judge_disk(path, state, models=_size_of(context.models))
@@ -168,8 +174,8 @@ def judge_disk(path: Path, found: Disk, *, models: int) -> Finding:
     free = f"{path}: {format_bytes(found.free)} of {format_bytes(found.total)} free"
     if 0 <= found.inodes < FEW_INODES:
         return failed(f"{path}: {found.inodes} free inodes", f"find {quoted(path)} -xdev -type f | wc -l")
-    enough = min(SCARCE, round(SCARCE_SHARE * found.total))
-    if found.free < min(FULL, round(FULL_SHARE * found.total)):
+    enough = max(RESERVE, min(SCARCE, round(SCARCE_SHARE * found.total)))
+    if found.free < max(RESERVE, min(FULL, round(FULL_SHARE * found.total))):
         return failed(free, _make_room(path, enough - found.free, models))
     return warned(free, _make_room(path, enough - found.free, models)) if found.free < enough else passed(free)
 
