@@ -177,3 +177,12 @@ def parse(text: str) -> ModelId | None:
     if len(parts) != 4 or not all(part and _clean(part, "") == part for part in parts):
         return None
     return ModelId(*parts)
+
+
+def names_part_of(wanted: str, model_id: str) -> bool:
+    """`smollm2`, `smollm2:135m` or `smollm2:q4_1`: the base, then any of the other parts in order."""
+    parts, have = wanted.split(":"), model_id.split(":")
+    if not wanted or parts[0] != have[0]:
+        return False
+    rest = iter(have[1:])
+    return all(part in rest for part in parts[1:])

@@ -8,10 +8,10 @@ import msgspec
 
 from hali.model.errors import UsageError, VerificationFailed
 from hali.model.ids import is_hex
+from hali.model.names import names_part_of
 from hali.model.names import parse as parse_id
 from hali.registry.documents import Manifest, Seconds
 from hali.share.base import Listing
-from hali.store.models import names_part_of
 from hali.transfer.metainfo import Metainfo
 
 

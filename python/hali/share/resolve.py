@@ -12,7 +12,8 @@ import anyio.to_thread
 import msgspec
 
 from hali.model.errors import AmbiguousName, HaliError, NotFound, Refused, TransferFailed, UsageError
-from hali.model.ids import InfoHashes, ModelRef, is_hex
+from hali.model.ids import InfoHashes, ModelRef, is_hash_prefix, is_hex
+from hali.model.names import names_part_of
 from hali.model.splits import in_order, is_projector
 from hali.runtime.log import get_logger
 from hali.share.base import Directory, Listing, Neighbours, NoDirectory, Offer
@@ -31,6 +32,8 @@ log = get_logger(__name__)
 
 # Nodes promise an answer within 250 ms. A file that a hub has too is not waited for longer: who answers later joins in.
 ANSWER_S = 0.4
+
+SHORT_COMMIT = 7  # digits, as git shortens
 
 FetchMetainfo = Callable[[str], Awaitable[bytes]]
 Admit = Callable[[str, int, str | None], None]
@@ -117,7 +120,7 @@ class Resolver:
         """Only an exact choice is answered without asking the hub: a file, or a quant of which there is one here."""
         found = [e for e in self._library.entries() if e.record.meta.hf_repo == target.repo]
         if target.revision is not None:
-            found = [e for e in found if (e.record.meta.hf_revision or "").startswith(target.revision)]
+            found = [e for e in found if _is_commit(target.revision, e.record.meta)]
         if target.file is not None:
             found = [e for e in found if _is_at(e.record.meta, target.file)]
         elif target.quant is not None:
@@ -210,14 +213,16 @@ class Resolver:
 
     async def _plan_name(self, name: str, allow_untrusted: bool) -> Plan:
         # Those who hold parts help, but nobody knows whether they have all of it together.
-        offers = [offer for offer in _merge(await self._neighbours.ask(name)) if offer.complete]
+        near = [offer for offer in _merge(await self._neighbours.ask(name)) if offer.complete]
+        offers = _meant(name, near)
         if not offers and (listing := await self._directory.locate(name, allow_untrusted=allow_untrusted)) is not None:
             return await self._plan_listing(listing)
         if not offers and is_hex(name, 64):  # not the SHA-256 of anything here: then it can only be a v2 infohash
             return Plan(name, name, magnet.Magnet(InfoHashes(v2=name)))
         if not offers:
+            alike = f"; on the LAN is {near[0].model_id}" if near else ""
             raise NotFound(
-                f"no model {name!r} in the store, on the LAN or in a registry",
+                f"no model {name!r} in the store, on the LAN or in a registry{alike}",
                 hint="give owner/repo, a magnet link or a .torrent to fetch from elsewhere",
             )
         if len(offers) > 1:
@@ -234,7 +239,8 @@ class Resolver:
             torrent=magnet.Magnet(infohashes=offer.infohashes),
             peers=offer.peers,
             on_lan=True,
-            sha256_prefix=name if is_hex(name, 64) else offer.sha256_prefix,
+            # 64 digits may also be the torrent's infohash.
+            sha256_prefix=name if is_hex(name, 64) and name.startswith(offer.sha256_prefix) else offer.sha256_prefix,
             announced_size=offer.size,
         )
 
@@ -277,6 +283,11 @@ class Resolver:
             return plan
         torrent = magnet.Magnet(infohashes=offers[0].infohashes)
         return msgspec.structs.replace(plan, torrent=torrent, peers=offers[0].peers, on_lan=True)
+
+
+def _is_commit(revision: str, meta: Metadata) -> bool:
+    """Whether `revision` can only be the commit that the model came from: a short one is more likely a tag or branch (`3`, `beef`)."""
+    return len(revision) >= SHORT_COMMIT and (meta.hf_revision or "").startswith(revision.lower())
 
 
 def _is_at(meta: Metadata, path: str) -> bool:
@@ -323,6 +334,20 @@ def _read_torrent(location: str) -> bytes:
     if len(raw) > metainfo.MAX_BYTES:
         raise TransferFailed(f"{Path(location).name} is too large for a .torrent", retryable=False)
     return raw
+
+
+def _meant(name: str, offers: Sequence[Offer]) -> list[Offer]:
+    """Those of the LAN that `name` means, as in the store: the id itself, else the beginning of it or of a hash. Nodes tell of more."""
+    return (
+        [offer for offer in offers if offer.model_id == name]
+        or [offer for offer in offers if names_part_of(name, offer.model_id)]
+        or [offer for offer in offers if is_hash_prefix(name) and _has_hash(offer, name)]
+    )
+
+
+def _has_hash(offer: Offer, digits: str) -> bool:
+    known = (offer.sha256_prefix, offer.infohashes.v1, offer.infohashes.v2)
+    return any(each is not None and (each.startswith(digits) or digits.startswith(each)) for each in known)
 
 
 def _merge(offers: Sequence[Offer]) -> list[Offer]:

@@ -18,7 +18,7 @@ from hali.config.files import fsync_directory, write_atomically
 from hali.model.errors import AmbiguousName, NotFound, Refused, StoreDamaged
 from hali.model.filenames import safe_name
 from hali.model.ids import InfoHashes, ModelRef, is_hash_prefix
-from hali.model.names import ModelId
+from hali.model.names import ModelId, names_part_of
 from hali.model.splits import is_projector
 from hali.runtime.log import get_logger
 from hali.store import placing
@@ -270,15 +270,6 @@ def _is_of_repo(wanted: str, meta: Metadata) -> bool:
     """`owner/repo` or `owner/repo:quant`, as it was pulled."""
     repo, _, quant = wanted.partition(":")
     return meta.hf_repo is not None and repo == meta.hf_repo.lower() and quant in ("", meta.model_id.rpartition(":")[2])
-
-
-def names_part_of(wanted: str, model_id: str) -> bool:
-    """`smollm2`, `smollm2:135m` or `smollm2:q4_1`: the base, then any of the other parts in order."""
-    parts, have = wanted.split(":"), model_id.split(":")
-    if not wanted or parts[0] != have[0]:
-        return False
-    rest = iter(have[1:])
-    return all(part in rest for part in parts[1:])
 
 
 def _choice(record: Record) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from hali.model.ids import is_hex
+from hali.model.names import names_part_of
 from hali.wire.lan import MAX_TEXT, SHA_PREFIX, Want, WantKind
 
 MIN_HEX_TEXT = 8  # from this length on, a text of hex digits may also be the start of a hash
@@ -26,7 +27,7 @@ def matcher(wants: Sequence[Want]) -> Fits:
         if sha256 in prefixes or v2 in infohashes or v1 in infohashes:
             return True
         name = model_id.casefold() if texts else ""
-        if any(text in name for text in texts):
+        if any(text in name or names_part_of(text, name) for text in texts):
             return True
         return bool(starts) and any(known.hex().startswith(starts) for known in (sha256, v2, v1))
 

@@ -73,6 +73,14 @@ def test_a_file_of_a_repository_is_here_only_by_its_path_in_it(
     assert (found is not None) is is_here
 
 
+@pytest.mark.parametrize(
+    ("revision", "is_here"), [("c" * 40, True), ("C" * 7, True), ("c" * 6, False), ("c", False), ("cccccccd", False)]
+)
+def test_a_short_tag_is_not_taken_for_the_commit_that_is_here(revision: str, is_here: bool, tmp_path: Path) -> None:
+    found = resolver(tmp_path, "model-Q8_0.gguf", None).stored(parse_target(f"{REPO}@{revision}:Q8_0"))
+    assert (found is not None) is is_here
+
+
 def test_what_has_come_by_its_sha256_meanwhile_is_found_although_it_was_taken_for_an_infohash(
     tmp_path: Path,
 ) -> None:
