@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,6 +75,27 @@ def test_progress_counts_the_bytes_at_hand_of_pieces_that_are_not_whole_yet(tmp_
         done = [event["done"] for line in out.splitlines() if (event := json.loads(line))["event"] == "progress"]
         assert done == sorted(done)
         assert done[-1] == 6 * MIB
+
+
+# ---- the end of one of several
+
+
+def test_ctrl_c_ends_its_own_pull_and_no_other_of_the_same_repository(tmp_path: Path) -> None:
+    with from_the_hub(tmp_path, names=()) as (hub, a):
+        files = {
+            f"One-1B-{quant}.gguf": random_file(tmp_path / quant, 6, seed=n) for n, quant in enumerate(("Q4_0", "Q8_0"))
+        }
+        hub.add("o/One", files)
+        mine, other = (a.start_hali("pull", "o/One", "--quant", quant, "--json") for quant in ("Q4_0", "Q8_0"))
+        until(lambda: sorted(job["done"] > 0 for job in a.status()["jobs"]) == [True, True], "both are under way")
+        mine.send_signal(signal.SIGINT)
+        mine.communicate(timeout=60)
+        assert mine.returncode == 130
+        (left,) = a.status()["jobs"]
+        assert left["state"] == "downloading"
+        hub.faults.rate = None
+        out, _ = other.communicate(timeout=60)
+        assert json.loads(out.splitlines()[-1])["sha256"] == sha256_of(tmp_path / "Q8_0")
 
 
 # ---- pause

@@ -34,7 +34,7 @@ def run_job(out: Output, client: DaemonClient, method: str, **params: Any) -> di
     except KeyboardInterrupt:
         display.close()
         client.close()
-        _cancel(params["what"], method)
+        _cancel(method, params)
         raise Cancelled(
             f"{params['what']}: stopped", hint="finished pieces are kept; the same command goes on"
         ) from None
@@ -56,8 +56,8 @@ def _follow(client: DaemonClient, display: Display, method: str, params: dict[st
     raise AssertionError("the stream of a job ends with its result")
 
 
-def _cancel(what: str, method: str) -> None:
-    """Over a new connection: the old one may have been cut in the middle of a line. A second Ctrl-C does not cut it short."""
+def _cancel(method: str, params: dict[str, Any]) -> None:
+    """This job and no other one of the same name. Over a new connection: the old one may have been cut in the middle of a line. A second Ctrl-C does not cut it short."""
     import signal
 
     from hali.cli import control
@@ -65,7 +65,7 @@ def _cancel(what: str, method: str) -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with control.connect() as client:
-            client.call("cancel", timeout=CANCEL_S, what=what, kind=method)
+            client.call("cancel", timeout=CANCEL_S, kind=method, **params)
     except NotRunning:
         return  # it ended at the same moment, and the job with it
     finally:

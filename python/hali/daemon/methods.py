@@ -38,7 +38,7 @@ from hali.model.errors import UsageError
 from hali.model.layers import parse_layers
 from hali.model.units import format_duration
 from hali.share.base import SearchSort
-from hali.share.job import JobSpec
+from hali.share.job import JobKind, JobSpec
 from hali.share.library import Entry
 from hali.share.queue import Priority
 from hali.share.search import MAX_FOUND
@@ -247,26 +247,17 @@ class Methods:
 
     async def add(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """Import a model, telling progress: a file, or all parts of the split it is a part of; `beside` is its projector."""
-        what, beside = field(params, "what", str), field(params, "beside", str | None, None)
-        if not all(os.path.isabs(path) for path in (what, beside) if path is not None):
-            raise UsageError("`what` and `beside` must be absolute paths")
-        spec = JobSpec("add", what, link=field(params, "link", bool, True), beside=beside)
-        return await watch(await self._node.board.submit(spec), emit)
+        return await watch(await self._node.board.submit(_spec_of_add(params)), emit)
 
     async def pull(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """Fetch a model, telling progress. The job goes on when the client goes away; with `wait` false it is not waited for."""
-        what, quant = field(params, "what", str), field(params, "quant", str | None, None)
-        layers, mmproj = field(params, "layers", str | None, None), field(params, "mmproj", bool | None, None)
-        if layers is not None:
-            parse_layers(layers)  # before a job is made of nonsense
-        allow = field(params, "allow_untrusted", bool, False)
-        spec = JobSpec("pull", what, quant=quant, mmproj=mmproj, allow_untrusted=allow, layers=layers)
+        spec = _spec_of_pull(params)
         priority = field(params, "priority", Priority | None, None)
         job = await self._node.board.submit(spec, priority)
         if not field(params, "wait", bool, True):
             return {"job": job.spec.id}
         result = await watch(job, emit)
-        return {**result, **listed_in(self._node, what)}
+        return {**result, **listed_in(self._node, spec.what)}
 
     async def outcome(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """How a job ended that was not waited for: its result, or its error; null while it is under way."""
@@ -292,9 +283,15 @@ class Methods:
         return {"job": describe_job(job)}
 
     async def cancel(self, params: Params, emit: Emit) -> Mapping[str, Any]:
-        """Stop a job under way; what arrived is kept. Answers when it has stopped."""
-        what, kind = field(params, "what", str), field(params, "kind", str, "pull")
+        """Stop the job that was asked for with these parameters, or with `what` alone all that were; what arrived is kept.
+
+        Answers when it has stopped.
+        """
+        what, kind = field(params, "what", str), field(params, "kind", JobKind, "pull")
         found = [job for job in self._node.board.active() if (job.spec.what, job.spec.kind) == (what, kind)]
+        if params.keys() - {"what", "kind"}:
+            spec = _spec_of_add(params) if kind == "add" else _spec_of_pull(params)
+            found = [job for job in found if job.spec == spec]
         for job in found:
             job.scope.cancel()
         for job in found:  # whoever is told that it stopped must not find it running
@@ -316,3 +313,19 @@ class Methods:
         """Read the configuration again; live keys are in force on return."""
         done = await self._node.reload()
         return {"applied": done.applied, "restart": done.restart, "sources": done.sources}
+
+
+def _spec_of_add(params: Params) -> JobSpec:
+    what, beside = field(params, "what", str), field(params, "beside", str | None, None)
+    if not all(os.path.isabs(path) for path in (what, beside) if path is not None):
+        raise UsageError("`what` and `beside` must be absolute paths")
+    return JobSpec("add", what, link=field(params, "link", bool, True), beside=beside)
+
+
+def _spec_of_pull(params: Params) -> JobSpec:
+    what, quant = field(params, "what", str), field(params, "quant", str | None, None)
+    layers, mmproj = field(params, "layers", str | None, None), field(params, "mmproj", bool | None, None)
+    if layers is not None:
+        parse_layers(layers)  # before a job is made of nonsense
+    allow = field(params, "allow_untrusted", bool, False)
+    return JobSpec("pull", what, quant=quant, mmproj=mmproj, allow_untrusted=allow, layers=layers)
