@@ -57,7 +57,10 @@ def _follow(client: DaemonClient, display: Display, method: str, params: dict[st
 
 
 def _cancel(method: str, params: dict[str, Any]) -> None:
-    """This job and no other one of the same name. Over a new connection: the old one may have been cut in the middle of a line. A second Ctrl-C does not cut it short."""
+    """This job and no other one of the same name.
+
+    Over a new connection: the old one may have been cut in the middle of a line. A second Ctrl-C does not cut it short.
+    """
     import signal
 
     from hali.cli import control
