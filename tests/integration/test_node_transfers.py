@@ -77,6 +77,19 @@ def test_progress_counts_the_bytes_at_hand_of_pieces_that_are_not_whole_yet(tmp_
         assert done[-1] == 6 * MIB
 
 
+# ---- the quota
+
+
+def test_pulls_at_one_time_do_not_count_on_the_same_room(tmp_path: Path) -> None:
+    with from_the_hub(tmp_path, names=NAMES[:2], storage_quota_gb="0.01") as (hub, a):  # one of 6.3 MB has room
+        first = submit(a, "o/One")
+        downloading(a, hub)
+        assert "of the quota of 10.0 MB are left" in a.fails("pull", "o/Two", code=6)
+        a.call("drop", job=first)
+        hub.faults.rate = None
+        assert a.ok("pull", "o/Two")["state"] == "seeding"
+
+
 # ---- the end of one of several
 
 

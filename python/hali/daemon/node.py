@@ -241,6 +241,7 @@ class Node:
             room=self.room,
             gate=self.regulator.gate,
             partials=self.partials,
+            space=self.space,
             activity=self.activity,
         )
 
@@ -353,7 +354,6 @@ class Node:
             fetch_metainfo=self._fetch_metainfo,
             loopback_peers=self.settings.torrent.loopback_peers,
             directory=self.registry.finder,
-            admit=self.space.admit,
         )
 
     async def _open_source(self, plan: Plan, file: Wanted, counted: Counted) -> RangeSource:

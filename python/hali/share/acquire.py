@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from hali.share.partials import Partials, promised_sha256
 from hali.share.pulling import Puller
 from hali.share.queue import WaitingRoom
 from hali.share.resolve import Plan, Resolver
+from hali.share.space import Space
 from hali.share.targets import of_quant, parse_target
 from hali.transfer.events import PeerBanned, SeedDamaged
 from hali.transfer.gate import Gate
@@ -65,6 +66,7 @@ class AcquisitionManager:
         room: WaitingRoom,
         gate: Gate,
         partials: Partials,
+        space: Space,
         activity: Activity,
     ) -> None:
         self._told = JobTeller(activity)
@@ -74,7 +76,7 @@ class AcquisitionManager:
         self._running: dict[str, anyio.Event] = {}  # set when the job of that id is over
         # Never emptied: some hundred bytes a file, and a daemon fetches thousands at most.
         self._locks: dict[str, anyio.Lock] = {}
-        self._room, self._gate = room, gate
+        self._room, self._gate, self._space = room, gate, space
         self._imports = anyio.Semaphore(PARALLEL_IMPORTS)
         self._group: anyio.abc.TaskGroup | None = None
 
@@ -183,9 +185,19 @@ class AcquisitionManager:
             job.update(Progress("resolving", job.spec.what))
         spec = job.spec
         layers = parse_layers(spec.layers) if spec.layers is not None else None
-        plan = await self._resolver.plan(
-            target, allow_untrusted=spec.allow_untrusted, mmproj=spec.mmproj, whole=layers is None
-        )
+        mmproj = spec.mmproj if layers is None else False
+        plan = await self._resolver.plan(target, allow_untrusted=spec.allow_untrusted, mmproj=mmproj)
+        with self._room_on_disk(plan) if layers is None else nullcontext():
+            return await self._fetch(job, plan, layers)
+
+    def _room_on_disk(self, plan: Plan) -> AbstractContextManager[None]:
+        """NoSpace above the quota, as far as the size is known."""
+        if plan.size is None or self._resolver.stored_by(plan) is not None:
+            return nullcontext()
+        file = (plan.ref.sha256 if plan.ref else plan.sha256_prefix or plan.key)[:32]
+        return self._space.coming(plan.name, plan.size, file, plan.ref.sha256 if plan.ref else None)
+
+    async def _fetch(self, job: Job, plan: Plan, layers: Layers | None) -> dict[str, Any]:
         progress = Progress("connecting", plan.name, total=plan.ref.size if plan.ref else None)
         queued = partial(job.update, msgspec.structs.replace(progress, state="queued"))
         async with self._one_at_a_time(plan, queued):
@@ -200,7 +212,7 @@ class AcquisitionManager:
                     return await self._puller.pull(job, plan)
 
     async def _pull_part(self, job: Job, plan: Plan, layers: Layers) -> dict[str, Any]:
-        part = Part(layers, partial(self._resolver.admit_part, plan))
+        part = Part(layers, partial(self._space.admit, plan.name))
         try:
             torrent, came = await self._puller.pull_part(job, plan, part)
         except Disagreement:  # repository and torrent differ, and no SHA-256 of a whole can tell who is right

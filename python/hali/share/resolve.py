@@ -36,8 +36,6 @@ ANSWER_S = 0.4
 SHORT_COMMIT = 7  # digits, as git shortens
 
 FetchMetainfo = Callable[[str], Awaitable[bytes]]
-Admit = Callable[[str, int, str | None], None]
-"""`admit(name, size, sha256)` raises NoSpace when a file of that size would exceed the quota."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -88,10 +86,9 @@ class Resolver:
         fetch_metainfo: FetchMetainfo,
         loopback_peers: bool = False,
         directory: Directory | None = None,
-        admit: Admit | None = None,
     ) -> None:
         self._library, self._neighbours, self._hub = library, neighbours, hub_client
-        self._fetch_metainfo, self._admit = fetch_metainfo, admit
+        self._fetch_metainfo = fetch_metainfo
         self._deepest_peer = Reach.LOOPBACK if loopback_peers else Reach.PRIVATE
         self._directory = directory or NoDirectory()
 
@@ -135,18 +132,11 @@ class Resolver:
         *,
         allow_untrusted: bool = False,
         mmproj: bool | None = None,
-        whole: bool = True,
     ) -> Plan:
-        """What to fetch for `target`; NotFound, AmbiguousName, TransferFailed, Refused, NoSpace (above the quota; of a part later).
+        """What to fetch for `target`; NotFound, AmbiguousName, TransferFailed, Refused.
 
-        `mmproj`: with the model's projector or without; None: with it, unless one file was asked for by its name, or a part of it.
+        `mmproj`: with the model's projector or without; None: with it, unless one file was asked for by its name.
         """
-        plan = await self._plan(target, allow_untrusted, mmproj if whole else False)
-        if whole and self._admit is not None and plan.size is not None and self.stored_by(plan) is None:
-            self._admit(plan.name, plan.size, plan.ref.sha256 if plan.ref else None)
-        return plan
-
-    async def _plan(self, target: Target, allow_untrusted: bool, mmproj: bool | None) -> Plan:
         match target:
             case NameTarget(name=name):
                 return await self._plan_name(name, allow_untrusted)
@@ -159,11 +149,6 @@ class Resolver:
                 return await self._plan_torrent(location)
             case RepoTarget():
                 return await self._plan_repo(target, mmproj)
-
-    def admit_part(self, plan: Plan, size: int) -> None:
-        """NoSpace when `size` bytes of it would exceed the quota."""
-        if self._admit is not None:
-            self._admit(plan.name, size, None)
 
     async def sha256_prefix(self, infohashes: InfoHashes) -> str | None:
         """What nodes of the LAN that have this torrent say of its file; None when nobody does, or not all the same."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -66,6 +67,7 @@ class Space:
         self._library, self._usage, self._torrents = library, usage, torrents
         self._busy, self._clock = busy, clock
         self.quota = round(quota_gb * GB) or None
+        self._coming: dict[object, tuple[str, int]] = {}  # pulls that were admitted: which file, and its bytes
 
     def candidates(self) -> list[Candidate]:
         """All models as the planner wants them."""
@@ -135,7 +137,21 @@ class Space:
             log.info("prune.discarded", key=one.key, size=one.size)
         return trash is not None
 
-    def admit(self, name: str, size: int, sha256: str | None = None) -> None:
+    @contextmanager
+    def coming(self, name: str, size: int, file: str, sha256: str | None = None) -> Iterator[None]:
+        """`admit`, and the room is kept for it inside: pulls at the same time, or that wait, must not each count on all of it.
+
+        Two pulls of one `file`, which is fetched once, take it once.
+        """
+        self.admit(name, size, sha256, file)
+        ours = object()
+        self._coming[ours] = (file, size)
+        try:
+            yield
+        finally:
+            del self._coming[ours]
+
+    def admit(self, name: str, size: int, sha256: str | None = None, file: str | None = None) -> None:
         """NoSpace when `size` more bytes would exceed the quota, with what `hali prune` would free. Deletes nothing.
 
         A model that is there already (`sha256`: a damaged one that comes again) takes no more room than it has.
@@ -143,14 +159,16 @@ class Space:
         if self.quota is None:
             return
         others = [model for model in self.candidates() if model.sha256 != sha256]
-        used = sum(model.size for model in others)
+        kept_free = sum(dict(pull for pull in self._coming.values() if pull[0] != file).values())
+        used = sum(model.size for model in others) + kept_free
         if used + size <= self.quota:
             return
-        freed = choose(others, now=self._clock(), quota=max(0, self.quota - size))
+        room = self.quota - kept_free - size
+        freed = choose(others, now=self._clock(), quota=max(0, room))
         raise NoSpace(
             f"{name} needs {format_bytes(size)}, {format_bytes(max(0, self.quota - used))} of the quota of "
             f"{format_bytes(self.quota)} are left",
-            hint=_what_would_help(freed, others, self.quota - size),
+            hint=_what_would_help(freed, others, room),
             details={"quota": self.quota, "used": used, "size": size, "prune": [model.sha256 for model in freed]},
         )
 

@@ -101,6 +101,7 @@ async def test_of_two_imports_of_the_same_bytes_at_once_the_second_finds_the_fir
         room=none,
         gate=none,
         partials=none,
+        space=none,
         activity=Activity(),
     )
     found: list[tuple[Entry, bool]] = []

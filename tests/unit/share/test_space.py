@@ -110,6 +110,21 @@ def test_a_pull_above_the_quota_is_refused_with_what_a_prune_would_free(nest: Ne
     assert "no prune can make that room" in str(caught.value.hint)
 
 
+def test_room_is_kept_for_pulls_under_way_once_a_file_until_they_are_over(nest: Nest) -> None:
+    nest.add("a", 1000, 9)
+    space = nest.space(quota_gb=4000 / 1e9)
+    with space.coming("first", 2000, "f"):
+        with space.coming("the same by another name", 2000, "f"):
+            space.admit("small", 1000)
+        with pytest.raises(NoSpace) as caught, space.coming("second", 1500, "s"):
+            pytest.fail("it was let in")
+        assert "second needs 1.5 kB, 1.0 kB of the quota of 4.0 kB are left" in caught.value.message
+        assert "would free 1.0 kB: a:7b:base:q4_0" in str(caught.value.hint)
+        with pytest.raises(NoSpace, match="third"):
+            space.admit("third", 2500)
+    space.admit("third", 2500)
+
+
 @pytest.mark.blocking_ok
 async def test_what_engines_jobs_and_peers_use_is_busy(nest: Nest) -> None:
     for letter in "abc":
