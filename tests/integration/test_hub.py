@@ -87,6 +87,11 @@ async def test_a_private_repository_looks_missing_and_the_hint_names_the_token(f
     assert (await Hub(fake.url, token=FakeHub.TOKEN).resolve("o/private")).models
 
 
+async def test_a_token_with_letters_that_no_header_can_have_is_told_as_such(fake: FakeHub) -> None:
+    error = await failure(Hub(fake.url, token="hf_ü"), "o/r-GGUF")
+    assert isinstance(error, UsageError) and "token" in error.message and "ü" not in str(error)
+
+
 async def test_a_wrong_token_is_refused_and_not_retried(fake: FakeHub) -> None:
     error = await failure(Hub(fake.url, token="hf_wrong"), "o/r-GGUF")
     assert isinstance(error, Refused)

@@ -445,15 +445,17 @@ async def test_the_end_of_the_session_ends_its_fetches(tmp_path: Path, sample: S
 # ---- the session
 
 
-async def test_a_taken_port_is_an_error_that_names_it(tmp_path: Path) -> None:
-    with socket.socket() as other:
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+async def test_a_taken_port_is_an_error_that_names_it_or_another_is_taken(kind: socket.SocketKind) -> None:
+    with socket.socket(type=kind) as other:
         other.bind(("127.0.0.1", 0))
-        other.listen()
         port = other.getsockname()[1]
         with pytest.raises(PortInUse, match=str(port)):
-            await TorrentSession(SessionOptions(port=port, addresses=("127.0.0.1",), lsd=False)).run(
-                task_status=anyio.TASK_STATUS_IGNORED
-            )
+            await TorrentSession(msgspec.structs.replace(LOCAL, port=port)).run(task_status=anyio.TASK_STATUS_IGNORED)
+        async with running(msgspec.structs.replace(LOCAL, preferred_port=port)) as session:
+            assert session.port != port
+            async with await anyio.connect_tcp("127.0.0.1", session.port):
+                pass
 
 
 @pytest.mark.alone  # the port is free for a moment, and the kernel might give it to somebody else

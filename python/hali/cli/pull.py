@@ -48,7 +48,8 @@ def pull(
         bool | None,
         typer.Option(
             "--mmproj/--no-mmproj",
-            help="Take the model's vision projector too. Taken unless said otherwise, but not beside a file that is named exactly.",
+            help="Take the model's vision projector too. Taken unless said otherwise, but not beside a file that is named exactly, and a "
+            "model that is here without it stays so: with --mmproj it is fetched anew, whole.",
             show_default=False,
         ),
     ] = None,
@@ -76,6 +77,8 @@ def pull(
     With --layers a part of the model is fetched, kept as a partial model (`hali list`) and shared: others get these pieces from here.
     Each piece is checked by the hashes of a torrent of the whole file, so a node or torrent that has these must be found. The same
     command without --layers fetches the rest.
+
+    A revision of a repository (commit, tag, branch) comes behind `@`, with `%2F` for a slash: `owner/repo@refs%2Fpr%2F1:Q4_K_M`.
 
     A model of several files is one model: all parts of a GGUF split (`-00001-of-00003`), of which each name means all, and with a
     multimodal model the usual one of its projectors (mmproj).

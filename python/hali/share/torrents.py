@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from urllib.parse import quote
 
 from hali.model import splits
 from hali.model.digests import FileDigests
@@ -30,7 +31,7 @@ def torrent_of(files: Sequence[Arrived], webseeds: Sequence[str]) -> bytes:
 
 def webseed_of(path: str, repo: str | None, revision: str | None) -> tuple[str, ...]:
     """The address of a file of the hub, for those who have no peer."""
-    return (f"{HUB}/{repo}/resolve/{revision}/{path}",) if repo and revision else ()
+    return (f"{HUB}/{repo}/resolve/{revision}/{quote(path)}",) if repo and revision else ()
 
 
 def webseeds_of(meta: Metadata) -> tuple[str, ...]:

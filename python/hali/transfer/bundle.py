@@ -16,6 +16,7 @@ from hali.model.splits import in_order
 from hali.model.units import PIECE
 from hali.transfer.metainfo import GENERATION, Metainfo, check_digests
 
+URL_CHARACTERS = "!#$%&'()*+,/:;=?@[]\\"  # what `quote` leaves as it is; a backslash is refused later
 MAX_FILES = 256  # each is open twice while it comes, and systems allow a process 1,024 open files; the largest models have 200 parts
 
 
@@ -97,7 +98,11 @@ def names_of(metainfo: Metainfo) -> list[str]:
 
 
 def address_of(url: str, metainfo: Metainfo, name: str) -> str:
-    """Where a web seed has a file of the torrent (BEP 19): of a torrent of several files it names the folder that holds theirs."""
+    """Where a web seed has a file of the torrent (BEP 19): of a torrent of several files it names the folder that holds theirs.
+
+    One that ends with a slash names the folder of a single file too. Spaces and other letters, which many write as they are, are encoded.
+    """
+    url = quote(url, safe=URL_CHARACTERS)
     if metainfo.is_single_file:
-        return url
+        return url + quote(name) if url.endswith("/") else url
     return f"{url.rstrip('/')}/{quote(metainfo.name)}/{quote(name)}"

@@ -112,6 +112,8 @@ class Hub:
         headers: dict[str, str] = utils.build_hf_headers(  # type: ignore[attr-defined]
             token=self._safe_token(), library_name="hali"
         )
+        if not headers.get("authorization", "").isascii():
+            raise UsageError("the token for the hub has characters that no token has", hint="set HF_TOKEN anew")
         return headers
 
     def _listing(self, repo: str, revision: str | None) -> RepoListing:

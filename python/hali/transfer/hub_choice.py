@@ -20,7 +20,7 @@ _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9_][\w.-]{0,95}\Z", re.ASC
 
 
 class HubName(msgspec.Struct, frozen=True):
-    """`owner/repo[@revision][:quant]` or `owner/repo[@revision]/file`, taken apart."""
+    """`owner/repo[@revision][:quant]` or `owner/repo[@revision]/file`, taken apart; a slash in a revision is written `%2F`."""
 
     repo: str
     revision: str | None = None
@@ -47,7 +47,7 @@ def parse_hub_name(text: str) -> HubName | None:
     name, at, revision = name.partition("@")
     if not is_repo_name(f"{owner}/{name}") or (colon and (not quant or file)) or (at and not revision) or file == "":
         return None
-    return HubName(f"{owner}/{name}", revision or None, quant or None, file)
+    return HubName(f"{owner}/{name}", unquote(revision) or None, quant or None, file)
 
 
 def _from_url(text: str) -> HubName | None:
@@ -56,7 +56,9 @@ def _from_url(text: str) -> HubName | None:
         host = (parts.hostname or "").lower()
     except ValueError:  # brackets that hold no address
         return None
-    pieces = unquote(parts.path).strip("/").split("/")
+    pieces = [
+        unquote(piece) for piece in parts.path.strip("/").split("/")
+    ]  # a revision may hold a slash: refs%2Fpr%2F1
     if host not in _HOSTS or len(pieces) < 2:
         return None
     name, colon, quant = pieces[1].partition(":")

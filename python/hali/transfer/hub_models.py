@@ -13,6 +13,7 @@ from hali.model.quants import take_quant
 
 # What llama.cpp's tools make by default first; a projector is small, so exactness counts more than size.
 _PROJECTORS = ("F16", "BF16", "Q8_0", "F32")
+_UNQUANTIZED = frozenset(("F16", "BF16", "F32"))
 
 
 class RepoFile(msgspec.Struct, frozen=True):
@@ -40,8 +41,12 @@ class RepoFile(msgspec.Struct, frozen=True):
     @property
     def is_model(self) -> bool:
         """True for GGUF files that hold a model or a part of one: no projector, no importance matrix, no impossible part."""
-        if not self.is_gguf or self.is_projector or "imatrix" in self.base.lower():
+        if not self.is_gguf or self.is_projector:
             return False
+        if "imatrix" in self.base.lower() and (self.quant is None or self.quant in _UNQUANTIZED):
+            return (
+                False  # an importance matrix, or that of a model of 16 bits; `-Q4_K_M-imatrix` is a model made with one
+            )
         return self.part is None or splits.is_possible(self.part)
 
     @property

@@ -37,16 +37,22 @@ def free_port(options: SessionOptions) -> int:
 
 
 def _try_bind(address: str, port: int) -> int:
-    """Bind as libtorrent will and let go; the port number (a free one for 0)."""
+    """Bind as libtorrent will and let go; the port number (a free one for 0).
+
+    TCP and UDP: where it cannot have both, libtorrent listens on this address by neither, and says so only of UDP.
+    """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     if family == socket.AF_INET6 and not _has_ipv6():
         return port
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        probe.bind((address, port))
-        return int(probe.getsockname()[1])
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(family, kind) as probe:
+            if kind == socket.SOCK_STREAM:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            probe.bind((address, port))
+            port = int(probe.getsockname()[1])
+    return port
 
 
 def _has_ipv6() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,7 @@ from hali.share.torrents import torrent_name, torrent_of, webseeds_of, wrong_pie
 from hali.share.verifying import judge
 from hali.store.models import Metadata, Record, StoredFile
 from hali.transfer.bundle import address_of
+from hali.transfer.hub_choice import parse_hub_name
 from hali.transfer.metainfo import parse
 from hali.wire.manifest import identity
 from tests.fakes.bundles import write
@@ -67,14 +69,33 @@ def test_several_files_have_a_web_seed_where_bep_19_leads_to_them(
         assert [address_of(seed, metainfo, name) for name in PARTS] == [f"{root}{folder}{name}" for name in PARTS]
 
 
+@pytest.mark.parametrize("name", ["a b.gguf", "a%20b.gguf", "x#y?z.gguf", "modèle.gguf"])
+def test_a_web_seed_is_a_url_that_leads_back_to_its_file(name: str) -> None:
+    (seed,) = webseeds_of(metadata([name], "sub dir/"))
+    assert seed.isascii() and " " not in seed
+    found = parse_hub_name(seed)
+    assert found is not None and (found.repo, found.revision, found.file) == ("o/r", COMMIT, f"sub dir/{name}")
+
+
+def test_a_web_seed_of_one_file_may_name_the_folder_and_need_not_be_encoded(tmp_path: Path) -> None:
+    files = arrived(write(tmp_path, {"M x.gguf": 5}), ["M x.gguf"])
+    metainfo = parse(torrent_of(files, ()))
+    for url, found in (
+        ("http://h/files/", "http://h/files/M%20x.gguf"),
+        ("http://h/files/M%20x.gguf", "http://h/files/M%20x.gguf"),
+        ("http://h/my files/é?a=b&c", "http://h/my%20files/%C3%A9?a=b&c"),
+    ):
+        assert address_of(url, metainfo, "M x.gguf") == found
+
+
 def test_files_of_two_folders_have_no_web_seed() -> None:
     mixed = metadata(PARTS, "M-Q4_0/")
     moved = msgspec.structs.replace(mixed.parts[1], hf_path=PARTS[1])
     assert webseeds_of(msgspec.structs.replace(mixed, parts=[mixed.parts[0], moved])) == ()
 
 
-def arrived(folder: Path) -> list[Arrived]:
-    return [Arrived(folder / name, hash_file(folder / name), padded_sha1_of(folder / name)) for name in PARTS]
+def arrived(folder: Path, names: Sequence[str] = PARTS) -> list[Arrived]:
+    return [Arrived(folder / name, hash_file(folder / name), padded_sha1_of(folder / name)) for name in names]
 
 
 @pytest.fixture

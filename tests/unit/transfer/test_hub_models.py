@@ -98,7 +98,11 @@ def test_the_usual_projector_comes_first() -> None:
 
 def test_what_is_no_model_is_left_out() -> None:
     names = ["README.md", "m.imatrix.gguf", "imatrix.dat", "m-Q8_0-00000-of-00002.gguf", "m-Q8_0-00003-of-00002.gguf"]
-    assert models(*names, "mmproj-F16.gguf", "m.Q6_K.gguf.part1of2") == ()
+    assert models(*names, "mmproj-F16.gguf", "m-f16.imatrix.gguf", "m.Q6_K.gguf.part1of2") == ()
+
+
+def test_a_model_that_was_made_with_an_importance_matrix_is_one() -> None:
+    assert [model.quant for model in models("m-Q4_K_M-imatrix.gguf", "m.imatrix.gguf")] == ["Q4_K_M"]
 
 
 def test_the_smallest_model_comes_first() -> None:
