@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -213,8 +213,14 @@ TABLE: dict[str, Row] = {
     "ipc registry_rotate": _NO_NAME,
     "ipc registry_revoke reason": Row("ours: text of our own, signed"),
     "ipc outcome job": Row("ours: compared with the jobs that have ended"),
-    "ipc cancel what": Row("ours: compared with the jobs under way"),
-    "ipc cancel kind": Row("ours: compared with the jobs under way"),
+    "ipc cancel what": _JOB,
+    "ipc cancel kind": _JOB,
+    "ipc cancel quant": _JOB,
+    "ipc cancel mmproj": _JOB,
+    "ipc cancel allow_untrusted": _JOB,
+    "ipc cancel layers": _JOB,
+    "ipc cancel link": _JOB,
+    "ipc cancel beside": _JOB,
     # ---- the HTTP API
     "route GET /": _NO_NAME,
     "route GET /openapi.json": _NO_NAME,
@@ -460,29 +466,32 @@ def _routes() -> Iterator[str]:
 
 
 def _ipc() -> Iterator[str]:
-    """Methods with the parameters they read by `field(params, NAME, …)`."""
+    """Methods with the parameters that they, and the functions they call, read by `field(params, NAME, …)`."""
     for module in ("methods", "registry", "keys", "engines", "watching"):
         yield from _ipc_of(ast.parse((SOURCE / "daemon" / f"{module}.py").read_text()))
 
 
 def _ipc_of(tree: ast.Module) -> Iterator[str]:
     methods = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef)}
+    helpers = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     (table,) = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == "table")
     for entry in ast.walk(table):
         if isinstance(entry, ast.Dict):
             for key, value in zip(entry.keys, entry.values, strict=True):
                 assert isinstance(key, ast.Constant) and isinstance(value, ast.Attribute)
-                names = list(_fields(methods[value.attr]))
+                names = sorted(set(_fields(methods[value.attr], helpers)))
                 yield from (f"ipc {key.value} {name}" for name in names)
                 if not names:
                     yield f"ipc {key.value}"
 
 
-def _fields(method: ast.AsyncFunctionDef) -> Iterator[str]:
+def _fields(method: ast.AST, helpers: Mapping[str, ast.FunctionDef]) -> Iterator[str]:
     for call in ast.walk(method):
-        if isinstance(call, ast.Call) and ast.unparse(call.func) == "field":
+        if isinstance(call, ast.Call) and (name := ast.unparse(call.func)) == "field":
             assert isinstance(call.args[1], ast.Constant)
             yield str(call.args[1].value)
+        elif isinstance(call, ast.Call) and name in helpers:
+            yield from _fields(helpers[name], helpers)
 
 
 def _commands() -> Iterator[str]:
