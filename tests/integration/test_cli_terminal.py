@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -86,6 +88,26 @@ def test_ctrl_c_between_two_waits_for_a_key_is_noticed_without_another_key(tmp_p
     with node(tmp_path) as one, Terminal(one, sys.executable, "-c", BETWEEN) as prompt:
         prompt.until("noticed")
         assert prompt.end() == 0
+
+
+QUIET = """
+import os, signal
+from hali.cli.prompting import no_echo
+
+with no_echo():
+    print("quiet", os.getpid(), flush=True)
+    signal.pause()
+"""
+
+
+def test_a_terminal_shows_what_is_typed_again_after_sigterm_in_the_middle_of_a_reply(tmp_path: Path) -> None:
+    shell = f"{shlex.quote(sys.executable)} -c {shlex.quote(QUIET)}; stty -a"
+    with node(tmp_path) as one, Terminal(one, "sh", "-c", shell) as terminal:
+        found = re.search(r"quiet (\d+)", terminal.until(lambda text: re.search(r"quiet \d+\n", text)))
+        assert found is not None
+        os.kill(int(found[1]), signal.SIGTERM)
+        assert terminal.end() == 0
+        assert " echo " in terminal.text
 
 
 @pytest.mark.model

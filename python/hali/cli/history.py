@@ -39,7 +39,7 @@ def _typed(readline: ModuleType, before: int) -> list[str]:
 def read(file: Path) -> list[str]:
     """The lines kept, oldest first."""
     try:
-        return file.read_text("utf-8", "replace").splitlines()[-MOST:]
+        return file.read_text("utf-8", "replace").split("\n")[:-1][-MOST:]  # `splitlines` would also split at U+2028
     except OSError:
         return []  # none yet, or not ours to read
 

@@ -7,6 +7,8 @@ import signal
 import sys
 from collections.abc import Iterator
 
+from hali.runtime.signals import closing_at_the_end
+
 FENCE = '"""'
 NOTICED_S = 0.1  # the longest that Ctrl-C can go unnoticed at the prompt
 
@@ -44,7 +46,7 @@ def _noticing_ctrl_c() -> Iterator[None]:
 
 @contextlib.contextmanager
 def no_echo() -> Iterator[None]:
-    """What is typed while a reply is written is not shown in the middle of it; it is there at the next prompt."""
+    """What is typed while a reply is written is not shown in the middle of it; it is there at the next prompt. Undone by SIGTERM too."""
     if not sys.stdin.isatty():
         yield
         return
@@ -53,8 +55,9 @@ def no_echo() -> Iterator[None]:
     terminal = sys.stdin.fileno()
     before = termios.tcgetattr(terminal)
     silent = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
-    termios.tcsetattr(terminal, termios.TCSANOW, silent)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(terminal, termios.TCSANOW, before)
+    with closing_at_the_end():
+        try:
+            termios.tcsetattr(terminal, termios.TCSANOW, silent)
+            yield
+        finally:
+            termios.tcsetattr(terminal, termios.TCSANOW, before)

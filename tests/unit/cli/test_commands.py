@@ -168,8 +168,8 @@ def test_the_prompt_file_is_private_bounded_and_shared_by_two_chats(tmp_path: Pa
     file = tmp_path / "prompts"
     assert read(file) == []
     add(file, ["one", "x" * (LONGEST + 1), "two"])
-    add(file, ["of another chat"])
-    assert read(file) == ["one", "two", "of another chat"]
+    add(file, ["of another chat, \u2028 in one line"])
+    assert read(file) == ["one", "two", "of another chat, \u2028 in one line"]
     assert file.stat().st_mode & 0o777 == 0o600
     add(file, [str(number) for number in range(MOST + 5)])
     assert read(file) == [str(number) for number in range(5, MOST + 5)]
