@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from decimal import Decimal
 from typing import Any
 
+import jsonschema
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -128,3 +130,42 @@ def test_properties_that_may_come_twice_are_not_counted(schema: dict[str, Any], 
         else:
             with pytest.raises(UsageError, match="minProperties"):
                 exact(nested)
+
+
+BOUNDS = ("-10", "-1", "-0.5", "-0.001", "0", "0.001", "0.01", "0.1", "0.5", "1", "7", "9.99", "100")
+BOUND = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
+
+
+def near(bound: Decimal) -> set[str]:
+    """Numbers at a bound and beside it, in the ways that JSON has for them."""
+    found = {"-0", "-0.0", "0.0"}
+    for away in ("0", "1", "-1", "0.1", "-0.1", "0.0001", "-0.0001"):
+        number = bound + Decimal(away)
+        found |= {format(number, "f"), format(number.quantize(Decimal("0.00001")), "f")}
+    return found
+
+
+@given(
+    st.sampled_from(["number", "integer"]),
+    st.dictionaries(st.sampled_from(BOUND), st.sampled_from(BOUNDS), min_size=1),
+)
+@example("number", {"minimum": "0", "exclusiveMinimum": "0", "maximum": "0.001"})
+@example("number", {"minimum": "-0.5", "exclusiveMaximum": "0"})
+def test_no_number_beyond_its_bounds_comes(kind: str, bounds: dict[str, str]) -> None:
+    schema = {"type": kind, **{name: json.loads(bound) for name, bound in bounds.items()}}
+    made = LLMatcher(BYTES, LLMatcher.grammar_from_json_schema(json.dumps(exact(schema))))
+    if made.get_error():  # no number fits
+        return
+    for text in set().union(*(near(Decimal(bound)) for bound in bounds.values())):
+        if takes(made, text):
+            jsonschema.validate(json.loads(text), schema)
+
+
+@pytest.mark.parametrize("bound", [2**53 + 1, 2**62 + 1, -(2**53) - 1, 2**63 - 1, 2**64 - 1])
+def test_bounds_that_no_float_has_hold_too(bound: int) -> None:
+    for name in BOUND:
+        made = LLMatcher(BYTES, LLMatcher.grammar_from_json_schema(json.dumps(exact({"type": "integer", name: bound}))))
+        for number in range(bound - 3, bound + 4) if not made.get_error() else ():
+            if takes(made, str(number)):
+                jsonschema.validate(number, {"type": "integer", name: bound})
+    assert takes(matcher({"type": "integer", "maximum": abs(bound)}), "7")

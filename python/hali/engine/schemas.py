@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from hali.model.errors import UsageError
 
@@ -21,6 +22,7 @@ _DAYS = (
 )
 _LEAP = "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)-02-29"
 _DATE = f"(?:[0-9]{{4}}-(?:{_DAYS})|{_LEAP})"
+_NEAR_ZERO = 1e-9  # closer to a bound of 0 that is excluded no number comes: llguidance would let 0 itself come
 # llguidance lets the 29th of February come in every year.
 _FORMATS = {"date": f"^{_DATE}$", "date-time": f"^{_DATE}[Tt]"}
 
@@ -32,7 +34,7 @@ def exact(schema: Any) -> Any:
     if not isinstance(schema, Mapping):
         return schema
     _check_count(schema)
-    found = {key: _exact_value(key, value) for key, value in schema.items()}
+    found = {key: _exact_value(key, value) for key, value in _bounded(schema).items()}
     if (dated := _FORMATS.get(str(found.get("format")))) is not None:
         also = found.get("allOf")
         found["allOf"] = [*(also if isinstance(also, list) else []), {"pattern": dated}]
@@ -48,6 +50,35 @@ def _exact_value(key: str, value: Any) -> Any:
         names = guarded if key == "patternProperties" else str
         return {names(name): exact(each) for name, each in value.items()}
     return exact(value)
+
+
+def _bounded(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """With bounds that llguidance, which has them as floats, does not exceed."""
+    found = dict(schema)
+    for key, away in (("minimum", math.inf), ("maximum", -math.inf)):
+        exclusive = "exclusive" + key.capitalize()
+        for name in (key, exclusive):
+            if _is_number(value := found.get(name)):
+                found[name] = _not_beyond(value, away)
+        if _is_number(found.get(exclusive)) and not found[exclusive] and found.get("type") != "integer":
+            del found[exclusive]
+            near, inner = math.copysign(_NEAR_ZERO, away), max if away > 0 else min
+            found[key] = inner(near, found[key]) if _is_number(found.get(key)) else near
+    return found
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _not_beyond(value: float, away: float) -> float:
+    """The bound as it is, or where no float is equal to it, the next one in the direction of `away`."""
+    try:
+        near = float(value)
+    except OverflowError:
+        return value
+    beyond = near < value if away > 0 else near > value
+    return int(math.nextafter(near, away)) if beyond else value
 
 
 def _check_count(schema: Mapping[str, Any]) -> None:
