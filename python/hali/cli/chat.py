@@ -44,36 +44,44 @@ class ChatClient:
         self.options = {name: value for name, value in options.items() if value is not None}
         self.system = system
         self.history: list[dict[str, Any]] = []
+        self._sent: dict[str, Any] | None = None  # the last turn that was asked, whatever came of it
         self._headers = {"content-type": "application/json"}
         if key_file.exists():
             self._headers["authorization"] = f"Bearer {key_file.read_text().strip()}"
 
     def clear(self) -> None:
         """Forget the conversation."""
-        self.history.clear()
+        self.restore([])
 
-    def take_back(self) -> Content | None:
-        """Forget the last turn; what was asked in it, None when there is none."""
-        if len(self.history) < 2:
-            return None
-        turn, self.history = self.history[-2], self.history[:-2]
-        content: Content = turn["content"]
-        return content
+    def restore(self, history: list[dict[str, Any]]) -> None:
+        """Go on after these messages."""
+        self.history, self._sent = history, None
 
     def say(self, prompt: Content) -> Reply:
         """The reply to `prompt`, streamed by iterating over it."""
-        turn = {"role": "user", "content": prompt}
+        return self._ask({"role": "user", "content": prompt}, after=self.history)
+
+    def retry(self) -> Reply | None:
+        """Another reply to the last prompt, whatever came of it; it takes the place of one that is remembered. None without a prompt."""
+        answered = self.history[-2] if len(self.history) >= 2 else None
+        turn = self._sent or answered
+        if turn is None:
+            return None
+        return self._ask(turn, after=self.history[:-2] if turn is answered else self.history)
+
+    def _ask(self, turn: dict[str, Any], *, after: list[dict[str, Any]]) -> Reply:
+        self._sent = turn
         system = [{"role": "system", "content": self.system}] if self.system else []
         body = {
             "model": self.model,
-            "messages": [*system, *self.history, turn],
+            "messages": [*system, *after, turn],
             "stream": True,
             "stream_options": {"include_usage": True},
             **self.options,
         }
 
         def remember(text: str) -> None:
-            self.history += [turn, {"role": "assistant", "content": text}]
+            self.history = [*after, turn, {"role": "assistant", "content": text}]
 
         return Reply(_stream(self._url, self._headers, body), remember)
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from hali.cli import transcript
 from hali.cli.attachments import image_url
-from hali.cli.chat import ChatClient, Content, Reply
+from hali.cli.chat import ChatClient, Reply
 from hali.model.errors import UsageError
 
 Say = Callable[[str], None]
@@ -28,13 +28,13 @@ _COMMAND = re.compile(r"/([a-z?]+)(?:\s+(.*))?", re.DOTALL)  # `/etc/passwd` in 
 
 
 class Commands:
-    """Carries out commands on a chat; `say` shows what they answer. `ask` is a prompt that one of them wants sent."""
+    """Carries out commands on a chat; `say` shows what they answer. `reply` is one that a command asked for."""
 
     def __init__(self, chat: ChatClient, say: Say) -> None:
         self._chat, self._say = chat, say
         self.images: tuple[str, ...] = ()  # for the next prompt
         self.last: Reply | None = None
-        self.ask: Content | None = None
+        self.reply: Reply | None = None
         self.over = False
 
     def run(self, line: str) -> bool:
@@ -76,8 +76,8 @@ class Commands:
         self._say("It goes with the next prompt.")
 
     def _retry(self, _: str) -> None:
-        self.ask = self._chat.take_back()
-        if self.ask is None:
+        self.reply = self._chat.retry()
+        if self.reply is None:
             raise UsageError("nothing was asked yet")
 
     def _save(self, file: str) -> None:

@@ -7,7 +7,7 @@ from contextlib import closing
 import typer
 
 from hali.cli.attachments import content_of
-from hali.cli.chat import ChatClient, Content, Reply
+from hali.cli.chat import ChatClient, Reply
 from hali.cli.commands import Commands
 from hali.cli.output import Output
 from hali.cli.prompting import no_echo, read_prompt
@@ -22,9 +22,10 @@ def converse(out: Output, chat: ChatClient, *, loaded: bool, images: tuple[str, 
     commands.images = images
     while not commands.over and (said := _next(out)) is not None:
         try:
-            content = _content(commands, said)
-            if content is not None:
-                commands.last, _ = show(out, chat, content, loaded=loaded)
+            reply = _reply(commands, chat, said)
+            if reply is not None:
+                show(out, chat, reply, loaded=loaded)
+                commands.last = reply
                 loaded = True
         except HaliError as exc:
             out.error(exc)
@@ -32,15 +33,15 @@ def converse(out: Output, chat: ChatClient, *, loaded: bool, images: tuple[str, 
             out.line()
 
 
-def _content(commands: Commands, said: str) -> Content | None:
-    """What to send for what was typed; None for nothing."""
+def _reply(commands: Commands, chat: ChatClient, said: str) -> Reply | None:
+    """What is asked for by what was typed; None for nothing."""
     if not said:
         return None
     if commands.run(said):
-        content, commands.ask = commands.ask, None
-        return content
+        reply, commands.reply = commands.reply, None
+        return reply
     images, commands.images = commands.images, ()
-    return content_of(said, images)
+    return chat.say(content_of(said, images))
 
 
 def _next(out: Output) -> str | None:
@@ -60,9 +61,8 @@ def _next(out: Output) -> str | None:
             out.note("(/bye or Ctrl-D ends the chat, and so does Ctrl-C once more)")
 
 
-def show(out: Output, chat: ChatClient, prompt: Content, *, loaded: bool) -> tuple[Reply, bool]:
-    """Print the reply as it comes; the second value tells whether the user stopped it."""
-    reply = chat.say(prompt)
+def show(out: Output, chat: ChatClient, reply: Reply, *, loaded: bool) -> bool:
+    """Print the reply as it comes; False when the user stopped it."""
     try:
         with (
             no_echo(),
@@ -73,6 +73,10 @@ def show(out: Output, chat: ChatClient, prompt: Content, *, loaded: bool) -> tup
                 screen.write(piece)
     except KeyboardInterrupt:
         out.note("\n(stopped)")
-        return reply, True
+        return False
+    except HaliError:
+        if reply.text:
+            out.line()  # what there is of it stays on a line of its own
+        raise
     out.line()
-    return reply, False
+    return True

@@ -105,8 +105,8 @@ def _is_loaded(client: DaemonClient, model_id: str) -> bool:
 
 
 def _once(out: Output, chat: ChatClient, prompt: Content, *, loaded: bool) -> None:
-    reply, stopped = show(out, chat, prompt, loaded=loaded)
-    if stopped:
+    reply = chat.say(prompt)
+    if not show(out, chat, reply, loaded=loaded):
         raise Cancelled("the reply was stopped")
     if out.as_json:
         said = {"content": reply.text, "reasoning": reply.thoughts or None, "finish_reason": reply.finish_reason}

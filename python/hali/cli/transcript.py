@@ -38,7 +38,8 @@ def load(chat: ChatClient, file: str) -> None:
     system, messages = told.get("system"), told.get("messages")
     if not isinstance(system, str | None) or not isinstance(messages, list) or not all(map(_is_turn, messages)):
         raise UsageError(f"{file} is damaged: it holds no chat")
-    chat.history, chat.system = messages, system
+    chat.restore(messages)
+    chat.system = system
 
 
 def _is_turn(message: object) -> bool:

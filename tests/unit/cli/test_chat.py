@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import pytest
 
 from hali.cli.chat import ChatClient, Thought
-from hali.cli.conversation import show
+from hali.cli.conversation import converse, show
 from hali.cli.output import Output
 from hali.cli.screen import DIM, PLAIN
 from hali.model.errors import EngineFailed, Failed, NotFound, Overloaded
@@ -162,10 +162,65 @@ def test_thoughts_are_told_apart_shown_dimmed_and_not_sent_again(
     reply = chat.say("hello")
     assert [(piece, isinstance(piece, Thought)) for piece in reply] == [("hm", True), ("yes", False)]
     assert (reply.text, reply.thoughts) == ("yes", "hm")
-    show(Output(), chat, "piped", loaded=True)
+    show(Output(), chat, chat.say("piped"), loaded=True)
     assert capsys.readouterr().out == "yes\n"
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.delenv("NO_COLOR", raising=False)
-    show(Output(), chat, "on a terminal", loaded=True)
+    show(Output(), chat, chat.say("on a terminal"), loaded=True)
     assert capsys.readouterr().out == f"{DIM}hm{PLAIN}\n\nno\n"
     assert "hm" not in json.dumps(Canned.seen[2]["body"])
+
+
+def conversation(chat: ChatClient, monkeypatch: pytest.MonkeyPatch, *typed: str) -> None:
+    """A chat in which this is typed."""
+    lines = iter((*typed, "/bye"))
+    monkeypatch.setattr("hali.cli.conversation.read_prompt", lambda: next(lines))
+    converse(Output(), chat, loaded=True)
+
+
+def asked() -> list[list[str]]:
+    """What was sent in each request."""
+    return [[message["content"] for message in each["body"]["messages"]] for each in Canned.seen]
+
+
+FAILED = b'data: {"error": {"message": "engine died"}}\n\n'
+
+
+def test_retry_asks_the_prompt_that_failed_again_and_not_the_one_before(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Canned.replies = [(200, FAILED), (200, events("1")), (200, FAILED), (200, FAILED), (200, events("2"))]
+    chat = client(server, tmp_path)
+    conversation(chat, monkeypatch, "one", "/retry", "two", "/retry", "/retry")
+    assert asked() == [["one"], ["one"], *[["one", "1", "two"]] * 3]
+    assert [turn["content"] for turn in chat.history] == ["one", "1", "two", "2"]
+
+
+def test_a_turn_is_forgotten_only_once_its_retry_is_remembered(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Canned.replies = [(200, events("1")), (200, events("2")), (200, FAILED)]
+    chat = client(server, tmp_path)
+    conversation(chat, monkeypatch, "one", "same", "/retry")
+    assert [turn["content"] for turn in chat.history] == ["one", "1", "same", "2"]
+    Canned.replies = [(200, events()), (200, events("3")), (200, events("4"))]  # the first says nothing
+    conversation(chat, monkeypatch, "/retry", "/retry", "same")
+    assert [turn["content"] for turn in chat.history] == ["one", "1", "same", "3", "same", "4"]
+
+
+def test_after_clear_there_is_nothing_to_retry(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Canned.replies = [(200, FAILED)]
+    conversation(client(server, tmp_path), monkeypatch, "one", "/clear", "/retry")
+    assert "nothing was asked yet" in capsys.readouterr().err
+
+
+def test_an_error_in_the_middle_of_a_reply_begins_a_line_of_its_own(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Canned.replies = [(200, events("bella", end=b"")), (200, FAILED)]
+    conversation(client(server, tmp_path), monkeypatch, "one", "two")
+    assert (
+        capsys.readouterr().out == "bella\n\n\n"
+    )  # of each turn an empty line, too; nothing more where nothing was said

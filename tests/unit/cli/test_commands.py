@@ -81,9 +81,10 @@ def test_the_system_prompt_is_changed_and_taken_away(commands: Commands, chat: C
     assert chat.system is None
 
 
-def test_retry_takes_the_last_turn_back_and_asks_it_again(commands: Commands, chat: ChatClient) -> None:
+def test_retry_asks_the_last_prompt_of_a_chat_again(commands: Commands, chat: ChatClient) -> None:
     commands.run("/retry")
-    assert (commands.ask, chat.history) == ("one", [])
+    assert commands.reply is not None and chat.history == TURN
+    commands.run("/clear")
     with pytest.raises(UsageError, match="nothing was asked"):
         commands.run("/retry")
 
