@@ -15,7 +15,7 @@ from hali.cli.apps import new_app
 from hali.cli.output import current
 from hali.config import load as config
 from hali.config.paths import from_environment
-from hali.model.errors import Failed, NotRunning
+from hali.model.errors import Failed, NotRunning, UsageError
 
 app = new_app("Show and change settings.")
 # By `applied`; without a daemon there is nothing that would have to change.
@@ -131,7 +131,11 @@ def edit(ctx: typer.Context) -> None:
     paths.create()
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
     try:
-        subprocess.run([*shlex.split(editor), str(paths.config)], check=True)
+        words = shlex.split(editor)
+    except ValueError:  # a quote without its pair
+        raise UsageError(f"{editor!r} is no command for an editor: a quote is left open", hint="set EDITOR") from None
+    try:
+        subprocess.run([*words, str(paths.config)], check=True)
     except OSError as exc:
         raise Failed(f"cannot start the editor {editor!r}: {exc.strerror}", hint="set EDITOR") from None
     except subprocess.CalledProcessError as exc:

@@ -250,6 +250,11 @@ def test_an_editor_that_leaves_a_broken_file_is_told(
     monkeypatch.setenv("EDITOR", "no-such-editor")
     assert run("config", "edit") == 1
     assert "set EDITOR" in capsys.readouterr().err
+    monkeypatch.setenv("EDITOR", "vim 'x")
+    assert run("config", "edit") == 2
+    assert (
+        capsys.readouterr().err == """hali: "vim 'x" is no command for an editor: a quote is left open — set EDITOR\n"""
+    )
 
 
 def test_a_full_disk_or_a_foreign_file_is_one_line_wherever_it_is_met(
