@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +10,7 @@ from hali.cli import control
 from hali.cli.apps import new_app
 from hali.cli.jobs import run_job
 from hali.cli.output import current
+from hali.config.paths import absolute
 
 app = new_app()
 
@@ -32,11 +32,7 @@ def add(
     Starts the daemon when it does not run. With --json the same lines as `hali pull`.
     """
     out = current(ctx)
+    # `absolute`, not `resolve`: the name the user gave is the name the model gets.
+    what, beside = str(absolute(file)), str(absolute(with_mmproj)) if with_mmproj is not None else None
     with control.needed(out) as client:
-        # `absolute`, not `resolve`: the name the user gave is the name the model gets.
-        beside = _absolute(with_mmproj) if with_mmproj is not None else None
-        run_job(out, client, "add", what=_absolute(file), link=not copy, beside=beside)
-
-
-def _absolute(path: str) -> str:
-    return str(Path(path).expanduser().absolute())
+        run_job(out, client, "add", what=what, link=not copy, beside=beside)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-from pathlib import Path
 from typing import Any
 
+from hali.config.paths import expanded
 from hali.model.errors import NotFound, Refused, UsageError
 
 MAX_IMAGE = 5_500_000  # bytes: as base64 the API's limit of 8 MiB for a body
@@ -55,8 +55,8 @@ def response_format(text: str) -> dict[str, Any]:
 
 def _read(file: str) -> bytes:
     try:
-        return Path(file).expanduser().read_bytes()
+        return expanded(file).read_bytes()
     except FileNotFoundError:
         raise NotFound(f"there is no file {file}") from None
-    except (OSError, RuntimeError) as exc:  # RuntimeError: ~nobody
+    except OSError as exc:
         raise Refused(f"cannot read {file}: {exc}") from None

@@ -19,7 +19,7 @@ from hali.cli.chat import ChatClient, Reply
 from hali.cli.jobs import run_job
 from hali.cli.output import Output, current
 from hali.cli.screen import Screen
-from hali.config.paths import Paths
+from hali.config.paths import Paths, absolute
 from hali.daemon.client import DaemonClient
 from hali.model.errors import Failed, NotFound, UsageError
 from hali.model.units import format_bytes, format_rate
@@ -48,7 +48,7 @@ def demo(
     object: `model`, `size`, `import_s`, `pull_s`, `pull_bytes_per_s`, `last_byte_to_seeding_s`, `from`, `ttft_s`, `tokens_per_s`, `reply`,
     `sha256`, `infohash_v1`, `infohash_v2`, `magnet`, and with --keep `http`, `home`, `pid` of the second node.
     """
-    out, model = current(ctx), Path(file).expanduser().absolute()
+    out, model = current(ctx), absolute(file)
     _check(model)
     # Whoever ends the demo by a signal wants its nodes gone too; they have sessions of their own, so nothing else ends them.
     for number in (signal.SIGTERM, signal.SIGHUP):

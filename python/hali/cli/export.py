@@ -15,7 +15,8 @@ from hali.cli.apps import new_app
 from hali.cli.choosing import with_choice
 from hali.cli.output import Output, current
 from hali.cli.store import ask, whole
-from hali.export.folder import Folder, expanded
+from hali.config.paths import absolute
+from hali.export.folder import Folder
 from hali.export.model import Export, StoredModel, projector_of
 from hali.model.errors import ExitCode, HaliError, UsageError
 from hali.model.units import format_bytes
@@ -55,7 +56,7 @@ def ollama(
 
     out = current(ctx)
     _one_or_all(model, every, name or mmproj)
-    where = expanded(folder) if folder else target.models_folder(os.environ, Path.home())
+    where = absolute(folder) if folder else target.models_folder(os.environ, Path.home())
     if not folder and not where.exists() and target.SERVICE_MODELS.is_dir():
         out.note(f"Ollama's service keeps its models in {target.SERVICE_MODELS}; this goes to {where}. --dir chooses.")
     models = _stored()
@@ -90,7 +91,7 @@ def lmstudio(
 
     out = current(ctx)
     _one_or_all(model, every, None)
-    where = expanded(folder) if folder else target.models_folder(os.environ, Path.home())
+    where = absolute(folder) if folder else target.models_folder(os.environ, Path.home())
     models = _stored()
     shared = target.shared_places(models)
 

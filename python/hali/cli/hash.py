@@ -11,6 +11,7 @@ import typer
 from hali.cli.apps import new_app
 from hali.cli.jobs import display_for
 from hali.cli.output import Output, current
+from hali.config.paths import expanded
 from hali.hashing import backend, hash_file
 from hali.model.digests import FileDigests
 from hali.model.errors import UsageError
@@ -36,7 +37,7 @@ def hash_(
     system can have), `pieces`, `bytes`, `seconds`, `gb_per_s`, `backend`.
     """
     out = current(ctx)
-    path = Path(file).expanduser()
+    path = expanded(file)
     began = time.perf_counter()
     digests = _hashed(out, path, threads)
     found = _facts(path, digests, time.perf_counter() - began)

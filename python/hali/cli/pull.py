@@ -6,7 +6,6 @@ import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +16,7 @@ from hali.cli.choosing import with_choice
 from hali.cli.jobs import run_job
 from hali.cli.offers import elsewhere, of_repository
 from hali.cli.output import Output, current
+from hali.config.paths import absolute
 from hali.daemon.client import DaemonClient
 from hali.model.errors import NotFound, TransferFailed, UsageError
 from hali.model.layers import parse_layers
@@ -148,7 +148,7 @@ def known_priority(text: str) -> str:
 def _absolute(what: str) -> str:
     """The path of a .torrent is relative to this process, which has another directory than the daemon."""
     if _is_torrent(what):
-        return str(Path(what).expanduser().absolute())
+        return str(absolute(what))
     return what
 
 

@@ -11,7 +11,7 @@ from hali.cli import control
 from hali.cli.apps import new_app
 from hali.cli.choosing import agreed
 from hali.cli.output import current
-from hali.config.paths import from_environment
+from hali.config.paths import absolute, from_environment
 from hali.model.errors import Cancelled, UsageError
 
 app = new_app(
@@ -76,9 +76,9 @@ def index(
     """
     if not directory.strip():
         raise UsageError("DIR is empty", hint="name a folder; `.` is the current one")
-    out = current(ctx)
+    out, folder = current(ctx), str(absolute(directory))
     with control.needed(out) as client:
-        done = client.call("registry_index", timeout=None, directory=str(Path(directory).expanduser().absolute()))
+        done = client.call("registry_index", timeout=None, directory=folder)
     models = "1 model" if done["models"] == 1 else f"{done['models']} models"
     out.result(done, f"{models} in {done['directory']}\n  registry.url  …#ed25519:{done['key']}")
 

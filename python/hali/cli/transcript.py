@@ -8,6 +8,7 @@ from typing import Any
 
 from hali.cli.chat import ChatClient
 from hali.config.files import write_secret
+from hali.config.paths import expanded
 from hali.model.errors import NotFound, Refused, UsageError
 
 MARK = "hali_chat"  # what such a file has, and no other: only these are written over
@@ -49,10 +50,7 @@ def _is_turn(message: object) -> bool:
 def _path(file: str) -> Path:
     if not file:
         raise UsageError("name a file")
-    try:
-        return Path(file).expanduser()
-    except RuntimeError as exc:
-        raise UsageError(f"{file}: {exc}") from None
+    return expanded(file)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from hali.model.errors import ConfigError, Refused, system_error
+from hali.model.errors import ConfigError, Failed, Refused, UsageError, system_error
 
 PRIVATE = 0o700
 
@@ -81,7 +81,7 @@ class Paths(msgspec.Struct, frozen=True):
 
     def models(self, configured: str = "") -> Path:
         """The model store; `configured` is the key `models_dir`, relative to the data directory."""
-        return self.home / _expanded(configured) if configured else self.home / "models"
+        return self.home / expanded(configured) if configured else self.home / "models"
 
     def create(self) -> None:
         """Make the data directory; one clear error when it cannot be written."""
@@ -97,11 +97,32 @@ class Paths(msgspec.Struct, frozen=True):
             raise system_error(exc) from None
 
 
-def _expanded(text: str) -> Path:
+def expanded(text: str) -> Path:
+    """The path that the user means, `~` spelled out; UsageError for the home of nobody, and for what no path can be."""
+    if "\0" in text:
+        raise UsageError(f"{text!r}: no path has a zero byte")
     try:
         return Path(text).expanduser()
-    except RuntimeError as exc:  # ~nobody/…
-        raise ConfigError(f"cannot expand {text!r}: {exc}", hint="give a full path") from None
+    except RuntimeError:
+        told = f"{text}: the home of {Path(text).parts[0]} is not known"
+        raise UsageError(told, hint="give a full path") from None
+
+
+def absolute(text: str) -> Path:
+    """The same as a whole path; Failed for a relative one where the current folder is gone."""
+    path = expanded(text)
+    try:
+        return path.absolute()
+    except FileNotFoundError:
+        told = f"{text}: the current folder is gone, so nothing can be found from it"
+        raise Failed(told, hint="`cd` to a folder that is there, or give a full path") from None
+
+
+def _home(text: str) -> Path:
+    try:
+        return absolute(text)
+    except UsageError as exc:
+        raise ConfigError(f"HALI_HOME: {exc.message}", hint=exc.hint) from None
 
 
 def _is_utf8(path: Path) -> bool:
@@ -116,7 +137,7 @@ def from_environment(env: Mapping[str, str] | None = None) -> Paths:
     """`HALI_HOME`, else `~/.hali`; ConfigError for a path that no folder can have."""
     env = os.environ if env is None else env
     home = env.get("HALI_HOME")
-    found = Paths(_expanded(home).absolute() if home else Path.home() / ".hali")
+    found = Paths(_home(home) if home else Path.home() / ".hali")
     if not _is_utf8(found.home):
         raise ConfigError("HALI_HOME is not UTF-8", hint="set it to a path that can be written down")
     try:

@@ -114,14 +114,6 @@ class Folder:
             raise _error(exc, self.root.joinpath(*parts)) from None
 
 
-def expanded(text: str) -> Path:
-    """The absolute folder that the user means; UsageError for the home of nobody."""
-    try:
-        return Path(text).expanduser().absolute()
-    except RuntimeError as exc:
-        raise UsageError(f"cannot expand {text!r}: {exc}", hint="give a full path") from None
-
-
 def check_part(part: str) -> str:
     """`part`, unless it could lead out of its folder or hide in it; UsageError."""
     if reason := unsafe(part) or ("it would be hidden" if part.startswith(".") else None):

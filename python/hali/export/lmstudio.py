@@ -10,7 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from hali.export.folder import Folder, How, expanded
+from hali.config.paths import absolute
+from hali.export.folder import Folder, How
 from hali.export.model import Export, StoredModel, halves, header_of
 from hali.hashing import hash_file
 from hali.model.errors import Refused
@@ -30,7 +31,7 @@ class Noted(msgspec.Struct, frozen=True):
 def models_folder(env: Mapping[str, str], home: Path) -> Path:
     """`LMSTUDIO_MODELS_DIR`, else the folder chosen in LM Studio's settings, else its default."""
     if configured := env.get("LMSTUDIO_MODELS_DIR", "").strip():
-        return expanded(configured)
+        return absolute(configured)
     base = _program_folder(home)
     try:
         chosen = json.loads((base / "settings.json").read_bytes()).get("downloadsFolder")

@@ -13,8 +13,9 @@ from typing import Any
 
 import msgspec
 
+from hali.config.paths import absolute
 from hali.export.chat_formats import default_system, recognise
-from hali.export.folder import Folder, How, expanded
+from hali.export.folder import Folder, How
 from hali.export.go_template import PLAIN, go_template
 from hali.export.model import Export, StoredModel, halves, header_of
 from hali.model.errors import Refused, UsageError
@@ -61,7 +62,7 @@ class Image(msgspec.Struct, frozen=True):
 def models_folder(env: Mapping[str, str], home: Path) -> Path:
     """`OLLAMA_MODELS`, else `~/.ollama/models`."""
     configured = env.get("OLLAMA_MODELS", "").strip().strip("\"'")
-    return expanded(configured) if configured else home / ".ollama" / "models"
+    return absolute(configured) if configured else home / ".ollama" / "models"
 
 
 def derive_name(model: StoredModel, *, distinct: bool = False) -> Name:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from hali.config.paths import absolute
 from hali.model import names
 from hali.model.errors import Refused, UsageError
 from hali.model.filenames import is_safe_path
@@ -78,7 +78,7 @@ def parse_target(what: str) -> Target:
     if is_hex(what.lower(), 40):
         return MagnetTarget(f"magnet:?xt=urn:btih:{what.lower()}")
     if what.lower().endswith(".torrent") and ("://" not in what or what.lower().startswith(WEB)):
-        return TorrentTarget(_web(what) if "://" in what else str(Path(what).expanduser().absolute()))
+        return TorrentTarget(_web(what) if "://" in what else str(absolute(what)))
     if (name := parse_hub_name(what)) is not None:
         if name.file is not None and not is_safe_path(name.file):
             raise UsageError(f"{name.file[:80]!r} is not the path of a file in a repository")
