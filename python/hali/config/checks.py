@@ -1,11 +1,26 @@
-"""What the values of some keys have to be beyond their types. Pure; each raises UsageError for others."""
+"""What the values of some keys have to be beyond their types. Each raises UsageError for others."""
 
 from __future__ import annotations
 
 import ipaddress
+import os
 
+from hali.config.paths import expanded
 from hali.model.errors import UsageError
 from hali.model.urls import origin
+
+LONGEST_NAME = 255  # bytes of one name in a path (NAME_MAX of the common file systems)
+
+
+def models_folder(text: str) -> None:
+    """A path that a folder can have."""
+    hint = "for example /mnt/models; empty is `models` in the data directory"
+    try:
+        parts = expanded(text).parts
+    except UsageError as exc:
+        raise UsageError(f"models_dir: {exc.message}", hint=hint) from None
+    if any(len(os.fsencode(part)) > LONGEST_NAME for part in parts):
+        raise UsageError(f"models_dir: {text[:80]}…: a name in it is longer than {LONGEST_NAME} bytes", hint=hint)
 
 
 def listen_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

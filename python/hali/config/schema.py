@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from hali.config.adapters import parse_adapters, parse_drafts
-from hali.config.checks import check_endpoint, listen_address
+from hali.config.checks import check_endpoint, listen_address, models_folder
 from hali.config.registries import parse_all
 from hali.config.schedule import Schedule
 from hali.model.errors import UsageError
@@ -339,7 +339,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pull_concurrency: Annotated[
         int, _doc("Pulls under way at a time; more wait in the queue.", "pulls", live=True, ge=1, le=32)
     ] = 4  # each may use all cores for hashing and eight connections; more only make all of them late
-    models_dir: Annotated[str, _doc("Where models are kept; empty = `models` in the data directory.", "path")] = ""
+    models_dir: Annotated[
+        str, _doc("Where models are kept; empty = `models` in the data directory.", "path", check=models_folder)
+    ] = ""
     daemon_listen_addr: Annotated[
         str,
         _doc("Address of the HTTP API. Anything but loopback demands an API key.", "address", check=listen_address),

@@ -207,7 +207,13 @@ class ModelStore:
     def incoming(self, key: str) -> Path:
         """The folder of an unfinished model; made when missing."""
         directory = self._inside(self.root / INCOMING / safe_name(key))
-        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except (FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError) as exc:
+            raise Refused(
+                f"models_dir {self.root} cannot be made or written: {exc.strerror}",
+                hint="`hali config set models_dir FOLDER` names another one",
+            ) from None
         return directory
 
     def partial(self, name: str) -> Path:

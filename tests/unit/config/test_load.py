@@ -109,6 +109,9 @@ def test_a_secret_is_masked(tmp_path: Path) -> None:
         ("registry.url", "https://h#ed25519:zz"),
         ("registry.url", "file:///no/key"),
         ("engine.slots", "0"),
+        ("models_dir", "~nobody-of-this-name/x"),
+        ("models_dir", "a\0b"),
+        ("models_dir", f"/{'ü' * 128}/x"),
     ],
 )
 def test_a_wrong_value_is_refused_with_key_and_reason(key: str, text: str) -> None:

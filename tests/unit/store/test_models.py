@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from hali.model.errors import AmbiguousName, NotFound
+from hali.model.errors import AmbiguousName, NotFound, Refused
 from hali.model.names import derive
 from hali.store.models import METADATA, Metadata, ModelStore, Record, matching, the_one
 
@@ -137,3 +137,11 @@ def test_metadata_that_hali_would_not_have_written_harms_that_model_only(
     written = json.loads((broken.directory / METADATA).read_text())
     (broken.directory / METADATA).write_text(json.dumps(written | {field: value}))
     assert store.records() == [fine]
+
+
+def test_a_store_that_cannot_be_made_names_the_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for root in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/x")):
+        with pytest.raises(Refused, match=f"models_dir {root} cannot be made or written") as caught:
+            ModelStore(root).incoming("a")
+        assert "hali config set models_dir" in str(caught.value.hint)
