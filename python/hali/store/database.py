@@ -10,6 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hali.model.errors import ConfigError, ExitCode, Failed, NoSpace, StoreDamaged
+from hali.runtime.log import get_logger
+
+log = get_logger(__name__)
+
+UPGRADE = "pip install --upgrade hali"
 
 # One entry per schema version; entries are never changed, only appended: a database in the field replays the rest.
 MIGRATIONS = (
@@ -85,8 +90,7 @@ class Database:
 
     def _migrate(self) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version > len(MIGRATIONS):
-            raise ConfigError(f"the database is of a newer hali (schema {version})", hint="update hali")
+        check_version(version)
         for number in range(version, len(MIGRATIONS)):
             # executescript commits first, so the version is set in the same script.
             self._db.executescript(f"BEGIN; {MIGRATIONS[number]} PRAGMA user_version = {number + 1}; COMMIT;")
@@ -101,8 +105,7 @@ class Database:
                 self._db.execute("COMMIT")
             except sqlite3.OperationalError as exc:
                 self._roll_back()
-                kind = NoSpace if "full" in str(exc) else Failed
-                raise kind(f"the database cannot be written: {exc}", hint="free some space on its disk") from exc
+                raise _unwritable(exc) from exc
             except BaseException:
                 self._roll_back()
                 raise
@@ -154,11 +157,34 @@ class Database:
             if also is not None:
                 also(db)
 
-    def close(self) -> None:
-        """Checkpoint and close."""
+    def checkpoint(self) -> None:
+        """Move all that the write-ahead log holds into the database file; NoSpace or Failed where that cannot be written."""
         with self._lock:
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            self._db.close()
+            try:
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            except sqlite3.OperationalError as exc:
+                raise _unwritable(exc) from exc
+
+    def close(self) -> None:
+        """Checkpoint and close. Where there is no room for it the write-ahead log stays, from which the next start reads."""
+        try:
+            self.checkpoint()
+        except (NoSpace, Failed) as exc:
+            log.warning("database.not_checkpointed", error=exc.message)
+        finally:
+            with self._lock:
+                self._db.close()
+
+
+def check_version(version: int) -> None:
+    """ConfigError for a schema that this hali does not know."""
+    if version > len(MIGRATIONS):
+        raise ConfigError(f"the database is of a newer hali (schema {version})", hint=f"`{UPGRADE}`")
+
+
+def _unwritable(exc: sqlite3.OperationalError) -> NoSpace | Failed:
+    kind = NoSpace if "full" in str(exc) else Failed
+    return kind(f"the database cannot be written: {exc}", hint="free some space on its disk")
 
 
 def read_state(db: sqlite3.Connection, key: str) -> str | None:

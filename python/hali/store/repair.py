@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from hali.config.files import fsync_directory
-from hali.store.database import Database
+from hali.store.database import Database, check_version
 
 MOST_PROBED = 100_000  # rowids looked for one by one between the two ends of a gap: a second
 _COMPANIONS = ("-wal", "-shm", "-journal")
@@ -27,7 +27,8 @@ class Repaired(msgspec.Struct, frozen=True):
 
 
 def repair(path: Path) -> Repaired:
-    """Replace the database at `path`; only for the one process that holds the home."""
+    """Replace the database at `path`; only for the one process that holds the home. ConfigError for one of a newer hali."""
+    check_version(_version(path))
     kept = path.with_name(f"{path.name}.damaged-{time.time_ns() // 1_000_000_000}")
     for end in ("", *_COMPANIONS):
         if (part := path.with_name(path.name + end)).exists():
@@ -36,12 +37,26 @@ def repair(path: Path) -> Repaired:
     _remove(fresh)
     with closing(Database(fresh)) as database:
         rows = _salvage(kept, database)
+        database.checkpoint()  # what stayed in its log would not come along
     # Its journal first: SQLite would play it into whatever database lies beside it. The copy has both.
     for end in _COMPANIONS:
         path.with_name(path.name + end).unlink(missing_ok=True)
     os.replace(fresh, path)
     fsync_directory(path.parent)
     return Repaired(rows, kept)
+
+
+def _version(path: Path) -> int:
+    """Of its schema; 0 where that cannot be read."""
+    try:
+        with closing(_reading(path)) as db:
+            return int(db.execute("PRAGMA user_version").fetchone()[0])
+    except sqlite3.DatabaseError:
+        return 0
+
+
+def _reading(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
 
 
 def _remove(path: Path) -> None:
@@ -53,7 +68,7 @@ def _salvage(damaged: Path, into: Database) -> dict[str, int]:
     """Copy what can be read; how many rows of each table."""
     saved: dict[str, int] = {}
     with (
-        closing(sqlite3.connect(f"{damaged.absolute().as_uri()}?mode=ro", uri=True)) as source,
+        closing(_reading(damaged)) as source,
         into.transaction() as target,
     ):
         for table, columns in _tables(target):

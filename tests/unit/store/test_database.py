@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import resource
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -74,3 +77,27 @@ def test_a_file_that_is_no_database_is_reported_with_what_to_do(tmp_path: Path) 
     with pytest.raises(StoreDamaged) as caught:
         Database(tmp_path / "d")
     assert "--repair database" in str(caught.value.hint)
+
+
+@contextmanager
+def no_file_grows(limit: int) -> Iterator[None]:
+    """The system refuses to write beyond `limit` bytes of any file."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_database_that_cannot_be_checkpointed_is_closed_and_loses_nothing(tmp_path: Path) -> None:
+    database = Database(tmp_path / "d")
+    database.set_state("k", "x" * 10_000)
+    with no_file_grows((tmp_path / "d").stat().st_size):
+        with pytest.raises(Failed, match="cannot be written"):
+            database.checkpoint()
+        database.close()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        database.get_state("k")
+    with closing(Database(tmp_path / "d")) as again:
+        assert again.get_state("k") == "x" * 10_000

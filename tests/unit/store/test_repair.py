@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hali.model.errors import ConfigError, NoSpace
 from hali.store.database import MIGRATIONS, Database
 from hali.store.repair import repair
 from tests.nodes import flip
@@ -85,6 +86,28 @@ def test_of_what_is_no_database_a_new_one_is_made(tmp_path: Path, content: bytes
     path.write_bytes(content)
     assert sum(repair(path).rows.values()) == 0
     assert keys(path) == []
+
+
+def test_a_new_one_that_is_not_all_in_its_file_takes_nobodys_place(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: Database) -> None:
+        raise NoSpace("the database cannot be written: database or disk is full")
+
+    before = path.read_bytes()
+    monkeypatch.setattr(Database, "checkpoint", full)
+    with pytest.raises(NoSpace):
+        repair(path)
+    assert path.read_bytes() == before
+
+
+def test_a_database_of_a_newer_hali_is_not_thrown_away(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 99")
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match=r"newer hali \(schema 99\)") as caught:
+        repair(path)
+    assert caught.value.hint == "`pip install --upgrade hali`"
+    assert path.read_bytes() == before
+    assert list(path.parent.glob("hali.db.*")) == []
 
 
 def test_an_older_schema_is_brought_up_to_date(tmp_path: Path) -> None:

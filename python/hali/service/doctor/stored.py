@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any, NamedTuple
 
-from hali.model.errors import HaliError
+from hali.model.errors import ConfigError, HaliError
 from hali.model.units import DAY_S, format_bytes, format_duration
 from hali.service.doctor.context import Context, quoted
 from hali.service.doctor.finding import Finding, failed, passed, skipped, warned
@@ -33,21 +33,23 @@ def database(context: Context) -> Finding:
         return failed(f"{path}: {exc}", f"chmod 600 {quoted(path)}")
     except sqlite3.DatabaseError as exc:
         return failed(f"{path}: {exc}", repair)
+    if (trouble := _schema(version)) is not None:  # before all else: what is of a newer hali is not ours to repair
+        return trouble
     if rows != ["ok"]:
         return failed(f"{path}: {len(rows)} errors, first: {' '.join(str(rows[0]).split())}", repair)
-    if (trouble := _schema(version)) is not None:
-        return trouble
     left = [p for p in (path.with_name(f"{path.name}{end}") for end in ("-wal", "-journal")) if p.exists()]
     journals = ", ".join(f"{p.name} {format_bytes(p.stat().st_size)}" for p in left)
     return passed(f"{format_bytes(path.stat().st_size)}, schema {version}{f', {journals}' if journals else ''}")
 
 
 def _schema(version: int) -> Finding | None:
-    from hali.store.database import MIGRATIONS
+    from hali.store.database import UPGRADE, check_version
 
-    if version <= len(MIGRATIONS):
-        return None
-    return failed(f"the database is of a newer hali (schema {version})", "pip install --upgrade hali")
+    try:
+        check_version(version)
+    except ConfigError as exc:
+        return failed(exc.message, UPGRADE)
+    return None
 
 
 def _open(context: Context) -> sqlite3.Connection:
