@@ -70,6 +70,24 @@ def test_without_a_daemon_and_without_a_home_it_says_what_it_can(a: TestNode) ->
     assert not a.paths.home.exists()
 
 
+@pytest.mark.parametrize("below", ["", "/below"])
+def test_a_file_in_the_place_of_the_data_directory_is_told_once_and_not_touched(
+    below: str, a: TestNode, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    a.env["HALI_HOME"] = f"{tmp_path}/file{below}"
+    found = examine(a)
+    assert [name for name, row in found.items() if row["status"] in ("fail", "warn")] == ["config.parse"]
+    assert f"{tmp_path}/file is no folder" in found["config.parse"]["detail"]
+    assert found["config.parse"]["fix"] == "unset HALI_HOME"
+    del a.env["HALI_HOME"]
+    a.env["HOME"] = str(tmp_path)
+    (tmp_path / "file").rename(tmp_path / ".hali")
+    follow(a, str(examine(a)["config.parse"]["fix"]))
+    assert (tmp_path / ".hali.aside").is_file()
+    healthy_again(a)
+
+
 def test_a_bad_line_of_the_configuration(running: TestNode) -> None:
     follow(running, "hali config set torrent.pex off || hali config set torrent.upnp off")
     healthy = examine(running)

@@ -18,6 +18,10 @@ SHOWN = 3  # faults named in one line; the rest is counted
 def config(context: Context) -> Finding:
     """Can every line and variable be read, and do the settings go together?"""
     path = context.paths.config
+    if (other := context.in_the_way) is not None:
+        aside = f"mv {quoted(other)} {quoted(other.with_name(f'{other.name}.aside'))}"
+        told = f"{other} is no folder, so {context.paths.home} cannot be the data directory: HALI_HOME names another"
+        return failed(told, "unset HALI_HOME" if context.env.get("HALI_HOME") else aside)
     if path.exists() and not os.access(path, os.R_OK):
         return failed(f"{path} cannot be read", f"chmod 600 {quoted(path)}")
     if context.faults:
@@ -36,7 +40,7 @@ def _faulty(path: Path, faults: Sequence[Fault]) -> Finding:
         steps.append("hali doctor --repair config")
     elif path.is_dir():
         steps.append(f"mv {quoted(path)} {quoted(path.with_name(f'{path.name}.aside'))}")
-    return failed("; ".join(texts) + more, " && ".join(steps))
+    return failed("; ".join(texts) + more, " && ".join(steps) or None)
 
 
 def _contradiction(context: Context) -> Finding | None:
@@ -51,6 +55,8 @@ def _contradiction(context: Context) -> Finding | None:
 def permissions(context: Context) -> Finding:
     """Is the home private, are its secrets readable by their owner only, and is the key a key?"""
     paths, home = context.paths, context.paths.home
+    if context.in_the_way is not None:
+        return skipped(f"{home} is no folder")
     if not home.exists():
         return skipped(f"{home} does not exist yet")
     secrets = [paths.config, paths.identity, paths.publisher_key, paths.api_key, paths.token, paths.address]

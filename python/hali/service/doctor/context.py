@@ -73,6 +73,13 @@ class Context:
         """The folder of the store."""
         return self.paths.models(self.settings.models_dir)
 
+    @property
+    def in_the_way(self) -> Path | None:
+        """What is no folder and has the place of the data directory, or of one above it."""
+        home = self.paths.home
+        found = next(each for each in (home, *home.parents) if os.path.lexists(each))
+        return None if found.is_dir() else found
+
     def setting_command(self, *changes: tuple[str, str | None]) -> str:
         """The command that gives keys these values (None: their defaults), and makes a running daemon take them."""
         steps = [step for key, value in changes for step in self._change(key, value)]

@@ -13,7 +13,7 @@ EXIT_CODES: dict[Status, int] = {"ok": 0, "skip": 0, "warn": 1, "fail": 2}  # of
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """What one check saw. `fix` is a shell command that mends it, to be run as written; a `fail` always has one."""
+    """What one check saw. `fix` is a shell command that mends it, to be run as written; a `fail` has one where there is any."""
 
     status: Status
     detail: str
@@ -70,8 +70,8 @@ def warned(detail: str, fix: str) -> Finding:
     return Finding("warn", detail, fix)
 
 
-def failed(detail: str, fix: str) -> Finding:
-    """Does not work."""
+def failed(detail: str, fix: str | None) -> Finding:
+    """Does not work; `fix` is None where no command mends it."""
     return Finding("fail", detail, fix)
 
 

@@ -17,7 +17,7 @@ import msgspec
 from hali._version import __version__
 from hali.model.units import MIB, RESERVE, format_bytes
 from hali.service.doctor.context import Context, as_root, first_installed, quoted
-from hali.service.doctor.finding import Finding, failed, passed, warned
+from hali.service.doctor.finding import Finding, failed, passed, skipped, warned
 from hali.service.doctor.servers import dates
 
 OLDEST_PYTHON = (3, 11)  # requires-python
@@ -146,6 +146,8 @@ class Disk(msgspec.Struct, frozen=True):
 
 def disk(context: Context) -> Finding:
     """Is there room where models, database and log are, and may we write there?"""
+    if context.in_the_way is not None:
+        return skipped(f"{context.paths.home} is no folder")
     places = [(_existing(path), _device(path)) for path in (context.paths.home, context.models)]
     homes = {(device, os.access(path, os.W_OK | os.X_OK)): path for path, device in places}
     findings = [_disk(context, path) for path in homes.values()]
