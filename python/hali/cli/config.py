@@ -15,6 +15,7 @@ from hali.cli.apps import new_app
 from hali.cli.output import current
 from hali.config import load as config
 from hali.config.paths import from_environment
+from hali.config.schema import KEYS
 from hali.model.errors import Failed, NotRunning, UsageError
 
 app = new_app("Show and change settings.")
@@ -93,7 +94,7 @@ def _typed(name: str) -> str:
 
 @app.command()
 def unset(ctx: typer.Context, key: Key) -> None:
-    """Take one key out of the file, which goes back to its default. Applied as by `hali config set`.
+    """Take one key out of the file, which goes back to its default; also one that hali does not know. Applied as by `hali config set`.
 
     With --json as `hali config set`.
     """
@@ -103,15 +104,15 @@ def unset(ctx: typer.Context, key: Key) -> None:
 
 
 def _changed(ctx: typer.Context, name: str, *, was_there: bool = True) -> None:
-    out, path, key = current(ctx), from_environment().config, config.find_key(name)
+    out, path = current(ctx), from_environment().config
     done = _reload()
     applied = None if done is None else name not in done["restart"]
     told = f"Updated {name} in {path}{_EFFECT[applied]}" if was_there else f"{name} is not set in {path}"
     out.result({"key": name, "path": str(path), "applied": applied}, told)
     if done is not None and (source := done["sources"].get(name)) in ("env", "flag"):
         out.note(f"The running daemon has it from {_ORIGIN[source]}, which wins over the file.")
-    winner = next((v for v in (key.env, key.also_env) if v and os.environ.get(v)), None)
-    if winner:
+    key = KEYS.get(name)  # None: one of the file that nobody knows was taken out
+    if key is not None and (winner := config.variable_of(key, os.environ)) is not None:
         out.note(f"The environment variable {winner} is set, and wins over the file.")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import shlex
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,9 +54,17 @@ def find_key(name: str) -> Key:
     """The key called `name`; UsageError with the nearest names otherwise."""
     if name in KEYS:
         return KEYS[name]
+    raise UsageError(_unknown(name), hint=_meant(name) or "`hali config show` lists all keys")
+
+
+def _unknown(name: str) -> str:
+    return f"unknown configuration key {name!r}"
+
+
+def _meant(name: str) -> str:
+    """The question whether one of the nearest names was meant; empty when none is near."""
     near = difflib.get_close_matches(name, KEYS, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else "`hali config show` lists all keys"
-    raise UsageError(f"unknown configuration key {name!r}", hint=hint)
+    return f"did you mean {' or '.join(near)}?" if near else ""
 
 
 def parse_text(key: Key, text: str) -> Any:
@@ -108,8 +117,11 @@ def variable_of(key: Key, env: Mapping[str, str]) -> str | None:
 
 
 def _from_file(path: Path, name: str, value: Any) -> Any:
+    if name not in KEYS:  # `config show` would fail by the same file
+        hint = f"`hali config unset {shlex.quote(name)}` takes it out; {_meant(name)}".rstrip("; ")
+        raise ConfigError(f"{path}: {_unknown(name)}", hint=hint)
     try:
-        return check(find_key(name), value)
+        return check(KEYS[name], value)
     except UsageError as exc:
         raise ConfigError(f"{path}: {exc.message}", hint=exc.hint) from None
 
@@ -156,31 +168,43 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def store(path: Path, name: str, text: str | None) -> bool:
-    """Set key `name` in the file to `text`, or remove it with None; comments and order of the file are kept.
+    """Set key `name` in the file to `text`, or remove it with None, also one that nobody knows; comments and order of the file are kept.
 
     False, and the file is as it was, when a key to be removed is not in it.
     """
     import tomlkit  # only `config set` writes; every other command should not pay for the import
 
-    key = find_key(name)
-    value = None if text is None else parse_text(key, text)
+    value = None if text is None else parse_text(find_key(name), text)
     with locked(path):  # two that write at the same moment would else both begin from what was there before
         read_file(path)  # a file that is no TOML is told as such, and not written over
         document = tomlkit.parse(path.read_text(encoding="utf-8-sig")) if path.exists() else tomlkit.document()
-        *parents, leaf = name.split(".")
-        table: Any = document
-        for parent in parents:
-            if text is None and parent not in table:
-                return False
-            table = table.setdefault(parent, tomlkit.table())
-            if not isinstance(table, Mapping):
-                raise ConfigError(f"{path}: {parent} is a value, not a table", hint="mend it with `hali config edit`")
-        if text is None and leaf not in table:
-            return False
-        if text is None:
-            del table[leaf]
+        if text is not None:
+            _put(path, document, name, list(value) if isinstance(value, tuple) else value)
+        elif (found := _holder(document, name)) is not None:
+            del found[0][found[1]]
         else:
-            table[leaf] = list(value) if isinstance(value, tuple) else value
+            find_key(name)  # one that is neither in the file nor known is a slip
+            return False
         # The file may hold the LAN secret, so it is never readable by others.
         write_secret(path.resolve(), tomlkit.dumps(document).encode())  # also where it is a link to another place
     return True
+
+
+def _put(path: Path, document: Any, name: str, value: Any) -> None:
+    import tomlkit
+
+    *parents, leaf = name.split(".")
+    table = document
+    for parent in parents:
+        table = table.setdefault(parent, tomlkit.table())
+        if not isinstance(table, Mapping):
+            raise ConfigError(f"{path}: {parent} is a value, not a table", hint="mend it with `hali config edit`")
+    table[leaf] = value
+
+
+def _holder(table: Any, name: str) -> tuple[Any, str] | None:
+    """The table that holds key `name`, by names as `flatten` makes them, and what it is called there; a table itself is no key."""
+    if name in table and not isinstance(table[name], Mapping):
+        return table, name
+    below = ((part, each) for part, each in table.items() if isinstance(each, Mapping) and name.startswith(f"{part}."))
+    return next(filter(None, (_holder(each, name[len(part) + 1 :]) for part, each in below)), None)

@@ -239,6 +239,17 @@ def test_config_set_tells_when_the_environment_wins(
     assert "HALI_DEBUG is set, and wins" in capsys.readouterr().err
 
 
+def test_a_key_that_nobody_knows_is_taken_out_of_the_file(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("config", "set", "debug", "true") == 0
+    with (home / "config.toml").open("a") as file:
+        file.write("[foo]\nbar = 1\n")
+    assert run("config", "show") == 78
+    assert "`hali config unset foo.bar` takes it out" in capsys.readouterr().err
+    assert run("config", "unset", "foo.bar") == 0
+    assert run("config", "get", "debug") == 0
+    assert run("config", "unset", "foo.bar") == 2
+
+
 def test_an_editor_that_leaves_a_broken_file_is_told(
     home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import fcntl
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,41 @@ def test_unsetting_a_key_that_is_not_set_leaves_the_file_as_it_is(tmp_path: Path
     assert path.read_text() == "[lan]\nport = 5\n"
     assert store(path, "lan.port", None)
     assert load(path, {}).settings == Settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("foo = 1", "foo"),
+        ("[a.b]\nc = 1", "a.b.c"),
+        ("lan.peer = 1", "lan.peer"),
+        ('"a.b" = 1', "a.b"),
+        ('[x]\n"a b".c = 1', "x.a b.c"),
+        ("[[foo]]\na = 1", "foo"),
+        ("lan = 1", "lan"),
+    ],
+)
+def test_an_unknown_key_of_the_file_is_named_with_the_command_that_takes_it_out(
+    tmp_path: Path, text: str, name: str
+) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(f"debug = true # loud\n{text}\n")
+    with pytest.raises(ConfigError) as caught:
+        load(path, {})
+    assert f"unknown configuration key {name!r}" in caught.value.message
+    assert f"`hali config unset {shlex.quote(name)}` takes it out" in str(caught.value.hint)
+    assert store(path, name, None)
+    assert load(path, {}).sources == {"debug": "file"}
+    assert "# loud" in path.read_text()
+
+
+def test_a_whole_table_is_no_key_and_stays(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("[lan]\nport = 5\n")
+    for name in ("lan", "foo", "lan.", "lan.port.x"):
+        with pytest.raises(UsageError, match="unknown configuration key"):
+            store(path, name, None)
+    assert path.read_text() == "[lan]\nport = 5\n"
 
 
 def test_a_file_that_is_a_link_stays_one(tmp_path: Path) -> None:
