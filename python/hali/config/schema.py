@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from hali.config.adapters import parse_adapters, parse_drafts
 from hali.config.checks import check_endpoint, listen_address, models_folder
+from hali.config.peers import check_peers
 from hali.config.registries import parse_all
 from hali.config.schedule import Schedule
 from hali.model.errors import UsageError
@@ -85,8 +86,9 @@ class LanSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     peers: Annotated[
         tuple[str, ...],
         _doc(
-            "Nodes in other subnets to announce to and ask by unicast: host or host:port, comma separated. "
-            "Public addresses are heard only if they are listed here, are in a network of this machine, or have the secret."
+            "Nodes in other subnets to announce to and ask by unicast: host, host:port or [IPv6]:port, comma separated. "
+            "Public addresses are heard only if they are listed here, are in a network of this machine, or have the secret.",
+            check=check_peers,
         ),
     ] = ()
     hmac_enabled: Annotated[

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import anyio
 import msgspec
 
+from hali.config.peers import split_peer
 from hali.runtime.log import get_logger
 from hali.transfer.lan_interfaces import Interface, Reach, addresses_of, groups_of, interfaces
 from hali.transfer.lan_net import GROUP4, GROUP6, LanSockets
@@ -163,7 +164,7 @@ class Outbox:
         try:
             host, port = split_peer(peer, self._options.port)
             answers = await anyio.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-        except (OSError, ValueError) as error:  # a bad port or name is a ValueError
+        except (OSError, ValueError) as error:  # a name that IDNA does not take is a ValueError
             log.warning("lan.peer_unresolved", peer=peer, error=str(error))
             return []
         return [(str(sockaddr[0]), port) for *_, sockaddr in answers[:MAX_ADDRESSES_PER_PEER]]
@@ -179,17 +180,3 @@ class Outbox:
                 self._level -= packets
                 return
             await anyio.sleep(missing / PACE)
-
-
-def split_peer(text: str, default_port: int) -> tuple[str, int]:
-    """`host`, `host:port`, `[v6]:port` or a bare IPv6 address; ValueError for a bad port."""
-    host, port = text.strip(), str(default_port)
-    if host.startswith("["):
-        host, _, rest = host[1:].partition("]")
-        port = rest[1:] if rest.startswith(":") else port
-    elif host.count(":") == 1:
-        host, _, port = host.partition(":")
-    number = int(port)
-    if not 0 < number < 65_536:
-        raise ValueError(f"no port: {number}")
-    return host, number

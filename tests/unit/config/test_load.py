@@ -58,6 +58,7 @@ def test_every_key_can_be_set_from_the_environment(key: object) -> None:
         "engine.speculation": "off",
         "upstream.urls": "http://a:1",
         "registry.url": "https://a",
+        "lan.peers": "elsewhere:1",
     }
     text = special.get(key.name, "http://127.0.0.1:1" if key.name.endswith(("_url", "_endpoint")) else text)
     found = load(Path("/nonexistent"), {key.env: text})

@@ -10,7 +10,7 @@ import pytest
 from hali.model.ids import InfoHashes
 from hali.transfer.lan_inbox import Inbox
 from hali.transfer.lan_index import LanIndex
-from hali.transfer.lan_outbox import PACE, LanOptions, split_peer
+from hali.transfer.lan_outbox import PACE, LanOptions
 from hali.transfer.lan_packets import LanModel, Speaker, to_wire
 from hali.wire.lan import MAX_PACKET, Flag, decode
 from tests.fakes.lan_node import FakeNode
@@ -91,24 +91,3 @@ def test_models_keep_what_others_need_to_fetch_them() -> None:
 def test_models_without_hashes_are_not_announced(bad: LanModel) -> None:
     with pytest.raises(ValueError, match="announceable"):
         to_wire([bad])
-
-
-@pytest.mark.parametrize(
-    ("text", "peer"),
-    [
-        ("host", ("host", 4269)),
-        ("host:99", ("host", 99)),
-        ("10.0.0.1:99", ("10.0.0.1", 99)),
-        ("[fd00::1]:99", ("fd00::1", 99)),
-        ("[fd00::1]", ("fd00::1", 4269)),
-        ("fd00::1", ("fd00::1", 4269)),
-    ],
-)
-def test_peers_are_written_in_the_usual_ways(text: str, peer: tuple[str, int]) -> None:
-    assert split_peer(text, 4269) == peer
-
-
-@pytest.mark.parametrize("text", ["host:x", "host:0", "host:70000", "[::1]:"])
-def test_a_bad_port_is_an_error(text: str) -> None:
-    with pytest.raises(ValueError, match=r"port|int"):
-        split_peer(text, 4269)
