@@ -213,7 +213,7 @@ class TestNode:
     def log(self) -> str:
         """The end of the daemon's log, for failure messages."""
         path = self.paths.logs / "hali.log"
-        return path.read_text()[-6000:] if path.exists() else "(no log)"
+        return path.read_text()[-6000:] if path.is_file() else "(no log)"
 
     def events(self, event: str) -> list[dict[str, Any]]:
         """All log lines of one event."""

@@ -112,6 +112,14 @@ BAD_CONFIGS = {
 }
 
 
+def test_a_folder_in_the_place_of_the_log_is_told_in_words(tmp_path: Path) -> None:
+    with node(tmp_path / "a") as a:
+        a.paths.create()
+        (a.paths.logs / "hali.log").mkdir()
+        told = a.fails("daemon", "start", code=78)
+        assert f"{a.paths.logs / 'hali.log'} is a folder, and the log has to go there — move it away" in told
+
+
 @pytest.mark.parametrize("wrong", BAD_CONFIGS)
 def test_a_bad_config_file_is_one_line_and_exit_code_78(wrong: str, tmp_path: Path) -> None:
     with node(tmp_path / "a") as a:

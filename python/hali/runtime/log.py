@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from hali.model.errors import ConfigError, system_error
 from hali.model.printing import printable, printable_lines
 
 _FIELDS = "hali_fields"
@@ -98,12 +99,21 @@ def configure(*, debug: bool, directory: Path | None = None, stderr: bool = True
         logging.getLogger(chatty).setLevel(logging.WARNING)
     if directory is not None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        keep = logging.handlers.RotatingFileHandler(
-            directory / file, maxBytes=MAX_LOG_BYTES, backupCount=OLD_LOGS, encoding="utf-8"
-        )
-        keep.setFormatter(JsonFormatter())
-        root.addHandler(keep)
+        root.addHandler(_kept_in(directory / file))
     if stderr:
         people = logging.StreamHandler(sys.stderr)
         people.setFormatter(LineFormatter())
         root.addHandler(people)
+
+
+def _kept_in(path: Path) -> logging.Handler:
+    try:
+        keep = logging.handlers.RotatingFileHandler(
+            path, maxBytes=MAX_LOG_BYTES, backupCount=OLD_LOGS, encoding="utf-8"
+        )
+    except IsADirectoryError:
+        raise ConfigError(f"{path} is a folder, and the log has to go there", hint="move it away") from None
+    except OSError as exc:
+        raise system_error(exc) from None
+    keep.setFormatter(JsonFormatter())
+    return keep
