@@ -17,7 +17,7 @@ from hali.daemon.address import is_locked
 from hali.model.units import piece_count
 from hali.store import journal
 from tests.fakes.hf_server import FakeHub
-from tests.nodes import TestNode, node, random_file, sha256_of, until
+from tests.nodes import WAIT_S, TestNode, node, random_file, sha256_of, until
 
 NAME = "Slow-7B-Q4_0.gguf"
 REPO = "owner/Slow-7B-GGUF"
@@ -110,6 +110,25 @@ BAD_CONFIGS = {
     "out of range": "torrent_port = 70000",
     "not text": b"\xff\xfe\x00",
 }
+
+
+def test_mcp_over_stdio_ends_at_ctrl_c_though_its_input_stays_open(tmp_path: Path) -> None:
+    hello = {"protocolVersion": "2025-03-26", "capabilities": {}, "clientInfo": {"name": "test", "version": "0"}}
+    request = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}
+    with node(tmp_path / "a", lan_enabled="off") as a:
+        a.start()
+        command = [sys.executable, "-m", "hali.cli", "mcp"]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, env=a.env, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as server:
+            try:
+                assert server.stdin is not None and server.stdout is not None and server.stderr is not None
+                print(json.dumps(request), file=server.stdin, flush=True)
+                assert json.loads(server.stdout.readline())["id"] == 1
+                server.send_signal(signal.SIGINT)
+                assert server.wait(WAIT_S) == 130
+                assert server.stderr.read() == ""
+            finally:
+                server.kill()
 
 
 def test_a_folder_in_the_place_of_the_log_is_told_in_words(tmp_path: Path) -> None:

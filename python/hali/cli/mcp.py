@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import anyio
 import typer
 
@@ -9,6 +12,7 @@ from hali.cli import control
 from hali.cli.apps import new_app
 from hali.cli.output import current
 from hali.config.paths import from_environment
+from hali.model.errors import ExitCode
 
 app = new_app()
 
@@ -32,4 +36,11 @@ def mcp(ctx: typer.Context) -> None:
         async with client_of(url, key.read_text().strip() if key.exists() else None) as client:
             await sdk.serve_stdio(RemoteToolbox(client))
 
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is to be ignored
+        signal.signal(signal.SIGINT, _at_once)
     anyio.run(serve)
+
+
+def _at_once(*_: object) -> None:
+    """Nothing has to be put in order, and a cancelled task would wait for the thread that reads the input, so for its next line."""
+    os._exit(ExitCode.INTERRUPTED)
