@@ -171,7 +171,7 @@ def _parse(response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
             return
         event = json.loads(line[6:])
         if "error" in event:
-            raise EngineFailed(event["error"]["message"], hint="the next prompt gets a new engine")
+            raise EngineFailed(event["error"]["message"])  # which tells what to do, too
         yield event
     raise Failed("the reply ended too early", hint="see `hali logs`")
 

@@ -43,6 +43,8 @@ class Child(asyncio.SubprocessProtocol):
     def __init__(self, on_exit: Callable[[], None]) -> None:
         self._on_exit = on_exit
         self._stderr = bytearray()
+        self._words = 0  # bytes that it wrote since it was ready, or while it loads
+        self._ended_by_us = ""  # why, if so
         self._transport: asyncio.SubprocessTransport | None = None
         self.pid = 0
         self.returncode: int | None = None
@@ -55,6 +57,7 @@ class Child(asyncio.SubprocessProtocol):
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         """asyncio: it wrote to standard error."""
         self._stderr += data
+        self._words += len(data)
         del self._stderr[:-STDERR_KEPT]
         for line in data.decode("utf-8", "replace").splitlines():
             log.debug("engine.stderr", pid=self.pid, line=line)
@@ -66,9 +69,14 @@ class Child(asyncio.SubprocessProtocol):
         self._transport.close()
         self._on_exit()
 
-    def kill(self) -> None:
-        """SIGKILL; nothing if it has ended."""
+    def loaded(self) -> None:
+        """What it wrote while it loaded is not why it will end."""
+        self._words = 0
+
+    def kill(self, why: str = "was ended") -> None:
+        """SIGKILL; nothing if it has ended. `why` continues a sentence about the engine."""
         if self._transport is not None and self._transport.get_returncode() is None:
+            self._ended_by_us = why
             try:
                 self._transport.kill()
             except ProcessLookupError:
@@ -84,14 +92,17 @@ class Child(asyncio.SubprocessProtocol):
             return f"signal {-self.returncode}"
 
     def how_it_ended(self) -> str:
-        """`died of SIGABRT (its last words)`, for a sentence about the engine."""
-        how = f"died of {name}" if (name := self.signal_name()) else f"exited with {self.returncode}"
-        words = self.stderr_tail().strip().splitlines()
+        """`died of SIGABRT (its last words)`, for a sentence about the engine. Who is killed says nothing about it."""
+        name = self.signal_name()
+        if name == "SIGKILL":
+            return f"{self._ended_by_us or 'was killed, perhaps for want of memory'} (SIGKILL)"
+        how = f"died of {name}" if name else f"exited with {self.returncode}"
+        words = self.stderr_tail(self._words).strip().splitlines()
         return f"{how} ({words[-1][:200]})" if words else how
 
-    def stderr_tail(self) -> str:
-        """The last 8 KiB it wrote."""
-        return self._stderr.decode("utf-8", "replace")
+    def stderr_tail(self, most: int = STDERR_KEPT) -> str:
+        """The last 8 KiB it wrote, at most `most` bytes of them."""
+        return self._stderr[max(0, len(self._stderr) - most) :].decode("utf-8", "replace")
 
     def rss_bytes(self) -> int | None:
         """Resident memory now; None where /proc does not tell."""

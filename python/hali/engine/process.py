@@ -209,7 +209,7 @@ class EngineProcess:
             self._send(protocol.pack_ack(protocol.Alive()))
         elif verdict != "fine":
             log.error("engine.silent", model=self.model_id, how=verdict)
-            self._child.kill()  # its end puts the error into the replies
+            self._child.kill("gave no sign of life and was ended")  # its end puts the error into the replies
             return
         self._look_later()
 
@@ -271,6 +271,8 @@ class EngineProcess:
         elif isinstance(ack, protocol.Ready):
             self.info = msgspec.structs.replace(ack.info, model_id=self.model_id)
             self.confinement, self.progress = ack.confinement, 1.0
+            if self._child is not None:  # soon: what it wrote before may be read in this same turn of the loop
+                asyncio.get_running_loop().call_soon(self._child.loaded)
             self._spoke.set()
 
     def _on_gone(self) -> None:

@@ -216,6 +216,14 @@ def test_after_clear_there_is_nothing_to_retry(
     assert "nothing was asked yet" in capsys.readouterr().err
 
 
+def test_what_the_daemon_tells_of_a_failed_reply_is_all_that_is_told(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Canned.replies = [(200, FAILED)]
+    conversation(client(server, tmp_path), monkeypatch, "one")
+    assert capsys.readouterr().err.splitlines()[-1] == "hali: engine died"
+
+
 def test_an_error_in_the_middle_of_a_reply_begins_a_line_of_its_own(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

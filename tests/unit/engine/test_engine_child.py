@@ -42,6 +42,27 @@ def test_only_the_end_of_standard_error_is_kept() -> None:
     assert "last words" in process.how_it_ended()
 
 
+def test_only_what_was_written_since_it_was_ready_is_told_as_the_reason() -> None:
+    process = child.Child(lambda: None)
+    process.pipe_data_received(2, b"a warning\n")
+    process.returncode = -6
+    assert process.how_it_ended() == "died of SIGABRT (a warning)"  # while it loaded
+    process.loaded()
+    assert process.how_it_ended() == "died of SIGABRT"
+    process.pipe_data_received(2, b"an assertion\n")
+    assert process.how_it_ended() == "died of SIGABRT (an assertion)"
+    assert process.stderr_tail() == "a warning\nan assertion\n"
+    process.pipe_data_received(2, b"x" * 100_000)
+    assert len(process.stderr_tail()) == child.STDERR_KEPT
+
+
+def test_of_one_that_was_killed_no_words_are_quoted() -> None:
+    process = child.Child(lambda: None)
+    process.pipe_data_received(2, b"a warning\n")
+    process.returncode = -9
+    assert process.how_it_ended() == "was killed, perhaps for want of memory (SIGKILL)"
+
+
 def test_as_many_and_as_wide_vectors_come_through_as_may_be_asked_for() -> None:
     answer = Embeddings((bytes(4 * 8192),) * MAX_INPUTS, 1)
     came: list[protocol.Frame] = []
