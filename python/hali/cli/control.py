@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,11 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hali.cli.output import Output
+from hali.config import last_exit
 from hali.config.paths import Paths, from_environment
 from hali.daemon.address import AlreadyRunning, is_locked
 from hali.daemon.client import DaemonClient
 from hali.model.errors import ExitCode, Failed, HaliError, NoSpace, NotRunning, Refused, from_wire
-from hali.runtime.processes import is_alive
+from hali.runtime.processes import boot_id, is_alive
 
 START_S = 30.0  # a cold disk and a large store included; an ordinary start takes well under a second
 STOP_S = 30.0  # above the daemon's own drain of 10 s and the stop limits of its services
@@ -105,7 +107,9 @@ def _other(paths: Paths, deadline: float) -> DaemonClient | None:
         except NotRunning:
             time.sleep(POLL_S)
         if time.monotonic() > deadline:
-            raise Failed(f"a daemon holds {paths.home} but does not answer", hint="end it, or see `hali logs`")
+            raise Failed(
+                f"a daemon{_named(paths)} holds {paths.home} but does not answer", hint="`hali daemon stop` ends it"
+            )
     return None
 
 
@@ -147,7 +151,10 @@ def _start_error(report: Path, code: int) -> HaliError:
 
 
 def stop(paths: Paths | None = None) -> bool:
-    """Ask the daemon to stop and wait until it has; False when none ran, Refused where a service manager would bring it back."""
+    """Ask the daemon to stop and wait until it has; False when none ran, Refused where a service manager would bring it back.
+
+    One that cannot be asked gets SIGTERM.
+    """
     paths = paths or from_environment()
     pid = None
     try:
@@ -155,16 +162,51 @@ def stop(paths: Paths | None = None) -> bool:
             found = client.call("ping", timeout=10.0)
             pid = found["pid"]
             if found.get("service"):
-                raise Refused(
-                    "the daemon runs as a service", hint="`hali service stop` and `hali service restart` are for that"
-                )
+                raise _of_service()
             client.call("stop", timeout=10.0)
     except NotRunning:
         if not is_locked(paths):
             return False
+        # One that ends in order has withdrawn both files; a second signal would end it at once.
+        if pid is None and (paths.address.exists() or paths.token.exists()):
+            pid = _terminate(paths)
     deadline = time.monotonic() + STOP_S
     while is_locked(paths) or (pid is not None and is_alive(pid)):
         if time.monotonic() > deadline:
-            raise Failed(f"the daemon still runs after {STOP_S:.0f} s", hint="`hali daemon status` shows its PID")
+            hint = "see `hali logs`" if pid is None else f"`kill -9 {pid}` ends it at once"
+            raise Failed(f"the daemon{_named(paths)} still runs after {STOP_S:.0f} s", hint=hint)
         time.sleep(POLL_S)
     return True
+
+
+def _named(paths: Paths) -> str:
+    run = last_exit.running(paths)
+    return "" if run is None else f" (PID {run.pid})"
+
+
+def _of_service() -> Refused:
+    return Refused("the daemon runs as a service", hint="`hali service stop` and `hali service restart` are for that")
+
+
+def _terminate(paths: Paths) -> int | None:
+    """SIGTERM for the process that the lock file names, if it is known to hold the lock: then its PID. Linux only, see `proc`."""
+    from hali.service.doctor.proc import holder_of_lock
+
+    run = last_exit.running(paths)
+    if sys.platform != "linux" or run is None or run.boot != boot_id():
+        return None
+    try:
+        process = os.pidfd_open(run.pid)  # this very process, whoever has its number later
+    except OSError:
+        return None
+    try:
+        if holder_of_lock(paths.lock) != run.pid:
+            return None
+        if b"--service" in Path(f"/proc/{run.pid}/cmdline").read_bytes().split(b"\0"):
+            raise _of_service()
+        signal.pidfd_send_signal(process, signal.SIGTERM)
+    except (FileNotFoundError, ProcessLookupError):  # it ends anyway
+        return None
+    finally:
+        os.close(process)
+    return run.pid

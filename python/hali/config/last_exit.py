@@ -48,6 +48,14 @@ def latest(paths: Paths, boot: str) -> LastExit | None:
     return _unrecorded(paths, boot) or read(paths)
 
 
+def running(paths: Paths) -> Run | None:
+    """Who wrote itself into the lock file and has not ended in order; None where nobody is named. It may have died since."""
+    try:
+        return msgspec.json.decode(paths.lock.read_bytes(), type=Run)
+    except (OSError, msgspec.DecodeError):  # empty: it ended by itself
+        return None
+
+
 def begin(paths: Paths, run: Run) -> None:
     """Under the lock: take the home over, and put it on record when the run before died without a word."""
     if (died := _unrecorded(paths, run.boot)) is not None:
@@ -73,11 +81,8 @@ def end(paths: Paths) -> None:
 
 def _unrecorded(paths: Paths, boot: str) -> LastExit | None:
     """The death of the run that the lock file still names. A reboot is no crash."""
-    try:
-        run = msgspec.json.decode(paths.lock.read_bytes(), type=Run)
-    except (OSError, msgspec.DecodeError):  # empty: it ended by itself
-        return None
-    if run.boot != boot:
+    run = running(paths)
+    if run is None or run.boot != boot:
         return None
     at = _last_sign_of_life(paths)
     message = f"the daemon (PID {run.pid}) died without a word: killed, out of memory, or crashed"

@@ -8,10 +8,12 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
+from hali.config import last_exit
 from hali.config.paths import Paths
 from hali.daemon.address import is_locked
 from hali.model.errors import NotRunning, ProtocolError, UsageError, from_wire
 
+UNREACHED = "see `hali logs` or `hali daemon restart`"
 CONNECT_S = 3.0
 ANSWER_S = 60.0  # an idle daemon answers in milliseconds; one that starts an engine or scans a disk may take longer
 
@@ -20,6 +22,7 @@ class DaemonClient:
     """One connection to the daemon of `paths`. NotRunning when there is none; a stale address file is detected, not believed."""
 
     def __init__(self, paths: Paths) -> None:
+        self._paths = paths
         if not is_locked(paths):  # what a killed daemon left in `daemon.addr` may be anybody's port by now
             raise NotRunning("Daemon is not running.", hint="start it with `hali daemon start`")
         try:
@@ -27,7 +30,7 @@ class DaemonClient:
             self._token = paths.token.read_text().strip()
             self._socket = socket.create_connection((host, int(port)), timeout=CONNECT_S)
         except (OSError, ValueError, OverflowError) as exc:
-            raise NotRunning("the daemon cannot be reached", hint="see `hali logs` or `hali daemon restart`") from exc
+            raise NotRunning(f"{self._who()} cannot be reached", hint=UNREACHED) from exc
         self._lines = self._socket.makefile("rb")
         self._next_id = 0
 
@@ -64,8 +67,8 @@ class DaemonClient:
                 return
         except TimeoutError:
             raise NotRunning(
-                f"the daemon did not answer {method!r} in {timeout:.0f} s",
-                hint="see `hali logs` or `hali daemon restart`",
+                f"{self._who()} did not answer {method!r} in {timeout:.0f} s",
+                hint=UNREACHED,
             ) from None
         except ConnectionError:
             raise NotRunning(
@@ -83,6 +86,10 @@ class DaemonClient:
         if not isinstance(message, dict):
             raise ProtocolError("what answers at daemon.addr is not a hali daemon")
         return message
+
+    def _who(self) -> str:
+        run = last_exit.running(self._paths)
+        return "the daemon" if run is None else f"the daemon (PID {run.pid})"
 
     def close(self) -> None:
         """Hang up."""
