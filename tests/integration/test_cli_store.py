@@ -223,6 +223,6 @@ def test_a_target_that_is_no_folder_or_leads_elsewhere_is_refused_in_one_line(sh
     (tmp_path / "trap/manifests").symlink_to(tmp_path)
     told = shared.fails("export", "ollama", "tiny", "--dir", str(tmp_path / "trap"), code=7)
     assert "is a symbolic link" in told and not (tmp_path / "registry.ollama.ai").exists()
-    assert "cannot expand" in shared.fails("export", "lmstudio", "tiny", "--dir", "~no.such.user/x", code=2)
+    assert "is not known" in shared.fails("export", "lmstudio", "tiny", "--dir", "~no.such.user/x", code=2)
     for name in ("../x", "a/b", ".hidden"):
         assert "no name for Ollama" in shared.fails("export", "ollama", "tiny", "--as", name, code=2)

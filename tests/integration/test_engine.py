@@ -184,7 +184,7 @@ async def test_kill_9_of_the_worker_ends_each_open_reply_with_a_clear_error(smol
             os.kill(info.pid, signal.SIGKILL)
         await engine.wait()
     assert [error.details["signal"] for error in errors] == ["SIGKILL", "SIGKILL"]
-    assert all(error.retryable for error in errors)
+    assert all(error.retryable and error.details["retry_after_s"] == 1 for error in errors)
     told = "the engine of test was killed, perhaps for want of memory (SIGKILL)"  # and no warning from its start
     assert [str(error) for error in errors] == [told, told]
     assert not engine.alive

@@ -79,15 +79,15 @@ def test_a_second_pull_is_answered_from_the_store_without_network_or_hashing(
     assert (b.call("stats")["down_total"], a.call("stats")["up_total"]) == (down, up)
 
 
-def test_a_name_that_only_the_lan_understands_is_still_answered_from_the_store(
-    file: Path, nodes: tuple[TestNode, TestNode]
-) -> None:
+def test_a_name_means_on_the_lan_what_it_means_in_the_store(file: Path, nodes: tuple[TestNode, TestNode]) -> None:
     a, b = nodes
     a.ok("add", str(file))
     b.hears(ID)
-    b.ok("pull", ID)
-    # The LAN finds any part of an id, the store whole words only.
-    assert b.ok("pull", "7b:instruct:q4")["from_store"] is True
+    assert f"on the LAN is {ID}" in b.fails(
+        "pull", "7b:instruct:q4", code=3
+    )  # the end of a longer word may be another model
+    assert b.ok("pull", "tiny:instruct")["from_store"] is False
+    assert b.ok("pull", "tiny:instruct")["from_store"] is True
 
 
 def test_the_same_file_added_twice_is_one_model(file: Path, tmp_path: Path, nodes: tuple[TestNode, TestNode]) -> None:

@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer
 
-from hali.engine.schemas import exact, guarded
+from hali.engine.schemas import exact, guarded, guided
 from hali.model.errors import UsageError
 
 BYTES = LLTokenizer("byte")
@@ -26,6 +26,12 @@ codes = st.integers(0, 127)
 
 def matcher(schema: Any) -> LLMatcher:
     found = LLMatcher(BYTES, LLMatcher.grammar_from_json_schema(json.dumps(exact(schema))))
+    assert not found.get_error(), found.get_error()
+    return found
+
+
+def guided_matcher(schema: dict[str, Any]) -> LLMatcher:
+    found = LLMatcher(BYTES, LLMatcher.grammar_from_json_schema(json.dumps(guided(schema, json.dumps(schema)))))
     assert not found.get_error(), found.get_error()
     return found
 
@@ -169,3 +175,47 @@ def test_bounds_that_no_float_has_hold_too(bound: int) -> None:
             if takes(made, str(number)):
                 jsonschema.validate(number, {"type": "integer", name: bound})
     assert takes(matcher({"type": "integer", "maximum": abs(bound)}), "7")
+
+
+@pytest.mark.parametrize(
+    ("schema", "wrong"),
+    [
+        ({"type": "object", "properties": {"a": {"const": 1}}}, r'{"\u0061":2}'),
+        ({"type": "object", "properties": {"a": {"const": 1}}, "required": ["a"]}, r'{"a":1,"\u0061":2}'),
+        ({"type": "object", "patternProperties": {"^[a-z]+$": {"const": 1}}}, r'{"\u0078":2}'),
+        ({"type": "object", "properties": {"a\nb": {"const": 1}}}, r'{"a\u000ab":2}'),
+    ],
+)
+def test_a_name_that_is_spelled_otherwise_goes_round_no_property(schema: dict[str, Any], wrong: str) -> None:
+    made = guided_matcher(schema)
+    assert not takes(made, wrong)
+    assert takes(made, '{"A":2}' if "required" not in schema else '{"a":1,"A":2}')
+
+
+@pytest.mark.parametrize("text", ["\x01", "a\x7f", "\0", 'a\n\t"\\/\b\f\r', "é\u2028😀"])
+def test_text_that_only_escapes_can_say_can_still_be_asked_for(text: str) -> None:
+    for spelled in {
+        json.dumps(text),
+        json.dumps(text, ensure_ascii=False),
+        json.dumps(text).replace("\x7f", r"\u007f"),
+    }:
+        if takes(guided_matcher({"const": text}), spelled):
+            break
+    else:
+        pytest.fail(f"{text!r} cannot be said")
+
+
+@pytest.mark.parametrize("value", [2**53 + 1, [1, {"id": 1234567890123456789}], -(2**64)])
+def test_a_number_that_would_come_as_another_one_is_refused(value: Any) -> None:
+    for schema in ({"const": value}, {"enum": [5, value]}):
+        with pytest.raises(UsageError, match="53 bits"):
+            exact(schema)
+    assert takes(matcher({"enum": [2**53, True]}), str(2**53))
+
+
+def test_seconds_are_of_this_minute_and_what_asks_for_nothing_is_no_trouble() -> None:
+    for kind, text in (("time", "12:00:{}Z"), ("date-time", "2024-02-29T10:00:{}Z")):
+        made = matcher({"type": "string", "format": kind})
+        assert takes(made, json.dumps(text.format(59)))
+        assert not takes(made, json.dumps(text.format(60)))
+    assert takes(matcher({"type": "array", "uniqueItems": False}), "[1,1]")

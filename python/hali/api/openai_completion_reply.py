@@ -43,28 +43,27 @@ class CompletionShape(msgspec.Struct, frozen=True):
 
         Nothing is yielded before the engine's first event, so that an early failure still can have an HTTP status.
         """
-        lengths: dict[int, int] = {}  # of the text before the next token, as `text_offset` counts it
+        offsets: dict[int, Offsets] = {}
         finished: dict[int, Done] = {}
         async with aclosing(events):
             async for index, item in events:
                 echo = self.echoes[index // self.tries]
-                if index not in lengths:
-                    lengths[index] = len(echo)
+                if index not in offsets:
+                    offsets[index] = Offsets(len(echo))
                     if echo:
                         yield self._chunk(index, echo)
                 if isinstance(item, Done):
                     finished[index] = item
                     yield self._chunk(index, "", reason=ended(item).reason)
                 elif isinstance(item, Chunk) and (item.text or item.logprobs):
-                    yield self._chunk(index, item.text, logprobs=self._legacy(item.logprobs, lengths[index]))
-                    lengths[index] += len(b"".join(each.chosen.text for each in item.logprobs).decode(errors="replace"))
+                    yield self._chunk(index, item.text, logprobs=self._legacy(item.logprobs, offsets[index]))
         usages = [ended(finished.get(index)) for index in range(len(self.echoes) * self.tries)]
         if self.include_usage:
             yield event({**self.frame.object(KIND, []), "usage": usage_of(usages, per_prompt=self.tries)})
         yield DONE
 
     def _choice(self, echo: str, reply: Reply, done: Done) -> dict[str, Any]:
-        logprobs = self._legacy(reply.logprobs, len(echo))
+        logprobs = self._legacy(reply.logprobs, Offsets(len(echo)))
         return {"index": 0, "text": echo + reply.text, "logprobs": logprobs, "finish_reason": done.reason}
 
     def _chunk(self, index: int, text: str, *, logprobs: Any = None, reason: str | None = None) -> bytes:
@@ -72,8 +71,8 @@ class CompletionShape(msgspec.Struct, frozen=True):
         extra: dict[str, Any] = {"usage": None} if self.include_usage else {}
         return event({**self.frame.object(KIND, [choice]), **extra})
 
-    def _legacy(self, tokens: Sequence[TokenLogprob], offset: int) -> dict[str, Any] | None:
-        return legacy_logprobs(tokens, offset) if self.logprobs else None
+    def _legacy(self, tokens: Sequence[TokenLogprob], offsets: Offsets) -> dict[str, Any] | None:
+        return legacy_logprobs(tokens, offsets) if self.logprobs else None
 
 
 def best(made: Sequence[tuple[Reply, Done]], wanted: int) -> list[tuple[Reply, Done]]:
@@ -90,18 +89,27 @@ def _likelihood(reply: Reply) -> float:
     return sum(each.chosen.logprob for each in reply.logprobs) / len(reply.logprobs)
 
 
-def legacy_logprobs(tokens: Sequence[TokenLogprob], offset: int) -> dict[str, Any]:
-    """Four lists side by side; `offset` is where in the whole text the first token begins, in characters."""
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    offsets = []
-    for each in tokens:
-        offsets.append(offset)
-        offset += len(decoder.decode(each.chosen.text))
+class Offsets:
+    """Where the tokens of one reply begin, in characters of its text; one that is split over tokens, and events, counts once."""
+
+    def __init__(self, start: int) -> None:
+        self._at = start
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def of(self, token: bytes) -> int:
+        """Where the next token begins."""
+        begins = self._at
+        self._at += len(self._decoder.decode(token))
+        return begins
+
+
+def legacy_logprobs(tokens: Sequence[TokenLogprob], offsets: Offsets) -> dict[str, Any]:
+    """Four lists side by side, of the next tokens of a reply."""
     return {
         "tokens": [_spelled(each.chosen) for each in tokens],
         "token_logprobs": [finite(each.chosen.logprob) for each in tokens],
         "top_logprobs": [{_spelled(one): finite(one.logprob) for one in each.top} for each in tokens],
-        "text_offset": offsets,
+        "text_offset": [offsets.of(each.chosen.text) for each in tokens],
     }
 
 

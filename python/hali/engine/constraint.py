@@ -13,7 +13,7 @@ import numpy as np
 from llama_cpp import llama_cpp as low
 
 from hali.engine.gbnf import to_lark
-from hali.engine.schemas import exact
+from hali.engine.schemas import guided
 from hali.engine.trial import survives
 from hali.model.errors import EngineFailed, UsageError
 from hali.model.generation import ReplyFormat
@@ -188,7 +188,8 @@ def _schema_text(schema: dict[str, Any] | bool | None) -> str:
     if schema is False:
         raise UsageError("the schema cannot be used: nothing is an instance of `false`", code="schema")
     try:
-        text = msgspec.json.encode({} if schema is True else exact(schema)).decode()
+        text = msgspec.json.encode(schema).decode()
+        text = msgspec.json.encode(guided(schema or {}, text)).decode()
     except (RecursionError, msgspec.MsgspecError, ValueError) as error:
         raise UsageError(f"the schema cannot be written as JSON: {error}", code="schema") from None
     if len(text) > MAX_SCHEMA_BYTES:

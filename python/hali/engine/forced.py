@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from hali.engine.schemas import NAMED, VALUES
 from hali.model.errors import UsageError
 from hali.model.generation import GenerateRequest, Tool
 
@@ -49,9 +50,14 @@ def _moved(schema: Any, place: str) -> Any:
         return [_moved(item, place) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    return {
-        key: place + value[1:]
-        if key == "$ref" and isinstance(value, str) and value.startswith("#")
-        else _moved(value, place)
-        for key, value in schema.items()
-    }
+    return {key: _moved_value(key, value, place) for key, value in schema.items()}
+
+
+def _moved_value(key: str, value: Any, place: str) -> Any:
+    if key in VALUES:
+        return value
+    if key in NAMED and isinstance(value, dict):
+        return {name: _moved(each, place) for name, each in value.items()}
+    if key == "$ref" and isinstance(value, str) and (value == "#" or value.startswith("#/")):
+        return place + value[1:]
+    return _moved(value, place)

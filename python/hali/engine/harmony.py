@@ -34,6 +34,11 @@ class HarmonyReader:
         """Whether the reply is inside a thought."""
         return self._channel == "analysis" and not self._in_header
 
+    @property
+    def answer_at(self) -> int:
+        """See Splitter: messages have no one place where the answer begins."""
+        return 0
+
     def push(self, text: str) -> list[tuple[str, bool] | Call]:
         """What is decided by now."""
         self._held += text

@@ -48,6 +48,10 @@ class Splitter(Protocol):
     def thinking(self) -> bool:
         """Whether the reply is inside a thought, as far as is known."""
 
+    @property
+    def answer_at(self) -> int:
+        """Where the answer begins, in bytes of the text; 0 where it is not known (yet)."""
+
     def push(self, text: str) -> list[Part]:
         """What is decided by now."""
 
@@ -66,6 +70,11 @@ class MarkSplitter:
     def thinking(self) -> bool:
         """See Splitter."""
         return self._thoughts is not None and self._thoughts.thinking
+
+    @property
+    def answer_at(self) -> int:
+        """See Splitter."""
+        return 0 if self._thoughts is None else self._thoughts.answer_at or 0
 
     def push(self, text: str) -> list[Part]:
         """See Splitter."""
@@ -99,6 +108,11 @@ class ReplyReader:
         self._special = _special(dialect)
         self._count = 0
         self.thought_tokens = 0  # those that stand inside thoughts, the marks among them
+
+    @property
+    def answer_at(self) -> int:
+        """Where the answer begins, in bytes of the text: behind thoughts and their marks. 0 where it is not known (yet)."""
+        return self._split.answer_at
 
     @property
     def called(self) -> bool:

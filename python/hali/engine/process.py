@@ -33,6 +33,7 @@ T = TypeVar("T", bound=GenerationEvent | Answer)
 
 STOP_S = 10.0  # running replies are cancelled within one batch; then llama.cpp frees its memory
 KILL_S = 5.0  # from SIGKILL to the exit; longer only in uninterruptible disk sleep
+RESTART_S = 1  # told to clients of one that crashed: the next request starts it again
 
 
 class EngineProcess:
@@ -295,7 +296,7 @@ class EngineProcess:
         return EngineCrashed(
             f"the engine of {self.model_id} {self._child.how_it_ended()}",
             hint="the next request starts it again",
-            details=self._evidence(),
+            details={**self._evidence(), "retry_after_s": RESTART_S},
         )
 
     def _evidence(self) -> dict[str, object]:

@@ -44,6 +44,8 @@ class ThoughtReader:
         self._state: Literal["before", "inside", "after", "answer"] = "inside" if inside else "before"
         self._held = ""
         self._begun = False  # a thought has a character other than white space
+        self._taken = 0  # bytes of text
+        self.answer_at: int | None = None  # where the answer begins in them; None while it has not
 
     @property
     def thinking(self) -> bool:
@@ -53,6 +55,7 @@ class ThoughtReader:
     def push(self, text: str) -> list[tuple[str, bool]]:
         """What is decided by now."""
         self._held += text
+        self._taken += len(text.encode())
         return self._read(final=False)
 
     def finish(self) -> list[tuple[str, bool]]:
@@ -69,6 +72,8 @@ class ThoughtReader:
             self._held = self._held.lstrip()
             if self._held:
                 self._state = "answer"
+        if self._state == "answer" and self.answer_at is None:
+            self.answer_at = self._taken - len(self._held.encode())
         if self._state == "answer" and self._held:
             found.append((self._held, False))
             self._held = ""

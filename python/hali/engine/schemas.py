@@ -10,8 +10,8 @@ from typing import Any, TypeGuard
 from hali.model.errors import UsageError
 
 # Of schemas by name, and of values that are no schemas though they may look like one.
-_NAMED = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
-_VALUES = frozenset({"const", "enum", "default", "examples", "example"})
+NAMED = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
+VALUES = frozenset({"const", "enum", "default", "examples", "example"})
 
 _ESCAPE = re.compile(r"\\(?:[pPxuU]\{[^}]*\}|x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|[pP].|.)", re.DOTALL)
 _NUL = re.compile(r"\\(?:x00|u0000|U00000000|[xuU]\{0+\})|\0")
@@ -23,8 +23,22 @@ _DAYS = (
 _LEAP = "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)-02-29"
 _DATE = f"(?:[0-9]{{4}}-(?:{_DAYS})|{_LEAP})"
 _NEAR_ZERO = 1e-9  # closer to a bound of 0 that is excluded no number comes: llguidance would let 0 itself come
-# llguidance lets the 29th of February come in every year.
-_FORMATS = {"date": f"^{_DATE}$", "date-time": f"^{_DATE}[Tt]"}
+_LARGEST = 1 << 53  # up to here floats have all whole numbers
+_TIME = "[0-9]{2}:[0-9]{2}:[0-5]"
+# llguidance lets the 29th of February come in every year, and a 60th second in every minute.
+_FORMATS = {"date": f"^{_DATE}$", "date-time": f"^{_DATE}[Tt]{_TIME}", "time": f"^{_TIME}"}
+
+
+# Names of properties that a schema does not list are, for llguidance, all that are spelled differently: "\u0061" for "a" too.
+# Without this escape each string has one spelling; what needs it is no printable text.
+_PLAIN = {"json_allowed_escapes": 'nrbtf\\"'}
+_NEEDS_ESCAPE = re.compile(r"\\u00(?:[01]|7f)|\x7f|\\\\[xuU]")
+
+
+def guided(schema: dict[str, Any] | bool, text: str) -> dict[str, Any]:
+    """`exact` with what llguidance has to be told besides, of a schema whose JSON is `text`."""
+    found = {} if schema is True else exact(schema)
+    return {**found, "x-guidance": {} if _NEEDS_ESCAPE.search(text) else _PLAIN}
 
 
 def exact(schema: Any) -> Any:
@@ -35,6 +49,8 @@ def exact(schema: Any) -> Any:
         return schema
     _check_count(schema)
     found = {key: _exact_value(key, value) for key, value in _bounded(schema).items()}
+    if found.get("uniqueItems") is False:  # asks for nothing, and llguidance does not know it
+        del found["uniqueItems"]
     if (dated := _FORMATS.get(str(found.get("format")))) is not None:
         also = found.get("allOf")
         found["allOf"] = [*(also if isinstance(also, list) else []), {"pattern": dated}]
@@ -42,14 +58,31 @@ def exact(schema: Any) -> Any:
 
 
 def _exact_value(key: str, value: Any) -> Any:
-    if key in _VALUES:
+    if key in ("const", "enum"):
+        _check_numbers(value)
+    if key in VALUES:
         return value
     if key == "pattern" and isinstance(value, str):
         return guarded(value)
-    if key in _NAMED and isinstance(value, Mapping):
+    if key in NAMED and isinstance(value, Mapping):
         names = guarded if key == "patternProperties" else str
         return {names(name): exact(each) for name, each in value.items()}
     return exact(value)
+
+
+def _check_numbers(value: Any) -> None:
+    """llguidance, which has numbers as floats, would make another one of a large whole number."""
+    if isinstance(value, list):
+        for each in value:
+            _check_numbers(each)
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            _check_numbers(each)
+    elif isinstance(value, int) and abs(value) > _LARGEST:
+        raise UsageError(
+            f"the schema cannot be used: {str(value)[:40]} is more than a reply can be held to (53 bits); as a string it can",
+            code="schema",
+        )
 
 
 def _bounded(schema: Mapping[str, Any]) -> dict[str, Any]:

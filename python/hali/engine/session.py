@@ -211,11 +211,16 @@ class Session:
 
     def _counted(self, found: list[Chunk | ToolCalled]) -> list[GenerationEvent]:
         count, self._unreported = self._unreported, 0
-        first = msgspec.structs.replace(found[0], tokens=count)
-        logprobs = self._untold.take(self._text.passed)  # also those of a call's tokens, which have no place in it
-        if isinstance(first, Chunk):
-            first = msgspec.structs.replace(first, logprobs=logprobs)
-        return [first, *found[1:]]
+        found[0] = msgspec.structs.replace(found[0], tokens=count)
+        answer_at = 0 if self._reader is None else self._reader.answer_at
+        logprobs = self._untold.take(
+            self._text.passed, answer_at
+        )  # also those of a call's tokens, which have no place in it
+        of_answer = (at for at, event in enumerate(found) if isinstance(event, Chunk) and not event.reasoning)
+        told = found[at := next(of_answer, 0) if answer_at else 0]
+        if isinstance(told, Chunk):
+            found[at] = msgspec.structs.replace(told, logprobs=logprobs)
+        return [*found]
 
     def _close(self, text: str, reason: FinishReason, tokens: int = 0) -> list[GenerationEvent]:
         events = self._events(text, tokens, last=True)

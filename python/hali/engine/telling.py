@@ -27,19 +27,21 @@ class Untold:
 
     def __init__(self) -> None:
         self._bytes = 0
-        self._waiting: deque[tuple[int, TokenLogprob]] = deque()
+        self._waiting: deque[tuple[int, int, TokenLogprob]] = deque()  # where its text begins and ends
 
     def add(self, piece: bytes, logprob: TokenLogprob | None) -> None:
         """The next token of the reply, and the bytes it stands for. None: nobody asked."""
         if logprob is not None:
-            self._waiting.append((self._bytes, logprob))
+            self._waiting.append((self._bytes, self._bytes + len(piece), logprob))
         self._bytes += len(piece)
 
-    def take(self, passed: int) -> tuple[TokenLogprob, ...]:
-        """Those whose text begins within the first `passed` bytes, in their order, once."""
+    def take(self, passed: int, after: int = 0) -> tuple[TokenLogprob, ...]:
+        """Those whose text begins within the first `passed` bytes, in their order, once; not those that end within `after`."""
         found = []
         while self._waiting and self._waiting[0][0] < passed:
-            found.append(self._waiting.popleft()[1])
+            _, end, logprob = self._waiting.popleft()
+            if end > after or not after:
+                found.append(logprob)
         return tuple(found)
 
 

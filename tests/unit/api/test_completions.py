@@ -136,6 +136,9 @@ async def test_parts_of_a_character_are_told_apart_and_begin_where_it_does(clien
     assert choice["logprobs"]["text_offset"] == [0, 1, 1, 2]
     chunks = events_of(await client.post(PATH, json={**ONCE, "logprobs": 2, "stream": True}))[:-2]
     assert [c["choices"][0]["logprobs"]["text_offset"] for c in chunks] == [[0, 1, 1], [2]]
+    router.script[:1] = [Chunk("a", 2, logprobs=(token("a", -0.5), first)), Chunk("€", 1, logprobs=(second,))]
+    chunks = events_of(await client.post(PATH, json={**ONCE, "logprobs": 2, "stream": True}))[:-2]
+    assert [c["choices"][0]["logprobs"]["text_offset"] for c in chunks] == [[0, 1], [1], [2]]
 
 
 async def test_an_error_in_the_middle_is_an_event_and_no_done_follows(client, router):

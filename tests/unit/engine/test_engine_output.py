@@ -248,3 +248,20 @@ def test_logprobs_of_a_calls_tokens_are_not_told_with_the_text_behind_it() -> No
     called, text = accepted(one, CALL[:20], CALL[20:], "and")
     assert isinstance(called, ToolCalled) and isinstance(text, Chunk)
     assert [told.chosen.logprob for told in text.logprobs] == [-3.0]
+
+
+def test_logprobs_of_an_answer_begin_where_it_does_and_not_with_the_end_of_the_thoughts() -> None:
+    reader = Dialect(THINK, inside=True).reader(ids())
+    one = Session(b"s" * 16, [1], SamplingParams(), stops=(), n_ctx=99, sampler=Telling(), reader=reader)
+    events = accepted(one, "Hm.", "\n", "</", "think", ">", "\n\n", "So", " it", " is.")
+    answer = [event for event in events if isinstance(event, Chunk) and not event.reasoning]
+    assert "".join(event.text for event in answer) == "So it is."
+    assert [told.chosen.logprob for event in answer for told in event.logprobs] == [-7.0, -8.0, -9.0]
+
+
+def test_a_token_with_the_end_of_the_thoughts_and_the_begin_of_the_answer_is_of_the_answer() -> None:
+    reader = Dialect(THINK, inside=True).reader(ids())
+    one = Session(b"s" * 16, [1], SamplingParams(), stops=(), n_ctx=99, sampler=Telling(), reader=reader)
+    events = accepted(one, "Hm", "</think>So", "!")
+    answer = [event for event in events if isinstance(event, Chunk) and not event.reasoning]
+    assert [told.chosen.logprob for event in answer for told in event.logprobs] == [-2.0, -3.0]

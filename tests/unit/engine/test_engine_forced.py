@@ -1,0 +1,33 @@
+"""The schema of a call that must be made: the tool's own, moved into another one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hali.engine.forced import forced_schema
+from hali.model.generation import GenerateRequest, Tool
+
+
+def arguments(parameters: dict[str, Any]) -> Any:
+    asked = GenerateRequest(prompt="x", tools=(Tool("f", parameters=parameters),), tool_choice="required")
+    schema = forced_schema(asked)
+    assert schema is not None
+    return schema["properties"]["arguments"]
+
+
+@pytest.mark.parametrize("keyword", ["const", "default"])
+def test_what_only_looks_like_a_reference_stays_as_it_is(keyword: str) -> None:
+    schema = {"properties": {"a": {keyword: {"$ref": "#/y"}}, "b": {"enum": [{"$ref": "#/y"}]}}}
+    assert arguments(schema) == schema
+
+
+def test_references_lead_into_the_tools_own_schema_also_under_names_that_are_keywords() -> None:
+    moved = arguments({"$defs": {"enum": {"$ref": "#/$defs/b"}, "b": {}}, "properties": {"const": {"$ref": "#"}}})
+    assert moved["$defs"]["enum"] == {"$ref": "#/properties/arguments/$defs/b"}
+    assert moved["properties"]["const"] == {"$ref": "#/properties/arguments"}
+
+
+def test_an_anchor_is_no_place() -> None:
+    assert arguments({"properties": {"a": {"$ref": "#here"}}})["properties"]["a"] == {"$ref": "#here"}
