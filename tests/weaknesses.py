@@ -141,7 +141,7 @@ WEAKNESSES: dict[int, Claim] = {
         "one source that fails ends the pull; a repository is pulled with all its quants",
         _t(
             "sharing: a_second_pull_is_answered_from_the_store_without_network_or_hashing",
-            "sharing: a_name_that_only_the_lan_understands_is_still_answered_from_the_store",
+            "sharing: a_name_means_on_the_lan_what_it_means_in_the_store",
             "sources: two_of_three_sources_may_die_on_the_way",
             "registry: with_the_registry_down_pulls_succeed_and_its_events_arrive_later_even_after_a_kill",
         ),
