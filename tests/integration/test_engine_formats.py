@@ -230,7 +230,6 @@ def test_a_format_is_compiled_once_and_each_reply_begins_anew(
         {"allOf": [{"type": "string"}, {"maxLength": 3}]},
         {"type": "integer", "multipleOf": 7},
         {"type": "array", "items": {"type": "number", "multipleOf": 0.5}},
-        {"type": "array", "x-guidance": {"item_separator": ", ?"}},
         {"enum": ["x" * module._SMALL]},
     ],
     ids=lambda value: str(value)[:60],

@@ -25,7 +25,7 @@ WHITESPACE = r"( |\n {0,20})"
 # What can be expensive: regular expressions (also of separators, in x-guidance), what is merged by intersecting them,
 # divisors (an automaton of as many states, and alternatives multiply), and long chains of $ref, each 25 bytes or more
 # (llguidance follows them by recursion; 500 are harmless).
-_RISKY = re.compile(r'"(pattern|patternProperties|allOf|format|multipleOf|x-guidance|\$dynamicRef)"')
+_RISKY = re.compile(r'"(pattern|patternProperties|allOf|format|multipleOf|\$dynamicRef)"')
 _SMALL = 8 * 1024
 _CACHED = 8  # compiled formats, 100 MB each at worst: as many states as a second makes
 _LIMITS = llguidance.LLParserLimits(
