@@ -213,9 +213,8 @@ class Session:
         count, self._unreported = self._unreported, 0
         found[0] = msgspec.structs.replace(found[0], tokens=count)
         answer_at = 0 if self._reader is None else self._reader.answer_at
-        logprobs = self._untold.take(
-            self._text.passed, answer_at
-        )  # also those of a call's tokens, which have no place in it
+        # Also those of a call's tokens, which have no place in it.
+        logprobs = self._untold.take(self._text.passed, answer_at)
         of_answer = (at for at, event in enumerate(found) if isinstance(event, Chunk) and not event.reasoning)
         told = found[at := next(of_answer, 0) if answer_at else 0]
         if isinstance(told, Chunk):
