@@ -66,16 +66,15 @@ def scoring_works() -> dict[str, Work]:
     rows = 50_000
     column = array("d", [float(i * 7919 % 50) for i in range(rows)])
     marks, out = bytes(i * 31 % 32 for i in range(rows)), array("d", bytes(8 * rows))
-    score = partial(
-        scoring.score_candidates, *[column] * 4, array("d", [0.5]) * rows, array("d", [0.01]) * rows, marks, out
-    )
-    score(region_minimum=2.0, pool_bytes=3e9)
+    columns = column, column, column, column, array("d", [0.5]) * rows, array("d", [0.01]) * rows
+    score = partial(scoring.score_candidates, *columns, marks, out, region_minimum=2.0, pool_bytes=3e9)
+    score()  # the best hundred of these are looked for
     dropped = array("d", bytes(8 * rows))
     prune = partial(
         scoring.prune_scores, *[column] * 7, array("H", [i * 31 % 64 for i in range(rows)]), dropped, pressure=0.9
     )
     return {
-        "score": Work(partial(score, region_minimum=2.0, pool_bytes=3e9), rows, "candidate"),
+        "score": Work(score, rows, "candidate"),
         "prune": Work(prune, rows, "candidate"),
         "top 100": Work(partial(scoring.top_k, out, 100), rows, "candidate"),
     }

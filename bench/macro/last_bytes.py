@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import AsyncIterator
-from typing import Any, NamedTuple, Self
+from collections.abc import AsyncIterator, Callable
+from typing import Any, NamedTuple
 
 import anyio
 
 from hali.model.units import PIECE
 from hali.transfer.events import FetchEvent, PieceDone
+from hali.transfer.http import RangeSource
 from hali.transfer.session import Fetch, TorrentSession
 
 LAST = hashlib.shake_128(b"the last piece").digest(PIECE)  # a whole piece: the most that can be left to do
@@ -34,29 +35,31 @@ class Clock:
         return Took(time.perf_counter() - self._wall, time.process_time() - self._cpu)
 
 
-class HeldBack:
-    """An HTTP source that gives the last piece, the only one that is missing, when `go` is set."""
+class HeldBack(RangeSource):
+    """An HTTP source that gives the last piece, the only one that is missing, when `go` is set. It asks nobody."""
 
     def __init__(self, index: int) -> None:
+        super().__init__("http://127.0.0.1/", trusted=True)
         self._index = index
         self.reached, self.go = anyio.Event(), anyio.Event()
         self.given = Clock()  # set just before hali begins to write the piece
 
-    async def fetch_piece(self, offset: int, length: int, into: memoryview) -> memoryview:
+    async def fetch_piece(
+        self,
+        offset: int,
+        length: int,
+        into: bytearray | memoryview | None = None,
+        kept: Callable[[int], None] = lambda count: None,
+    ) -> memoryview:
         """As `RangeSource.fetch_piece`, for any part of the piece."""
-        assert offset // PIECE == self._index
+        assert offset // PIECE == self._index and isinstance(into, memoryview)
         self.reached.set()
         await self.go.wait()
         at = offset % PIECE
         into[:length] = LAST[at : at + length]
         self.given = Clock()
+        kept(length)
         return into[:length]
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        pass
 
 
 class NotingSession(TorrentSession):

@@ -36,14 +36,17 @@ from hali.share.pulling import Puller
 from hali.share.queue import WaitingRoom
 from hali.share.range_lane import Counted
 from hali.share.resolve import Plan, Resolver
+from hali.share.space import Space
 from hali.share.tally import Tally
 from hali.share.underway import Underway
 from hali.store.database import Database
 from hali.store.journal import Journal
 from hali.store.models import ModelStore, Record
 from hali.store.partials import PartialStore
+from hali.store.usage import Usage
 from hali.transfer import magnet
 from hali.transfer.gate import Gate
+from hali.transfer.http import RangeSource
 from hali.transfer.hub_models import RepoFile, RepoListing
 from hali.transfer.options import SessionOptions
 from hali.transfer.session import TorrentSession, running
@@ -86,9 +89,7 @@ class Download:
     def manager(self) -> AcquisitionManager:
         """As the daemon makes it."""
         hub: Any = self
-        resolver = Resolver(
-            self._library, Nobody(), hub, fetch_metainfo=lambda _: anyio.sleep_forever(), loopback_peers=True
-        )
+        resolver = Resolver(self._library, Nobody(), hub, fetch_metainfo=self._no_metainfo, loopback_peers=True)
         puller = Puller(
             self._library,
             resolver,
@@ -110,6 +111,7 @@ class Download:
             room=self._room,
             gate=Gate(),
             partials=Partials(PartialStore(self._library.store)),
+            space=Space(self._library, Usage(self._database), self._folder / "torrents"),
             activity=Activity(),
         )
 
@@ -117,12 +119,16 @@ class Download:
         """The hub's part: one file, and its SHA-256 is known before."""
         return RepoListing(repo, COMMIT, (RepoFile(NAME, self.length, self._known.meta.sha256),))
 
-    async def _open_source(self, _plan: Plan, _file: Wanted, _counted: Counted) -> Any:
+    async def _open_source(self, _plan: Plan, _file: Wanted, _counted: Counted) -> RangeSource:
         return self._source
 
     @staticmethod
-    async def _no_web_seed(url: str, _size: int, _counted: Counted) -> Any:
+    async def _no_web_seed(url: str, _size: int, _counted: Counted) -> RangeSource:
         raise AssertionError(f"the torrent names no web seed, and not {url}")
+
+    @staticmethod
+    async def _no_metainfo(link: str) -> bytes:
+        raise AssertionError(f"the torrent is known, and not asked for by {link}")
 
     @property
     def _known(self) -> Record:
