@@ -80,7 +80,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif not path:
             self._search(query)
         elif match := re.fullmatch(r"([^/]+/[^/]+)/tree/([^/]+)", path):
-            self._tree(match[1], match[2])
+            self._tree(match[1], match[2], query)
         elif match := re.fullmatch(r"([^/]+/[^/]+)(?:/revision/(.+))?", path):
             self._info(match[1], match[2], "blobs" in query)
         else:
@@ -131,7 +131,7 @@ class _Handler(BaseHTTPRequestHandler):
                 entry["lfs"] = {"sha256": repo.oids[file], "size": size, "pointerSize": 135}
         return entry
 
-    def _tree(self, name: str, revision: str) -> None:
+    def _tree(self, name: str, revision: str, query: dict[str, list[str]]) -> None:
         repo = self._repo(name, revision)
         if repo is None:
             return
@@ -142,7 +142,10 @@ class _Handler(BaseHTTPRequestHandler):
             if _is_lfs(file):
                 entry["lfs"] = {"oid": repo.oids[file], "size": size, "pointerSize": 135}
             entries.append(entry)
-        self._json(entries)
+        begin = int(query.get("cursor", ["0"])[0])
+        end = begin + self.hub.faults.page_size
+        more = self.hub.faults.next_page or f"{self.hub.url}{self.path.partition('&cursor')[0]}&cursor={end}"
+        self._json(entries[begin:end], {"Link": f'<{more}>; rel="next"'} if end < len(entries) else {})
 
     def _repo(self, name: str, revision: str | None) -> Repo | None:
         """The repository, or None after an answer as the real hub gives it."""
@@ -322,11 +325,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
 
-    def _json(self, body: Any) -> None:
-        self._raw(json.dumps(body).encode())
+    def _json(self, body: Any, extra: dict[str, str] | None = None) -> None:
+        self._raw(json.dumps(body).encode(), extra)
 
-    def _raw(self, data: bytes) -> None:
-        self._head(200, {"Content-Type": "application/json", "Content-Length": str(len(data))})
+    def _raw(self, data: bytes, extra: dict[str, str] | None = None) -> None:
+        self._head(200, {"Content-Type": "application/json", "Content-Length": str(len(data)), **(extra or {})})
         if self.command != "HEAD":
             self.wfile.write(data)
 

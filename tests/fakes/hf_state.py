@@ -50,6 +50,8 @@ class Faults:
     no_redirect: bool = False  # files come from the hub itself
     redirect_to: str | None = None  # instead of the CDN
     no_blobs: bool = False  # model info names files only, as some mirrors do
+    page_size: int = 1000  # files of a tree in one answer
+    next_page: str | None = None  # what each page of a tree, but the last one, names as its next
     refuse: int | None = None  # every request for bytes answers with this status
 
 

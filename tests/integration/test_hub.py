@@ -153,6 +153,22 @@ async def test_a_mirror_that_tells_no_sizes_is_asked_for_the_tree(
     assert choose_model(listing).files[0].sha256 == hashlib.sha256(FILES["m-Q4_K_M.gguf"]).hexdigest()
 
 
+async def test_a_tree_of_several_pages_is_read_whole(fake: FakeHub) -> None:
+    fake.faults.no_blobs, fake.faults.page_size = True, 2
+    listing = await Hub(fake.url).resolve("o/r-GGUF")
+    assert {f.name for f in listing.files} == set(FILES)
+
+
+async def test_pages_without_end_and_pages_of_another_host_are_not_followed(fake: FakeHub) -> None:
+    fake.faults.no_blobs, fake.faults.page_size = True, 2
+    fake.faults.next_page = f"{fake.url}/api/models/o/r-GGUF/tree/main"  # the first page again
+    assert isinstance(await failure(Hub(fake.url), "o/r-GGUF"), ProtocolError)
+    with Canary() as canary:
+        fake.faults.next_page = f"http://127.0.0.1:{canary.port}/page2"
+        assert isinstance(await failure(Hub(fake.url), "o/r-GGUF"), Refused)
+        assert not canary.touched
+
+
 async def test_search_finds_repositories_with_gguf_files(fake: FakeHub) -> None:
     fake.add("o/other-GGUF", {"x.safetensors": b"1"})
     fake.add("o/\x1b[2J-GGUF", {"x.gguf": b"1"})  # not a name: must not reach a terminal

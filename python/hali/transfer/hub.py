@@ -21,7 +21,7 @@ from hali.model.units import format_duration
 from hali.model.urls import origin
 from hali.runtime.log import get_logger
 from hali.transfer.http_retry import RETRYABLE_STATUS, HttpPolicy, retry_after, wait_before_retry
-from hali.transfer.hub_api import Query, ask
+from hali.transfer.hub_api import Query, ask, ask_all
 from hali.transfer.hub_choice import HubName, choose_model, is_repo_name, parse_hub_name
 from hali.transfer.hub_models import GgufModel, RepoFile, RepoListing, quant_of
 
@@ -131,7 +131,7 @@ class Hub:
         return RepoListing(repo, commit, tuple(sorted((f for f in files if f is not None and f.size >= 0), key=_order)))
 
     def _tree(self, repo: str, commit: str) -> list[RepoFile | None]:
-        entries = self._get(f"/api/models/{repo}/tree/{commit}", {"recursive": "1"}, list)
+        entries = ask_all(self._url(f"/api/models/{repo}/tree/{commit}"), self._headers(), {"recursive": "1"})
         files = [e for e in entries if e.get("type") == "file"]
         return [_entry(e["path"], e.get("size"), (e.get("lfs") or {}).get("oid")) for e in files]
 
@@ -149,15 +149,18 @@ class Hub:
         return [_hit(item) for item in self._get("/api/models", params, list)[:limit] if is_repo_name(str(item["id"]))]
 
     def _get(self, path: str, params: Query, kind: type[J]) -> J:
-        # Not HfApi's methods: they sleep through Retry-After in the thread, and follow redirects wherever these lead.
+        found = ask(self._url(path), self._headers(), params)
+        if not isinstance(found, kind):
+            raise ProtocolError(f"{path}: the hub's answer has another form than its API")
+        return found
+
+    def _url(self, path: str) -> str:
+        """For requests of our own: HfApi's methods sleep through Retry-After in the thread, and follow redirects wherever these lead."""
         from huggingface_hub import constants, errors
 
         if constants.HF_HUB_OFFLINE:
             raise errors.OfflineModeIsEnabled("offline")
-        found = ask(self._base() + quote(path, safe="/%"), self._headers(), params)
-        if not isinstance(found, kind):
-            raise ProtocolError(f"{path}: the hub's answer has another form than its API")
-        return found
+        return self._base() + quote(path, safe="/%")
 
     # Deadlines and retries
 
