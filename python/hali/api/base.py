@@ -62,6 +62,7 @@ class ModelDetails(msgspec.Struct, frozen=True):
     license: str | None = None
     chat_template: str | None = None
     vision: bool = False  # a projector belongs to it
+    thinking: bool = False  # its template tells thoughts from answers
 
 
 class LoadedModel(msgspec.Struct, frozen=True):

@@ -154,7 +154,7 @@ def _info(details: ModelDetails) -> dict[str, Any]:
 
 
 def _capabilities(details: ModelDetails) -> list[str]:
-    """By architecture and template: encoders only embed; a template that has a word for tools or thoughts can pass them on."""
+    """Encoders only embed; a template that has a word for tools can pass them on."""
     if "bert" in details.architecture:
         return ["embedding"]
     template = details.chat_template or ""
@@ -162,7 +162,7 @@ def _capabilities(details: ModelDetails) -> list[str]:
         "completion": True,
         "vision": details.vision,
         "tools": "tools" in template,
-        "thinking": "enable_thinking" in template or "<think>" in template,
+        "thinking": details.thinking,
     }
     return [name for name, has in can.items() if has]
 

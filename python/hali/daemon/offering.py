@@ -13,6 +13,7 @@ from hali.api.base import LoadedModel, ModelDetails, PullProgress
 from hali.daemon.catalog import served
 from hali.daemon.removing import remove
 from hali.daemon.telling import PROGRESS_S
+from hali.engine import harmony, reasoning
 from hali.engine.entry import EngineStatus
 from hali.engine.pool import EnginePool
 from hali.model.errors import HaliError, NotFound, Refused
@@ -134,4 +135,9 @@ def _details(model: ServedModel) -> ModelDetails:
         embedding_length=header.embedding_length,
         license=header.license,
         chat_template=header.chat_template,
+        thinking=_thinks(header.chat_template or ""),
     )
+
+
+def _thinks(template: str) -> bool:
+    return reasoning.recognise(template) is not None or harmony.SIGN in template or "enable_thinking" in template

@@ -367,7 +367,7 @@ async def test_tags_tell_all_models_by_their_names(client):
 @pytest.mark.parametrize(
     ("facts", "can"),
     [
-        ({"chat_template": "{{ tools }} <think>"}, ["completion", "tools", "thinking"]),
+        ({"chat_template": "{{ tools }}", "thinking": True}, ["completion", "tools", "thinking"]),
         ({"chat_template": "{{ x }}", "vision": True}, ["completion", "vision"]),
         ({"architecture": "nomic-bert"}, ["embedding"]),
     ],

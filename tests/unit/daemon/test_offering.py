@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from contextlib import aclosing
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import anyio
 import pytest
+from gguf import GGUFWriter
 
 from hali.api.base import PullProgress
 from hali.daemon.offering import OfferedModels
@@ -15,12 +17,14 @@ from hali.engine.entry import EngineStatus
 from hali.engine.options import EngineStats
 from hali.engine.pool import EnginePool
 from hali.model.errors import HaliError, TransferFailed
+from hali.pipeline.base import ServedModel
 from hali.share.board import JobBoard
 from hali.share.job import Job, JobSpec, Progress
 from hali.share.library import Library
 from hali.store.usage import Usage
 
 pytestmark = pytest.mark.anyio
+TEMPLATES = Path(__file__).parents[2] / "vectors" / "chat" / "templates"
 
 
 class OneJob:
@@ -118,3 +122,29 @@ async def test_a_model_that_somebody_uses_goes_when_they_are_done() -> None:
 
 def test_a_model_that_is_not_loaded_is_not_kept() -> None:
     offered(engines=EnginePool()).keep(cast(Any, SimpleNamespace(engine_name="a@1")), None)
+
+
+@pytest.mark.parametrize(
+    ("template", "thinks"),
+    [
+        ("Qwen-Qwen3-0.6B", True),
+        ("openai-gpt-oss-120b", True),
+        ("mistralai-Ministral-3-14B-Reasoning-2512", True),
+        ("CohereForAI-c4ai-command-r7b-12-2024-tool_use", True),
+        ("HuggingFaceTB-SmolLM2-135M-Instruct", False),
+        ("meta-llama-Llama-3.1-8B-Instruct", False),
+    ],
+)
+async def test_a_model_whose_template_knows_thoughts_can_think(tmp_path: Path, template: str, thinks: bool) -> None:
+    path = tmp_path / "m.gguf"
+    writer = GGUFWriter(path, "llama")
+    writer.add_block_count(1)
+    writer.add_chat_template((TEMPLATES / f"{template}.jinja").read_text())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    record = SimpleNamespace(meta=SimpleNamespace(files=("m.gguf",)))
+    library = SimpleNamespace(find=lambda _: SimpleNamespace(record=record))
+    model = ServedModel("m", "ab" * 32, path, 1, 1, 0)
+    assert (await offered(library=library).details(model)).thinking is thinks
