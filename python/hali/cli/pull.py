@@ -78,6 +78,7 @@ def pull(
     Each piece is checked by the hashes of a torrent of the whole file, so a node or torrent that has these must be found. The same
     command without --layers fetches the rest.
 
+    A folder of a repository, as `owner/repo/UD-Q4_K_XL` or its address, means the model in it.
     A revision of a repository (commit, tag, branch) comes behind `@`, with `%2F` for a slash: `owner/repo@refs%2Fpr%2F1:Q4_K_M`.
 
     A model of several files is one model: all parts of a GGUF split (`-00001-of-00003`), of which each name means all, and with a

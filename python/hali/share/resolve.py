@@ -252,7 +252,7 @@ class Resolver:
     async def _plan_repo(self, target: RepoTarget, mmproj: bool | None) -> Plan:
         listing = await self._hub.resolve(target.repo, target.revision)
         model = choose_model(listing, quant=target.quant, file=target.file)
-        whole = target.file is None if mmproj is None else mmproj
+        whole = not (target.file or "").lower().endswith(".gguf") if mmproj is None else mmproj
         plan = _pinned(listing, model.with_projector() if whole else model.files)
         if not self._neighbours.alone:
             with anyio.move_on_after(ANSWER_S):

@@ -20,7 +20,10 @@ _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9_][\w.-]{0,95}\Z", re.ASC
 
 
 class HubName(msgspec.Struct, frozen=True):
-    """`owner/repo[@revision][:quant]` or `owner/repo[@revision]/file`, taken apart; a slash in a revision is written `%2F`."""
+    """`owner/repo[@revision][:quant]` or `owner/repo[@revision]/file`, taken apart; a slash in a revision is written `%2F`.
+
+    For `file` also a folder may stand, of which a model is wanted.
+    """
 
     repo: str
     revision: str | None = None
@@ -34,7 +37,7 @@ def is_repo_name(text: str) -> bool:
 
 
 def parse_hub_name(text: str) -> HubName | None:
-    """What `text` names on the hub, or None if it has another form. Hub URLs (`/blob/`, `/resolve/`) are understood."""
+    """What `text` names on the hub, or None if it has another form. Hub URLs (`/blob/`, `/resolve/`, `/tree/`) are understood."""
     if text.startswith(("http://", "https://")):
         return _from_url(text)
     if text.lower().startswith(tuple(f"{host}/" for host in _HOSTS)):  # as the hub shows it for Ollama
@@ -65,7 +68,7 @@ def _from_url(text: str) -> HubName | None:
     repo = f"{pieces[0]}/{name}"
     if not is_repo_name(repo) or (colon and (not quant or len(pieces) > 2)):
         return None
-    if len(pieces) >= 5 and pieces[2] in ("blob", "resolve"):
+    if len(pieces) >= 5 and pieces[2] in ("blob", "resolve", "tree"):
         return HubName(repo, pieces[3], None, "/".join(pieces[4:]))
     if len(pieces) == 4 and pieces[2] == "tree":
         return HubName(repo, pieces[3])
@@ -73,7 +76,7 @@ def _from_url(text: str) -> HubName | None:
 
 
 def choose_model(listing: RepoListing, *, quant: str | None = None, file: str | None = None) -> GgufModel:
-    """The one model that is meant: by a file of it, quant or default quant. NotFound (also of a part), AmbiguousName."""
+    """The one model that is meant: by a file of it, its folder, quant or default quant. NotFound (also of a part), AmbiguousName."""
     if file is not None and quant is not None:
         raise UsageError(f"{listing.repo}: name a file or a quant, not both")
     model = _by_name(listing, file) if file is not None else _by_quant(listing, quant)
@@ -94,6 +97,8 @@ def default_of(models: Sequence[GgufModel]) -> GgufModel | None:
 def _by_name(listing: RepoListing, name: str) -> GgufModel:
     exact = [f for f in listing.files if f.name == name] or [f for f in listing.files if f.base == name]
     if not exact:
+        if inside := [m for m in listing.models if m.files[0].name.startswith(f"{name.rstrip('/')}/")]:
+            return _default(listing.repo, inside)
         raise NotFound(f"{listing.repo}: no file {name!r} at {listing.commit[:12]}", hint=_offer(listing.models))
     models = listing.models
     found = [m for f in exact for m in [m for m in models if f in m.files] or [alone(listing.repo, f)]]
@@ -110,16 +115,20 @@ def _by_quant(listing: RepoListing, quant: str | None) -> GgufModel:
             hint="look for a conversion of it: hali search " + listing.repo.partition("/")[2],
         )
     if quant is None:
-        default = default_of(models)
-        if default is None:
-            raise ambiguous(listing.repo, models, f"{len(models)} models to choose from")
-        return default
+        return _default(listing.repo, models)
     found = [m for m in models if m.answers_to(quant)]
     if not found:
         raise NotFound(f"{listing.repo}: no {quant.upper()} file", hint=_offer(models))
     if len(_simplest(found)) > 1:
         raise ambiguous(listing.repo, found, f"several files are {quant.upper()}")
     return _simplest(found)[0]
+
+
+def _default(repo: str, models: Sequence[GgufModel]) -> GgufModel:
+    default = default_of(models)
+    if default is None:
+        raise ambiguous(repo, models, f"{len(models)} models to choose from")
+    return default
 
 
 def _simplest(same: Sequence[GgufModel]) -> Sequence[GgufModel]:

@@ -50,6 +50,7 @@ def test_the_quant_is_read_from_the_name(name: str, quant: str | None) -> None:
         ("https://huggingface.co/o/r", HubName("o/r")),
         ("https://huggingface.co/o/r/blob/main/f%20x.gguf", HubName("o/r", "main", file="f x.gguf")),
         ("https://huggingface.co/o/r/tree/dev", HubName("o/r", "dev")),
+        ("https://huggingface.co/o/r/tree/main/UD-Q4_K_XL", HubName("o/r", "main", file="UD-Q4_K_XL")),
         ("https://huggingface.co/o/r/blob/refs%2Fpr%2F1/a/f.gguf", HubName("o/r", "refs/pr/1", file="a/f.gguf")),
         ("https://huggingface.co/o/r/tree/refs%2Fpr%2F1", HubName("o/r", "refs/pr/1")),
         ("o/r@refs%2Fpr%2F1:Q8_0", HubName("o/r", "refs/pr/1", "Q8_0")),
@@ -124,6 +125,19 @@ def test_a_file_is_chosen_by_path_or_bare_name() -> None:
 def test_a_bare_name_in_two_folders_is_ambiguous() -> None:
     with pytest.raises(AmbiguousName):
         choose_model(listing("x/m.gguf", "y/m.gguf"), file="m.gguf")
+
+
+def test_a_folder_means_its_model_or_the_default_one_of_them() -> None:
+    files = listing(
+        "UD-Q2_K/m-00001-of-00002.gguf", "UD-Q2_K/m-00002-of-00002.gguf", "x/m-Q8_0.gguf", "x/m-Q4_K_M.gguf"
+    )
+    assert [f.name for f in choose_model(files, file="UD-Q2_K").files] == [f.name for f in files.files][:2]
+    assert choose_model(files, file="x/").name == "x/m-Q4_K_M.gguf"
+    with pytest.raises(NotFound):
+        choose_model(files, file="U")
+    with pytest.raises(AmbiguousName) as caught:
+        choose_model(listing("x/m-Q8_0.gguf", "x/m-Q2_K.gguf", "m-Q4_K_M.gguf"), file="x")
+    assert len(caught.value.choices) == 2
 
 
 @pytest.mark.parametrize("asked", [{"quant": "Q4_K_M"}, {"file": "m-Q4_K_M-00002-of-00002.gguf"}, {}])
