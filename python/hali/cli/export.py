@@ -154,5 +154,5 @@ def _feat(done: Export) -> str:
     if done.how == "copy":
         size = format_bytes(Path(done.path).stat().st_size)
         return f"copied ({size}: the folder is on another file system or allows no links) as {done.name}{format_of}"
-    how = {"link": "linked", "reflink": "linked (reflink)", "kept": "updated"}[done.how]
+    how = {"link": "linked", "reflink": "linked (reflink)", "kept": "written"}[done.how]
     return f"{how} as {done.name}{format_of}"

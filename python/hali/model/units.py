@@ -52,7 +52,9 @@ def parse_duration(text: str) -> float:
     match = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text.strip().lower())
     parts = [int(part or 0) for part in match.groups()] if match else []
     seconds = sum(part * unit for part, unit in zip(parts, (DAY_S, 3600, 60, 1), strict=False))
-    if not 0 < seconds <= LONGEST:
+    if seconds > LONGEST:
+        raise ValueError(f"{text!r} is longer than a year")
+    if not seconds:
         raise ValueError(f"{text!r} is no duration (90s, 45m, 2h, 1h30m, 1d)")
     return float(seconds)
 

@@ -122,6 +122,8 @@ def test_the_help_fits_a_narrow_terminal(capsys: pytest.CaptureFixture[str], mon
         (("prune", "--quota", "inf"), "invalid value for '--quota'"),
         (("prune", "--quota", "1e300"), "invalid value for '--quota'"),
         (("prune", "--older-than", "9" * 400 + "w"), "is no time — a number and m, h, d or w: 30d"),
+        (("search", "x", "--sort", "size"), "invalid value for '--sort': 'size' is not one of"),
+        (("pause", "99999d"), "'99999d' is longer than a year — `hali pause`"),
         (("pull", "o/R:Q4_0", "--quant", "F16"), "o/R: name a quant by :Q4_0 or by --quant, not both"),
         (("pull", "o/R", "--quant", " "), "--quant is empty — name a quantization"),
         (("stats", "--once", "--watch"), "--watch and --once exclude each other"),
