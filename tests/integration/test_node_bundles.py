@@ -220,12 +220,35 @@ def test_what_is_missing_is_named_and_what_is_not_wanted_is_left_out(parts: list
         pulled = b.ok("pull", f"{REPO}/{parts[1].name}")
         assert pulled["files"] == [path.name for path in parts[:2]]
         assert b.ok("pull", f"{REPO}:Q4_0")["from_store"]
-        assert b.ok("pull", "--mmproj", f"{REPO}:Q4_0")["files"] == [path.name for path in parts]
         hub.add("owner/half", {parts[0].name: parts[0]})
         assert f"{parts[1].name} is missing; the model has 1 of 2 parts" in b.fails("pull", "owner/half", code=3)
         alone = shutil.copy(parts[0], tmp_path)
         told = b.fails("add", str(alone), code=3)
         assert f"{parts[1].name} is not beside it in {tmp_path}" in told
+
+
+def test_a_file_that_another_model_has_is_copied_and_fetched_only_where_the_copy_is_wrong(
+    parts: list[Path], tmp_path: Path
+) -> None:
+    weights, projector = sum(path.stat().st_size for path in parts[:2]), parts[2].stat().st_size
+    with hub_with(parts) as hub, node(tmp_path / "b", hf_endpoint=hub.url, lan_enabled="off") as b:
+        pulled = b.ok("pull", f"{REPO}/{parts[1].name}")
+        hub.requests.clear()
+        both = b.ok("pull", "--mmproj", f"{REPO}:Q4_0")
+        assert both["sources"] == {"store": weights, "http": projector}
+        assert not [request for request in hub.requests if request.sent and PROJECTOR not in request.path]
+        right = [sha256_of(path) for path in parts]
+        assert [sha256_of(Path(both["path"]).parent / path.name) for path in parts] == right
+        b.ok("rm", "--yes", both["sha256"])
+
+        stored = Path(pulled["path"])
+        times = stored.stat().st_mtime_ns
+        with stored.open("r+b") as file:  # nothing tells that it changed
+            file.write(b"GGUF\xff")
+        os.utime(stored, ns=(times, times))
+        again = b.ok("pull", "--mmproj", f"{REPO}:Q4_0")
+        assert again["sources"] == {"store": parts[1].stat().st_size, "http": projector + parts[0].stat().st_size}
+        assert [sha256_of(Path(again["path"]).parent / path.name) for path in parts] == right
 
 
 def test_web_seeds_of_a_torrent_bring_all_its_files_also_from_a_server_without_ranges(

@@ -177,6 +177,8 @@ def _invoke(found: Found, args: list[str], out: Output) -> int:
     except typer.Abort:
         raise KeyboardInterrupt from None
     except typer.TyperException as exc:
-        message = " ".join(exc.format_message().split()).replace(": Value error, ", ": ").rstrip(".")  # Pydantic's words
+        message = (
+            " ".join(exc.format_message().split()).replace(": Value error, ", ": ").rstrip(".")
+        )  # Pydantic's words
         raise UsageError(message[:1].lower() + message[1:], hint=f"`{found.path} --help` shows how") from None
     return code if isinstance(code, int) else 0

@@ -17,6 +17,7 @@ class SourceKind(IntEnum):
     HTTP = 1  # Hugging Face or its mirror
     WEBSEED = 2  # an address that the torrent names
     SWARM = 3  # BitTorrent peers, those of the LAN among them
+    STORE = 4  # the same file of another model that is here
 
 
 class PieceSource(NamedTuple):
@@ -27,7 +28,7 @@ class PieceSource(NamedTuple):
 
 
 def mix(pieces: Iterable[tuple[int, PieceSource]]) -> dict[str, int]:
-    """Bytes by `http`, `webseed`, `lan` and `torrent` of pieces given as (size in bytes, source); what is unknown counts nowhere."""
+    """Bytes by `http`, `webseed`, `lan`, `torrent` and `store` of pieces given as (bytes, source); what is unknown counts nowhere."""
     found: Counter[str] = Counter()
     for size, (kind, lan_blocks) in pieces:
         match kind:
@@ -39,4 +40,6 @@ def mix(pieces: Iterable[tuple[int, PieceSource]]) -> dict[str, int]:
                 lan = min(size, lan_blocks * BLOCK)
                 found["lan"] += lan
                 found["torrent"] += size - lan
+            case SourceKind.STORE:
+                found["store"] += size
     return {name: size for name, size in found.items() if size}

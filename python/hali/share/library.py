@@ -119,6 +119,14 @@ class Library:
         """True if `name` fits one model or more."""
         return bool(matching(self._records(), name))
 
+    async def file_of(self, sha256: str) -> Path | None:
+        """A file with that SHA-256 of a model that is whole: also one of several files of a model has its own."""
+        for entry in self.entries():
+            for file in entry.record.meta.each:
+                if file.sha256 == sha256 and await self.still_whole(entry):
+                    return entry.record.directory / file.name
+        return None
+
     def _alone(self, sha256: str) -> anyio.Lock:
         """Held while the model of that hash comes, goes, or is judged: half of one and half of the other would be neither."""
         return self._locks.setdefault(sha256, anyio.Lock())

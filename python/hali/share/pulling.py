@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import anyio
@@ -12,6 +14,7 @@ import anyio.to_thread
 
 from hali.model.errors import HaliError, Refused, TransferFailed, VerificationFailed
 from hali.model.sources import SourceKind
+from hali.model.units import piece_span
 from hali.runtime.channels import Watch
 from hali.runtime.log import get_logger
 from hali.share.download import Download, Rate
@@ -115,12 +118,32 @@ class Puller:
         try:
             if plan.ref is not None:
                 await intake.open(plan.wanted)
+            if sources == "all":
+                await self._from_store(job, plan, intake)
             if not intake.complete.is_set():
                 self._add_sources(plan, intake, download, sources)
                 await download.run()
             return await self._complete(job, plan, intake)
         finally:
             intake.close()
+
+    async def _from_store(self, job: Job, plan: Plan, intake: Intake) -> None:
+        """Copy those of the files that another model has: a projector of several quants, weights that were pulled without it."""
+        for number, file in enumerate(plan.wanted):
+            path = await self._library.file_of(file.sha256) if file.sha256 is not None else None
+            if path is None:
+                continue
+            for index in sorted(intake.division.missing):
+                whose, local = intake.incoming.map.locate(index)
+                if whose != number:
+                    continue
+                try:
+                    data = await anyio.to_thread.run_sync(_read_piece, path, *piece_span(local, file.length))
+                except OSError as exc:
+                    log.warning("pull.store_unreadable", file=str(path), error=str(exc))
+                    break
+                await intake.deliver(index, data, SourceKind.STORE)
+                _report(job, plan.name, intake, Rate())
 
     def _intake(self, plan: Plan, part: Part | None = None) -> Intake:
         directory = self._library.store.incoming(plan.key)
@@ -240,6 +263,14 @@ class Puller:
             intake.close()
             await self._library.discard(plan.key)
             raise _not_promised(plan.name, sha256, plan.sha256_prefix)
+
+
+def _read_piece(path: Path, offset: int, size: int) -> memoryview:
+    with path.open("rb", buffering=0) as file:
+        data = bytearray(size)
+        if os.preadv(file.fileno(), [data], offset) != size:
+            raise OSError(f"it has fewer than {offset + size} bytes")
+    return memoryview(data)
 
 
 def _not_promised(name: str, sha256: str, expected: str | None, **details: Any) -> VerificationFailed:

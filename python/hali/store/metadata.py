@@ -49,7 +49,7 @@ class Metadata(msgspec.Struct, frozen=True, omit_defaults=True):
     mtime_ns: int  # of the file when it was last verified: a difference means it must be verified again
     hf_repo: str | None = None
     hf_revision: str | None = None
-    sources: dict[str, int] = {}  # bytes by kind of source: import, http, webseed, lan, torrent
+    sources: dict[str, int] = {}  # bytes by kind of source: import, http, webseed, lan, torrent, store
     also_torrents: list[str] = []  # v1 (else v2) infohashes of foreign torrents of the same bytes that we seed too
     parts: list[
         StoredFile
