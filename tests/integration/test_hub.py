@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -167,6 +170,22 @@ async def test_pages_without_end_and_pages_of_another_host_are_not_followed(fake
         fake.faults.next_page = f"http://127.0.0.1:{canary.port}/page2"
         assert isinstance(await failure(Hub(fake.url), "o/r-GGUF"), Refused)
         assert not canary.touched
+
+
+ASKING = """
+import sys, anyio
+from hali.transfer.hub import Hub
+anyio.run(Hub(sys.argv[1]).resolve, "o/r-GGUF")
+"""
+
+
+def test_nobody_but_the_hub_of_the_settings_is_asked(fake: FakeHub, tmp_path: Path) -> None:
+    with Canary() as canary:  # where huggingface_hub would ask by itself, the first time in a process
+        theirs = {"HF_ENDPOINT": f"http://127.0.0.1:{canary.port}", "HF_HOME": str(tmp_path)}
+        subprocess.run([sys.executable, "-c", ASKING, fake.url], env=os.environ | theirs, check=True, timeout=60)
+        assert not canary.touched
+    assert {request.path for request in fake.requests} == {"/api/models/o/r-GGUF"}
+    assert not list(tmp_path.iterdir())
 
 
 async def test_search_finds_repositories_with_gguf_files(fake: FakeHub) -> None:

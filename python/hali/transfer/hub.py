@@ -14,6 +14,7 @@ from urllib.parse import quote
 import anyio
 import msgspec
 
+from hali._version import __version__
 from hali.model.errors import HaliError, NotFound, ProtocolError, Refused, TransferFailed, UsageError
 from hali.model.filenames import is_safe_path
 from hali.model.ids import is_hex
@@ -71,7 +72,7 @@ class Hub:
     """One endpoint of the hub. `endpoint` None: HF_ENDPOINT or huggingface.co. `token` None: found as `hf` finds it."""
 
     def __init__(
-        self, endpoint: str | None = None, *, token: str | bool | None = None, policy: HttpPolicy | None = None
+        self, endpoint: str | None = None, *, token: str | None = None, policy: HttpPolicy | None = None
     ) -> None:
         if endpoint is not None:
             origin(endpoint)
@@ -100,21 +101,22 @@ class Hub:
 
         return self._endpoint or constants.ENDPOINT
 
-    def _safe_token(self) -> str | bool | None:
+    def _safe_token(self) -> str | None:
+        from huggingface_hub import constants, get_token
+
         scheme, host, _ = origin(self._base())
         if scheme == "http" and host not in ("127.0.0.1", "localhost", "::1"):
-            return False  # a token in clear text is everybody's
-        return self._token
+            return None  # a token in clear text is everybody's
+        if self._token is not None or constants.HF_HUB_DISABLE_IMPLICIT_TOKEN:
+            return self._token
+        return get_token()
 
     def _headers(self) -> dict[str, str]:
-        from huggingface_hub import utils
-
-        headers: dict[str, str] = utils.build_hf_headers(  # type: ignore[attr-defined]
-            token=self._safe_token(), library_name="hali"
-        )
-        if not headers.get("authorization", "").isascii():
+        """Not by huggingface_hub's `build_hf_headers`, which asks its own endpoint what to call the program that calls it."""
+        token = self._safe_token()
+        if token is not None and not token.isascii():
             raise UsageError("the token for the hub has characters that no token has", hint="set HF_TOKEN anew")
-        return headers
+        return {"user-agent": f"hali/{__version__}"} | ({"authorization": f"Bearer {token}"} if token else {})
 
     def _listing(self, repo: str, revision: str | None) -> RepoListing:
         if not is_repo_name(repo):
@@ -215,7 +217,6 @@ def _outcome(what: str, work: Callable[[], T]) -> T | _Again:
             get_session,
             hf_hub_url,
             hf_raise_for_status,
-            utils,
         )
     network = errors.HfHubHTTPError.__mro__[1]  # HTTPError of httpx in huggingface_hub 1, of httpx2 in 2
     try:
