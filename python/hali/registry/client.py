@@ -16,6 +16,7 @@ from hali.model.errors import HaliError, NotFound, ProtocolError, Refused, Trans
 from hali.model.urls import origin, redacted
 from hali.transfer.http_retry import RETRYABLE_STATUS, retry_after
 from hali.transfer.metainfo import MAX_BYTES
+from hali.transfer.proxies import behind_proxy
 
 MAX_JSON = 4 * 1024 * 1024  # 100 search results of 20 KB with all file names of split models take less
 CONNECT_S = 5.0
@@ -41,16 +42,7 @@ class RegistryClient:
     def __init__(self, url: str) -> None:
         origin(url)
         self.url = url.rstrip("/")
-        # Redirects are not followed: the configuration names who is asked.
-        self._client = httpx.AsyncClient(
-            verify=_tls(),
-            timeout=httpx.Timeout(READ_S, connect=CONNECT_S),
-            follow_redirects=False,
-            headers={
-                "user-agent": "hali",
-                "accept-encoding": "identity",
-            },  # no version: telemetry says all that it tells
-        )
+        self._opened: httpx.AsyncClient | None = None
 
     async def __aenter__(self) -> RegistryClient:
         return self
@@ -58,7 +50,23 @@ class RegistryClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._client.aclose()
+        if self._opened is not None:
+            await self._opened.aclose()
+
+    @property
+    def _client(self) -> httpx.AsyncClient:
+        """Made by the first request, which is told of a proxy that nobody can use (TransferFailed)."""
+        behind_proxy()
+        if self._opened is None:
+            # Redirects are not followed: the configuration names who is asked.
+            self._opened = httpx.AsyncClient(
+                verify=_tls(),
+                timeout=httpx.Timeout(READ_S, connect=CONNECT_S),
+                follow_redirects=False,
+                # no version: telemetry says all that it tells
+                headers={"user-agent": "hali", "accept-encoding": "identity"},
+            )
+        return self._opened
 
     async def post(self, path: str, body: bytes) -> None:
         """Hand over a signed document."""

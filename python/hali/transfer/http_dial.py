@@ -10,7 +10,6 @@ import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from functools import cache
 from itertools import chain, zip_longest
-from urllib.request import getproxies
 
 import anyio
 import httpcore
@@ -20,6 +19,7 @@ from hali.model.errors import Refused
 from hali.model.urls import origin
 from hali.transfer.http_guard import Reach, reach, reach_of_host
 from hali.transfer.http_retry import HttpPolicy
+from hali.transfer.proxies import behind_proxy
 
 DNS_TIMEOUT = 10.0  # two tries of the usual 5 s resolver timeout
 _Connect = Callable[[str], Awaitable[httpcore.AsyncNetworkStream]]
@@ -85,14 +85,6 @@ def http_client(policy: HttpPolicy, dialer: Dialer) -> httpx.AsyncClient:
         follow_redirects=False,
         headers={"user-agent": "hali"},
     )
-
-
-def behind_proxy() -> bool:
-    """True where the environment names a proxy: names are then looked up and dialled by it.
-
-    A limit: what NO_PROXY excepts is dialled by httpx itself, so only the look before guards it, not against DNS rebinding.
-    """
-    return any(scheme in getproxies() for scheme in ("http", "https", "all"))
 
 
 class _Transport(httpx.AsyncHTTPTransport):

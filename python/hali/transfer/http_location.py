@@ -13,9 +13,10 @@ import msgspec
 
 from hali.model.errors import HaliError, NotFound, Refused, TransferFailed
 from hali.model.urls import origin, redacted
-from hali.transfer.http_dial import Dialer, behind_proxy
+from hali.transfer.http_dial import Dialer
 from hali.transfer.http_guard import next_hop
 from hali.transfer.http_retry import RETRYABLE_STATUS, HttpPolicy, retry_after
+from hali.transfer.proxies import behind_proxy
 
 Headers = Mapping[str, str]
 HeaderProvider = Callable[[], Awaitable[Headers]]  # asked anew at each resolution, so that a renewed token is used

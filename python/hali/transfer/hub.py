@@ -25,6 +25,7 @@ from hali.transfer.http_retry import RETRYABLE_STATUS, HttpPolicy, retry_after, 
 from hali.transfer.hub_api import Query, ask, ask_all
 from hali.transfer.hub_choice import HubName, choose_model, is_repo_name, parse_hub_name
 from hali.transfer.hub_models import GgufModel, RepoFile, RepoListing, quant_of
+from hali.transfer.proxies import behind_proxy
 
 __all__ = [
     "GgufModel",
@@ -162,6 +163,7 @@ class Hub:
 
         if constants.HF_HUB_OFFLINE:
             raise errors.OfflineModeIsEnabled("offline")
+        behind_proxy()  # or it fails
         return self._base() + quote(path, safe="/%")
 
     # Deadlines and retries
