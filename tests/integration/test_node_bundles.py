@@ -236,6 +236,7 @@ def test_a_file_that_another_model_has_is_copied_and_fetched_only_where_the_copy
         hub.requests.clear()
         both = b.ok("pull", "--mmproj", f"{REPO}:Q4_0")
         assert both["sources"] == {"store": weights, "http": projector}
+        assert "lies in 3 files" in b.fails("handoff", "qbittorrent", both["sha256"], code=7)
         assert not [request for request in hub.requests if request.sent and PROJECTOR not in request.path]
         right = [sha256_of(path) for path in parts]
         assert [sha256_of(Path(both["path"]).parent / path.name) for path in parts] == right

@@ -68,6 +68,7 @@ def test_a_flipped_byte_is_named_by_its_piece_and_the_model_is_given_up(tmp_path
         answer = chat(a, ID)
         assert 400 <= answer.status_code < 500 and "damaged" in answer.json()["error"]["message"]
         assert "damaged" in a.fails("run", ID, "hi", code=7)
+        assert "damaged" in a.fails("handoff", "transmission", ID, code=7)
         until(lambda: ID not in [row["model_id"] for row in b.status()["lan"]], "the neighbour no longer hears of it")
         b.fails("pull", ID, code=3)
         # The other model is unharmed, and damage is not forgotten with the daemon.
@@ -201,6 +202,18 @@ def test_a_peer_that_asks_gets_nothing_of_a_file_that_changed_under_a_running_da
         out, err = puller.communicate(timeout=90)
         assert puller.returncode == 0, (out, err, b.log())
         assert json.loads(out.splitlines()[-1])["sha256"] == added["sha256"]
+
+
+def test_a_file_that_changed_or_became_a_pipe_under_a_running_daemon_is_not_loaded(tmp_path: Path) -> None:
+    with node(tmp_path / "a") as a:
+        path = Path(add(a, tmp_path)["path"])
+        damage(path, same_time=False)
+        assert "changed since it was verified" in a.fails("run", ID, "hi", code=7)
+        assert chat(a, ID).status_code == 403
+        path.unlink()
+        os.mkfifo(path)
+        assert a.ok("info", ID)["gguf"] is None
+        assert "not a regular file" in a.fails("export", "ollama", ID, "--dir", str(tmp_path / "o"), code=7)
 
 
 @pytest.mark.blocking_ok

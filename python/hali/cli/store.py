@@ -27,6 +27,16 @@ def ask(method: str, on_progress: Callable[[dict[str, Any]], None] | None = None
     raise AssertionError("an answer ends with its result")
 
 
+def right(found: dict[str, Any]) -> dict[str, Any]:
+    """`found` by `info`, unless its file is known to be wrong or gone, or not verified: Refused."""
+    if found["state"] not in ("seeding", "stored"):
+        raise Refused(
+            f"{found['model_id']} is {found['state']}{': ' * bool(found['error'])}{found['error'] or ''}",
+            hint="`hali verify` reads it again, `hali pull` fetches it again",
+        )
+    return found
+
+
 def whole(found: dict[str, Any]) -> dict[str, Any]:
     """`found` by `info`, unless it is a partial model: Refused, for whoever would take the file's holes for the model."""
     if "layers" in found:

@@ -28,12 +28,17 @@ class LibraryCatalog:
         return [served(entry) for entry in self._library.entries() if _usable(entry)]
 
     def find(self, name: str) -> ServedModel:
-        """The one model `name` means; NotFound, AmbiguousName, Refused when it is damaged."""
+        """The one model `name` means; NotFound, AmbiguousName, Refused when it is damaged or its file is another now."""
         entry = self._library.find(name)
         if not _usable(entry):
             raise Refused(
                 f"{entry.record.meta.model_id} is {entry.state}: {entry.error or 'not verified'}",
                 hint="`hali verify` or pull it again",
+            )
+        if entry.record.changed_on_disk():
+            raise Refused(
+                f"{entry.record.meta.model_id}: its file changed since it was verified",
+                hint="`hali verify` reads it again",
             )
         return served(entry)
 

@@ -84,7 +84,9 @@ def header_of(model: StoredModel) -> GgufHeader:
     except FileNotFoundError:
         raise NotFound(f"{model.model_id}: its file is gone from {model.file.parent}") from None
     except HaliError as exc:
-        raise Refused(f"{model.model_id}: {exc.message}", hint="only GGUF models can be exported") from None
+        raise Refused(f"{model.file.name}: {exc.message}", hint="only GGUF models can be exported") from None
+    except OSError as exc:
+        raise Refused(f"{model.model_id}: {model.file} cannot be read: {exc.strerror}") from None
     if header.split_count is not None and header.split_count > 1:
         raise Refused(
             f"{model.model_id} is one of {header.split_count} parts of a split model",

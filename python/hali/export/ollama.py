@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import stat
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from hali.export.chat_formats import default_system, recognise
 from hali.export.folder import Folder, How
 from hali.export.go_template import PLAIN, go_template
 from hali.export.model import Export, StoredModel, halves, header_of
+from hali.hashing.files import hash_file
 from hali.model.errors import Refused, UsageError
 from hali.model.names import UNKNOWN, parse
 from hali.wire.gguf import GgufHeader
@@ -202,11 +202,13 @@ def _is_ours(folder: Folder, name: Name) -> bool:
 
 
 def _bring(folder: Folder, model: StoredModel) -> How:
-    """The weights, unless they are there: a blob's name is its SHA-256, and a half of one never had the name."""
+    """The file, unless it is there, linked or with the bytes that its name promises."""
     parts = ("blobs", f"sha256-{model.sha256}")
-    old = folder.stat(*parts)
+    old, mine = folder.stat(*parts), model.file.stat()
     if old is not None and stat.S_ISREG(old.st_mode) and old.st_size == model.size:
-        return "kept"
-    if os.stat(model.file).st_size != model.size:
+        same = (old.st_dev, old.st_ino) == (mine.st_dev, mine.st_ino)
+        if same or hash_file(folder.root.joinpath(*parts)).sha256.hex() == model.sha256:
+            return "kept"
+    if mine.st_size != model.size:
         raise Refused(f"{model.model_id}: {model.file} is not {model.size} bytes", hint="`hali verify` reads it again")
     return folder.bring(model.file, *parts)

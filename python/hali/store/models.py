@@ -235,9 +235,10 @@ class ModelStore:
 
 
 def matching(records: Iterable[Record], name: str) -> list[Record]:
-    """All models that `name` fits; an exact id or hash beats a partial one."""
+    """All models that `name` fits; a file's very name beats an exact id or hash, and that beats a part of one."""
     wanted, known = name.strip().lower(), list(records)
-    exact = [r for r in known if wanted in _exact_names(r)]
+    literal = [r for r in known if name in _file_names(r)]
+    exact = literal or [r for r in known if wanted in _exact_names(r)]
     return exact or [r for r in known if _fits(wanted, r)]
 
 
@@ -259,9 +260,14 @@ def the_one(records: Iterable[Record], name: str) -> Record:
     return found[0]
 
 
+def _file_names(record: Record) -> set[str]:
+    files = record.meta.files
+    return {name for name in files if name == files[0] or not is_projector(name)}
+
+
 def _exact_names(record: Record) -> set[str]:
     meta = record.meta
-    files = {name.lower() for name in meta.files if name == meta.files[0] or not is_projector(name)}
+    files = {name.lower() for name in _file_names(record)}
     return {meta.model_id, meta.sha256, meta.infohash_v1, meta.infohash_v2, *files, *meta.also_torrents}
 
 

@@ -5,7 +5,9 @@ Format: ggml's docs/gguf.md, versions 2 and 3, little-endian. Only the header is
 
 from __future__ import annotations
 
+import errno
 import math
+import stat
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -187,7 +189,9 @@ def read_header_file(path: Path) -> GgufHeader:
 
 
 def read_layout_file(path: Path) -> GgufLayout:
-    """`read_layout` of a file; OSError if it cannot be opened."""
+    """`read_layout` of a file; OSError if it cannot be opened or is none: a pipe would be waited for."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
     with path.open("rb") as file:
         size = file.seek(0, 2)
 

@@ -77,6 +77,18 @@ def test_what_was_removed_by_hand_is_put_there_again(tmp_path: Path) -> None:
     assert listed(tmp_path / "o")
 
 
+def test_a_blob_of_the_right_size_and_wrong_bytes_is_replaced_and_a_right_copy_is_kept(tmp_path: Path) -> None:
+    model = stored(tmp_path / "store")
+    blob = tmp_path / "o" / "blobs" / f"sha256-{model.sha256}"
+    blob.parent.mkdir(parents=True)
+    blob.write_bytes(bytes(model.size))
+    assert export(model, Folder(tmp_path / "o"), derive_name(model)).how in ("link", "reflink")
+    assert blob.read_bytes() == model.file.read_bytes()
+    blob.unlink()
+    blob.write_bytes(model.file.read_bytes())
+    assert export(model, Folder(tmp_path / "o"), derive_name(model)).how == "kept"
+
+
 def test_a_vision_part_goes_along(tmp_path: Path) -> None:
     model = stored(tmp_path / "store", hf_repo="o/tiny")
     eyes = stored(tmp_path / "store", "mmproj-Tiny-F16.gguf", PROJECTOR, hf_repo="o/tiny")

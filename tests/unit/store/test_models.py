@@ -62,6 +62,16 @@ def test_a_name_that_fits_two_models_is_ambiguous_and_lists_them(store: ModelSto
     assert the_one(store.records(), "m:7b:base:q8_0").meta.sha256 == "cd" * 32
 
 
+def test_the_very_name_of_a_file_means_that_file(store: ModelStore, tmp_path: Path) -> None:
+    names = {"Case-1B-Q4_0.gguf": "ab", "case-1b-q4_0.gguf": "cd", " x-1B.gguf": "ef"}
+    for name, sha in names.items():
+        place(store, tmp_path, name, sha.encode(), sha)
+    for name, sha in names.items():
+        assert the_one(store.records(), name).meta.sha256 == sha * 32
+    with pytest.raises(AmbiguousName):
+        the_one(store.records(), "CASE-1b-Q4_0.gguf")
+
+
 def test_a_model_is_found_by_the_repository_it_was_pulled_from(store: ModelStore, tmp_path: Path) -> None:
     for quant, sha in (("Q4_0", "ab"), ("Q8_0", "cd")):
         record = place(store, tmp_path, f"M-7B.{quant}.gguf", quant.encode(), sha)

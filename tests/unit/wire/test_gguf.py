@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 from pathlib import Path
 
@@ -156,3 +157,9 @@ def test_the_later_parts_of_a_split_need_not_say_what_they_are_parts_of() -> Non
     assert (header.architecture, header.split_count) == ("", 3)
     with pytest.raises(GgufError, match="architecture"):
         parse(gguf([pair("split.no", 2, 0), pair("split.count", 2, 3)]))
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "m.gguf")
+    with pytest.raises(OSError, match="not a regular file"):
+        read_header_file(tmp_path / "m.gguf")
