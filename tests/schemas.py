@@ -32,7 +32,8 @@ def _object(rng: random.Random, depth: int, defs: Schema) -> Schema:
     names = rng.sample(WORDS, rng.randint(1, 4 - min(depth, 2)))
     properties = {name: _any(rng, depth, defs) for name in names}
     required = [name for name in names if rng.random() < 0.7]
-    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+    found: Schema = {"type": "object", "properties": properties, "required": required}
+    return found if rng.random() < 0.5 else {**found, "additionalProperties": False}
 
 
 def _list(rng: random.Random, depth: int, defs: Schema) -> Schema:

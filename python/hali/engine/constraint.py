@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from llama_cpp import llama_cpp as low
 
+from hali.engine.closed import closed
 from hali.engine.gbnf import to_lark
 from hali.engine.schemas import guided
 from hali.engine.trial import survives
@@ -189,7 +190,7 @@ def _schema_text(schema: dict[str, Any] | bool | None) -> str:
         raise UsageError("the schema cannot be used: nothing is an instance of `false`", code="schema")
     try:
         text = msgspec.json.encode(schema).decode()
-        text = msgspec.json.encode(guided(schema or {}, text)).decode()
+        text = msgspec.json.encode(guided(closed(schema or {}), text)).decode()
     except (RecursionError, msgspec.MsgspecError, ValueError) as error:
         raise UsageError(f"the schema cannot be written as JSON: {error}", code="schema") from None
     if len(text) > MAX_SCHEMA_BYTES:
