@@ -5,7 +5,7 @@ What they say is noise, but always the same noise. Made with the `gguf` package,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,11 +94,12 @@ def spm(writer: GGUFWriter) -> int:
     return len(tokens)
 
 
-def bpe(writer: GGUFWriter) -> int:
-    """Byte-level BPE: GPT-2's 256 letters, some merges, two control tokens."""
+def bpe(writer: GGUFWriter, *, marks: Sequence[str] = (), template: str = TEMPLATE) -> int:
+    """Byte-level BPE: GPT-2's 256 letters, some merges, `marks` as tokens of their own, two control tokens."""
     merges = ["h e", "l l", "he ll", "hell o", "t h", "i n", "\u0120 t"]
-    tokens = [*_byte_letters(), *(merge.replace(" ", "") for merge in merges), "<s>", "</s>"]
-    kinds = [TokenType.NORMAL] * (len(tokens) - 2) + [TokenType.CONTROL] * 2
+    tokens = [*_byte_letters(), *(merge.replace(" ", "") for merge in merges), *marks, "<s>", "</s>"]
+    kinds = [TokenType.NORMAL] * (len(tokens) - 2 - len(marks))
+    kinds += [TokenType.USER_DEFINED] * len(marks) + [TokenType.CONTROL] * 2
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)
@@ -107,7 +108,7 @@ def bpe(writer: GGUFWriter) -> int:
     writer.add_bos_token_id(len(tokens) - 2)
     writer.add_eos_token_id(len(tokens) - 1)
     writer.add_add_bos_token(True)
-    writer.add_chat_template(TEMPLATE)
+    writer.add_chat_template(template)
     return len(tokens)
 
 

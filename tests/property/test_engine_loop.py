@@ -165,7 +165,7 @@ class Kept:
 class Sampler:
     alive = 0
 
-    def __init__(self, request: GenerateRequest, *_: object) -> None:
+    def __init__(self, request: GenerateRequest, *_: object, free_until: int | None = None) -> None:
         Sampler.alive += 1
         self._fails_at = 5 if request.sampling.seed == 13 else -1
         self._drawn = 0

@@ -30,6 +30,7 @@ class Prompt:
     text: str = ""
     dialect: Dialect = NO_TEXT
     format: ReplyFormat | None = None  # what the sampler has to keep to; a forced call is one
+    thinks_until: int | None = None  # the token behind which `format` holds; None: from the beginning
     pictures: tuple[
         Picture, ...
     ] = ()  # their positions hold negative numbers in `tokens`; whoever has the prompt closes them
@@ -95,10 +96,10 @@ class Prompter:
         text = self._templates.render([as_turn(message) for message in messages], tools, request.template_kwargs)
         schema = forced_schema(request)
         form = _constrained(request.format) if schema is None else ReplyFormat(schema=schema)
-        text, dialect = self._dialect(request, text, form)
+        text, dialect, until = self._dialect(request, text, form)
         seen = self._read(text, [image for message in messages for image in message.images])
         stops = (self._eos,) if self.has_template else (CHATML_STOP,)
-        return Prompt(seen.tokens or self._begin(), stops, text, dialect, form, seen.pictures)
+        return Prompt(seen.tokens or self._begin(), stops, text, dialect, form, until, seen.pictures)
 
     def _read(self, text: str, images: list[bytes]) -> Seen:
         """Tokens and images of a rendered chat; UsageError where this model reads no images."""
@@ -110,8 +111,13 @@ class Prompter:
             raise UsageError(f"this model reads no images: {self._no_images}", code="unsupported")
         return self._projector.read(text, images, add_special=add_special)
 
-    def _dialect(self, request: GenerateRequest, text: str, form: ReplyFormat | None) -> tuple[str, Dialect]:
-        """The prompt and how to read its reply: one in a given form has no room for thoughts nor for marks of calls."""
+    def _dialect(
+        self, request: GenerateRequest, text: str, form: ReplyFormat | None
+    ) -> tuple[str, Dialect, int | None]:
+        """The prompt, how to read its reply, and the token that ends thoughts before a form.
+
+        A reply in a given form has no marks of calls, and thoughts only where they were asked for and one token ends them.
+        """
         with_tools = bool(request.tools) and request.tool_choice != "none"
         template = self._templates.choose(with_tools).source
         schemas = {tool.name: tool.parameters for tool in request.tools}
@@ -120,12 +126,22 @@ class Prompter:
         inside = marks is not None and reasoning.left_open(text, marks)
         if form is not None:
             calls = tool_formats.FORCED if request.tool_choice == "required" else None
-            return text + _answer_begins(template, marks if inside else None), Dialect(
-                calls=calls, schemas=schemas, parallel=False
-            )
+            if marks is not None and (until := self._end_of_thoughts(request, text, marks)) is not None:
+                begun = text if inside else f"{text}{marks.begin}\n"
+                return begun, Dialect(marks, True, calls, schemas, parallel=False), until
+            dialect = Dialect(calls=calls, schemas=schemas, parallel=False)
+            return text + _answer_begins(template, marks if inside else None), dialect, None
         if harmony.SIGN in template:
-            return text, Dialect(calls=calls, parallel=request.parallel_tool_calls, harmony=True)
-        return text, Dialect(marks, inside, calls, schemas, request.parallel_tool_calls)
+            return text, Dialect(calls=calls, parallel=request.parallel_tool_calls, harmony=True), None
+        return text, Dialect(marks, inside, calls, schemas, request.parallel_tool_calls), None
+
+    def _end_of_thoughts(self, request: GenerateRequest, text: str, marks: reasoning.Marks) -> int | None:
+        asked = request.template_kwargs
+        effort = asked.get("reasoning_effort", "none")
+        if asked.get("enable_thinking", effort != "none") is not True or text.rstrip().endswith(marks.end):
+            return None
+        tokens = self._model.tokenize(marks.end, add_special=False)
+        return tokens[0] if len(tokens) == 1 else None
 
     # --- prompts
 

@@ -65,7 +65,8 @@ class Opening:
 
     def _sampler(self, request: GenerateRequest, prompt: Prompt, form: ReplyFormat | None) -> Sampler:
         asked = msgspec.structs.replace(request, format=form)  # a forced call is a format too
-        return Sampler(asked, self._model, [token for token in prompt.tokens if token >= 0], self._formats)
+        tokens = [token for token in prompt.tokens if token >= 0]
+        return Sampler(asked, self._model, tokens, self._formats, free_until=prompt.thinks_until)
 
 
 def _check_stops(sampling: SamplingParams) -> None:

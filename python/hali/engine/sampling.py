@@ -42,14 +42,26 @@ class Sampler:
 
     alive = 0
 
-    def __init__(self, request: GenerateRequest, model: Model, prompt: Sequence[int], formats: Formats) -> None:
-        """UsageError for parameters out of range, and for reply formats that cannot be had."""
+    def __init__(
+        self,
+        request: GenerateRequest,
+        model: Model,
+        prompt: Sequence[int],
+        formats: Formats,
+        *,
+        free_until: int | None = None,
+    ) -> None:
+        """UsageError for parameters out of range, and for reply formats that cannot be had.
+
+        Up to a token `free_until`, which ends thoughts, the reply may be anything, and does not end.
+        """
         check(request.sampling, model.n_vocab)
         params = settled(request.sampling)
         check_top(request.logprobs)
         self._model, self._params, self._top = model, params, request.logprobs
         self._formats = formats
         self._constraint: Constraint | None = formats.constraint(request.format)
+        self._free_until = None if self._constraint is None else free_until
         self._bias = _Bias(params.logit_bias)
         self._taken = 0
         self._drawn: deque[Drawn] = deque()
@@ -64,19 +76,21 @@ class Sampler:
         EngineFailed if the logits are no numbers; UsageError if no token may come, or the grammar became too complex.
         """
         logits = self._logits(ctx, row)
-        ends_early = self._taken < self._params.min_tokens
-        if self._constraint is None and not ends_early and self._bias.leaves_free(greedy=self._greedy):
+        ends_early = self._taken < self._params.min_tokens or self._free_until is not None
+        if self._form is None and not ends_early and self._bias.leaves_free(greedy=self._greedy):
             token = self._free(ctx, row, logits)
         else:
             token = self._limited(logits, ends_early)
             low.llama_sampler_accept(self._chain, token)
         self._taken += 1
-        if self._constraint is not None:
-            self._constraint.take(token)
+        if self._form is not None:
+            self._form.take(token)
+        elif token == self._free_until:
+            self._free_until = None
         logprob = None
         if self._top is not None:
             logprob = told(logits, token, self._top, self._params.temperature, self._model.piece)
-        self._drawn.append(Drawn(logprob, self._constraint is not None and self._constraint.complete))
+        self._drawn.append(Drawn(logprob, self._form is not None and self._form.complete))
         return token
 
     def drawn(self) -> Drawn:
@@ -108,13 +122,19 @@ class Sampler:
     def _limited(self, logits: Any, ends_early: bool) -> int:
         _check(logits.max())
         allowed = np.ones(self._model.n_vocab, bool)
-        if self._constraint is not None and not self._constraint.check_first:
-            allowed = self._constraint.allowed()
+        form = self._form
+        if form is not None and not form.check_first:
+            allowed = form.allowed()
         allowed = self._without(allowed, ends_early)
         token = self._draw(logits, allowed)
-        if self._constraint is not None and self._constraint.check_first and not self._constraint.allows(token):
-            token = self._draw(logits, self._without(self._constraint.allowed(), ends_early))
+        if form is not None and form.check_first and not form.allows(token):
+            token = self._draw(logits, self._without(form.allowed(), ends_early))
         return token
+
+    @property
+    def _form(self) -> Constraint | None:
+        """What the next token is held to."""
+        return self._constraint if self._free_until is None else None
 
     def _without(self, allowed: Any, ends_early: bool) -> Any:
         """Take out what is banned, and the ends while it is too early for them, unless the format wants the end."""

@@ -29,6 +29,7 @@ class FakeModel:
         self._specials = specials
         self._meta = {"tokenizer.chat_template": template, "tokenizer.chat_template.tool_use": tool_use}
         self.asked: list[tuple[str, bool]] = []
+        self.marks: dict[str, int] = {}
 
     def meta(self, key: str) -> str:
         return self._meta.get(key, "")
@@ -41,7 +42,7 @@ class FakeModel:
 
     def tokenize(self, text: str, *, add_special: bool) -> list[int]:
         self.asked.append((text, add_special))
-        return [ord(letter) for letter in text]
+        return [self.marks[text]] if text in self.marks else [ord(letter) for letter in text]
 
 
 def test_the_files_template_is_rendered_and_adds_its_own_special_tokens() -> None:
@@ -195,6 +196,25 @@ def test_a_reply_of_a_given_form_has_no_thoughts() -> None:
     prompt = Prompter(FakeModel(THINKS + "{# </think> #}")).prompt(request)
     assert prompt.text.endswith("<think>\n\n</think>\n\n")
     assert prompt.dialect.reader() is None and prompt.format == ReplyFormat(schema={})
+
+
+@pytest.mark.parametrize(
+    ("asked", "template", "end"),
+    [
+        ({"enable_thinking": True}, THINKS, "<assistant><think>\n"),
+        ({"reasoning_effort": "low"}, THINKS, "<assistant><think>\n"),
+        ({"enable_thinking": True}, "a", "a<think>\n"),
+        ({"enable_thinking": True}, "a<think></think>", "a<think></think>"),
+        ({"enable_thinking": False, "reasoning_effort": "low"}, "a", "a"),
+    ],
+)
+def test_thoughts_that_were_asked_for_come_before_the_form(asked: dict[str, Any], template: str, end: str) -> None:
+    model = FakeModel(template + "{# </think> #}")
+    model.marks = {"</think>": 77}
+    prompt = Prompter(model).prompt(replace_with(CHAT, format=ReplyFormat(schema={}), template_kwargs=asked))
+    thinks = end.endswith("<think>\n")
+    assert prompt.text.endswith(end) and prompt.dialect.inside is thinks
+    assert prompt.thinks_until == (77 if thinks else None) and prompt.format == ReplyFormat(schema={})
 
 
 def test_gpt_oss_speaks_in_messages() -> None:

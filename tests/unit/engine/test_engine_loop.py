@@ -32,7 +32,7 @@ END = 0
 class FakeSampler:
     alive = 0
 
-    def __init__(self, *_: object) -> None:
+    def __init__(self, *_: object, free_until: int | None = None) -> None:
         FakeSampler.alive += 1
 
     def sample(self, ctx: Any, row: int) -> int:
