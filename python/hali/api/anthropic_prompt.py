@@ -45,8 +45,6 @@ def generate_request(body: Countable) -> GenerateRequest:
             raise unsupported(name, "is not supported: hali calls no server and runs no code in a client's name")
     if not body.messages:
         raise invalid("messages", "at least one is needed")
-    if isinstance(body.messages[-1], AssistantTurn):
-        raise unsupported("messages", "the last turn must not be the assistant's: prefill is not supported")
     choice, tools = body.tool_choice or Choice("auto"), tuple(_tools(body.tools or []))
     if len({tool.name for tool in tools}) < len(tools):
         raise invalid("tools", "two tools have the same name")
@@ -55,8 +53,9 @@ def generate_request(body: Countable) -> GenerateRequest:
     if choice.type == "tool" and choice.name not in {tool.name for tool in tools}:
         raise invalid("tool_choice.name", f"there is no tool {str(choice.name)[:80]!r}")
     sampling = _sampling(body) if isinstance(body, MessagesRequest) else SamplingParams()
+    messages = unmistakable(_messages(body))
     return GenerateRequest(
-        messages=unmistakable(_messages(body)),
+        messages=messages,
         sampling=sampling,
         tools=tools,
         tool_choice="none" if choice.type == "none" else "auto" if choice.type == "auto" else "required",
@@ -64,7 +63,28 @@ def generate_request(body: Countable) -> GenerateRequest:
         parallel_tool_calls=not choice.disable_parallel_tool_use,
         format=_format(body),
         template_kwargs=_template_kwargs(body),
+        goes_on=_goes_on(body, messages[-1]),
     )
+
+
+def _goes_on(body: Countable, last: Message) -> bool:
+    """Whether the reply is the rest of what the assistant said last (prefill); `UsageError` where nothing can go on."""
+    if last.role != "assistant":
+        return False
+    if last.tool_calls or not last.content.strip():
+        raise invalid("messages", "the last turn is the assistant's, and has no text that could go on")
+    if last.content != last.content.rstrip():
+        raise invalid("messages", "what the assistant said last must not end with white space")
+    for name, asked in {
+        "thinking": thinks(body),
+        "output_config": _format(body) is not None,
+        "tool_choice": body.tool_choice is not None and body.tool_choice.type in ("any", "tool"),
+    }.items():
+        if asked:
+            raise invalid(
+                name, "does not go together with a last turn of the assistant, which the reply would go on with"
+            )
+    return True
 
 
 def thinks(body: Countable) -> bool:

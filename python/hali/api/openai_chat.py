@@ -5,6 +5,7 @@ What it cannot, and what would change the answer, is refused.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -26,7 +27,7 @@ from hali.api.openai_tools import (
     tool_use,
 )
 from hali.api.refusals import Asks, given, invalid, other_than, refuse
-from hali.model.generation import GenerateRequest
+from hali.model.generation import GenerateRequest, Message
 
 MAX_REPLIES = 128  # OpenAI's limit of n
 Replies = Annotated[int, Meta(ge=1, le=MAX_REPLIES)]
@@ -61,18 +62,17 @@ class ChatRequest(SamplingFields, kw_only=True):
     modalities: Any = None
     audio: Any = None
     web_search_options: Any = None
-    add_generation_prompt: Any = None
-    continue_final_message: Any = None
+    add_generation_prompt: bool | None = None  # Transformers and vLLM
+    continue_final_message: bool | None = None
     chat_template: Any = None
     echo: Any = None
 
 
 _REFUSED: dict[str, Asks] = {
     **openai_sampling.REFUSED,
-    **dict.fromkeys(("audio", "continue_final_message", "chat_template", "echo"), given),
+    **dict.fromkeys(("audio", "chat_template", "echo"), given),
     "modalities": other_than([], ["text"]),
     "web_search_options": other_than(),  # {} asks for a search
-    "add_generation_prompt": other_than(True),
 }
 
 
@@ -80,8 +80,9 @@ def generate_requests(body: ChatRequest) -> list[GenerateRequest]:
     """What the engine is asked, once for each of the `n` replies; `UsageError` naming the field it cannot honour."""
     refuse(body, _REFUSED)
     use = _tool_use(body)
+    messages = messages_of(body.messages)
     one = GenerateRequest(
-        messages=messages_of(body.messages),
+        messages=messages,
         sampling=sampling(body, body.max_completion_tokens),  # the new name of max_tokens wins
         tools=use.tools,
         tool_choice=use.tool_choice,
@@ -90,11 +91,27 @@ def generate_requests(body: ChatRequest) -> list[GenerateRequest]:
         format=reply_format(body),
         logprobs=_logprobs(body),
         template_kwargs=template_kwargs(body.chat_template_kwargs, body.reasoning_effort),
+        goes_on=_goes_on(body, messages),
     )
     return [
         msgspec.structs.replace(one, sampling=with_seed(one.sampling, index), again=index > 0)
         for index in range(body.n or 1)
     ]
+
+
+def _goes_on(body: ChatRequest, messages: Sequence[Message]) -> bool:
+    """Whether the reply is the rest of the last turn, as vLLM has it; `UsageError` where it cannot be."""
+    if not body.continue_final_message:
+        if body.add_generation_prompt is False:
+            raise invalid(
+                "add_generation_prompt", "without it nothing says whose turn it is; see continue_final_message"
+            )
+        return False
+    if body.add_generation_prompt:
+        raise invalid("continue_final_message", "excludes add_generation_prompt")
+    if not messages or messages[-1].role != "assistant" or messages[-1].tool_calls or not messages[-1].content.strip():
+        raise invalid("continue_final_message", "the last turn must be a text of the assistant")
+    return True
 
 
 def template_kwargs(sent: dict[str, Any] | None, effort: str | None) -> dict[str, Any]:

@@ -93,7 +93,8 @@ class Prompter:
         if not messages:
             raise UsageError("a chat needs at least one message", code="request")
         tools = [as_schema(tool) for tool in request.tools] if request.tool_choice != "none" else []
-        text = self._templates.render([as_turn(message) for message in messages], tools, request.template_kwargs)
+        turns = [as_turn(message) for message in messages]
+        text = self._templates.render(turns, tools, request.template_kwargs, goes_on=request.goes_on)
         schema = forced_schema(request)
         form = _constrained(request.format) if schema is None else ReplyFormat(schema=schema)
         text, dialect, until = self._dialect(request, text, form)

@@ -48,12 +48,26 @@ class ChatTemplates:
         """The template for a request with tools, or without."""
         return self._tool_use if with_tools else self._default
 
-    def render(self, turns: Sequence[Turn], tools: Sequence[dict[str, Any]], kwargs: Mapping[str, Any]) -> str:
-        """The prompt, up to where the reply begins. UsageError if the template takes the turns in no form we know."""
+    def render(
+        self,
+        turns: Sequence[Turn],
+        tools: Sequence[dict[str, Any]],
+        kwargs: Mapping[str, Any],
+        *,
+        goes_on: bool = False,
+    ) -> str:
+        """The prompt, up to where the reply begins; with `goes_on` that is inside of the last turn, behind its text.
+
+        UsageError if the template takes the turns in no form we know.
+        """
         wrong = sorted(RESERVED & kwargs.keys())
         if wrong:
             raise UsageError(f"a chat template's {', '.join(wrong)} cannot be set by a request", code="template_kwargs")
-        return self.choose(bool(tools)).render(list(turns), list(tools), kwargs)
+        template = self.choose(bool(tools))
+        if not goes_on:
+            return template.render(list(turns), list(tools), kwargs)
+        text = template.render(list(turns), list(tools), kwargs, generation_prompt=False)
+        return _up_to(text, str(turns[-1]["content"]))
 
 
 class _One:
@@ -61,7 +75,14 @@ class _One:
         self.source = source
         self._template, self._tokens = Template(source, now), dict(tokens)
 
-    def render(self, turns: list[Turn], tools: list[dict[str, Any]], kwargs: Mapping[str, Any]) -> str:
+    def render(
+        self,
+        turns: list[Turn],
+        tools: list[dict[str, Any]],
+        kwargs: Mapping[str, Any],
+        *,
+        generation_prompt: bool = True,
+    ) -> str:
         """The first form of the turns that the template takes; else UsageError with its words on the turns as they are."""
         if (tools or rewrite.uses_tools(turns)) and not self.knows_tools:
             turns, tools = rewrite.spell_tools(turns, tools), []
@@ -69,7 +90,7 @@ class _One:
         until = time.monotonic() + RENDER_LIMIT_S  # for all attempts together
         for form in rewrite.forms(turns):
             try:
-                return self._once(form, tools, kwargs)
+                return self._once(form, tools, {**kwargs, "add_generation_prompt": generation_prompt})
             except UsageError as error:
                 if error.code != "template":
                     raise
@@ -104,3 +125,11 @@ class _One:
             return _PROBE in self._raw(turns, tools, {})
         except UsageError:
             return False
+
+
+def _up_to(rendered: str, said: str) -> str:
+    """`rendered` without what the template writes behind the text of the last turn; many templates take its white space away."""
+    at = rendered.rfind(body := said.strip())
+    if not body or at < 0:
+        raise UsageError("this model's chat template cannot go on with a turn of the assistant", code="goes_on")
+    return rendered[: at + len(body)] + said[len(said.rstrip()) :]

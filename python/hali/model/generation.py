@@ -98,6 +98,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, tag="generate"):
     logprobs: int | None = None  # how many alternatives to tell for each token, 0 to 20; None = no logprobs
     template_kwargs: dict[str, Any] = {}  # further variables of the chat template, for example enable_thinking
     again: bool = False  # one more reply to a prompt: its tokens are counted with the first
+    goes_on: bool = False  # the reply is the rest of the last turn, which is the assistant's
 
 
 class Candidate(msgspec.Struct, frozen=True):

@@ -162,6 +162,12 @@ async def test_a_schema_and_an_effort_are_passed_on(client, router):
     assert older.format == ReplyFormat(schema=schema)
 
 
+async def test_a_last_turn_of_the_assistant_goes_on(client, router):
+    request = await asked(client, router, messages=[user("hi"), assistant("The")])
+    assert request.goes_on and (request.messages[-1].role, request.messages[-1].content) == ("assistant", "The")
+    assert not (await asked(client, router)).goes_on
+
+
 # ---- what is refused
 
 
@@ -170,7 +176,20 @@ async def test_a_schema_and_an_effort_are_passed_on(client, router):
     [
         ({"max_tokens": 0}, "max_tokens"),
         ({"messages": []}, "messages"),
-        ({"messages": [user("hi"), assistant("The")]}, "prefill"),
+        ({"messages": [user("hi"), assistant("The ")]}, "white space"),
+        ({"messages": [user("hi"), assistant(" ")]}, "no text"),
+        (
+            {"messages": [user("hi"), assistant("a")], "thinking": {"type": "enabled", "budget_tokens": 1024}},
+            "thinking",
+        ),
+        ({"messages": [user("hi"), assistant("a")], "tools": [WEATHER], "tool_choice": {"type": "any"}}, "tool_choice"),
+        (
+            {
+                "messages": [user("hi"), assistant("a")],
+                "output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}},
+            },
+            "output_config",
+        ),
         (
             {"messages": [user([{"type": "image", "source": {"type": "url", "url": "http://10.0.0.1/x"}}])]},
             "base64 only",

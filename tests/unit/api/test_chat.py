@@ -115,6 +115,22 @@ async def test_every_field_reaches_the_engine(client, router):
     assert {name: getattr(sampling, name) for name in expected} == expected
 
 
+async def test_the_last_turn_goes_on_where_that_is_asked_for(client, router):
+    messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "The"}]
+    for fields, goes_on in (
+        ({}, False),
+        ({"continue_final_message": True}, True),
+        ({"continue_final_message": True, "add_generation_prompt": False}, True),
+        ({"continue_final_message": False, "add_generation_prompt": True}, False),
+    ):
+        reply = await client.post(PATH, json={**HELLO, "messages": messages, **fields})
+        assert (reply.status_code, router.asked[-1][1].goes_on) == (200, goes_on), reply.text
+    both = {**HELLO, "messages": messages, "continue_final_message": True, "add_generation_prompt": True}
+    nobody = {**HELLO, "add_generation_prompt": False}
+    for wrong in (both, nobody, {**HELLO, "continue_final_message": True}):
+        assert (await client.post(PATH, json=wrong)).status_code == 400
+
+
 async def test_null_is_the_same_as_absent(client, router):
     nulls = dict.fromkeys(["temperature", "top_p", "stop", "max_tokens", "seed", "tools", "n", "response_format"])
     await client.post(PATH, json={**HELLO, **nulls})
@@ -179,8 +195,6 @@ async def test_what_changes_nothing_is_ignored(client, harmless):
         ("samplers", ["top_k"]),
         ("lora", [{"id": 0}]),
         ("echo", True),
-        ("continue_final_message", True),
-        ("add_generation_prompt", False),
         ("chat_template", "{{ messages }}"),
     ],
 )

@@ -117,6 +117,20 @@ async def test_a_whole_number_may_be_written_as_a_float(client, router):
     assert found == (5, 3, 8, -1, 1) and all(isinstance(value, int) for value in found)
 
 
+@pytest.mark.parametrize(
+    ("last", "goes_on"),
+    [
+        (said('{"a": ', "assistant"), True),
+        (said("", "assistant"), False),
+        (said("x", "assistant", tool_calls=[{"function": {"name": "weather", "arguments": {}}}]), False),
+        (said("and now?"), False),
+    ],
+)
+async def test_a_last_turn_of_the_assistant_goes_on(client, router, last, goes_on):
+    await chat(client, messages=[said("hi"), last])
+    assert router.asked[-1][1].goes_on is goes_on
+
+
 async def test_a_round_of_tools_becomes_messages_that_templates_know(client, router):
     calls = [{"function": {"name": "weather", "arguments": {"city": "Oslo"}}}, {"function": {"name": "time"}}]
     turns = [

@@ -148,6 +148,23 @@ def test_contents_are_parts_for_templates_that_see_nothing_else() -> None:
     assert render("{% for m in messages %}{{ m.content }}{% endfor %}", ASKED[:2]) == "Be brief.Weather?"
 
 
+@pytest.mark.parametrize("name", sorted(path.stem for path in (VECTORS / "templates").iterdir()))
+def test_a_turn_of_the_assistant_goes_on_where_its_text_ends(name: str) -> None:
+    begun = [Message("user", "A list, please."), Message("assistant", 'Here it is:\n["')]
+    tools = [as_schema(TOOL)] if name.endswith("tool_use") else []  # these want some
+    rendered = templates(source(name)).render([as_turn(turn) for turn in begun], tools, {}, goes_on=True)
+    assert rendered.endswith('Here it is:\n["') and "A list, please." in rendered
+    spaced = [as_turn(begun[0]), as_turn(Message("assistant", "So: "))]
+    assert templates(source(name)).render(spaced, tools, {}, goes_on=True).endswith("So: ")
+
+
+def test_a_turn_that_the_template_does_not_show_cannot_go_on() -> None:
+    with pytest.raises(UsageError, match="cannot go on"):
+        templates("{{ messages[0].content }}").render(
+            [as_turn(Message("user", "a")), as_turn(Message("assistant", "b"))], [], {}, goes_on=True
+        )
+
+
 def test_a_developer_is_a_system() -> None:
     assert render("{% for m in messages %}{{ m.role }}{% endfor %}", [Message("developer", "Be kind.")]) == "system"
 
