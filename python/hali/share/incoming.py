@@ -313,7 +313,13 @@ class IncomingFile:
             if on_progress is not None:
                 on_progress(done)
 
-        digests = await hash_file_async(self._fd, on_piece=on_piece, known=self.hasher)
+        try:
+            digests = await hash_file_async(self._fd, on_piece=on_piece, known=self.hasher)
+        except Failed as exc:
+            if exc.code != "file_changed":
+                raise
+            what = f"{self.path.name} was written to while it was hashed"
+            raise Failed(what, code=exc.code, hint=exc.hint, retryable=True) from None
         self._log_end()
         return digests
 

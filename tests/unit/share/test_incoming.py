@@ -14,7 +14,7 @@ import anyio.to_thread
 import pytest
 
 from hali.hashing import PieceHasher
-from hali.model.errors import NoSpace, VerificationFailed
+from hali.model.errors import Failed, NoSpace, VerificationFailed
 from hali.model.units import PIECE, piece_count, piece_span
 from hali.share.incoming import IncomingFile
 from hali.store import journal
@@ -202,6 +202,18 @@ async def test_a_full_disk_on_the_way_is_a_clear_error_and_keeps_what_is_there(
                 await write(incoming, content, [1])
     with await opened(tmp_path) as again:
         assert again.missing == [1, 2, 3]
+
+
+async def test_a_file_that_is_written_to_while_it_is_hashed_is_named(tmp_path: Path, content: bytes) -> None:
+    def write_into_it(_done: int) -> None:
+        os.truncate(tmp_path / "m.gguf", LENGTH + 1)
+
+    (tmp_path / "m.gguf").write_bytes(content)
+    with (
+        await opened(tmp_path, writable=False) as incoming,
+        pytest.raises(Failed, match=r"^m\.gguf was written to while it was hashed$"),
+    ):
+        await incoming.finish(write_into_it)
 
 
 async def test_a_symlink_planted_as_the_target_is_not_followed(tmp_path: Path) -> None:
