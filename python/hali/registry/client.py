@@ -84,9 +84,10 @@ class RegistryClient:
         """The .torrent; unchecked."""
         return await self._request("GET", f"/torrent/{infohash}", MAX_BYTES)
 
-    async def model(self, name: str) -> dict[str, Any]:
-        """The entry of an infohash or SHA-256; unchecked."""
-        return await self._json(f"/model/{quote(name, safe='')}")
+    async def model(self, name: str, publisher: str | None = None) -> dict[str, Any]:
+        """The entry of an infohash or SHA-256: the publisher's, or the most trusted one; unchecked."""
+        params = None if publisher is None else {"publisher": publisher}
+        return await self._json(f"/model/{quote(name, safe='')}", params)
 
     async def search(self, text: str, limit: int, *, untrusted: bool = False) -> dict[str, Any]:
         """Entries that fit the words; unchecked."""

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-import anyio
-
-from hali.model.errors import AmbiguousName, HaliError, NotFound, ProtocolError, Refused, TransferFailed
+from hali.model.errors import AmbiguousName, Refused
 from hali.model.ids import is_hex
 from hali.registry import trust
-from hali.registry.listing import Candidate, fits
+from hali.registry.inquiry import Inquiry
+from hali.registry.listing import Candidate, fits, other_model
 from hali.registry.sources import Source
-from hali.runtime.log import get_logger
 from hali.share.base import Found, Listing, SearchSort
 from hali.store.models import rfc3339
 
-log = get_logger(__name__)
-T = TypeVar("T")
-
-LOOK_S = 5.0  # for one registry to answer; an ordinary one takes milliseconds, and a person waits
 RESULTS = 100  # of one search, as many as a server gives
+CHECKED = 8  # files that one name fits: so many are fetched to see whether they bear it; of more a person chooses first
 REMEMBERED = 256  # listings, for what is told of a pull when it has ended
 
 
@@ -55,8 +49,9 @@ class RegistryFinder:
     async def search(self, text: str, *, limit: int, sort: SearchSort) -> Sequence[Found]:
         """`share.base.Searchable`: what the registries list for these words, below the threshold left out; unchecked."""
         by_file: dict[str, Candidate] = {}
-        answers = await self._ask(lambda source: source.candidates(text, RESULTS, untrusted=False), or_fail=True)
-        found = [candidate for rows in answers.values() for candidate in rows]
+        look = Inquiry(self._sources).all
+        answers = await look(lambda source: source.candidates(text, RESULTS, untrusted=False), or_fail=True)
+        found = [candidate for _, rows in answers for candidate in rows]
         for candidate in sorted(found, key=_newness if sort == "updated" else _score, reverse=True):
             by_file.setdefault(candidate.sha256, candidate)
         return [
@@ -76,52 +71,54 @@ class RegistryFinder:
             self._found.popitem(last=False)
 
     async def _by_hash(self, name: str) -> Listing | None:
-        found = await self._ask(lambda source: source.listing(name))
-        return max(found.values(), key=lambda listing: _points(listing.trust), default=None)
+        found = await Inquiry(self._sources).all(lambda source: source.listing(name))
+        return max((listing for _, listing in found), key=_trust, default=None)
 
     async def _by_words(self, name: str, allow_untrusted: bool) -> Listing | None:
-        answers = await self._ask(lambda source: source.candidates(name, RESULTS, untrusted=True))
-        found = [candidate for rows in answers.values() for candidate in rows if fits(name, candidate)]
-        trusted = [candidate for candidate in found if _score(candidate) >= trust.VISIBLE]
-        if trusted and not allow_untrusted:
-            found = trusted
-        files = {candidate.sha256: candidate for candidate in sorted(found, key=_score)}
-        if len(files) > 1:
-            raise AmbiguousName(
-                f"{name!r} fits {len(files)} models in the registries",
-                choices=[_choice(candidate) for candidate in files.values()],
-                hint="give more of the id or the SHA-256",
-            )
-        return await self._by_hash(next(iter(files))) if files else None
+        inquiry = Inquiry(self._sources)
+        answers = await inquiry.all(lambda source: source.candidates(name, RESULTS, untrusted=True))
+        # The best line of each registry for each file.
+        best = {
+            (url, line.sha256): line
+            for url, rows in answers
+            for line in sorted(rows, key=_score)
+            if fits(name, line.model_id)
+        }
+        files = _files(best.values(), allow_untrusted)
+        if len(files) > CHECKED:
+            raise _ambiguous(name, [_choice(line.model_id, line.sha256, line.trust) for line in files.values()])
+        meant = [(url, _meant(name, line)) for (url, sha256), line in best.items() if sha256 in files]
+        found = {each.sha256: each for each in sorted((each for _, each in await inquiry.each(meant)), key=_trust)}
+        if len(found) > 1:
+            raise _ambiguous(name, [_choice(each.model_id, each.sha256, each.trust) for each in found.values()])
+        return next(iter(found.values()), None)
 
-    async def _ask(self, question: Callable[[Source], Awaitable[T]], *, or_fail: bool = False) -> dict[str, T]:
-        """The answers by registry. When nobody has one, but somebody's was forged or forbidden, that is the error.
 
-        With `or_fail` also that nobody can be reached.
-        """
-        answers: dict[str, T] = {}
-        errors: list[HaliError] = []
+def _files(lines: Iterable[Candidate], allow_untrusted: bool) -> dict[str, Candidate]:
+    """The best line of each file; of the trusted files alone where there are some."""
+    trusted = [line for line in lines if _score(line) >= trust.VISIBLE]
+    shown = trusted if trusted and not allow_untrusted else lines
+    return {line.sha256: line for line in sorted(shown, key=_score)}
 
-        async def ask(url: str, source: Source) -> None:
-            try:
-                with anyio.fail_after(LOOK_S):
-                    answers[url] = await question(source)
-            except NotFound:
-                return
-            except (TransferFailed, ProtocolError, TimeoutError) as exc:
-                log.warning("registry.no_answer", registry=url, error=str(exc))
-                if or_fail:
-                    errors.append(TransferFailed(str(exc) or f"{url}: no answer in {LOOK_S:.0f} s"))
-            except HaliError as exc:
-                log.warning("registry.bad_answer", registry=url, error=str(exc), code=exc.code)
-                errors.append(exc)
 
-        async with anyio.create_task_group() as group:
-            for url, source in self._sources.items():
-                group.start_soon(ask, url, source)
-        if errors and not answers:
-            raise errors[0]
-        return {url: answers[url] for url in self._sources if url in answers}
+def _meant(name: str, line: Candidate) -> Callable[[Source], Awaitable[Listing]]:
+    """Asks for what a line of a search promised: this publisher's word, and by that word the model that was asked for."""
+
+    async def question(source: Source) -> Listing:
+        listing = await source.listing(line.infohash, line.publisher)
+        if not fits(name, listing.model_id):
+            raise other_model(name, listing.model_id)
+        return listing
+
+    return question
+
+
+def _ambiguous(name: str, choices: list[str]) -> AmbiguousName:
+    return AmbiguousName(
+        f"{name!r} fits {len(choices)} models in the registries",
+        choices=choices,
+        hint="give more of the id or the SHA-256",
+    )
 
 
 def _points(score: float | None) -> float:
@@ -133,10 +130,14 @@ def _score(candidate: Candidate) -> float:
     return _points(candidate.trust)
 
 
+def _trust(listing: Listing) -> float:
+    return _points(listing.trust)
+
+
 def _newness(candidate: Candidate) -> int:
     return candidate.published_at or 0
 
 
-def _choice(candidate: Candidate) -> str:
+def _choice(model_id: str, sha256: str, score: float | None) -> str:
     # The whole hash: registries find nothing by a part of it.
-    return f"{candidate.model_id} (sha256 {candidate.sha256}, trust {_score(candidate):.0f})"
+    return f"{model_id} (sha256 {sha256}, trust {_points(score):.0f})"

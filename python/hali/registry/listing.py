@@ -35,16 +35,19 @@ def candidate_of(row: Any) -> Candidate | None:
         found = msgspec.convert({**row, "trust": trust}, Candidate)
     except (msgspec.ValidationError, KeyError, TypeError):
         return None
-    sound = parse_id(found.model_id) is not None and is_hex(found.sha256, 64) and is_hex(found.infohash, 64)
-    return found if sound else None
+    keys = [found.sha256, found.infohash, *([] if found.publisher is None else [found.publisher])]
+    return found if parse_id(found.model_id) is not None and all(is_hex(key, 64) for key in keys) else None
 
 
 def must_be(manifest: Manifest, name: str) -> None:
     """VerificationFailed: a registry that answers with another model than was asked for is not believed."""
     if name not in (manifest.infohash_v1, manifest.infohash_v2, *(file.sha256 for file in manifest.files)):
-        raise VerificationFailed(
-            f"asked for {name}, the registry answered with {manifest.model_id}", code="other_model"
-        )
+        raise other_model(name, manifest.model_id)
+
+
+def other_model(name: str, model_id: str) -> VerificationFailed:
+    """Of a registry that answers to one name with another model."""
+    return VerificationFailed(f"asked for {name}, the registry answered with {model_id}", code="other_model")
 
 
 def listing_of(manifest: Manifest, torrent: Metainfo, registry: str, trust: float | None) -> Listing:
@@ -66,6 +69,6 @@ def listing_of(manifest: Manifest, torrent: Metainfo, registry: str, trust: floa
     )
 
 
-def fits(name: str, candidate: Candidate) -> bool:
+def fits(name: str, model_id: str) -> bool:
     """Whether `name` means this model: its id, or the base and further parts of it, as in the store."""
-    return name == candidate.model_id or names_part_of(name, candidate.model_id)
+    return name == model_id or names_part_of(name, model_id)

@@ -31,8 +31,8 @@ class Source(Protocol):
     async def candidates(self, text: str, limit: int, *, untrusted: bool) -> list[Candidate]:
         """What it lists for these words."""
 
-    async def listing(self, name: str) -> Listing:
-        """The checked entry of a v1 or v2 infohash or a SHA-256; NotFound, VerificationFailed."""
+    async def listing(self, name: str, publisher: str | None = None) -> Listing:
+        """The checked entry of a v1 or v2 infohash or a SHA-256, of several publishers the one's; NotFound, VerificationFailed."""
 
 
 class ServerSource:
@@ -48,9 +48,9 @@ class ServerSource:
         found = [candidate_of(row) for row in rows] if isinstance(rows, list) else []
         return [each for each in found[:limit] if each is not None]
 
-    async def listing(self, name: str) -> Listing:
+    async def listing(self, name: str, publisher: str | None = None) -> Listing:
         async with RegistryClient(self._url) as client:
-            manifest, score = self._checked(await client.model(name))
+            manifest, score = self._checked(await client.model(name, publisher))
             must_be(manifest, name)
             torrent = matching_torrent(manifest, await client.torrent(manifest.infohash_v2))
         return listing_of(manifest, torrent, self._url, score)
@@ -84,7 +84,7 @@ class FolderSource:
         found = [entry for entry in index.entries if all(term in entry.model_id for term in terms)]
         return [Candidate(e.model_id, e.sha256, e.infohash_v2, publisher=index.publisher) for e in found[:limit]]
 
-    async def listing(self, name: str) -> Listing:
+    async def listing(self, name: str, publisher: str | None = None) -> Listing:
         index, keys = await self._index()
         entry = next((e for e in index.entries if name in (e.sha256, e.infohash_v1, e.infohash_v2)), None)
         if entry is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from tests.fakes.scripted_http import Reply, ScriptedServer
 from tests.unit.registry.conftest import Author, Model
 
 NAME = "tiny:1m:base:q4_k_m"
+WICKED = "wicked:9b:base:q4_k_m"
+ALICE, BOB = "a" * 64, "b" * 64  # publishers
 
 
 def answer(author: Author, model: Model, *, score: float = 50, closing: bytes | None = None, **changes: Any) -> Reply:
@@ -63,6 +66,12 @@ async def test_a_registry_that_answers_with_another_model_is_not_believed(
     assert caught.value.code == "torrent_disagrees"
 
 
+async def test_the_publisher_whose_line_was_chosen_is_asked_for(alice: Author, model: Model) -> None:
+    with ScriptedServer(answer(alice, model), Reply(body=model.torrent)) as server:
+        assert await ServerSource(parse(server.url)).listing(model.infohash, alice.name)
+        assert server.sent[0].path == f"/model/{model.infohash}?publisher={alice.name}"
+
+
 async def test_what_a_key_signed_after_it_was_closed_is_refused_and_before_is_not(alice: Author, model: Model) -> None:
     early = answer(alice, model)
     closing = alice.revocation()
@@ -76,10 +85,11 @@ async def test_what_a_key_signed_after_it_was_closed_is_refused_and_before_is_no
 
 
 def test_rows_that_cannot_be_are_left_out() -> None:
-    row = {"model_id": NAME, "sha256": "0" * 64, "infohash": "1" * 64, "size": 1, "trust": {"score": 40}, "more": 1}
-    assert candidate_of(row) == Candidate(NAME, "0" * 64, "1" * 64, 1, 40)
-    for changes in ({"model_id": "\x1b[31m"}, {"sha256": "x"}, {"infohash": "2"}, {"trust": 1}, {"size": "1"}):
-        assert candidate_of(row | changes) is None
+    line = {"model_id": NAME, "sha256": "0" * 64, "infohash": "1" * 64, "size": 1, "trust": {"score": 40}, "more": 1}
+    assert candidate_of(line) == Candidate(NAME, "0" * 64, "1" * 64, 1, 40)
+    wrong: list[dict[str, Any]] = [{"model_id": "\x1b[31m"}, {"sha256": "x"}, {"infohash": "2"}, {"trust": 1}]
+    for changes in (*wrong, {"size": "1"}, {"publisher": "x"}):
+        assert candidate_of(line | changes) is None
     assert candidate_of(None) is None
 
 
@@ -87,30 +97,36 @@ def test_rows_that_cannot_be_are_left_out() -> None:
 
 
 class Given:
-    """A registry that lists what it was given."""
+    """A registry that lists what it was given; `rows` are the lines of its search, where they say something else."""
 
-    def __init__(self, *listings: Listing, error: Exception | None = None) -> None:
+    def __init__(
+        self, *listings: Listing, rows: Sequence[Candidate] | None = None, error: Exception | None = None
+    ) -> None:
         self._listings, self._error = listings, error
+        self._rows = [row(each) for each in listings] if rows is None else list(rows)
 
     async def candidates(self, text: str, limit: int, *, untrusted: bool) -> list[Candidate]:
         if self._error is not None:
             raise self._error
-        return [
-            Candidate(each.model_id, each.sha256, "0" * 64, trust=each.trust, published_at=int(each.sha256[0]))
-            for each in self._listings
-        ]
+        return self._rows
 
-    async def listing(self, name: str) -> Listing:
+    async def listing(self, name: str, publisher: str | None = None) -> Listing:
         if self._error is not None:
             raise self._error
         for each in self._listings:
-            if each.sha256 == name:
+            if each.sha256 == name and publisher in (None, each.publisher):
                 return each
         raise NotFound("not listed")
 
 
-def one(number: int, model_id: str = NAME, trust: float | None = 50.0) -> Listing:
-    return Listing(model_id, str(number) * 64, "f.gguf", 1, b"", "a" * 64, "http://r", trust)
+def one(number: int, model_id: str = NAME, trust: float | None = 50.0, publisher: str = ALICE) -> Listing:
+    return Listing(model_id, str(number) * 64, "f.gguf", 1, b"", publisher, "http://r", trust)
+
+
+def row(of: Listing, model_id: str | None = None) -> Candidate:
+    """The line of a search for a listing; the models here have an infohash like their SHA-256."""
+    name = of.model_id if model_id is None else model_id
+    return Candidate(name, of.sha256, of.sha256, None, of.trust, of.publisher, published_at=int(of.sha256[0]))
 
 
 def finder(*sources: Given) -> RegistryFinder:
@@ -139,6 +155,25 @@ async def test_a_forger_hinders_nobody_but_is_told_when_he_is_alone() -> None:
     assert await finder(forger, Given(one(1))).locate("tiny") == one(1)
     with pytest.raises(VerificationFailed, match="forged"):
         await finder(forger).locate("tiny")
+
+
+async def test_a_registry_that_answers_a_name_with_another_model_is_not_believed_and_hinders_no_honest_one() -> None:
+    wicked = one(2, WICKED, trust=90.0)
+    liar = Given(wicked, rows=[row(wicked, NAME)])
+    for name in (NAME, "tiny", "tiny:q4_k_m"):
+        with pytest.raises(VerificationFailed, match=f"asked for {name}, .* answered with {WICKED}") as caught:
+            await finder(liar).locate(name)
+        assert caught.value.code == "other_model"
+        assert await finder(liar, Given(one(1))).locate(name) == one(1)
+    assert await finder(liar).locate(WICKED) is None
+    assert await finder(liar).locate("2" * 64) == wicked
+
+
+async def test_a_file_that_two_publishers_name_differently_is_found_under_both_names() -> None:
+    mine, theirs = one(1, trust=40.0), one(1, "small:1m:base:q4_k_m", trust=80.0, publisher=BOB)
+    assert await finder(Given(theirs, mine)).locate("tiny") == mine
+    assert await finder(Given(theirs, mine)).locate("small") == theirs
+    assert await finder(Given(theirs), Given(mine)).locate("tiny") == mine
 
 
 async def test_two_files_of_one_name_are_asked_about_but_a_trusted_one_beats_the_others() -> None:
