@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from hali.model.ids import is_hex
 from hali.registry import lookups, trust
 from hali.registry.answers import answer
 from hali.registry.documents import Manifest
+from hali.registry.listing import fits
 from hali.registry.lookups import Entry
 from hali.registry.storage import Cursor
 from hali.registry.writing import stored
@@ -33,6 +35,20 @@ class Query(msgspec.Struct, frozen=True):
     limit: int
     sort: str
     untrusted: bool
+
+
+class Hit(msgspec.Struct, frozen=True):
+    """An entry that holds the words of a search."""
+
+    meant: bool  # the words are its id, or the base and further parts of it
+    points: float
+    entry: Entry
+    inputs: trust.Inputs
+
+    @property
+    def worth(self) -> tuple[bool, bool, float]:
+        """Of several names of one torrent the highest stands for it: the one that was meant, unless it would be hidden."""
+        return self.points >= trust.VISIBLE, self.meant, self.points
 
 
 async def search(request: Request) -> Response:
@@ -56,23 +72,23 @@ def _query(request: Request) -> Query:
 
 def _search(db: Cursor, query: Query, now: int) -> dict[str, Any]:
     memory: dict[str, tuple[int, int, int]] = {}
-    best: dict[str, tuple[float, Entry, dict[str, Any]]] = {}
+    best: dict[str, Hit] = {}
     for found in lookups.matching(db, query.terms, CANDIDATES):
         inputs = lookups.inputs(db, found, now, memory)
-        points = trust.score(inputs)
-        if found.infohash not in best or points > best[found.infohash][0]:
-            best[found.infohash] = (points, found, trust.describe(inputs))
-    shown = [item for item in best.values() if query.untrusted or item[0] >= trust.VISIBLE]
+        hit = Hit(fits(":".join(query.terms), found.model_id), trust.score(inputs), found, inputs)
+        if found.infohash not in best or hit.worth > best[found.infohash].worth:
+            best[found.infohash] = hit
+    shown = [hit for hit in best.values() if query.untrusted or hit.points >= trust.VISIBLE]
     shown.sort(key=_order(query.sort))
-    rows = [_row(found, described) for _, found, described in shown[: query.limit]]
+    rows = [_row(hit.entry, trust.describe(hit.inputs)) for hit in shown[: query.limit]]
     return {"results": rows, "hidden": len(best) - len(shown), "threshold": trust.VISIBLE}
 
 
-def _order(sort: str) -> Any:
-    keys = {
-        "trust": lambda item: (-item[0], item[1].model_id, item[1].infohash),
-        "new": lambda item: (-item[1].published_at, item[1].model_id, item[1].infohash),
-        "name": lambda item: (item[1].model_id, item[1].infohash),
+def _order(sort: str) -> Callable[[Hit], Any]:
+    keys: dict[str, Callable[[Hit], Any]] = {
+        "trust": lambda hit: (not hit.meant, -hit.points, hit.entry.model_id, hit.entry.infohash),
+        "new": lambda hit: (-hit.entry.published_at, hit.entry.model_id, hit.entry.infohash),
+        "name": lambda hit: (hit.entry.model_id, hit.entry.infohash),
     }
     return keys[sort]
 

@@ -15,7 +15,7 @@ from hali.registry import folder as folders
 from hali.registry.client import RegistryClient, RegistryUnavailable
 from hali.registry.documents import Index, IndexEntry, Manifest
 from hali.registry.folder import Seen, Trusted
-from hali.registry.listing import Candidate, candidate_of, listing_of, must_be
+from hali.registry.listing import Candidate, candidate_of, fits, listing_of, must_be
 from hali.registry.publisher import closing_of
 from hali.registry.signing import unseal
 from hali.registry.validity import matching_torrent
@@ -82,6 +82,7 @@ class FolderSource:
         index, _ = await self._index()
         terms = text.lower().replace(":", " ").split()
         found = [entry for entry in index.entries if all(term in entry.model_id for term in terms)]
+        found.sort(key=lambda entry: not fits(":".join(terms), entry.model_id))  # what is meant before what is alike
         return [Candidate(e.model_id, e.sha256, e.infohash_v2, publisher=index.publisher) for e in found[:limit]]
 
     async def listing(self, name: str, publisher: str | None = None) -> Listing:

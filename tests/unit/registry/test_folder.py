@@ -54,6 +54,22 @@ async def fails(source: FolderSource, name: str) -> str:
     return caught.value.code
 
 
+async def test_an_id_is_found_among_any_number_of_ids_that_hold_its_words(
+    root: Path, alice: Author, model: Model, database: Database
+) -> None:
+    longer = [f"m-{number}:1m:base:q8_0" for number in range(150)]
+    entries = [
+        msgspec.structs.replace(folder.entry_of(Item(alice.manifest(model), model.torrent)), model_id=model_id)
+        for model_id in (*longer, "m:1m:base:q8_0")
+    ]
+    index = seal(Index(**alice.signed(), entries=entries), alice.identity)
+    folder.write(root, index, [Item(alice.manifest(model), model.torrent)], ())
+    for name in ("m:1m:base:q8_0", "m", "m:1m"):
+        found = await reader(root, alice, database).candidates(name, 100, untrusted=True)
+        assert len(found) == 100
+        assert found[0].model_id == "m:1m:base:q8_0"
+
+
 async def test_a_folder_lists_what_was_written(
     root: Path, alice: Author, model: Model, other: Model, database: Database
 ) -> None:

@@ -235,6 +235,28 @@ async def test_the_score_can_be_computed_by_hand_from_the_inputs_of_the_reply(
     assert (found["version"], "wilson" in found["formula"]) == ("hali/trust1", True)
 
 
+async def test_what_is_called_as_the_words_say_comes_before_what_is_more_trusted(
+    served: Served, alice: Author, bob: Author, model: Model, other: Model
+) -> None:
+    await served.publish(alice, model, model_id="m-2:1m:base:q4_k_m")
+    served.pass_days(1)
+    await served.publish(bob, other, model_id="m:1m:base:q4_k_m")
+    for words in ("m", "m 1m", "m 1m base q4_k_m", "m q4_k_m"):
+        assert [row["model_id"][:3] for row in await served.search(words)] == ["m:1", "m-2"]
+        assert [row["model_id"][:3] for row in await served.search(words, limit="1")] == ["m:1"]
+    assert [row["model_id"][:3] for row in await served.search("1m")] == ["m-2", "m:1"]
+
+
+async def test_a_torrent_of_two_names_is_listed_under_the_one_asked_for(
+    served: Served, alice: Author, bob: Author, model: Model
+) -> None:
+    await served.publish(alice, model, model_id="a:1m:base:q4_k_m")
+    served.pass_days(1)
+    await served.publish(bob, model, model_id="tiny:1m:base:q4_k_m")
+    assert [row["model_id"] for row in await served.search("tiny")] == ["tiny:1m:base:q4_k_m"]
+    assert [row["model_id"] for row in await served.search("1m")] == ["a:1m:base:q4_k_m"]
+
+
 async def test_search_sorts_limits_and_refuses_nonsense(
     served: Served, alice: Author, bob: Author, model: Model, other: Model
 ) -> None:
