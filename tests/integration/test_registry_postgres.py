@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from hali.registry.storage import Storage, postgres, sqlite
 from tests.conftest import ROOT
 from tests.registries import gguf_file, registry
 from tests.unit.registry.conftest import NOW, Author, Model, Served, report
+from tests.unit.registry.crowds import CROWDS, gather
 
 pytestmark = pytest.mark.blocking_ok  # starts and stops a database in the test's own loop
 
@@ -131,6 +133,23 @@ async def test_postgresql_answers_as_sqlite_does(cluster: Cluster, tmp_path: Pat
         storage.close()
     assert answers[0] == answers[1]
     assert len(answers[0][12]["results"]) == 2
+
+
+async def test_nobody_hides_a_model_on_postgresql_either(cluster: Cluster, tmp_path: Path) -> None:
+    storage = postgres(cluster.dsn)
+    clock = [float(NOW)]
+    deps = Deps(storage, clock=lambda: clock[0])
+    model = Model(gguf_file(tmp_path / "hidden-1M-Q4_K_M.gguf", 7))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(build_app(deps)), base_url="http://r") as client:
+        served = Served(client, deps, clock)
+        await served.publish(Author(3), model)
+        for crowd in CROWDS:
+            await anyio.to_thread.run_sync(partial(gather, storage, crowd, sound=False))
+        served.pass_days(2)
+        for sort in ("trust", "new"):
+            rows = await served.search("tiny 1m base", sort=sort)
+            assert model.infohash in [row["infohash"] for row in rows]
+    storage.close()
 
 
 async def test_a_restarted_database_is_used_again(cluster: Cluster) -> None:

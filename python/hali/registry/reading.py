@@ -24,7 +24,7 @@ from hali.wire.http import SAFE_HEADERS
 MAX_QUERY = 200  # characters
 MAX_TERMS = 8
 MAX_RESULTS = 100
-CANDIDATES = 500  # of a search, newest first: bounds the work of one request
+CANDIDATES = 500  # of a search, those that earned it first: bounds the work of one request
 SORTS = ("trust", "new", "name")
 
 
@@ -46,9 +46,10 @@ class Hit(msgspec.Struct, frozen=True):
     inputs: trust.Inputs
 
     @property
-    def worth(self) -> tuple[bool, bool, float]:
+    def worth(self) -> tuple[Any, ...]:
         """Of several names of one torrent the highest stands for it: the one that was meant, unless it would be hidden."""
-        return self.points >= trust.VISIBLE, self.meant, self.points
+        first = (-self.entry.published_at, self.entry.publisher)
+        return self.points >= trust.VISIBLE, self.meant, self.points, *first
 
 
 async def search(request: Request) -> Response:
@@ -73,7 +74,7 @@ def _query(request: Request) -> Query:
 def _search(db: Cursor, query: Query, now: int) -> dict[str, Any]:
     memory: dict[str, tuple[int, int, int]] = {}
     best: dict[str, Hit] = {}
-    for found in lookups.matching(db, query.terms, CANDIDATES):
+    for found in lookups.matching(db, query.terms, CANDIDATES, newest=query.sort == "new"):
         inputs = lookups.inputs(db, found, now, memory)
         hit = Hit(fits(":".join(query.terms), found.model_id), trust.score(inputs), found, inputs)
         if found.infohash not in best or hit.worth > best[found.infohash].worth:
@@ -120,7 +121,9 @@ async def model(request: Request) -> Response:
 
 def _model(db: Cursor, name: str, wanted: str | None, now: int) -> dict[str, Any]:
     memory: dict[str, tuple[int, int, int]] = {}
-    found = [(lookups.inputs(db, each, now, memory), each) for each in lookups.by_name(db, name)[:CANDIDATES]]
+    publisher = wanted if wanted is not None and is_hex(wanted, 64) else ""
+    listed = lookups.by_name(db, name, publisher, CANDIDATES)
+    found = [(lookups.inputs(db, each, now, memory), each) for each in listed]
     found.sort(key=lambda item: (-trust.score(item[0]), item[1].published_at, item[1].publisher))
     chosen = [item for item in found if wanted in (None, item[1].publisher)]
     if not chosen:

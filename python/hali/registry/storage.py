@@ -30,8 +30,7 @@ CREATE TABLE IF NOT EXISTS report (
     infohash TEXT NOT NULL, reporter TEXT NOT NULL, ok BIGINT NOT NULL, day BIGINT NOT NULL, PRIMARY KEY (infohash, reporter));
 CREATE INDEX IF NOT EXISTS entry_by_v1 ON entry (infohash_v1);
 CREATE INDEX IF NOT EXISTS entry_by_sha256 ON entry (sha256);
-CREATE INDEX IF NOT EXISTS entry_by_publisher ON entry (publisher);
-CREATE INDEX IF NOT EXISTS entry_by_time ON entry (published_at)
+CREATE INDEX IF NOT EXISTS entry_by_publisher ON entry (publisher)
 """
 
 

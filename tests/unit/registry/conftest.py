@@ -72,6 +72,17 @@ class Author:
         }
         return seal(Manifest(**{**self.signed(), **fields, **changes}), self.identity)
 
+    def claim(self, number: int, model_id: str, **changes: Any) -> bytes:
+        """A manifest of a model that nobody ever saw."""
+        digest = hashlib.sha256(f"{self.name} {number}".encode()).hexdigest()
+        fields: dict[str, Any] = {
+            "model_id": model_id,
+            "files": [FileEntry(name="x.gguf", size=5, sha256=digest, blake3=digest)],
+            "infohash_v1": digest[:40],
+            "infohash_v2": digest,
+        }
+        return seal(Manifest(**{**self.signed(), **fields, **changes}), self.identity)
+
     def ingest(self, model: Model, *, torrent: bytes | None = None, with_head: bool = True) -> bytes:
         torrent = model.torrent if torrent is None else torrent
         digest = hashlib.sha256(torrent).hexdigest()

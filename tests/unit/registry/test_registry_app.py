@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import libtorrent as lt
 import pytest
 
@@ -14,6 +17,7 @@ from hali.registry.limits import Rate
 from hali.registry.signing import seal
 from hali.transfer import metainfo
 from tests.unit.registry.conftest import JSON, NOW, Author, Model, Served, report
+from tests.unit.registry.crowds import CROWDS, Crowd, gather, of_one_file
 
 
 def changed(envelope: bytes, **fields: Any) -> bytes:
@@ -233,6 +237,33 @@ async def test_the_score_can_be_computed_by_hand_from_the_inputs_of_the_reply(
     (row, _) = await served.search("tiny")
     assert row["trust"] == found
     assert (found["version"], "wilson" in found["formula"]) == ("hali/trust1", True)
+
+
+@pytest.mark.parametrize("sound", [False, True])
+@pytest.mark.parametrize("crowd", CROWDS)
+async def test_nobody_hides_a_model_behind_a_crowd_of_others(
+    served: Served, alice: Author, model: Model, crowd: Crowd, sound: bool
+) -> None:
+    await served.publish(alice, model)
+    await anyio.to_thread.run_sync(partial(gather, served.deps.storage, crowd, sound=sound))
+    served.pass_days(2)
+    for words in ("tiny", "tiny 1m", "tiny 1m base q4_k_m", "1m q4_k"):
+        for untrusted in ("0", "1"):
+            found = await served.search(words, limit="100", untrusted=untrusted)
+            assert model.infohash in [row["infohash"] for row in found], (words, untrusted)
+
+
+async def test_nobody_hides_a_manifest_behind_a_crowd_of_others_of_the_same_file(
+    served: Served, alice: Author, bob: Author, model: Model
+) -> None:
+    sha256 = model.digests.sha256.hex()
+    await anyio.to_thread.run_sync(partial(gather, served.deps.storage, partial(of_one_file, sha256), sound=False))
+    served.pass_days(3)
+    await served.publish(alice, model)
+    await served.post("/publish", bob.manifest(model, model_id="mine:1m:base:q8_0"))
+    assert (await served.get(f"/model/{sha256}"))["publisher"]["key"] == alice.name
+    assert (await served.get(f"/model/{sha256}", publisher=bob.name))["publisher"]["key"] == bob.name
+    assert (await served.get(f"/model/{sha256}", 404, publisher="\0"))["error"]["code"] == "not_listed"
 
 
 async def test_what_is_called_as_the_words_say_comes_before_what_is_more_trusted(
