@@ -14,7 +14,7 @@ from hali.store.database import Database
 
 Kind = Literal["publish", "ingest", "profile", "rotate", "revoke", "report"]
 MAX_ROWS = 10_000  # of one registry; a node that cannot reach it for weeks forgets the oldest reports first
-MAX_AGE_S = 30.0 * DAY_S  # nobody wants to hear of a month-old download
+MAX_AGE_S = 30.0 * DAY_S  # of a report; nobody wants to hear of a month-old download
 REFUSED_KEPT = 100  # what a registry refused, shown by `hali registry status`
 _FIELDS = "id, registry, kind, subject, body, created_at, not_before, attempts, state, error"
 
@@ -66,7 +66,8 @@ class Outbox:
     def next(self, registry: str) -> Event | None:
         """The oldest event for a registry. Strictly in order: a key's rotation must come after what the old key signed."""
         with self._database.transaction() as db:
-            db.execute("DELETE FROM outbox WHERE created_at < ?", (time.time() - MAX_AGE_S,))
+            # Nothing that a person signed: by one start with a wrong clock it would be gone for good.
+            db.execute("DELETE FROM outbox WHERE kind = 'report' AND created_at < ?", (time.time() - MAX_AGE_S,))
             row = db.execute(
                 f"SELECT {_FIELDS} FROM outbox WHERE registry = ? AND state = 'waiting' ORDER BY id LIMIT 1",
                 (registry,),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -65,6 +66,19 @@ def test_what_follows_an_event_takes_its_place(database: Database, box: Outbox) 
     following = box.next(URL)
     assert following is not None
     assert (following.body, following.attempts, following.not_before, following.error) == (b"", 0, 0, None)
+
+
+def test_a_month_or_a_clock_that_jumps_makes_it_forget_reports_alone(
+    database: Database, box: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signed = [("publish", "a", b"1"), ("ingest", "b", b""), ("profile", "k", b"3"), ("rotate", "k", b"4")]
+    put(database, box, *signed, ("report", "a", b"5"), ("revoke", "k", b"6"))
+    now = time.time()
+    monkeypatch.setattr(outbox.time, "time", lambda: now + 40 * 86_400)
+    event = box.next(URL)
+    assert event is not None
+    assert event.body == b"1"
+    assert [kind for kind, _ in waiting(box)] == ["publish", "ingest", "profile", "rotate", "revoke"]
 
 
 def test_an_event_is_written_if_and_only_if_its_job_is_forgotten(database: Database, box: Outbox) -> None:
