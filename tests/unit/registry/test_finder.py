@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import anyio
 import msgspec
 import pytest
 
 from hali.config.registries import parse
 from hali.model.errors import AmbiguousName, NotFound, Refused, TransferFailed, VerificationFailed
+from hali.registry import inquiry
 from hali.registry.client import RegistryUnavailable
 from hali.registry.finder import RegistryFinder
 from hali.registry.listing import Candidate, candidate_of
@@ -119,6 +122,29 @@ class Given:
         raise NotFound("not listed")
 
 
+class Silent(Given):
+    """Takes a question and says nothing."""
+
+    asked = 0
+
+    async def candidates(self, text: str, limit: int, *, untrusted: bool) -> list[Candidate]:
+        self.asked += 1
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async def listing(self, name: str, publisher: str | None = None) -> Listing:
+        self.asked += 1
+        await anyio.sleep_forever()
+        raise AssertionError
+
+
+class SlowToList(Silent):
+    """Searches, and is silent then."""
+
+    async def candidates(self, text: str, limit: int, *, untrusted: bool) -> list[Candidate]:
+        return self._rows
+
+
 def one(number: int, model_id: str = NAME, trust: float | None = 50.0, publisher: str = ALICE) -> Listing:
     return Listing(model_id, str(number) * 64, "f.gguf", 1, b"", publisher, "http://r", trust)
 
@@ -148,6 +174,19 @@ async def test_registries_that_are_down_are_left_out() -> None:
     assert await finder(down, Given(one(1))).locate("tiny") == one(1)
     assert await finder(down, down).locate("tiny") is None
     assert await finder().locate("tiny") is None
+
+
+async def test_a_registry_that_falls_silent_costs_a_pull_its_patience_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inquiry, "LOOK_S", 0.2)
+    silent = Silent(one(1))
+    began = time.monotonic()
+    for registries in ((silent,), (silent, Given(one(2))), (Given(one(2)), silent)):
+        silent.asked = 0
+        assert await finder(*registries).locate("tiny") in (None, one(2))
+        assert silent.asked == 1
+    assert time.monotonic() - began < 3 * 0.4
+    assert await finder(SlowToList(one(1)), Given(one(2))).locate("tiny") == one(2)
+    assert await finder(silent).locate("1" * 64) is None
 
 
 async def test_a_forger_hinders_nobody_but_is_told_when_he_is_alone() -> None:
