@@ -18,6 +18,7 @@ pytestmark = pytest.mark.blocking_ok
 
 NAME = "Listed-1B-Instruct-Q4_K_M.gguf"
 ID = "listed:1b:instruct:q4_k_m"
+WORDS = ("whole", "damaged", "gone", "bare")
 POOR = "Poor-1B-Q8_0.gguf"  # random bytes: no GGUF
 
 
@@ -198,6 +199,29 @@ def test_a_revoked_key_publishes_no_more_and_a_new_one_takes_over(
     closing = server.get(f"/publisher/{done['revoked']}").json()["closing"]["document"]
     assert (closing["type"], closing["reason"]) == ("revocation", "laptop stolen")
     assert a.call("publish", model=ID)["publisher"] == done["publisher"] != done["revoked"]
+
+
+def test_a_static_folder_lists_what_is_whole_and_names_what_it_leaves_out(tmp_path: Path) -> None:
+    files = {word: gguf_file(tmp_path / f"{word}-1B-Q4_K_M.gguf", seed) for seed, word in enumerate(WORDS)}
+    with node(tmp_path / "e", lan_enabled="off") as e:
+        added = {word: e.add(path) for word, path in files.items()}
+        path = Path(added["damaged"]["path"])
+        path.unlink()  # the file that was added may be the same one
+        path.write_bytes(files["whole"].read_bytes())
+        e.fails("verify", "damaged", code=5)
+        Path(added["gone"]["path"]).unlink()
+        (e.paths.torrents / f"{added['bare']['infohash_v1']}.torrent").unlink()
+        made = e.hali("registry", "index", str(tmp_path / "folder"), "--json")
+        assert made.returncode == 0, made.stderr
+        told = json.loads(made.stdout)
+        assert [each["model_id"].split(":")[0] for each in told["left_out"]] == ["damaged", "gone", "bare"]
+        assert told["models"] == 1
+        index = json.loads((tmp_path / "folder" / "index.json").read_bytes())
+        assert [entry["model_id"] for entry in index["document"]["entries"]] == [added["whole"]["model_id"]]
+        lines = made.stderr.splitlines()
+        for word, line in zip(("damaged", "gone", "bare"), lines, strict=True):
+            assert line.startswith("hali: left out: ")
+            assert added[word]["model_id"] in line
 
 
 def test_a_static_folder_serves_another_node_and_no_older_index_is_believed(

@@ -70,15 +70,18 @@ def index(
 ) -> None:
     """Write a static registry of all models of this node: a signed folder for any web server, or for a file: path.
 
-    Readers name it with your key: registry.url = ["https://host/folder#ed25519:KEY"].
+    Readers name it with your key: registry.url = ["https://host/folder#ed25519:KEY"]. Models that are damaged or incomplete are left
+    out, and named on standard error.
 
-    With --json: `directory`, `models` (how many), `key`, `sequence`.
+    With --json: `directory`, `models` (how many), `key`, `sequence`, `left_out` (`model_id`, `reason`).
     """
     if not directory.strip():
         raise UsageError("DIR is empty", hint="name a folder; `.` is the current one")
     out, folder = current(ctx), str(absolute(directory))
     with control.needed(out) as client:
         done = client.call("registry_index", timeout=None, directory=folder)
+    for each in done["left_out"]:
+        out.warn(f"left out: {each['reason']}")
     models = "1 model" if done["models"] == 1 else f"{done['models']} models"
     out.result(done, f"{models} in {done['directory']}\n  registry.url  …#ed25519:{done['key']}")
 

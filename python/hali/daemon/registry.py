@@ -15,6 +15,7 @@ from hali.daemon.node import Node
 from hali.model.errors import Refused, UsageError
 from hali.registry.outbox import Event, describe
 from hali.registry.publisher import PROFILE_FIELDS
+from hali.share.library import Entry
 
 DELIVERY_S = 10.0  # that `hali publish` waits for the registries; what is not there by then arrives later
 LOOK_S = 0.05
@@ -43,7 +44,7 @@ class RegistryMethods:
         entry = self._node.library.find(field(params, "model", str))
         meta = entry.record.meta
         if not entry.is_whole:
-            raise Refused(f"{meta.model_id} is {entry.state}: {entry.error}", hint="`hali verify` or pull it again")
+            raise Refused(_fault(entry), hint="`hali verify` or pull it again")
         await self._registry.publish(meta)
         left = await self._left(meta.infohash_v2)
         return {
@@ -99,11 +100,15 @@ class RegistryMethods:
         }
 
     async def index(self, params: Params, emit: Emit) -> Mapping[str, Any]:
-        """Write a static registry of all models."""
+        """Write a static registry of all models that are whole; which are left out, and why, is told."""
         directory = field(params, "directory", str)
         if not os.path.isabs(directory):
             raise UsageError("`directory` must be an absolute path")
-        return {"directory": directory, **await self._registry.index(Path(directory))}
+        await self._node.library.look_for_files()
+        entries = self._node.library.entries()
+        done = await self._registry.index(Path(directory), [entry.record for entry in entries if entry.is_whole])
+        broken = [{"model_id": e.record.meta.model_id, "reason": _fault(e)} for e in entries if not e.is_whole]
+        return {"directory": directory, **done, "left_out": [*broken, *done["left_out"]]}
 
     async def rotate(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """A new key, named by the old one."""
@@ -114,6 +119,10 @@ class RegistryMethods:
         """The key is lost: nothing that it signs from now on is valid."""
         old, new = await self._registry.revoke(field(params, "reason", str | None, None))
         return {"revoked": old, "publisher": new}
+
+
+def _fault(entry: Entry) -> str:
+    return f"{entry.record.meta.model_id} is {entry.state}: {entry.error}"
 
 
 def listed_in(node: Node, what: str) -> dict[str, Any]:

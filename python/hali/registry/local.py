@@ -132,18 +132,24 @@ class LocalRegistry:
         for url in self.servers:
             self.outbox.put(db, url, "revoke", self.publisher.key, envelope)
 
-    async def index(self, directory: Path) -> dict[str, Any]:
-        """Write the static registry of all models of this node into `directory`."""
-        records = [record for record in self._records() if len(record.meta.files) == 1]
+    async def index(self, directory: Path, records: Sequence[Record]) -> dict[str, Any]:
+        """Write the static registry of these models into `directory`; `left_out` are those that it cannot list, and why."""
         return await anyio.to_thread.run_sync(self._index, directory, records)
 
     def _index(self, directory: Path, records: Sequence[Record]) -> dict[str, Any]:
+        items: list[folders.Item] = []
+        left_out: list[dict[str, str]] = []
         with self._database.transaction() as db:
-            items = [folders.Item(self.publisher.manifest(db, r.meta), self._torrent(r.meta)) for r in records]
+            for meta in (record.meta for record in records):
+                try:
+                    items.append(folders.Item(self.publisher.manifest(db, meta), self._torrent(meta)))
+                except (NotFound, UsageError) as exc:
+                    left_out.append({"model_id": meta.model_id, "reason": exc.message})
             entries = [folders.entry_of(item) for item in items]
             index = self.publisher.seal_signed(db, Index, entries=entries)
         count = folders.write(directory, index, items, self.publisher.closings())
-        return {"models": count, "key": self.publisher.key, "sequence": unseal(index, Index).sequence}
+        sequence = unseal(index, Index).sequence
+        return {"models": count, "key": self.publisher.key, "sequence": sequence, "left_out": left_out}
 
     # ---- helpers
 
