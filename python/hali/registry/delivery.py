@@ -22,6 +22,7 @@ log = get_logger(__name__)
 
 # Doubling from a second (a registry that restarts) to half an hour (one that is gone), and at most a day when it asks for that.
 PATIENCE = HttpPolicy(backoff_first=1.0, backoff_cap=1800.0, retry_after_cap=DAY_S)
+LONGEST_S = PATIENCE.retry_after_cap + PATIENCE.backoff_first  # of a pause, with its jitter
 MAX_ANSWERED = 20  # tries that the registry answered with an error of its own: it will not learn to like this one
 BUSY = (429, 503)
 # What the registry says when it has the document, or one that came later: a reply was lost, and the retry found it done.
@@ -104,5 +105,6 @@ class RegistryOutbox:
 
 
 def _wait(event: Event) -> float:
-    """Until the event may be tried. A clock that was set back must not postpone it for ever."""
-    return max(0.0, min(event.not_before - time.time(), PATIENCE.retry_after_cap))
+    """Until the event may be tried. A pause longer than any that is asked for was written by a clock since set back: it is over."""
+    left = event.not_before - time.time()
+    return max(0.0, left) if left <= LONGEST_S else 0.0

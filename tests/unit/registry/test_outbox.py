@@ -201,6 +201,16 @@ async def test_retry_after_is_honoured(database: Database, box: Outbox) -> None:
     assert (len(server.sent), event.state) == (1, "waiting")
 
 
+async def test_a_pause_written_by_a_clock_far_ahead_postpones_nothing(database: Database, box: Outbox) -> None:
+    with ScriptedServer() as server:
+        await in_thread(store(database, box, server.url, ("profile", "a", b"{1}")))
+        (event,) = await anyio.to_thread.run_sync(box.events)
+        await in_thread(lambda: box.later(event, 40 * 86_400, "down"))
+        async with delivering(box, server.url):
+            await settled(box)
+    assert len(server.sent) == 1
+
+
 async def test_a_final_refusal_is_kept_to_be_shown_and_does_not_stop_the_rest(database: Database, box: Outbox) -> None:
     no = Reply(422, b'{"error":{"code":"bad_signature","message":"not\\nso"}}')
     with ScriptedServer(no) as server:
