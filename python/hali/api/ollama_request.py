@@ -124,6 +124,7 @@ class EmbedBody(msgspec.Struct):
     model: str
     input: str | list[str]
     dimensions: Annotated[int, Meta(ge=1)] | None = None
+    keep_alive: float | str | None = None
 
 
 class EmbeddingsBody(msgspec.Struct):
@@ -131,6 +132,7 @@ class EmbeddingsBody(msgspec.Struct):
 
     model: str
     prompt: str | None = None
+    keep_alive: float | str | None = None
 
 
 class Named(msgspec.Struct):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from functools import partial
 
@@ -11,7 +11,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hali.api.asking import answered, deps_of, generated, holds, must_hold, store_of, waited
-from hali.api.base import ModelStore
 from hali.api.bodies import read_json
 from hali.api.dialects import OLLAMA, OllamaError
 from hali.api.ollama_keep import Stay, stay_of
@@ -49,10 +48,10 @@ async def generate(request: Request) -> Response:
 async def _reply(
     request: Request, model: ServedModel, body: Generation, asked: GenerateRequest, shape: Shape
 ) -> Response:
-    stay = stay_of(body.keep_alive)
+    keep = _keeping(request, model, stay_of(body.keep_alive))
     lines = reply_lines(generated(request, model, asked), body.model, shape, thoughts=body.think is not False)
-    if stay is not None and holds(request, "manage") and deps_of(request).models is not None:
-        lines = _then_kept(lines, store_of(request), model, stay)
+    if keep is not None:
+        lines = _then_kept(lines, keep)
     if body.stream is not False:
         refuse = partial(problem, dialect=OLLAMA)
         return EventStream(encoded(lines), deps_of(request).replies, failed=failed, refuse=refuse, media_type=NDJSON)
@@ -64,44 +63,52 @@ async def _reply(
     return json_response(await waited(request, collected))
 
 
-async def _then_kept(
-    lines: AsyncGenerator[Line, None], store: ModelStore, model: ServedModel, stay: Stay
-) -> AsyncGenerator[Line, None]:
+def _keeping(request: Request, model: ServedModel, stay: Stay | None) -> Callable[[], None] | None:
+    """What tells the model's engine how long to stay; None where nothing was asked, or by a key that may not."""
+    if stay is None or deps_of(request).models is None or not holds(request, "manage"):
+        return None
+    return partial(store_of(request).keep, model, stay.seconds)
+
+
+async def _then_kept(lines: AsyncGenerator[Line, None], keep: Callable[[], None]) -> AsyncGenerator[Line, None]:
     """When the reply is made, how long the model stays is told to its engine, which runs by then."""
     async with aclosing(lines):
         async for line in lines:
             if line["done"]:
-                store.keep(model, stay.seconds)
+                keep()
             yield line
 
 
 async def _kept(request: Request, model: ServedModel, body: Generation, shape: Shape) -> Response:
-    """Load or unload. To load is what any request does; to unload needs a key that may, as others may be about to ask."""
-    stay, store = stay_of(body.keep_alive), store_of(request)
-    goes = stay is not None and stay.ends
-    if goes:
-        must_hold(request, "manage")
-        await waited(request, partial(store.unload, model))
-    else:
-        await waited(request, partial(store.load, model))
-        if stay is not None and holds(request, "manage"):
-            store.keep(model, stay.seconds)
+    """Load or unload, and say so."""
+    gone = await _load_or_unload(request, model, stay_of(body.keep_alive))
     said = {"message": {"role": "assistant", "content": ""}} if shape == "chat" else {"response": ""}
     head = {"model": body.model, "created_at": rfc3339(time.time()), **said}
-    return json_response({**head, "done": True, "done_reason": "unload" if goes else "load"})
+    return json_response({**head, "done": True, "done_reason": "unload" if gone else "load"})
+
+
+async def _load_or_unload(request: Request, model: ServedModel, stay: Stay | None) -> bool:
+    """Whether it was unloaded. To load is what any request does; to unload needs a key that may, as others may be about to ask."""
+    if stay is not None and stay.ends:
+        must_hold(request, "manage")
+        await waited(request, partial(store_of(request).unload, model))
+        return True
+    await waited(request, partial(store_of(request).load, model))
+    if (keep := _keeping(request, model, stay)) is not None:
+        keep()
+    return False
 
 
 # ---- embeddings
 
 
 async def embed(request: Request) -> Response:
-    """Vectors of length 1."""
+    """Vectors of length 1. Without a text the model is only loaded, or with `keep_alive` 0 unloaded."""
     began = time.monotonic()
     body = await read_json(request, EmbedBody, deps_of(request).limits.body_bytes)
     model = find(body.model, deps_of(request).catalog.find)
     texts = tuple(filter(None, (body.input,))) if isinstance(body.input, str) else tuple(body.input)
-    nothing = Embeddings((), 0)
-    found = await answered(request, model, Embed(texts), Embeddings) if texts else nothing
+    found = await _vectors(request, model, Embed(texts), stay_of(body.keep_alive))
     return json_response(
         {
             "model": body.model,
@@ -113,13 +120,23 @@ async def embed(request: Request) -> Response:
 
 
 async def embeddings(request: Request) -> Response:
-    """One vector as the model made it."""
+    """One vector as the model made it. Without a text the model is only loaded, or with `keep_alive` 0 unloaded."""
     body = await read_json(request, EmbeddingsBody, deps_of(request).limits.body_bytes)
     model = find(body.model, deps_of(request).catalog.find)
-    if not body.prompt:  # by which clients load a model
-        return json_response({"embedding": []})
-    found = await answered(request, model, Embed((body.prompt,), normalize=False), Embeddings)
-    return json_response({"embedding": _floats(found.vectors[0])})
+    asked = Embed((body.prompt,) if body.prompt else (), normalize=False)
+    found = await _vectors(request, model, asked, stay_of(body.keep_alive))
+    return json_response({"embedding": _floats(found.vectors[0]) if found.vectors else []})
+
+
+async def _vectors(request: Request, model: ServedModel, asked: Embed, stay: Stay | None) -> Embeddings:
+    """What was asked, and then how long the model stays; no text loads or unloads it."""
+    if not asked.inputs:
+        await _load_or_unload(request, model, stay)
+        return Embeddings((), 0)
+    found = await answered(request, model, asked, Embeddings)
+    if (keep := _keeping(request, model, stay)) is not None:
+        keep()
+    return found
 
 
 def _floats(vector: bytes, dimensions: int | None = None) -> list[float]:

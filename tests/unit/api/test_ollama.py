@@ -451,3 +451,34 @@ async def test_texts_become_vectors(client, router):
         assert reply.json()["embeddings"] == []
     assert (await client.post("/api/embeddings", json={"model": "acme/tiny"})).json() == {"embedding": []}
     assert len(router.queries) == count
+
+
+async def embed(client, path: str, text: str, **fields):
+    return await client.post(path, json={"model": "acme/tiny", "input": text, "prompt": text, **fields})
+
+
+@pytest.mark.parametrize("path", ["/api/embed", "/api/embeddings"])
+async def test_how_long_a_model_stays_is_told_when_its_vectors_are_made(client, store, path):
+    for asked in (0, "5m", -1):
+        assert (await embed(client, path, "a", keep_alive=asked)).status_code == 200
+    assert store.done == [("keep", "0.0"), ("keep", "300.0"), ("keep", "None")]
+    assert (await embed(client, path, "a", keep_alive="soon")).status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/api/embed", "/api/embeddings"])
+async def test_without_a_text_to_embed_a_model_is_loaded_or_unloaded(client, store, router, path):
+    for fields in ({}, {"keep_alive": "5m"}, {"keep_alive": 0}):
+        assert (await embed(client, path, "", **fields)).status_code == 200
+    assert store.done == [*LOAD, *LOAD, ("keep", "300.0"), ("unload", TINY.id)]
+    assert router.queries == []
+
+
+async def test_a_key_that_may_only_ask_has_its_vectors_and_does_not_say_how_long_the_model_stays(
+    deps, client_of, store
+):
+    key = ApiKey("ann", "sk-ann", scopes=frozenset({"inference"}))
+    client = client_of(dataclasses.replace(deps, keys=(key,), require_key=True))
+    client.headers["authorization"] = "Bearer sk-ann"
+    assert (await embed(client, "/api/embed", "a", keep_alive=0)).status_code == 200
+    assert (await embed(client, "/api/embed", "", keep_alive=0)).status_code == 403
+    assert store.done == []
