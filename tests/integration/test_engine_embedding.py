@@ -165,6 +165,8 @@ async def test_inputs_that_are_none_or_too_long_are_refused_by_their_number(tmp_
         assert caught.value.code == "context_length"
         with pytest.raises(UsageError, match="input 0 is empty"):
             await engine.ask(Embed(((),)))
+        with pytest.raises(UsageError, match="input 2049 is empty"):
+            await engine.ask(Embed(("a", ()), first=2048))
         with pytest.raises(UsageError, match="there is no token 9999"):
             await engine.ask(Embed(((9999,),)))
         with pytest.raises(UsageError, match="2049 inputs"):

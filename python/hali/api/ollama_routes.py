@@ -19,12 +19,18 @@ from hali.api.ollama_prompt import chat_request, generate_request
 from hali.api.ollama_reply import Line, Shape, encoded, failed, reply_lines, rfc3339, whole
 from hali.api.ollama_request import ChatBody, EmbedBody, EmbeddingsBody, GenerateBody, Generation
 from hali.api.ollama_shapes import ChatReply, EmbeddingsReply, EmbedReply, GenerateReply
+from hali.api.openai_embedding import MAX_INPUTS
 from hali.api.problems import json_response, problem
+from hali.api.refusals import invalid
 from hali.api.routes import NDJSON, Endpoint, Handler
 from hali.api.streams import EventStream
 from hali.api.vectors import numbers, shortened
 from hali.model.generation import Embed, Embeddings, GenerateRequest
 from hali.pipeline.base import ServedModel
+
+MAX_VECTORS = (
+    64 * 1024 * 1024
+)  # bytes of one answer, as of the largest that the engine gives at once; 8 times that as JSON
 
 
 async def chat(request: Request) -> Response:
@@ -133,10 +139,31 @@ async def _vectors(request: Request, model: ServedModel, asked: Embed, stay: Sta
     if not asked.inputs:
         await _load_or_unload(request, model, stay)
         return Embeddings((), 0)
-    found = await answered(request, model, asked, Embeddings)
+    found = await _computed(request, model, asked)
     if (keep := _keeping(request, model, stay)) is not None:
         keep()
     return found
+
+
+async def _computed(request: Request, model: ServedModel, asked: Embed) -> Embeddings:
+    """Ollama knows no most inputs, so they are as many questions as the engine needs."""
+    vectors: list[bytes] = []
+    tokens = 0
+    for first in range(0, len(asked.inputs), MAX_INPUTS):
+        some = Embed(asked.inputs[first : first + MAX_INPUTS], asked.normalize, first)
+        found = await answered(request, model, some, Embeddings)
+        vectors += found.vectors
+        tokens += found.prompt_tokens
+        _check_answer(len(asked.inputs), vectors)
+    return Embeddings(tuple(vectors), tokens)
+
+
+def _check_answer(count: int, vectors: list[bytes]) -> None:
+    """`UsageError` if `count` vectors like these are more than one answer holds."""
+    if count > MAX_INPUTS and vectors and (most := MAX_VECTORS // len(vectors[0])) < count:
+        raise invalid(
+            "input", f"{count} texts; one answer of this model holds the vectors of {most}: send fewer at once"
+        )
 
 
 def _floats(vector: bytes, dimensions: int | None = None) -> list[float]:

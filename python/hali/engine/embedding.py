@@ -51,7 +51,8 @@ class Embedder:
         """One vector an input, None after each step before the last. UsageError for a model that ranks, and for wrong inputs."""
         if self._model.kind == "rerank":
             raise UsageError("this model scores documents; it makes no vectors", code="unsupported")
-        texts = yield from _a_few_at_a_time(self._tokens(*item) for item in enumerate(_few(query.inputs)))
+        numbered = enumerate(_few(query.inputs), query.first)
+        texts = yield from _a_few_at_a_time(self._tokens(*item) for item in numbered)
         width = int(low.llama_model_n_embd_out(self._model.model))
         found: list[bytes] = []
         for vectors in self._vectors(texts, width):

@@ -186,6 +186,7 @@ class Embed(msgspec.Struct, frozen=True, tag="embed"):
 
     inputs: tuple[str | tuple[int, ...], ...]
     normalize: bool = True  # to length 1
+    first: int = 0  # the number of the first, where others were asked about before
 
 
 class Rerank(msgspec.Struct, frozen=True, tag="rerank"):

@@ -482,3 +482,19 @@ async def test_a_key_that_may_only_ask_has_its_vectors_and_does_not_say_how_long
     assert (await embed(client, "/api/embed", "a", keep_alive=0)).status_code == 200
     assert (await embed(client, "/api/embed", "", keep_alive=0)).status_code == 403
     assert store.done == []
+
+
+async def test_more_texts_than_the_engine_takes_at_once_are_several_questions(client, router):
+    texts = [str(number) for number in range(4100)]
+    reply = (await client.post("/api/embed", json={"model": "acme/tiny", "input": texts})).json()
+    assert (len(reply["embeddings"]), reply["prompt_eval_count"]) == (4100, 3 * 4100)
+    asked = [query for _, query in router.queries]
+    assert [(len(query.inputs), query.first) for query in asked] == [(2048, 0), (2048, 2048), (4, 4096)]
+    assert [text for query in asked for text in query.inputs] == texts
+
+
+async def test_more_vectors_than_one_answer_holds_are_refused_when_their_size_is_known(client, router):
+    router.answers[Embed] = Embeddings((bytes(4 * 8192),), 1)
+    reply = await client.post("/api/embed", json={"model": "acme/tiny", "input": ["a"] * 2049})
+    assert reply.status_code == 400 and "holds the vectors of 2048" in reply.json()["error"]
+    assert len(router.queries) == 1
