@@ -99,7 +99,7 @@ class _Turns:
         elif item.role == "assistant":
             if self._content is not None or self._calls:
                 self.flush()
-            self._content, _ = content_of(item.content, f"{where}.content", optional=False)
+            self._content = _said(item, f"{where}.content")
         else:
             text, images = content_of(item.content, f"{where}.content", optional=False)
             self.add(Message(SPEAKERS[str(item.role)], text, images=images))
@@ -121,6 +121,13 @@ class _Turns:
 def _thought(item: Item) -> str:
     parts = item.content if isinstance(item.content, list) else None
     return "".join(part.text or "" for part in parts or item.summary or ())
+
+
+def _said(item: Item, where: str) -> str:
+    text, images = content_of(item.content, where, optional=False)
+    if images:
+        raise invalid(where, "an assistant says text and refusals, no images")
+    return text
 
 
 def _call(item: Item, where: str) -> ToolCall:

@@ -27,6 +27,7 @@ from tests.unit.api.sse import named_events_of
 
 PATH = "/v1/responses"
 PNG = base64.b64encode(png(2, 2)).decode()
+IMAGE = {"type": "input_image", "image_url": f"data:image/png;base64,{PNG}", "detail": "auto"}
 HI = {"model": "tiny:1m:base:q4_0", "input": "hi"}
 USAGE = Usage(7, 5, 0.1, 0.2, cached_tokens=3, reasoning_tokens=2)
 CALL = ToolCall("call_1", "weather", '{"city":"Paris"}')
@@ -89,8 +90,7 @@ async def test_two_messages_of_an_assistant_are_two_turns_and_a_thought_begins_a
 
 
 async def test_an_image_goes_to_its_place(client, router):
-    image = {"type": "input_image", "image_url": f"data:image/png;base64,{PNG}", "detail": "auto"}
-    await made(client, input=[{"role": "user", "content": [image, {"type": "input_text", "text": "?"}]}])
+    await made(client, input=[{"role": "user", "content": [IMAGE, {"type": "input_text", "text": "?"}]}])
     assert router.asked[0][1].messages == (Message("user", f"{MEDIA}?", images=(base64.b64decode(PNG),)),)
 
 
@@ -126,6 +126,7 @@ async def test_every_field_reaches_the_engine(client, router):
         ({"input": [{"role": "wizard", "content": "x"}]}, "input[0].role"),
         ({"input": [{"role": "tool", "content": "x"}]}, "input[0].role"),
         ({"input": [{"role": "user"}]}, "input[0].content"),
+        ({"input": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": [IMAGE]}]}, "input[1].content"),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].type"),
         ({"input": [{"type": "function_call", "name": "f"}]}, "input[0]"),
         ({"input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "1"}]}, "input[0].arguments"),
