@@ -31,11 +31,20 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True):
     output: str | list[Part] | None = None
 
 
-def items_of(sent: str | list[Item] | None) -> tuple[Item, ...]:
-    """The items with what clients may leave out: type, id, status, and parts instead of a text."""
+def items_of(sent: str | list[Item] | None, before: Iterable[Item] = ()) -> tuple[Item, ...]:
+    """The items with what clients may leave out: type, id, status, and parts instead of a text.
+
+    An id that another item has, also one of those `before`, is replaced: pages of items go on after an id.
+    """
     if isinstance(sent, str):
         sent = [Item(role="user", content=sent)]
-    return tuple(_complete(item, f"input[{index}]") for index, item in enumerate(sent or ()))
+    made: list[Item] = []
+    taken = {item.id for item in before}
+    for index, item in enumerate(sent or ()):
+        own = msgspec.structs.replace(item, id=None) if item.id in taken else item
+        made.append(_complete(own, f"input[{index}]"))
+        taken.add(made[-1].id)
+    return tuple(made)
 
 
 def _complete(item: Item, where: str) -> Item:

@@ -68,7 +68,7 @@ async def count_input(request: Request) -> Response:
 def _conversation(request: Request, body: ResponsesRequest) -> tuple[Item, ...]:
     """What is to be answered. With all before it, it is no longer than one request could be: each kept one has all of it."""
     before = _before(request, body)
-    items = (*before, *items_of(body.input))
+    items = (*before, *items_of(body.input, before))
     most = deps_of(request).limits.body_bytes
     if before and len(msgspec.json.encode(items)) > most:
         raise UsageError(

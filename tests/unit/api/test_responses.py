@@ -380,6 +380,19 @@ async def test_the_input_is_listed_page_by_page(client):
     assert [item["content"][0]["text"] for item in rest["data"]] == ["one"]
 
 
+async def test_items_that_were_sent_with_one_id_are_paged_through_one_by_one(client):
+    said = [{"id": "msg_1", "role": "user", "content": text} for text in ("one", "two")]
+    first = await made(client, input=said)
+    second = await made(client, input=said[:1], previous_response_id=first["id"])
+    path, after, found = f"{PATH}/{second['id']}/input_items", {}, []
+    for _ in range(4):
+        page = (await client.get(path, params={"order": "asc", "limit": 1, **after})).json()
+        found += page["data"]
+        after = {"after": page["last_id"]}
+    assert [item["content"][0]["text"] for item in found] == ["one", "two", "Hello", "one"]
+    assert page["has_more"] is False and found[0]["id"] == "msg_1"
+
+
 @pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "order=up", "after=msg_none"])
 async def test_a_wrong_page_is_refused(client, query):
     name = (await made(client))["id"]
