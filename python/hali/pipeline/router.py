@@ -21,6 +21,7 @@ log = get_logger(__name__)
 
 ATTEMPTS = 2  # a second engine may get what killed the first by bad luck; a request that kills two is itself the cause
 EVENTS_AHEAD = 64  # events a slow reader may lag before its own generation waits for it: about a second of a fast model
+RETRY_AFTER_S = 10  # told to clients of an engine that fell silent: about one reply, as when all engines are busy
 CLOSE_S = 1.0  # for the engine to take note of a cancellation; its own promise is 100 ms
 
 
@@ -147,7 +148,7 @@ class InferenceRouter:
             return await self._engines.ask(served.engine_name, served.path, query)
         turn_by = anyio.current_time() + self.limits.queue_wait_s
         async with self._admission.permit(served.sha256, key=key or "", weight=weight, deadline=turn_by):
-            with _Limit(anyio.current_time() + self.limits.first_event_s, "the engine did not answer in time"):
+            with _Limit(anyio.current_time() + self.limits.first_event_s):
                 answer = await self._engines.ask(served.engine_name, served.path, query)
         return answer
 
@@ -187,15 +188,15 @@ class InferenceRouter:
         give_up = anyio.current_time() + self.limits.first_event_s
         events = self._engines.generate(session.model.engine_name, stage.path, session.request)
         try:
-            with _Limit(min(give_up, session.deadline), "the engine did not answer in time") as limit:
+            with _Limit(give_up, session.deadline) as limit:
                 while not session.done:
                     event = await anext(events, None)
                     if event is None:
                         raise EngineFailed("the engine ended its reply without a last word")
                     if session.sender.full:  # then it is the reader that everybody waits for
-                        limit.move(session.deadline)
+                        limit.move(float("inf"))
                     await self._pass_on(session, event)
-                    limit.move(min(anyio.current_time() + self.limits.next_event_s, session.deadline))
+                    limit.move(anyio.current_time() + self.limits.next_event_s)
         finally:
             await _close(events)
 
@@ -209,11 +210,11 @@ class InferenceRouter:
 
 
 class _Limit:
-    """`with _Limit(when, why)`: past the loop time `when` the block ends in `EngineFailed(why)`."""
+    """`with _Limit(when, deadline)`: past the loop time `when`, or what the request set, the block ends in `EngineFailed`."""
 
-    def __init__(self, when: float, why: str) -> None:
-        self._scope = anyio.CancelScope(deadline=when)
-        self._why = why
+    def __init__(self, when: float, deadline: float = float("inf")) -> None:
+        self._deadline = deadline
+        self._scope = anyio.CancelScope(deadline=min(when, deadline))
 
     def __enter__(self) -> Self:
         self._scope.__enter__()
@@ -221,6 +222,7 @@ class _Limit:
 
     def move(self, when: float) -> None:
         """Let it be that moment; a little later is not worth a new timer, which for each token is dear."""
+        when = min(when, self._deadline)
         now, then = anyio.current_time(), self._scope.deadline
         if not then <= when <= then + (then - now) / 16:
             self._scope.deadline = when
@@ -228,8 +230,15 @@ class _Limit:
     def __exit__(self, *exc_info: object) -> bool:
         swallowed = self._scope.__exit__(*exc_info)  # type: ignore[arg-type]
         if self._scope.cancelled_caught:
-            raise EngineFailed(self._why, code="engine_timeout", retryable=True)
+            raise self._too_late()
         return bool(swallowed)
+
+    def _too_late(self) -> EngineFailed:
+        if self._scope.deadline >= self._deadline:  # to wait would not help whoever asks for the same again
+            what = "the reply was not there by the deadline that the request set"
+            return EngineFailed(what, code="engine_timeout", retryable=True)
+        what, details = "the engine did not answer in time", {"retry_after_s": RETRY_AFTER_S}
+        return EngineFailed(what, code="engine_timeout", retryable=True, details=details)
 
 
 async def _close(events: AsyncIterator[GenerationEvent]) -> None:

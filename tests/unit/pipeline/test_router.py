@@ -10,7 +10,7 @@ import anyio.lowlevel
 import pytest
 
 from hali.model.errors import EngineCrashed, EngineFailed, HaliError, ModelLoadFailed, NotFound, Overloaded, UsageError
-from hali.model.generation import Chunk, GenerateRequest
+from hali.model.generation import Chunk, Embed, GenerateRequest
 from hali.pipeline.router import InferenceRouter, RouterLimits
 from hali.wire.http import status_of
 from tests.waiting import until
@@ -228,7 +228,28 @@ async def test_an_engine_that_falls_silent_is_given_up(catalog, engines, limits)
         with pytest.raises(EngineFailed) as failed:
             await text_of(router)
         assert failed.value.code == "engine_timeout"
+        assert failed.value.details["retry_after_s"] >= 1
         await until(lambda: idle(router, engines))
+
+
+@pytest.mark.parametrize("said", [[], [Chunk("a", 1)]])
+async def test_a_reply_that_its_own_request_gave_no_more_time_says_so_and_not_when_to_come_back(catalog, engines, said):
+    engines.scripts = [[*said, anyio.Event()]]
+    async with running(InferenceRouter(catalog, engines)) as router:
+        with pytest.raises(EngineFailed, match="by the deadline that the request set") as failed:
+            await text_of(router, deadline=anyio.current_time() + 0.02)
+        assert failed.value.code == "engine_timeout" and "retry_after_s" not in failed.value.details
+
+
+async def test_an_engine_that_leaves_a_question_unanswered_says_when_to_come_back(catalog, engines, monkeypatch):
+    async def never(*_):
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(engines, "ask", never, raising=False)
+    async with running(InferenceRouter(catalog, engines, RouterLimits(first_event_s=0.02))) as router:
+        with pytest.raises(EngineFailed) as failed:
+            await router.ask("tiny", Embed(("a",)))
+        assert failed.value.details["retry_after_s"] >= 1
 
 
 async def test_the_end_of_the_service_refuses_the_waiting_and_ends_the_running(catalog, engines):
