@@ -8,26 +8,21 @@ from typing import Any
 
 from hali.config.paths import expanded
 from hali.model.errors import NotFound, Refused, UsageError
+from hali.wire.images import check_picture
 
 MAX_IMAGE = 5_500_000  # bytes: as base64 the API's limit of 8 MiB for a body
-# How files of these kinds begin. What else there is, llama.cpp's decoder does not read.
-KINDS = (
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"GIF8", "image/gif"),
-    (b"BM", "image/bmp"),
-)
 
 
 def image_url(file: str) -> str:
-    """The `data:` URL of an image file; UsageError for what is none."""
+    """The `data:` URL of an image file; UsageError for what the API would not take for one."""
     data = _read(file)
-    kind = next((kind for start, kind in KINDS if data.startswith(start)), None)
-    if kind is None:
-        raise UsageError(f"{file} is no PNG, JPEG, GIF or BMP image")
+    try:
+        kind = check_picture(data)
+    except UsageError as wrong:
+        raise UsageError(f"{file}: {wrong.message}", hint="convert it first: a PNG of a few million pixels") from None
     if len(data) > MAX_IMAGE:
         raise UsageError(f"{file} is larger than {MAX_IMAGE / 1e6:.1f} MB", hint="make it smaller first")
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def content_of(prompt: str, images: tuple[str, ...]) -> str | list[dict[str, Any]]:

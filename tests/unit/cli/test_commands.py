@@ -13,8 +13,9 @@ from hali.cli.chat import ChatClient, Reply
 from hali.cli.commands import Commands
 from hali.cli.history import LONGEST, MOST, add, read
 from hali.model.errors import NotFound, UsageError
+from tests.fakes.pictures import png, png_of
 
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(8)
+PNG = png(2, 2)
 TURN = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]
 
 
@@ -145,7 +146,9 @@ def test_an_image_goes_before_its_question_as_a_data_url(commands: Commands, tmp
 def test_what_is_no_image_or_too_large_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("GIF? no")
     (tmp_path / "large").write_bytes(PNG + bytes(MAX_IMAGE))
-    for name, what in (("text", "no PNG"), ("large", "larger")):
+    (tmp_path / "bitmap").write_bytes(b"BM" + bytes(100))
+    (tmp_path / "wide").write_bytes(png_of(100_000, 100_000, b""))
+    for name, what in (("text", "a PNG"), ("bitmap", "a PNG"), ("large", "larger"), ("wide", "100000 × 100000 pixels")):
         with pytest.raises(UsageError, match=what):
             image_url(str(tmp_path / name))
     with pytest.raises(NotFound):
