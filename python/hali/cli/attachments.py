@@ -10,7 +10,7 @@ from hali.config.paths import expanded
 from hali.model.errors import NotFound, Refused, UsageError
 from hali.wire.images import check_picture
 
-MAX_IMAGE = 5_500_000  # bytes: as base64 the API's limit of 8 MiB for a body
+MAX_IMAGE = 5_500_000  # bytes, also of all images of a prompt: as base64 the API's limit of 8 MiB for a body
 
 
 def image_url(file: str) -> str:
@@ -23,6 +23,15 @@ def image_url(file: str) -> str:
     if len(data) > MAX_IMAGE:
         raise UsageError(f"{file} is larger than {MAX_IMAGE / 1e6:.1f} MB", hint="make it smaller first")
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def with_image(images: tuple[str, ...], file: str) -> tuple[str, ...]:
+    """The images of a prompt with one more; UsageError for what `image_url` refuses, and where they are too large together."""
+    found = (*images, image_url(file))
+    if images and sum(map(len, found)) * 3 // 4 > MAX_IMAGE:
+        what = f"the images are larger than {MAX_IMAGE / 1e6:.1f} MB together"
+        raise UsageError(what, hint="make them smaller first, or ask about them one by one")
+    return found
 
 
 def content_of(prompt: str, images: tuple[str, ...]) -> str | list[dict[str, Any]]:

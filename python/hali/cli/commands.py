@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from hali.cli import transcript
-from hali.cli.attachments import image_url
+from hali.cli.attachments import with_image
 from hali.cli.chat import ChatClient, Reply
 from hali.model.errors import UsageError
 
@@ -72,7 +72,7 @@ class Commands:
             self._chat.options[name] = number(name, value)
 
     def _image(self, file: str) -> None:
-        self.images = (*self.images, image_url(file))
+        self.images = with_image(self.images, file)
         self._say("It goes with the next prompt.")
 
     def _retry(self, _: str) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from hali.cli import control
 from hali.cli.apps import new_app
-from hali.cli.attachments import content_of, image_url, response_format
+from hali.cli.attachments import content_of, response_format, with_image
 from hali.cli.chat import ChatClient, Content
 from hali.cli.choosing import with_choice
 from hali.cli.conversation import converse, show
@@ -66,7 +66,9 @@ def run(
         )
     if prompt is not None:
         prompt = _text(prompt)
-    images = tuple(image_url(file) for file in image or ())
+    images: tuple[str, ...] = ()
+    for file in image or ():
+        images = with_image(images, file)
     form = response_format(format_) if format_ is not None else None
     options = {"temperature": temperature, "max_tokens": max_tokens, "seed": seed, "response_format": form}
     with control.needed(out) as client:

@@ -12,6 +12,7 @@ from hali.cli.attachments import MAX_IMAGE, content_of, image_url, response_form
 from hali.cli.chat import ChatClient, Reply
 from hali.cli.commands import Commands
 from hali.cli.history import LONGEST, MOST, add, read
+from hali.cli.main import main
 from hali.model.errors import NotFound, UsageError
 from tests.fakes.pictures import png, png_of
 
@@ -153,6 +154,20 @@ def test_what_is_no_image_or_too_large_is_refused(tmp_path: Path) -> None:
             image_url(str(tmp_path / name))
     with pytest.raises(NotFound):
         image_url(str(tmp_path / "nothing"))
+
+
+def test_images_that_are_too_large_together_are_refused_before_they_are_sent(
+    commands: Commands, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    half = tmp_path / "half.png"
+    half.write_bytes(PNG + bytes(MAX_IMAGE // 2))
+    commands.run(f"/image {half}")
+    with pytest.raises(UsageError, match=r"larger than 5\.5 MB together"):
+        commands.run(f"/image {half}")
+    assert len(commands.images) == 1
+    with pytest.raises(SystemExit):
+        main(["run", "any", "what?", "--image", str(half), "--image", str(half)])
+    assert "together — make them smaller first" in capsys.readouterr().err
 
 
 def test_a_form_is_json_or_a_schema_in_a_file(tmp_path: Path) -> None:
