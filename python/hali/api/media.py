@@ -11,11 +11,13 @@ from hali.model.errors import UsageError
 from hali.model.generation import MEDIA, Message
 from hali.wire.images import check_picture
 
+_SPACE = b" \t\r\n\f\v"  # `base64 FILE` breaks its lines, and other servers skip that
+
 
 def image_of(text: str, where: str) -> bytes:
     """The file that base64 `text` holds; `UsageError` naming `where` if it is no picture that would be decoded."""
     try:
-        data = base64.b64decode(text, validate=True)
+        data = base64.b64decode(text.encode("ascii").translate(None, _SPACE), validate=True)
         check_picture(data)
     except UsageError as wrong:
         raise invalid(where, wrong.message) from None

@@ -253,7 +253,7 @@ async def test_an_image_goes_to_its_place_in_the_text(client, router, url):
         ("data:image/png;base64,AAAA", "invalid_value"),
         (f"{URL}A", "invalid_value"),
         (f"{URL}é", "invalid_value"),
-        (f"{URL[:32]} {URL[32:]}", "invalid_value"),
+        (f"{URL[:32]}!{URL[32:]}", "invalid_value"),
     ],
 )
 async def test_no_image_is_fetched_and_none_is_guessed(client, router, url, code):

@@ -20,6 +20,12 @@ def test_a_picture_is_taken_as_it_is() -> None:
     assert image_of(encoded(png(3, 2)), "x") == png(3, 2)
 
 
+def test_base64_may_be_broken_into_lines() -> None:
+    lines = base64.encodebytes(png(30, 2)).decode()
+    for text in (lines, lines.replace("\n", "\r\n"), f" \t{lines}"):
+        assert "\n" in text.strip() and image_of(text, "x") == png(30, 2)
+
+
 HUGE = encoded(png_of(60_000, 60_000, b""))
 
 
