@@ -177,6 +177,13 @@ def test_white_space_between_tokens_of_json_ends(vocabulary: Vocabulary, formats
     raise AssertionError("it goes on for ever")
 
 
+def _nested(deep: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {}
+    for _ in range(deep):
+        schema = {"type": "array", "items": schema}
+    return schema
+
+
 @pytest.mark.parametrize(
     ("schema", "reason"),
     [
@@ -192,6 +199,7 @@ def test_white_space_between_tokens_of_json_ends(vocabulary: Vocabulary, formats
         ({"oneOf": [{"type": "string"}, {"type": "string", "maxLength": 1}]}, "oneOf"),
         ({"$ref": "#"}, "NoExtension"),
         ({"enum": ["x" * module.MAX_SCHEMA_BYTES]}, "bytes"),
+        (_nested(900), "cannot be used: it is nested too deeply"),
     ],
     ids=lambda value: str(value)[:40],
 )

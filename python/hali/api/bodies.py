@@ -14,6 +14,7 @@ from hali.wire.http import read_body
 T = TypeVar("T")
 
 _PLACE = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`| - at `key` in `(?P<key>[^`]*)`)?$", re.DOTALL)
+_LONE = re.compile(rb"(?<!\\)\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])")  # the first half of a pair, alone
 _MISSING = re.compile(r"missing required field `(\w+)`")
 
 
@@ -33,9 +34,16 @@ def decode(body: bytes, kind: type[T]) -> T:
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"the body is not JSON: {error}", code="invalid_json") from None
+        raise UsageError(f"the body is not JSON: {_why(str(error), body)}", code="invalid_json") from None
     except RecursionError:
         raise UsageError("the body is nested too deeply", code="invalid_json") from None
+
+
+def _why(text: str, body: bytes) -> str:
+    """msgspec misses the second half of a pair at the end of a body as it does the rest of one that was cut."""
+    if "surrogate" in text or ("truncated" in text and _LONE.search(body[-32:])):
+        return "a lone surrogate (half of a pair of \\u escapes) is no text"
+    return text
 
 
 def _invalid(text: str) -> UsageError:

@@ -191,7 +191,9 @@ def _schema_text(schema: dict[str, Any] | bool | None) -> str:
     try:
         text = msgspec.json.encode(schema).decode()
         text = msgspec.json.encode(guided(closed(schema or {}), text)).decode()
-    except (RecursionError, msgspec.MsgspecError, ValueError) as error:
+    except RecursionError:
+        raise UsageError("the schema cannot be used: it is nested too deeply", code="schema") from None
+    except (msgspec.MsgspecError, ValueError) as error:
         raise UsageError(f"the schema cannot be written as JSON: {error}", code="schema") from None
     if len(text) > MAX_SCHEMA_BYTES:
         raise UsageError(f"the schema has {len(text)} bytes, at most {MAX_SCHEMA_BYTES}", code="schema")

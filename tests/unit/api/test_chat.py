@@ -278,6 +278,17 @@ async def test_garbage_is_a_400(client, body):
     assert set(response.json()["error"]) == {"message", "type", "param", "code"}
 
 
+@pytest.mark.parametrize("text", ["\\ud83d", "\\ud83dx", "\\ude00 and more", "\\ud83d\\u0041"])
+async def test_half_of_a_surrogate_pair_is_no_text_and_nothing_else_is_said_of_it(client, text):
+    for end in ("}", "}   "):
+        body = f'{{"model":"{text}"{end}'
+        response = await client.post(PATH, content=body, headers={"content-type": "application/json"})
+        assert "a lone surrogate" in response.json()["error"]["message"]
+    for cut in ('{"model":"\\ud83d\\ude00', '{"model":"\\\\ud83d"'):
+        response = await client.post(PATH, content=cut, headers={"content-type": "application/json"})
+        assert "truncated" in response.json()["error"]["message"]
+
+
 @pytest.mark.parametrize(
     ("error", "status", "kind", "code"),
     [
