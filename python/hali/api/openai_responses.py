@@ -20,7 +20,9 @@ from hali.api.refusals import Asks, given, invalid, other_than, refuse
 from hali.model.generation import GenerateRequest, ReplyFormat
 
 WITH_LOGPROBS = "message.output_text.logprobs"
-Note = Annotated[str, Meta(max_length=512)]  # OpenAI's limits of metadata: 16 pairs, 512 characters
+# OpenAI's limits of metadata: 16 pairs, keys of 64 characters, values of 512
+Label = Annotated[str, Meta(max_length=64)]
+Note = Annotated[str, Meta(max_length=512)]
 
 
 class Reasoning(msgspec.Struct, omit_defaults=True):
@@ -46,7 +48,7 @@ class ResponsesRequest(SamplingFields, kw_only=True):
     stream: bool | None = None
     background: bool | None = None
     store: bool | None = None
-    metadata: Annotated[dict[str, Note], Meta(max_length=16)] | None = None
+    metadata: Annotated[dict[Label, Note], Meta(max_length=16)] | None = None
     max_output_tokens: Count | None = None
     text: TextOptions | None = None
     reasoning: Reasoning | None = None

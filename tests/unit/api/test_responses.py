@@ -139,6 +139,7 @@ async def test_every_field_reaches_the_engine(client, router):
         ({"previous_response_id": "resp_none"}, "previous_response_id"),
         ({"max_output_tokens": 0}, "max_output_tokens"),
         ({"metadata": {"a": "x" * 513}}, "metadata[...]"),
+        ({"metadata": {"k" * 65: "x"}}, "metadata"),
         ({"text": {"format": {"type": "json_schema", "name": "x"}}}, "text.format"),
         ({"text": {"format": {"type": "json_object"}}, "grammar": "root ::= x"}, "text.format"),
         ({"temperature": 3}, "temperature"),
