@@ -126,7 +126,7 @@ def test_a_body_is_taken_or_refused_by_name(kind, make, right, said, data) -> No
     images = sum(len(message.images) for message in said_)
     assert images in (0, sum(message.content.count(MEDIA) for message in said_))
     for message in said_:
-        assert message.role != "tool" or (message.tool_call_id and message.name)
+        assert message.role != "tool" or (message.tool_call_id and message.name is not None)
 
 
 @pytest.mark.parametrize("name", TOOLS)

@@ -90,12 +90,15 @@ def _sampling(options: Options) -> SamplingParams:
 
 
 def _turns(messages: list[ChatMessage]) -> Iterator[Message]:
-    """A tool's answer belongs to the call it names by id, else to the first unanswered one of its name, else to the first."""
+    """A tool's answer belongs to the call it names by id, else to the first unanswered one of its name, else to the first.
+
+    One that follows no such call is taken too, as by Ollama, which asks for no order.
+    """
     open_calls: list[ToolCall] = []
     for index, message in enumerate(messages):
         where = f"messages[{index}]"
         if message.role == "tool":
-            yield _answer(message, open_calls, where)
+            yield _answer(message, open_calls, where, f"call_{index}")
             continue
         calls = tuple(_call(call, f"call_{index}_{n}") for n, call in enumerate(message.tool_calls or ()))
         open_calls = list(calls) or open_calls
@@ -103,15 +106,15 @@ def _turns(messages: list[ChatMessage]) -> Iterator[Message]:
         yield msgspec.structs.replace(turn, tool_calls=calls, reasoning=message.thinking)
 
 
-def _answer(message: ChatMessage, open_calls: list[ToolCall], where: str) -> Message:
+def _answer(message: ChatMessage, open_calls: list[ToolCall], where: str, number: str) -> Message:
     by_id = [call for call in open_calls if call.id == message.tool_call_id]
     by_name = [call for call in open_calls if call.name == message.tool_name]
     found = next(iter(by_id or by_name or open_calls), None)
-    if found is None:
-        raise invalid(where, "a tool's answer follows no call")
-    open_calls.remove(found)
+    if found is not None:
+        open_calls.remove(found)
+    name, call = (found.name, found.id) if found else (message.tool_name or "", message.tool_call_id or number)
     turn = _with_images("tool", message.content or "", message.images, where)
-    return msgspec.structs.replace(turn, name=found.name, tool_call_id=found.id)
+    return msgspec.structs.replace(turn, name=name, tool_call_id=call)
 
 
 def _call(call: Any, number: str) -> ToolCall:

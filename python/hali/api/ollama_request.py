@@ -59,16 +59,24 @@ class Call(msgspec.Struct):
     id: str | None = None
 
 
-class ChatMessage(msgspec.Struct):
-    """One turn."""
+ROLES = ("system", "user", "assistant", "tool")
 
-    role: Literal["system", "user", "assistant", "tool"]
+
+class ChatMessage(msgspec.Struct):
+    """One turn. Whether a role is written large does not matter to Ollama."""
+
+    role: Annotated[str, Meta(description=f"one of {', '.join(ROLES)}")]
     content: str | None = None
     thinking: str | None = None
     images: list[str] | None = None  # base64
     tool_calls: list[Call] | None = None
     tool_name: str | None = None
     tool_call_id: str | None = None
+
+    def __post_init__(self) -> None:
+        self.role = self.role.lower()
+        if self.role not in ROLES:
+            raise ValueError(f"`role` is one of {', '.join(ROLES)}, not {self.role[:40]!r}")
 
 
 class FunctionSpec(msgspec.Struct):

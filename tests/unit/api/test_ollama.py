@@ -161,6 +161,23 @@ async def test_answers_of_two_calls_of_one_tool_belong_to_them_in_order(client, 
     ]
 
 
+async def test_an_answer_that_follows_no_open_call_is_a_turn_all_the_same(client, router):
+    call = {"function": {"name": "weather", "arguments": {}}}
+    answers = [said("Rain.", "tool"), said("Sun.", "tool"), said("Fog.", "tool", tool_name="time", tool_call_id="mine")]
+    await chat(client, messages=[said("x", "tool"), said("", "assistant", tool_calls=[call]), *answers])
+    assert [(m.content, m.name, m.tool_call_id) for m in router.asked[-1][1].messages if m.role == "tool"] == [
+        ("x", "", "call_0"),
+        ("Rain.", "weather", "call_1_0"),
+        ("Sun.", "", "call_3"),
+        ("Fog.", "time", "mine"),
+    ]
+
+
+async def test_roles_may_be_written_large(client, router):
+    await chat(client, messages=[said("a", "System"), said("b", "USER")])
+    assert [message.role for message in router.asked[-1][1].messages] == ["system", "user"]
+
+
 @pytest.mark.parametrize(
     ("wanted", "expected"),
     [
@@ -209,7 +226,6 @@ async def test_a_prompt_is_a_turn_and_a_raw_one_is_itself(client, router):
         (chat, {"options": {"top_k": 2.5}}, "`top_k` is a whole number, not 2.5"),
         (chat, {"options": {"top_k": -1.0}}, "options.top_k"),
         (chat, {"options": {"seed": 1e10}}, "options.seed"),
-        (chat, {"messages": [said("x", "tool")]}, "follows no call"),
         (chat, {"messages": [said("x", "robot")]}, "role"),
         (chat, {"messages": [said("x", images=["%"])]}, "not base64"),
     ],
