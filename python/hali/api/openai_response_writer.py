@@ -73,7 +73,7 @@ class ResponseWriter:
         return self._state("in_progress")
 
     def take(self, event: GenerationEvent) -> bytes:
-        """What the engine said; `Cancelled` if somebody stopped it there."""
+        """What the engine said; `EngineFailed` if the model was stopped there."""
         match event:
             case Chunk():
                 return b"".join(self._said(event))

@@ -65,4 +65,5 @@ class Answering:
         """The process ends: all fail."""
         for session in list(self._steps):
             del self._steps[session]
-            self._failed(session, EngineUnavailable("the model was stopped before the answer was there"))
+            why = "the model was stopped before the answer was there"
+            self._failed(session, EngineUnavailable(why, details={"retry_after_s": 1}))

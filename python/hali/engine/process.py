@@ -292,7 +292,7 @@ class EngineProcess:
         if self._child is None:
             return EngineCrashed(f"the engine of {self.model_id} is not running")
         if self._stopping:
-            return EngineCrashed(f"the engine of {self.model_id} was stopped")
+            return EngineCrashed(f"the engine of {self.model_id} was stopped", details={"retry_after_s": RESTART_S})
         return EngineCrashed(
             f"the engine of {self.model_id} {self._child.how_it_ended()}",
             hint="the next request starts it again",

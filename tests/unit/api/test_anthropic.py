@@ -310,7 +310,7 @@ async def test_why_it_stopped_is_told(client, router, done, reason, sequence):
 
 async def test_a_reply_that_somebody_stopped_is_an_error(client, router):
     router.script = [Chunk("x", 1), Done("cancelled", USED)]
-    assert (await post(client)).status_code == 500
+    assert (await post(client)).status_code == 503
     assert events_of((await post(client, stream=True)).text)[-1]["type"] == "error"
 
 

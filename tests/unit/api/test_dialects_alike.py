@@ -25,16 +25,21 @@ CANCELLED = [Chunk("Hel", 1), Done("cancelled", Usage(1, 1, 0.1, 0.2))]
 
 
 @pytest.mark.parametrize("path", ASKS)
-@pytest.mark.parametrize("script", [[Chunk("Hel", 1)], CANCELLED], ids=["without an end", "cancelled"])
-async def test_half_a_reply_never_passes_for_a_whole_one(client, router, path, script):
+@pytest.mark.parametrize(
+    ("script", "status", "why"),
+    [([Chunk("Hel", 1)], 500, "the generation ended without a result"), (CANCELLED, 503, "the model was stopped")],
+    ids=["without an end", "cancelled"],
+)
+async def test_half_a_reply_never_passes_for_a_whole_one(client, router, path, script, status, why):
     body, _ = ASKS[path]
     router.script = script
     whole = await client.post(path, json={"model": MODEL, **body})
-    assert whole.status_code >= 500 and "error" in whole.json()
+    assert whole.status_code == status and "error" in whole.json() and why in whole.text
+    assert ("retry-after" in whole.headers) == (status == 503)
     streamed = await client.post(path, json={"model": MODEL, **body, "stream": True})
     assert streamed.status_code == 200 and "Hel" in streamed.text
     last = streamed.text.strip().splitlines()[-1]
-    assert '"error"' in last and "the generation" in last and "[DONE]" not in streamed.text
+    assert '"error"' in last and why in last and "[DONE]" not in streamed.text
 
 
 @pytest.mark.parametrize("path", ASKS)

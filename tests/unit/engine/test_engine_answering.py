@@ -14,6 +14,7 @@ class Rig:
 
     def __init__(self) -> None:
         self.ended: list[tuple[bytes, str]] = []
+        self.later: list[int | None] = []  # when those that failed may come again
         self.queries = Answering(self._steps, self._answered, self._failed)
 
     def _steps(self, query: Query) -> Iterator[Answer | None]:
@@ -32,6 +33,7 @@ class Rig:
 
     def _failed(self, session: bytes, error: HaliError) -> None:
         self.ended.append((session, error.code))
+        self.later.append(error.details.get("retry_after_s"))
 
     def open(self, session: bytes, number: int) -> None:
         self.queries.open(session, Tokenize(str(number)))
@@ -82,6 +84,7 @@ def test_at_the_end_all_are_told() -> None:
     rig.open(b"b", 9)
     rig.queries.end()
     assert rig.ended == [(b"a", "engine_unavailable"), (b"b", "engine_unavailable")]
+    assert rig.later == [1, 1]
     assert not rig.queries.busy
 
 
