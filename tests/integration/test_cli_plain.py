@@ -14,6 +14,7 @@ from typing import IO
 import pytest
 
 from hali.daemon.address import exclusive, is_locked
+from tests.fakes import tiny_models
 from tests.fakes.pictures import png
 from tests.nodes import SMOLLM2, WAIT_S, TestNode, node, until
 
@@ -120,6 +121,12 @@ def test_a_bench_tells_rates_for_each_number_of_streams(owner: TestNode) -> None
     assert [line.split()[0] for line in lines] == ["TEST", "pp16"]
     assert "context" in owner.fails("bench", "smollm2", "--prompt", "5000", code=2)
     assert "--streams" in owner.fails("bench", "smollm2", "--streams", "0", code=2)
+
+
+def test_a_bench_of_a_model_that_cannot_write_says_so(owner: TestNode, tmp_path: Path) -> None:
+    added = owner.ok("add", str(tiny_models.bert().write(tmp_path / "tinybert.gguf")))
+    told = owner.fails("bench", added["model_id"], code=2)
+    assert "this model makes vectors of texts; it cannot write" in told
 
 
 def test_a_pull_tells_plain_lines_json_lines_or_nothing(owner: TestNode, tmp_path: Path) -> None:

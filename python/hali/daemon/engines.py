@@ -13,6 +13,7 @@ from hali.daemon.catalog import served
 from hali.daemon.ipc import Emit, Handler, Params, field
 from hali.daemon.removing import unload
 from hali.daemon.views import describe_engine
+from hali.engine.kinds import must_write
 from hali.model.errors import UsageError
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class EngineMethods:
             repeat=field(params, "repeat", Annotated[int, Meta(ge=1, le=100)], 3),
         )
         info = await self._node.engines.load(model.engine_name, model.path)
+        must_write(info.kind)
         if max(plan.prompt, plan.generate) + 2 > info.n_ctx:
             raise UsageError(
                 f"the context of this engine is {info.n_ctx} tokens", hint="measure less, or raise engine.n_ctx"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from hali.model.errors import UsageError
 from hali.model.generation import EngineKind
 
 RANK = 4  # llama_pooling_type: a score instead of a vector
@@ -25,6 +26,13 @@ def kind_of(meta: Callable[[str], str], *, encoder_only: bool) -> EngineKind:
 def pooling_of(meta: Callable[[str], str]) -> int:
     """How the vectors of a text's tokens become one (llama_pooling_type)."""
     return _said(meta) or MEAN
+
+
+def must_write(kind: EngineKind) -> None:
+    """`UsageError` for a model that makes no text."""
+    if kind != "chat":
+        what = "scores documents" if kind == "rerank" else "makes vectors of texts"
+        raise UsageError(f"this model {what}; it cannot write", code="unsupported")
 
 
 def _said(meta: Callable[[str], str]) -> int | None:

@@ -21,6 +21,7 @@ import msgspec
 from hali._native import frames
 from hali.engine import protocol
 from hali.engine.confine import confine
+from hali.engine.kinds import must_write
 from hali.engine.options import EngineOptions
 from hali.model.errors import EngineUnavailable, HaliError, ModelLoadFailed, ProtocolError, UsageError
 from hali.model.generation import Answer, Done, EngineInfo, GenerateRequest, GenerationEvent
@@ -240,13 +241,15 @@ class Worker:
         except ProtocolError as error:
             self._fail(frame.session, error)
             return
-        if isinstance(order, GenerateRequest) and self._model.kind == "chat":
-            self._loop.open(frame.session, order)
-        elif isinstance(order, GenerateRequest):
-            what = "scores documents" if self._model.kind == "rerank" else "makes vectors of texts"
-            self._fail(frame.session, UsageError(f"this model {what}; it cannot write", code="unsupported"))
-        else:
+        if not isinstance(order, GenerateRequest):
             self._queries.open(frame.session, order)
+            return
+        try:
+            must_write(self._model.kind)
+        except UsageError as error:
+            self._fail(frame.session, error)
+            return
+        self._loop.open(frame.session, order)
 
     def _answer(self, session: bytes, answer: Answer) -> None:
         self._wire.put(protocol.pack_answer(session, answer))
