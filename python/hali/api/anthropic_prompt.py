@@ -53,7 +53,7 @@ def generate_request(body: Countable) -> GenerateRequest:
     if choice.type == "tool" and choice.name not in {tool.name for tool in tools}:
         raise invalid("tool_choice.name", f"there is no tool {str(choice.name)[:80]!r}")
     sampling = _sampling(body) if isinstance(body, MessagesRequest) else SamplingParams()
-    messages = unmistakable(_messages(body))
+    messages = unmistakable(_messages(body), tools=tools)
     return GenerateRequest(
         messages=messages,
         sampling=sampling,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+
+import msgspec
 
 from hali.api.refusals import invalid
 from hali.model.errors import UsageError
-from hali.model.generation import MEDIA, Message
+from hali.model.generation import MEDIA, Message, Tool
 from hali.wire.images import check_picture
 
 _SPACE = b" \t\r\n\f\v"  # `base64 FILE` breaks its lines, and other servers skip that
@@ -39,10 +41,31 @@ def with_images(parts: Iterable[str | bytes], *, between: str = "\n") -> tuple[s
     return content, tuple(images)
 
 
-def unmistakable(messages: Iterable[Message], where: str = "messages") -> tuple[Message, ...]:
-    """The messages, unless one spells the marker of an image where there are real ones: in the prompt nobody could tell them apart."""
+def unmistakable(
+    messages: Iterable[Message], where: str = "messages", tools: Iterable[Tool] = ()
+) -> tuple[Message, ...]:
+    """The messages, unless one, or a tool, spells the marker of an image where there are real ones: nobody could tell them apart."""
     found = tuple(messages)
     images = sum(len(message.images) for message in found)
-    if images and images != sum(message.content.count(MEDIA) for message in found):
+    if not images:
+        return found
+    contents = sum(message.content.count(MEDIA) for message in found)
+    if images != contents or any(MEDIA in text for message in found for text in _beside_content(message)):
         raise invalid(where, f"no text beside images may contain {MEDIA}")
+    if any(MEDIA in text for tool in tools for text in _of_tool(tool)):
+        raise invalid("tools", f"no tool beside images may contain {MEDIA}")
     return found
+
+
+def _beside_content(message: Message) -> Iterator[str]:
+    yield from (message.name or "", message.reasoning or "")
+    for call in message.tool_calls:
+        yield from (call.name, call.arguments)
+
+
+def _of_tool(tool: Tool) -> Iterator[str]:
+    yield from (tool.name, tool.description or "")
+    try:
+        yield msgspec.json.encode(tool.parameters).decode()
+    except RecursionError:
+        raise invalid("tools", "the parameters are nested too deeply") from None

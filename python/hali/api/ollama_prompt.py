@@ -23,10 +23,11 @@ _REFUSED = {
 
 def chat_request(body: ChatBody) -> GenerateRequest:
     """What the engine is asked by POST /api/chat; `UsageError` naming the field."""
-    messages = unmistakable(_turns(body.messages or []))
+    tools = tuple(map(_tool, body.tools or ()))
+    messages = unmistakable(_turns(body.messages or []), tools=tools)
     last = messages[-1] if messages else None
     goes_on = last is not None and last.role == "assistant" and bool(last.content.strip()) and not last.tool_calls
-    return _request(body, messages=messages, tools=tuple(map(_tool, body.tools or ())), goes_on=goes_on)
+    return _request(body, messages=messages, tools=tools, goes_on=goes_on)
 
 
 def generate_request(body: GenerateBody) -> GenerateRequest:

@@ -80,7 +80,7 @@ def generate_requests(body: ChatRequest) -> list[GenerateRequest]:
     """What the engine is asked, once for each of the `n` replies; `UsageError` naming the field it cannot honour."""
     refuse(body, _REFUSED)
     use = _tool_use(body)
-    messages = messages_of(body.messages)
+    messages = messages_of(body.messages, use.tools)
     one = GenerateRequest(
         messages=messages,
         sampling=sampling(body, body.max_completion_tokens),  # the new name of max_tokens wins

@@ -11,7 +11,7 @@ from hali.api.media import unmistakable
 from hali.api.openai_messages import SPEAKERS, Part, content_of, tool_call
 from hali.api.openai_reply import new_id
 from hali.api.refusals import invalid, unsupported
-from hali.model.generation import Message, ToolCall
+from hali.model.generation import Message, Tool, ToolCall
 
 _PREFIX = {"message": "msg_", "reasoning": "rs_", "function_call": "fc_", "function_call_output": "fco_"}
 
@@ -73,7 +73,7 @@ def answered(output: Sequence[dict[str, Any]]) -> tuple[Item, ...]:
     return tuple(msgspec.convert(item, Item) for item in output)
 
 
-def turns_of(items: Sequence[Item], instructions: str | None) -> tuple[Message, ...]:
+def turns_of(items: Sequence[Item], instructions: str | None, tools: Sequence[Tool] = ()) -> tuple[Message, ...]:
     """The turns for the engine. What an assistant thought, said and called in a row is one turn of it."""
     turns = _Turns()
     if instructions:
@@ -83,7 +83,7 @@ def turns_of(items: Sequence[Item], instructions: str | None) -> tuple[Message, 
     turns.flush()
     if not any(turn.role != "system" for turn in turns.made):
         raise invalid("input", "at least one item that is no instruction is needed")
-    return unmistakable(turns.made, "input")
+    return unmistakable(turns.made, "input", tools)
 
 
 class _Turns:

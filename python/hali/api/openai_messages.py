@@ -9,7 +9,7 @@ import msgspec
 from hali.api.media import unmistakable, with_images
 from hali.api.openai_images import image_bytes
 from hali.api.refusals import invalid, unsupported
-from hali.model.generation import Message, ToolCall
+from hali.model.generation import Message, Tool, ToolCall
 
 # `developer` is OpenAI's new name of `system`; templates know only the old one.
 SPEAKERS = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
@@ -61,14 +61,14 @@ class ChatMessage(msgspec.Struct):
     reasoning: str | None = None
 
 
-def messages_of(sent: Sequence[ChatMessage]) -> tuple[Message, ...]:
+def messages_of(sent: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> tuple[Message, ...]:
     """The turns for the engine; `UsageError` naming the place of what is wrong."""
     if not sent:
         raise invalid("messages", "at least one is needed")
     made: list[Message] = []
     for index, message in enumerate(sent):
         made.append(_message(message, f"messages[{index}]", made))
-    return unmistakable(made)
+    return unmistakable(made, tools=tools)
 
 
 def _message(sent: ChatMessage, where: str, before: Sequence[Message]) -> Message:

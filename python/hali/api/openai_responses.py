@@ -84,7 +84,7 @@ def response_request(body: ResponsesRequest, items: Sequence[Item]) -> GenerateR
         raise invalid("background", "needs store: a response that is not kept could not be fetched")
     use = tool_use(body.tools, body.tool_choice, body.parallel_tool_calls)
     return GenerateRequest(
-        messages=turns_of(items, body.instructions),
+        messages=turns_of(items, body.instructions, use.tools),
         sampling=sampling(body, body.max_output_tokens),
         tools=use.tools,
         tool_choice=use.tool_choice,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+
 import httpx
 import pytest
 
 from hali.api.mcp_tools import TOOLS
 from hali.cli.mcp_remote import RemoteToolbox
 from hali.model.errors import Failed
-from hali.model.generation import MAX_STOPS, Chunk, Done, Usage
+from hali.model.generation import MAX_STOPS, MEDIA, Chunk, Done, Usage
+from tests.fakes.pictures import png
 
 TURNS = [{"role": "user", "content": "hi"}]
 MODEL = "acme/tiny"
@@ -50,6 +53,32 @@ async def test_more_stop_strings_than_the_engine_takes_are_refused_before_it_is_
     assert router.asked == []
     assert (await client.post(path, json={"model": MODEL, **body, **field(stops[1:])})).status_code == 200
     assert len(router.asked[0][1].sampling.stop) == MAX_STOPS
+
+
+DESCRIBED = {"name": "t", "description": f"says {MEDIA}"}
+NESTED = {"tools": [{"type": "function", "function": {**DESCRIBED, "parameters": {"type": "object"}}}]}
+FLAT = {"tools": [{"type": "function", **DESCRIBED, "parameters": {"type": "object"}}]}
+DATA = base64.b64encode(png(2, 2)).decode()
+URL = f"data:image/png;base64,{DATA}"
+SEEN = {
+    "/v1/chat/completions": ([{"type": "image_url", "image_url": {"url": URL}}], NESTED),
+    "/v1/responses": ([{"type": "input_image", "image_url": URL}], FLAT),
+    "/v1/messages": (
+        [{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": DATA}}],
+        {"tools": [{**DESCRIBED, "input_schema": {"type": "object"}}], "max_tokens": 9},
+    ),
+    "/api/chat": ("hi", NESTED),
+}
+
+
+@pytest.mark.parametrize("path", SEEN)
+async def test_a_tool_that_spells_the_marker_of_an_image_is_refused_where_there_is_one(client, router, path):
+    content, fields = SEEN[path]
+    turn = {"role": "user", "content": content, **({"images": [DATA]} if path == "/api/chat" else {})}
+    said = {"input": [turn]} if path == "/v1/responses" else {"messages": [turn]}
+    reply = await client.post(path, json={"model": MODEL, **said, **fields})
+    assert reply.status_code == 400 and "no tool beside images may contain" in reply.text
+    assert router.asked == []
 
 
 @pytest.mark.parametrize("tool", ["chat", "list_models", "pull", "status"])

@@ -8,7 +8,7 @@ import pytest
 
 from hali.api.media import image_of, unmistakable, with_images
 from hali.model.errors import UsageError
-from hali.model.generation import MEDIA, Message
+from hali.model.generation import MEDIA, Message, Tool, ToolCall
 from tests.fakes.pictures import png, png_of
 
 
@@ -44,6 +44,16 @@ def test_a_text_that_spells_the_marker_is_refused_beside_images_and_taken_withou
     image, text, plain = Message("user", MEDIA, images=(b"1",)), Message("user", f"say {MEDIA}"), Message("user", "hi")
     assert unmistakable([image, plain]) == (image, plain)
     assert unmistakable([text, plain]) == (text, plain)
-    for mistakable in ([image, text], [Message("user", MEDIA * 2, images=(b"1",))]):
+    called = Message("assistant", "", tool_calls=(ToolCall("c", "say", f'{{"x":"{MEDIA}"}}'),))
+    doubled, thought = Message("user", MEDIA * 2, images=(b"1",)), Message("assistant", "", reasoning=MEDIA)
+    for mistakable in ([image, text], [doubled], [image, thought], [image, called]):
         with pytest.raises(UsageError, match="messages"):
             unmistakable(mistakable)
+
+
+def test_a_tool_that_spells_the_marker_is_refused_beside_images_and_taken_without() -> None:
+    image, plain = Message("user", MEDIA, images=(b"1",)), Message("user", "hi")
+    for tool in (Tool("t", f"says {MEDIA}"), Tool("t", None, {"properties": {"x": {"const": MEDIA}}})):
+        assert unmistakable([plain], tools=[tool]) == (plain,)
+        with pytest.raises(UsageError, match="tools: no tool"):
+            unmistakable([image], tools=[tool])
