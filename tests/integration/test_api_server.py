@@ -326,7 +326,14 @@ async def test_bytes_that_are_not_http_get_a_400_with_all_headers(deps, junk):
 async def test_an_absolute_target_of_another_host_is_not_served(deps):
     async with serving(deps) as server, connected(server) as stream:
         await stream.send(head(server, "GET", "http://evil.example/v1/models", "Connection: close"))
-        assert (await read_to_end(stream)).startswith(b"HTTP/1.1 404 ")
+        assert (await read_to_end(stream)).startswith(b"HTTP/1.1 403 ")
+
+
+@pytest.mark.parametrize("path", ["/v1/models?x=1", "/health", "", "?x=1"])
+async def test_an_absolute_target_of_our_own_is_its_path(deps, path):
+    async with serving(deps) as server, connected(server) as stream:
+        await stream.send(head(server, "GET", f"{server.address}{path}", "Connection: close"))
+        assert (await read_to_end(stream)).startswith(b"HTTP/1.1 200 ")
 
 
 async def test_a_foreign_host_is_refused_by_the_real_server(deps):

@@ -5,9 +5,11 @@ It stands outside of routing, so that answers to wrong paths and methods pass it
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from urllib.parse import unquote
 
 import anyio
 from starlette.requests import ClientDisconnect
@@ -29,6 +31,7 @@ from hali.runtime.log import get_logger
 log = get_logger(__name__)
 
 KEY = "hali_key"  # scope["state"]: the ApiKey of this request, or None
+TARGET = "hali_target"  # scope["state"]: the authority in the target of this request, where that was a whole URL
 RESERVED = "hali_reserved"  # scope["state"]: this connection sits in a slot kept for control routes
 DEADLINE = b"x-hali-deadline-ms"  # by when the whole reply must be there, counted from now; else it is given up
 CONTROL = frozenset(
@@ -37,6 +40,7 @@ CONTROL = frozenset(
 TIMING = (
     b"x-hali-timing"  # asks for the comment at the end of a stream; unasked, clients that know no comments might choke
 )
+_WHOLE_URL = re.compile(rb"https?://([^/]*)(/.*)?", re.IGNORECASE | re.DOTALL)
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 
@@ -57,6 +61,7 @@ class Gate:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
+        _to_origin_form(scope)
         method = scope.get("method", "GET")  # a WebSocket begins as GET
         exchange = Exchange(method, route_of(self._routes, {**scope, "type": "http", "method": method}))
         door = _Door(send, exchange, dialect_of(scope["path"], scope["headers"]))
@@ -120,7 +125,8 @@ class Gate:
 
     def _must_be_ours(self, scope: Scope) -> None:
         address, port = scope.get("server") or ("", None)
-        reason = foreign(scope["headers"], self._authorities(address, port or 0))
+        target = scope.get("state", {}).get(TARGET)
+        reason = foreign(scope["headers"], self._authorities(address, port or 0), target)
         if reason is not None:
             raise Refused(reason, code="origin")
 
@@ -187,6 +193,14 @@ class _Door:
         if self._exchange.budget is not None:
             for name, value in self._exchange.budget.headers(time.monotonic()):
                 yield name.encode(), value.encode()
+
+
+def _to_origin_form(scope: Scope) -> None:
+    """A target that is a whole URL, as for a proxy, means its path, and its authority is a second Host (RFC 9112, 3.2.2)."""
+    if (url := _WHOLE_URL.fullmatch(scope.get("raw_path") or b"")) is not None:
+        scope["raw_path"] = url[2] or b"/"
+        scope["path"] = unquote(scope["raw_path"].decode("latin-1"))
+        scope.setdefault("state", {})[TARGET] = url[1]
 
 
 def _sent(headers: RawHeaders) -> list[bytes]:

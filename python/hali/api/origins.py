@@ -41,10 +41,14 @@ def values(headers: RawHeaders, name: bytes) -> list[bytes]:
     return [value for key, value in headers if key == name]
 
 
-def foreign(headers: RawHeaders, own: frozenset[str]) -> str | None:
-    """Why this request is refused, or None. Exactly one Host; no Origin, Referer or Sec-Fetch-Site but our own."""
+def foreign(headers: RawHeaders, own: frozenset[str], target: bytes | None = None) -> str | None:
+    """Why this request is refused, or None. Exactly one Host; no Origin, Referer or Sec-Fetch-Site but our own.
+
+    `target`: the authority of a target that is a whole URL, which counts as Host does.
+    """
     hosts = values(headers, b"host")
-    if len(hosts) != 1 or hosts[0].decode("latin-1").lower() not in own:
+    named = hosts if target is None else [*hosts, target]
+    if len(hosts) != 1 or any(host.decode("latin-1").lower() not in own for host in named):
         return "this Host is not one of ours"
     origins = {f"{scheme}://{authority}" for authority in own for scheme in ("http", "https")}
     if any(value.decode("latin-1").lower() not in origins for value in values(headers, b"origin")):

@@ -135,6 +135,26 @@ async def test_no_attack_reaches_any_route(deps: ApiDeps, kind: str) -> None:
     assert await holes(Target(deps), kind) == []
 
 
+@pytest.mark.parametrize("host", HOSTS)
+async def test_no_target_that_is_the_url_of_another_host_reaches_any_route(deps: ApiDeps, host: str) -> None:
+    target = Target(deps)
+    for path in target.paths():
+        for method in ("GET", "POST"):
+            for authority, own in ((host, OWN), (OWN, host)):  # whichever of the two is foreign
+                headers = (("host", own), ("content-type", JSON))
+                answer = await target.ask(method, f"http://{authority}{path}", headers)
+                assert (answer.status, answer.reached) == (403, 0), (method, path, authority)
+
+
+async def test_a_target_that_is_our_own_url_reaches_what_its_path_does(deps: ApiDeps) -> None:
+    target = Target(deps)
+    for route, path in zip(target.routes(), target.paths(), strict=False):
+        for method in route.methods:
+            for start in (f"http://{OWN}", "HTTP://LocalHost:47433"):
+                answer = await target.ask(method, f"{start}{path}", (("host", OWN), ("content-type", JSON)))
+                assert (answer.status, answer.reached) == (200, 1), (method, path)
+
+
 def test_the_matrix_is_as_large_as_it_claims(deps: ApiDeps) -> None:
     each = sum(1 for kind in KINDS for _ in attacks(kind))
     assert each > 900 and sum(map(len, ATTACKS.values())) + len(FORMS) > 55
