@@ -30,7 +30,7 @@ from hali.pipeline.base import ServedModel
 
 MAX_VECTORS = (
     64 * 1024 * 1024
-)  # bytes of one answer, as of the largest that the engine gives at once; 8 times that as JSON
+)  # bytes of one answer, as of the largest that the engine gives at once; as JSON 8 times that
 
 
 async def chat(request: Request) -> Response:

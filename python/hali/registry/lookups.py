@@ -13,9 +13,8 @@ from hali.registry.storage import Cursor
 from hali.registry.trust import Inputs
 
 MAX_CHAIN = 64  # rotations of one publisher
-SHARE = (
-    50  # entries of one key that come before the others of it: ten old keys fill the 500 of a search, one never does
-)
+# Entries of one key that come before the others of it: ten old keys fill the 500 of a search, one never does.
+SHARE = 50
 
 
 class Entry(msgspec.Struct, frozen=True):
