@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import socket
+import struct
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from hali.api import ApiDeps, ApiKey, ApiLimits, ApiServer, Bind
 from hali.api import server as api_server
 from hali.api.binding import DEFAULT_PORT
 from hali.model.errors import ConfigError, NotFound, PortInUse, UsageError
-from hali.model.generation import Chunk, Done, GenerationEvent, Usage
+from hali.model.generation import Chunk, Done, Embeddings, GenerationEvent, Usage
 from hali.pipeline import RouterStats, ServedModel
 from tests.waiting import until
 
@@ -263,12 +264,24 @@ async def test_replies_that_nobody_reads_hold_a_bounded_amount_of_memory(deps, r
         connected(server) as first,
         connected(server) as second,
     ):
-        await first.send(chat_request(server))
+        streamed = chat_request(server, json.dumps({**ASK, "stream": True}).encode())  # each event is one write
+        await first.send(streamed)
         await until(lambda: server.connections.unread > 0)
-        await second.send(chat_request(server))
+        await second.send(streamed)
         await until(lambda: len(server.connections) == 1)  # the first had to go
         assert server.connections.unread < limits.unread_bytes
         assert len(await second.receive()) > 0
+
+
+async def test_an_answer_larger_than_all_may_have_unread_is_taken_whole(deps, router):
+    async def ask(*_, **__):
+        return Embeddings((struct.pack("<384f", *[0.123456789] * 384),) * 2048, 2048)
+
+    router.ask = ask
+    small = dataclasses.replace(deps, limits=ApiLimits(unread_bytes=1024 * 1024))
+    async with serving(small) as server, httpx.AsyncClient(base_url=server.address, timeout=30) as client:
+        reply = await client.post("/api/embed", json={"model": "tiny:1m:base:q4_0", "input": ["a"] * 2048})
+        assert len(reply.json()["embeddings"]) == 2048 and len(reply.content) > 8 * 1024 * 1024
 
 
 async def test_a_body_that_comes_in_earnest_has_more_time_than_one_that_drips(deps):

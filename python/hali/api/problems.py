@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from hali.model.errors import HaliError
 from hali.wire.http import SAFE_HEADERS, status_of
@@ -23,6 +24,7 @@ _OPENAI_CODES = {
     "rate_limit": "rate_limit_exceeded",
 }
 
+PIECE = 64 * 1024  # bytes of an answer written at once
 SHOWN = 8  # choices in a message; more would hide what is wrong
 
 
@@ -79,4 +81,15 @@ def problem(error: HaliError, dialect: Dialect = OPENAI) -> Response:
 
 def json_response(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """`content` as JSON, by msgspec."""
-    return Response(msgspec.json.encode(content), status, headers, media_type="application/json")
+    return _InPieces(msgspec.json.encode(content), status, headers, media_type="application/json")
+
+
+class _InPieces(Response):
+    """Goes out as fast as it is taken: all at once, many vectors are more than the connections may have unread together."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        for at in range(PIECE, len(self.body), PIECE):
+            await send({"type": "http.response.body", "body": self.body[at - PIECE : at], "more_body": True})
+        last = max(0, len(self.body) - 1) // PIECE * PIECE
+        await send({"type": "http.response.body", "body": self.body[last:]})
