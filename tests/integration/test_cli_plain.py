@@ -216,7 +216,7 @@ def test_a_mistyped_flag_does_not_cost_the_daemon_that_runs(tmp_path: Path) -> N
 
 
 def test_a_torrent_file_is_found_from_where_the_command_runs(owner: TestNode) -> None:
-    (torrent,) = owner.paths.torrents.iterdir()
+    torrent = next(owner.paths.torrents.iterdir())
     command = [sys.executable, "-m", "hali.cli", "pull", torrent.name]
     done = subprocess.run(command, env=owner.env, cwd=torrent.parent, capture_output=True, text=True, timeout=WAIT_S)
     assert done.returncode == 0, done.stderr

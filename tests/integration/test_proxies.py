@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
+from huggingface_hub import close_session
 
 from hali.model.errors import TransferFailed
 from hali.registry.client import RegistryClient
@@ -20,10 +21,13 @@ ONCE = HttpPolicy(attempts=1)
 
 
 @pytest.fixture(autouse=True)
-def no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
+    close_session()  # a client knows the proxies of the time when it was made
+    yield
+    close_session()
 
 
 @contextmanager
