@@ -15,12 +15,12 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 
 from hali.hashing import hash_file
-from hali.model.units import MIB
+from hali.model.units import MIB, PIECE
 from hali.transfer import metainfo
 from tests.fakes.corrupt_peer import CorruptPeer, attackers
 from tests.fakes.hf_server import FakeHub
 from tests.fakes.torrents import KINDS, Sample, make
-from tests.nodes import TestNode, node, sha256_of
+from tests.nodes import TestNode, flip, node, sha256_of, until
 
 REPO, NAME = "owner/Lied-7B-GGUF", "Lied-7B-Q8_0.gguf"
 RATE = 8_000_000  # bytes a second that the honest source has
@@ -102,3 +102,22 @@ def test_an_honest_node_of_the_lan_among_liars_brings_the_file(tmp_path: Path, c
             return int(a.call("stats")["up_total"])
 
         ordeal(b, "lied", sample, count, uploaded)
+
+
+def test_a_piece_that_is_written_over_after_it_was_checked_is_fetched_again(tmp_path: Path) -> None:
+    path = tmp_path / NAME
+    path.write_bytes(os.urandom(72 * MIB))
+    sample = Sample(path, path.read_bytes(), metainfo.parse(metainfo.build(hash_file(path), NAME)))
+    with node(tmp_path / "a", max_upload_mbps=str(RATE * 8 // 1_000_000)) as a, node(tmp_path / "b") as b:
+        b.start()
+        b.hears(a.add(path)["model_id"])
+        with attacking(attackers(sample, 9, share=0.5), b.status()["torrent_port"]):
+            pulling = b.start_hali("pull", "lied", "--quiet")
+            until(lambda: bool(b.on_record()), "a piece is on record")
+            (coming,) = (b.paths.models() / ".incoming").glob(f"*/{NAME}")
+            flip(coming, min(b.on_record()) * PIECE + 5)
+            said = pulling.communicate()
+        assert pulling.returncode == 0, (said, b.log())
+        assert b.events("pull.overwritten")
+        (found,) = b.call("models")["models"]
+        assert sha256_of(Path(found["path"])) == found["sha256"] == sha256_of(path)

@@ -185,6 +185,19 @@ class IncomingFile:
         whole = self.journal.pieces.keys()
         self.journal.confirm({i for i in self.journal.torrent_pieces if whole >= set(self.pieces_around(i))})
 
+    async def overwritten(self) -> bool:
+        """Whether bytes of pieces on record are no longer those that were hashed; these pieces are forgotten, and only then `close`."""
+
+        def compare() -> list[int]:
+            fresh = PieceHasher(self.length)
+            known = self.journal.pieces.items()
+            return [index for index, digests in known if fresh.hash_piece_at(self._fd, index)[0] != digests]
+
+        wrong = await self._thread(compare)
+        if wrong:
+            self.forget(wrong)
+        return bool(wrong)
+
     def pieces_around(self, torrent_piece: int) -> range:
         """The pieces (16 MiB) that a piece of the torrent has bytes of."""
         offset, size = piece_span(torrent_piece, self.length, self.torrent_piece)

@@ -228,6 +228,10 @@ class IncomingModel:
             before += file.length
         return found
 
+    async def overwritten(self) -> bool:
+        """As of each `IncomingFile`: whether anything of what was hashed is no longer there."""
+        return any([await file.overwritten() for file in self._files])
+
     def forget(self, names: Collection[str], *, only_swarm: bool) -> bool:
         """Believe no piece of these files (or none that peers brought), and only then `close`; False when there was none."""
         doubted = False

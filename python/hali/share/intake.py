@@ -51,6 +51,7 @@ class Intake:
         self.metainfo: Metainfo | None = None  # of the torrent, once known
         self.lan_hosts: set[str] = set()
         self.came = 0  # bytes in this life
+        self.lied_to = False  # a piece came that was wrong
         self.complete = anyio.Event()
         self._incoming: IncomingModel | None = None
         self._map = PieceMap(())  # of the torrent
@@ -157,11 +158,16 @@ class Intake:
         check = self._check
         if check is None or not check.can_tell or await anyio.to_thread.run_sync(check.is_right, index, data):
             return
-        self.tally.wrong()
+        self.wrong()
         what = f"piece {index} of {self.incoming.name}"
         if kind is SourceKind.HTTP and self.pinned:
             raise Disagreement(f"{what} differs between the repository and the torrent that was offered for it")
         raise VerificationFailed(f"{what} from a web seed is not what the torrent promises", retryable=False)
+
+    def wrong(self) -> None:
+        """A piece came that is not what its hash promises."""
+        self.lied_to = True
+        self.tally.wrong()
 
     async def _write(self, index: int, data: memoryview, kind: SourceKind) -> None:
         self._writers += 1

@@ -18,7 +18,7 @@ from hali.model.units import piece_span
 from hali.runtime.channels import Watch
 from hali.runtime.log import get_logger
 from hali.share.download import Download, Rate
-from hali.share.incoming_model import Arrived, Wanted
+from hali.share.incoming_model import Arrived, IncomingModel, Wanted
 from hali.share.intake import Disagreement, Intake
 from hali.share.job import Job, JobState, Progress
 from hali.share.library import Library, Origin
@@ -41,11 +41,20 @@ T = TypeVar("T")
 INTRODUCE_S = 2.0  # between two looks for new peers on the LAN; what is known there already costs no packet,
 GATHER_S = 0.1  # for what comes together: a look at a full index of the LAN takes 10 ms
 MAX_INTRODUCE_S = 30.0  # and while nobody is known the questions become rare; below the patience of a fetch
+OVERWRITTEN_TIMES = (
+    2  # that a pull goes on with the pieces that no longer hold what was checked; rare, among liars only
+)
 MAX_WEB_SEEDS = 4  # of one torrent: each may have several connections
 
 Sources = Literal["all", "http", "swarm"]  # of a plan that are used in one attempt
 OpenSource = Callable[[Plan, Wanted, Counted], Awaitable[RangeSource]]
 OpenWebSeed = Callable[[str, int, Counted], Awaitable[RangeSource]]  # URL, size of the file
+
+
+class Overwritten(VerificationFailed):
+    """The file has no longer what was checked as it came: what liars sent late may be written over a piece that was right."""
+
+    code = "overwritten"
 
 
 class Puller:
@@ -71,7 +80,7 @@ class Puller:
     async def pull(self, job: Job, plan: Plan) -> dict[str, Any]:
         """Fetch, check and adopt. When repository and swarm together give a wrong file, each is tried alone: one may be right."""
         try:
-            return await self._attempt(job, plan, "all")
+            return await self._again_if_overwritten(job, plan)
         except VerificationFailed as exc:
             if plan.ref is None:
                 raise
@@ -91,6 +100,14 @@ class Puller:
         if plan.torrent is None:
             raise failure
         return await self._attempt(job, plan, "swarm")
+
+    async def _again_if_overwritten(self, job: Job, plan: Plan) -> dict[str, Any]:
+        for _ in range(OVERWRITTEN_TIMES):
+            try:
+                return await self._attempt(job, plan, "all")
+            except Overwritten as exc:
+                log.warning("pull.overwritten", model=plan.name, error=str(exc))
+        return await self._attempt(job, plan, "all")
 
     async def pull_part(self, job: Job, plan: Plan, part: Part) -> tuple[Metainfo, int]:
         """Fetch the pieces of `part`, each checked by the torrent's hashes, into the folder of `plan`; the torrent, and bytes that came."""
@@ -239,6 +256,8 @@ class Puller:
         state: JobState = "downloading" if self._streaming else "hashing"
         update = partial(Progress, state, incoming.name, total=incoming.length, sources=sources)
         job.update(update(done=incoming.done_bytes))
+        if intake.lied_to:
+            await _check_disk(incoming)
         arrived = await incoming.finish(lambda done: anyio.from_thread.run_sync(job.update, update(done=done)))
         await self._check(plan, arrived, intake)
         # From here on it is a matter of milliseconds, and half of it would be worse.
@@ -255,6 +274,8 @@ class Puller:
         refs = [each.ref for each in arrived]
         pinned = {file.name: file.sha256 for file in plan.wanted}
         wrong = [ref for ref in refs if ref.name in pinned and ref.sha256 != pinned[ref.name]]
+        if wrong or (plan.ref is None and not identity(refs).startswith(plan.sha256_prefix or "")):
+            await _check_disk(intake.incoming)
         if wrong:  # `pull` looks what of them may be right
             expected = pinned[wrong[0].name]
             raise _not_promised(wrong[0].name, wrong[0].sha256, expected, wrong=[ref.name for ref in wrong])
@@ -271,6 +292,12 @@ def _read_piece(path: Path, offset: int, size: int) -> memoryview:
         if os.preadv(file.fileno(), [data], offset) != size:
             raise OSError(f"it has fewer than {offset + size} bytes")
     return memoryview(data)
+
+
+async def _check_disk(incoming: IncomingModel) -> None:
+    """Overwritten when it holds no longer what was hashed; what is wrong of it will be fetched again."""
+    if await incoming.overwritten():
+        raise Overwritten(f"{incoming.name}: pieces were overwritten after they had been checked", retryable=True)
 
 
 def _not_promised(name: str, sha256: str, expected: str | None, **details: Any) -> VerificationFailed:

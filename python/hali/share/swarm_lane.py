@@ -163,7 +163,7 @@ class SwarmLane:
                 case Progress(rate=rate, peers=peers):
                     self.pulse = Pulse(rate, peers)
                 case PieceFailed(index=index):
-                    self._intake.tally.wrong()
+                    self._intake.wrong()
                     log.warning("fetch.piece_failed", piece=index, torrent=fetch.name)
                 case PeerBanned(address=address):
                     log.warning("fetch.peer_banned", peer=address, torrent=fetch.name)

@@ -216,6 +216,23 @@ async def test_a_file_that_is_written_to_while_it_is_hashed_is_named(tmp_path: P
         await incoming.finish(write_into_it)
 
 
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [1, 3]])
+async def test_pieces_that_were_written_over_since_are_forgotten(
+    tmp_path: Path, content: bytes, order: list[int]
+) -> None:
+    with await opened(tmp_path) as incoming:
+        await write(incoming, content, order)
+        assert not await incoming.overwritten()
+        with (tmp_path / "m.gguf").open("r+b") as file:
+            file.seek(PIECE + 7)
+            file.write(b"a lie")
+        assert await incoming.overwritten()
+    with await opened(tmp_path) as incoming:
+        assert incoming.missing == sorted({0, 1, 2, 3} - {*order} | {1})
+        await write(incoming, content, incoming.missing)
+        assert (await incoming.finish()).sha256 == hashlib.sha256(content).digest()
+
+
 async def test_a_symlink_planted_as_the_target_is_not_followed(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
