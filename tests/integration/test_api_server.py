@@ -264,10 +264,9 @@ async def test_replies_that_nobody_reads_hold_a_bounded_amount_of_memory(deps, r
         connected(server) as first,
         connected(server) as second,
     ):
-        streamed = chat_request(server, json.dumps({**ASK, "stream": True}).encode())  # each event is one write
-        await first.send(streamed)
+        await first.send(chat_request(server))
         await until(lambda: server.connections.unread > 0)
-        await second.send(streamed)
+        await second.send(chat_request(server))
         await until(lambda: len(server.connections) == 1)  # the first had to go
         assert server.connections.unread < limits.unread_bytes
         assert len(await second.receive()) > 0

@@ -24,7 +24,10 @@ _OPENAI_CODES = {
     "rate_limit": "rate_limit_exceeded",
 }
 
-PIECE = 64 * 1024  # bytes of an answer written at once
+# Bytes of an answer from which on it is not written at once: of smaller ones, what nobody reads is bounded for all connections
+# together (`unread_bytes`), which one of many vectors would exceed by itself.
+LARGE = 8 * 1024 * 1024
+PIECE = 64 * 1024  # bytes of a large answer written at once
 SHOWN = 8  # choices in a message; more would hide what is wrong
 
 
@@ -85,9 +88,12 @@ def json_response(content: Any, status: int = 200, headers: dict[str, str] | Non
 
 
 class _InPieces(Response):
-    """Goes out as fast as it is taken: all at once, many vectors are more than the connections may have unread together."""
+    """A large one goes out as fast as it is taken."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if len(self.body) < LARGE:
+            await super().__call__(scope, receive, send)
+            return
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         for at in range(PIECE, len(self.body), PIECE):
             await send({"type": "http.response.body", "body": self.body[at - PIECE : at], "more_body": True})
