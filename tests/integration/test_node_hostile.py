@@ -89,35 +89,32 @@ def test_an_honest_web_seed_among_liars_brings_the_file(tmp_path: Path, kind: st
         ordeal(b, str(tmp_path / "lied.torrent"), sample, count, lambda: hub.bytes_sent, by_http=True)
 
 
-@pytest.mark.parametrize("count", [9, pytest.param(49, marks=pytest.mark.long)])
-def test_an_honest_node_of_the_lan_among_liars_brings_the_file(tmp_path: Path, count: int) -> None:
+@contextmanager
+def an_honest_node(tmp_path: Path) -> Iterator[tuple[Sample, TestNode, TestNode]]:
+    """What node `a` has, at RATE, as `lied`; and node `b`, which has heard of it."""
     path = tmp_path / NAME
     path.write_bytes(os.urandom(72 * MIB))
     sample = Sample(path, path.read_bytes(), metainfo.parse(metainfo.build(hash_file(path), NAME)))
     with node(tmp_path / "a", max_upload_mbps=str(RATE * 8 // 1_000_000)) as a, node(tmp_path / "b") as b:
         b.start()
         b.hears(a.add(path)["model_id"])
+        yield sample, a, b
 
-        def uploaded() -> int:
-            return int(a.call("stats")["up_total"])
 
-        ordeal(b, "lied", sample, count, uploaded)
+@pytest.mark.parametrize("count", [9, pytest.param(49, marks=pytest.mark.long)])
+def test_an_honest_node_of_the_lan_among_liars_brings_the_file(tmp_path: Path, count: int) -> None:
+    with an_honest_node(tmp_path) as (sample, a, b):
+        ordeal(b, "lied", sample, count, lambda: int(a.call("stats")["up_total"]))
 
 
 def test_a_piece_that_is_written_over_after_it_was_checked_is_fetched_again(tmp_path: Path) -> None:
-    path = tmp_path / NAME
-    path.write_bytes(os.urandom(72 * MIB))
-    sample = Sample(path, path.read_bytes(), metainfo.parse(metainfo.build(hash_file(path), NAME)))
-    with node(tmp_path / "a", max_upload_mbps=str(RATE * 8 // 1_000_000)) as a, node(tmp_path / "b") as b:
-        b.start()
-        b.hears(a.add(path)["model_id"])
+    with an_honest_node(tmp_path) as (sample, _, b):
         with attacking(attackers(sample, 9, share=0.5), b.status()["torrent_port"]):
             pulling = b.start_hali("pull", "lied", "--quiet")
             until(lambda: bool(b.on_record()), "a piece is on record")
-            (coming,) = (b.paths.models() / ".incoming").glob(f"*/{NAME}")
-            flip(coming, min(b.on_record()) * PIECE + 5)
+            flip(b.incoming() / NAME, min(b.on_record()) * PIECE + 5)
             said = pulling.communicate()
         assert pulling.returncode == 0, (said, b.log())
         assert b.events("pull.overwritten")
         (found,) = b.call("models")["models"]
-        assert sha256_of(Path(found["path"])) == found["sha256"] == sha256_of(path)
+        assert sha256_of(Path(found["path"])) == found["sha256"] == sha256_of(sample.path)
