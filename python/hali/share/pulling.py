@@ -41,9 +41,7 @@ T = TypeVar("T")
 INTRODUCE_S = 2.0  # between two looks for new peers on the LAN; what is known there already costs no packet,
 GATHER_S = 0.1  # for what comes together: a look at a full index of the LAN takes 10 ms
 MAX_INTRODUCE_S = 30.0  # and while nobody is known the questions become rare; below the patience of a fetch
-OVERWRITTEN_TIMES = (
-    2  # that a pull goes on with the pieces that no longer hold what was checked; rare, among liars only
-)
+OVERWRITTEN_TIMES = 2  # that a pull goes on after pieces no longer held what was checked; rare, and among liars only
 MAX_WEB_SEEDS = 4  # of one torrent: each may have several connections
 
 Sources = Literal["all", "http", "swarm"]  # of a plan that are used in one attempt
