@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from hali.store.placing import NOTE as PLACING
 log = get_logger(__name__)
 
 T = TypeVar("T")
+IsRight = Callable[[int, bytes], bool]
 JOURNAL = "journal"
 JOURNALS = "journals"  # the folder of those of several files, by number
 METAINFO = "meta.torrent"  # beside the journal: after a restart the swarm need not be asked for it again
@@ -185,18 +186,48 @@ class IncomingFile:
         whole = self.journal.pieces.keys()
         self.journal.confirm({i for i in self.journal.torrent_pieces if whole >= set(self.pieces_around(i))})
 
-    async def overwritten(self) -> bool:
-        """Whether bytes of pieces on record are no longer those that were hashed; these pieces are forgotten, and only then `close`."""
+    async def overwritten(self, is_right: IsRight | None = None) -> bool:
+        """Whether the file holds something else than what was hashed; what is wrong is forgotten then, and only then `close`.
 
-        def compare() -> list[int]:
-            fresh = PieceHasher(self.length)
-            known = self.journal.pieces.items()
-            return [index for index, digests in known if fresh.hash_piece_at(self._fd, index)[0] != digests]
+        `is_right` judges pieces of the torrent by its own hashes, where these are known.
+        """
+        await self._catch_up()
 
-        wrong = await self._thread(compare)
-        if wrong:
-            self.forget(wrong)
-        return bool(wrong)
+        def compare() -> tuple[set[int], set[int], bool]:
+            units, midstate = self._differing()
+            inner = set(self._judge(units, is_right))
+            units |= {unit for index in inner for unit in self.pieces_around(index)}
+            return units, inner, bool(units) or midstate != self.hasher.midstate()
+
+        units, inner, differs = await self._thread(compare)
+        if differs:
+            self.journal.forget_pieces(units, inner)
+        return differs
+
+    def _differing(self) -> tuple[set[int], bytes]:
+        """Pieces (16 MiB) whose bytes are not those on record, and the SHA-256 state of the prefix as it should be.
+
+        The file may have been wrong for a moment: a piece may have been read then, or the prefix's SHA-256 have gone on.
+        """
+        fresh, differing = PieceHasher(self.length), set[int]()
+        for index, known in sorted(self.journal.pieces.items()):
+            digests, midstate = fresh.hash_piece_at(self._fd, index)
+            if digests != known:
+                differing.add(index)
+            elif midstate is not None:
+                fresh.record(index, digests)
+                fresh.advance(midstate)
+        return differing, fresh.midstate()
+
+    def _judge(self, differing: set[int], is_right: IsRight | None) -> Iterator[int]:
+        """The torrent's pieces that are wrong; all around the `differing` ones when nobody can tell."""
+        same = self.torrent_piece == PIECE
+        for index in self.journal.torrent_pieces | (self.journal.pieces.keys() if same else set()):
+            if is_right is None:
+                if not differing.isdisjoint(self.pieces_around(index)):
+                    yield index
+            elif not is_right(index, self._pread(*piece_span(index, self.length, self.torrent_piece))):
+                yield index
 
     def pieces_around(self, torrent_piece: int) -> range:
         """The pieces (16 MiB) that a piece of the torrent has bytes of."""
@@ -344,6 +375,12 @@ class IncomingFile:
         while view:
             written = os.pwrite(self._fd, view, offset)
             view, offset = view[written:], offset + written
+
+    def _pread(self, offset: int, size: int) -> bytes:
+        found = b""
+        while len(found) < size and (more := os.pread(self._fd, size - len(found), offset + len(found))):
+            found += more
+        return found
 
     async def _thread(self, work: Callable[[], T]) -> T:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -18,6 +19,7 @@ from hali.model.sources import PieceSource, SourceKind
 from hali.model.splits import main_first
 from hali.model.units import PIECE
 from hali.share.incoming import JOURNAL, JOURNALS, IncomingFile, check_room
+from hali.transfer.piece_check import PieceCheck
 from hali.wire.manifest import FileRef
 
 Progress = Callable[[int], None]
@@ -228,9 +230,13 @@ class IncomingModel:
             before += file.length
         return found
 
-    async def overwritten(self) -> bool:
-        """As of each `IncomingFile`: whether anything of what was hashed is no longer there."""
-        return any([await file.overwritten() for file in self._files])
+    async def overwritten(self, check: PieceCheck | None) -> bool:
+        """As of each `IncomingFile`: whether anything is there that is not what was hashed. `check`: of the torrent."""
+        found = [
+            await file.overwritten(partial(check.is_piece, number) if check is not None else None)
+            for number, file in enumerate(self._files)
+        ]
+        return any(found)
 
     def forget(self, names: Collection[str], *, only_swarm: bool) -> bool:
         """Believe no piece of these files (or none that peers brought), and only then `close`; False when there was none."""

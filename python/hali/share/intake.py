@@ -204,6 +204,11 @@ class Intake:
         if self._check is None or not self._check.can_tell:
             raise Refused("web seeds need the torrent's piece hashes", hint="pull by the .torrent file instead")
 
+    async def overwritten(self) -> bool:
+        """Whether the files hold something else than what was hashed; what is wrong is forgotten then, and only then `close`."""
+        check = PieceCheck(self.metainfo) if self.metainfo is not None and self.metainfo.is_aligned else None
+        return await self.incoming.overwritten(check if check is not None and check.can_tell else None)
+
     # ---- for the swarm
 
     @asynccontextmanager

@@ -18,7 +18,7 @@ from hali.model.units import piece_span
 from hali.runtime.channels import Watch
 from hali.runtime.log import get_logger
 from hali.share.download import Download, Rate
-from hali.share.incoming_model import Arrived, IncomingModel, Wanted
+from hali.share.incoming_model import Arrived, Wanted
 from hali.share.intake import Disagreement, Intake
 from hali.share.job import Job, JobState, Progress
 from hali.share.library import Library, Origin
@@ -255,7 +255,7 @@ class Puller:
         update = partial(Progress, state, incoming.name, total=incoming.length, sources=sources)
         job.update(update(done=incoming.done_bytes))
         if intake.lied_to:
-            await _check_disk(incoming)
+            await _check_disk(intake)
         arrived = await incoming.finish(lambda done: anyio.from_thread.run_sync(job.update, update(done=done)))
         await self._check(plan, arrived, intake)
         # From here on it is a matter of milliseconds, and half of it would be worse.
@@ -273,7 +273,7 @@ class Puller:
         pinned = {file.name: file.sha256 for file in plan.wanted}
         wrong = [ref for ref in refs if ref.name in pinned and ref.sha256 != pinned[ref.name]]
         if wrong or (plan.ref is None and not identity(refs).startswith(plan.sha256_prefix or "")):
-            await _check_disk(intake.incoming)
+            await _check_disk(intake)
         if wrong:  # `pull` looks what of them may be right
             expected = pinned[wrong[0].name]
             raise _not_promised(wrong[0].name, wrong[0].sha256, expected, wrong=[ref.name for ref in wrong])
@@ -292,10 +292,11 @@ def _read_piece(path: Path, offset: int, size: int) -> memoryview:
     return memoryview(data)
 
 
-async def _check_disk(incoming: IncomingModel) -> None:
-    """Overwritten when it holds no longer what was hashed; what is wrong of it will be fetched again."""
-    if await incoming.overwritten():
-        raise Overwritten(f"{incoming.name}: pieces were overwritten after they had been checked", retryable=True)
+async def _check_disk(intake: Intake) -> None:
+    """Overwritten when it holds something else than what was hashed; what is wrong of it will be fetched again."""
+    if await intake.overwritten():
+        what = f"{intake.incoming.name}: pieces were overwritten after they had been checked"
+        raise Overwritten(what, retryable=True)
 
 
 def _not_promised(name: str, sha256: str, expected: str | None, **details: Any) -> VerificationFailed:

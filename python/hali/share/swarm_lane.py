@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import anyio
@@ -10,7 +11,7 @@ import anyio.abc
 import msgspec
 
 from hali.config.files import write_atomically
-from hali.model.errors import NoSpace, NotRunning, ProtocolError, Refused, TransferFailed
+from hali.model.errors import NoSpace, NotRunning, ProtocolError, Refused, TransferFailed, VerificationFailed
 from hali.model.ids import InfoHashes
 from hali.model.units import PIECE
 from hali.runtime.channels import Watch
@@ -20,7 +21,16 @@ from hali.share.incoming import METAINFO, check_name
 from hali.share.incoming_model import Wanted
 from hali.share.intake import Intake
 from hali.transfer.bundle import names_of
-from hali.transfer.events import FetchFailed, Finished, MetadataReceived, PeerBanned, PieceDone, PieceFailed, Progress
+from hali.transfer.events import (
+    FetchFailed,
+    Finished,
+    MetadataReceived,
+    PeerBanned,
+    PieceDone,
+    PieceFailed,
+    Progress,
+    StartedOver,
+)
 from hali.transfer.fetching import Fetch
 from hali.transfer.magnet import Magnet, Peer
 from hali.transfer.metainfo import Metainfo, parse
@@ -29,6 +39,7 @@ from hali.transfer.session import TorrentSession, same_torrent
 log = get_logger(__name__)
 
 HASHED_AT_ONCE = min(4, os.cpu_count() or 1)  # one piece after the other fell behind nine peers at 1 Gbit/s
+DOUBTS = 3  # of one piece: liars write over what was right, but not for ever
 
 
 class Pulse(msgspec.Struct, frozen=True):
@@ -58,6 +69,7 @@ class SwarmLane:
         self._trusted = {host for host, _ in peers} if trusted else set[str]()
         self._shared = shared  # with sources of HTTP, which may have begun before the metadata is known
         self._patient = shared
+        self._doubts: Counter[int] = Counter()  # how often a piece that was called right was read otherwise
         self._fetch: Fetch | None = None
         self.pulse: Pulse | None = None  # None while there is no connection to the swarm
 
@@ -95,12 +107,19 @@ class SwarmLane:
         metainfo = self._intake.metainfo or self._remembered()
         if metainfo is None:
             assert isinstance(self._source, Magnet)
-            if await self._fetch_from(session, self._source):
+            if await self._fetch_from(session, self._source) and self._is_done:
                 return
             metainfo = self._intake.metainfo
         assert metainfo is not None
         await self._prepare(metainfo)
         await self._fetch_from(session, metainfo)
+        while not self._is_done:
+            await self._fetch_from(session, metainfo)
+
+    @property
+    def _is_done(self) -> bool:
+        """After a fetch that has ended well: whether all of it is on record. Not what was doubted when it was over."""
+        return not self._doubts or self._intake.complete.is_set()
 
     def _remembered(self) -> Metainfo | None:
         """What the user gave, or an earlier try learnt, of this very torrent."""
@@ -157,7 +176,7 @@ class SwarmLane:
                 case PieceDone(index=index, senders=senders):
                     if self._intake.is_canonical:
                         await slots.acquire()
-                        group.start_soon(self._adopt, index, senders, slots)
+                        group.start_soon(self._adopt, fetch, index, senders, slots)
                     else:  # several of them make up what is hashed
                         await self._intake.swarm_piece(index, senders)
                 case Progress(rate=rate, peers=peers):
@@ -165,6 +184,8 @@ class SwarmLane:
                 case PieceFailed(index=index):
                     self._intake.wrong()
                     log.warning("fetch.piece_failed", piece=index, torrent=fetch.name)
+                case StartedOver():
+                    self._intake.lied_to = True
                 case PeerBanned(address=address):
                     log.warning("fetch.peer_banned", peer=address, torrent=fetch.name)
                 case FetchFailed():
@@ -173,9 +194,14 @@ class SwarmLane:
                     self._complete(complete)
         return True
 
-    async def _adopt(self, index: int, senders: Mapping[str, int], slots: anyio.Semaphore) -> None:
+    async def _adopt(self, fetch: Fetch, index: int, senders: Mapping[str, int], slots: anyio.Semaphore) -> None:
         try:
             await self._intake.swarm_piece(index, senders)
+        except VerificationFailed:
+            self._doubts[index] += 1
+            if self._doubts[index] > DOUBTS:
+                raise
+            fetch.doubt(index)
         finally:
             slots.release()
 

@@ -128,14 +128,14 @@ class Journal:
         """The bytes of piece `index` turned out wrong."""
         self.forget_pieces([index])
 
-    def forget_pieces(self, indices: Iterable[int]) -> None:
-        """The bytes of these pieces (16 MiB) turned out wrong."""
-        for index in list(indices):
+    def forget_pieces(self, indices: Iterable[int], torrent_pieces: Iterable[int] | None = None) -> None:
+        """These pieces (16 MiB) turned out wrong, and these of the torrent, whose pieces are the same if None."""
+        indices = list(indices)
+        for index in indices:
             self.pieces.pop(index, None)
             self.sources.pop(index, None)
-            self.torrent_pieces.discard(
-                index
-            )  # of a file whose torrent has the same pieces; of others it is anew anyhow
+        for index in indices if torrent_pieces is None else list(torrent_pieces):
+            self.torrent_pieces.discard(index)
             self.torrent_sources.pop(index, None)
         self.close()
         self.midstate = None

@@ -38,6 +38,10 @@ class PieceFailed(msgspec.Struct, frozen=True):
     index: int
 
 
+class StartedOver(msgspec.Struct, frozen=True):
+    """The torrent is added anew, after wrong data: what peers sent late may lie over pieces that were right."""
+
+
 class PeerBanned(msgspec.Struct, frozen=True):
     """A peer that sent wrong bytes was shut out; `address` is its IP. Said once of each."""
 
@@ -57,7 +61,7 @@ class FetchFailed(msgspec.Struct, frozen=True):
     code: str
 
 
-FetchEvent = MetadataReceived | PieceDone | Progress | PieceFailed | PeerBanned | Finished | FetchFailed
+FetchEvent = MetadataReceived | PieceDone | Progress | PieceFailed | StartedOver | PeerBanned | Finished | FetchFailed
 
 # ---- of the session
 

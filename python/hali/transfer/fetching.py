@@ -26,6 +26,7 @@ from hali.transfer.events import (
     PieceDone,
     PieceFailed,
     Progress,
+    StartedOver,
     TorrentStatus,
 )
 from hali.transfer.flushing import Flusher
@@ -227,6 +228,11 @@ class Fetch:
         await self._giver.give(index, whole, lambda: index in self._done or self._ended)
         return index in self._done
 
+    def doubt(self, index: int) -> None:
+        """The owner read other bytes than those of the right piece `index`: fetch it again if they are; else `PieceDone` comes again."""
+        self._doubted.add(index)
+        self.start_over()
+
     async def _current(self) -> lt.torrent_handle | None:
         """The torrent, not while it is being replaced."""
         async with self._changing:
@@ -376,10 +382,12 @@ class Fetch:
         self.start_over()
 
     async def _recheck(self) -> None:
-        """What was thrown away is still in the file, unless peers have sent some of it since."""
+        """What was thrown away, or read wrong, is in the file, unless peers have sent some of it since."""
         doubted, self._doubted = self._doubted & self._done, set()
         for index in doubted:
-            if not await anyio.to_thread.run_sync(self._is_right, index):
+            if await anyio.to_thread.run_sync(self._is_right, index):
+                self._emit(PieceDone(index))
+            else:
                 self._done.discard(index)
 
     def _is_right(self, index: int) -> bool:
@@ -502,8 +510,9 @@ class Fetch:
 
     def start_over(self) -> None:
         """Add the torrent anew, soon: libtorrent has stopped it."""
-        if not self._rescuing:
+        if not (self._rescuing or self._ended):
             self._rescuing = True
+            self._emit(StartedOver())
             self._host.spawn(self._rescue)
 
     async def _rescue(self) -> None:
@@ -519,6 +528,8 @@ class Fetch:
             self.fail(f"cannot go on after wrong data: {exc}", "hostile")
         finally:
             self._rescuing = False
+        if self._doubted:  # meanwhile
+            self.start_over()
 
     # ---- helpers
 

@@ -119,6 +119,8 @@ class Defence:
         self._spent += size
         self._grown, self._untried = 1, False
         self._decided(now)
+        if self.exhausted and now < self._others_until:  # a bad piece is all that such a chance may cost then
+            self._others_until, self._heard = now, now
 
     def _decided(self, now: float) -> None:
         self._verdict, self._extra, self._stuck = now, 0, False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import anyio
@@ -12,7 +12,7 @@ from hali.model.errors import TransferFailed, VerificationFailed
 from hali.model.ids import InfoHashes
 from hali.runtime.channels import Watch
 from hali.share.swarm_lane import HASHED_AT_ONCE, SwarmLane
-from hali.transfer.events import FetchEvent, FetchFailed, Finished, PieceDone
+from hali.transfer.events import FetchEvent, FetchFailed, Finished, PieceDone, StartedOver
 from hali.transfer.magnet import Magnet
 
 PIECES = 3 * HASHED_AT_ONCE
@@ -26,6 +26,7 @@ class Record:
     def __init__(self, wrong: int | None = None) -> None:
         self.wrong, self.done, self.at_once, self.most = wrong, set[int](), 0, 0
         self.through = anyio.Event()
+        self.lied_to = False
 
     async def swarm_piece(self, index: int, _: Mapping[str, int]) -> None:
         self.at_once += 1
@@ -40,22 +41,39 @@ class Record:
 
 
 class Fetch:
-    """All pieces come at once, then `end`."""
+    """All pieces come at once, each that is doubted again, and when there is no doubt any more `end`."""
 
     name = "model.gguf"
 
-    def __init__(self, end: FetchEvent) -> None:
-        self._events: Sequence[FetchEvent] = [*(PieceDone(i, {}) for i in range(PIECES)), end]
+    def __init__(self, record: Record, end: FetchEvent) -> None:
+        self._record, self._end = record, end
+        self._doubted, self._news = list[int](), anyio.Event()
+        self.mends = True  # what is doubted was wrong for a moment only
+
+    def doubt(self, index: int) -> None:
+        self._doubted.append(index)
+        if self.mends:
+            self._record.wrong = None
+        self._news.set()
 
     async def events(self) -> AsyncIterator[FetchEvent]:
-        for event in self._events:
-            yield event
+        for index in range(PIECES):
+            yield PieceDone(index, {})
+        while self._record.wrong is not None or self._doubted:
+            await self._news.wait()
+            self._news = anyio.Event()
+            yield StartedOver()
+            while self._doubted:
+                yield PieceDone(self._doubted.pop(), {})
+        yield self._end
 
 
-async def follow(record: Record, end: FetchEvent) -> bool:
+async def follow(record: Record, end: FetchEvent, *, mends: bool = True) -> bool:
     lane = SwarmLane(_any(record), Watch(None), Magnet(InfoHashes(v1="0" * 40)))
+    fetch = Fetch(record, end)
+    fetch.mends = mends
     with anyio.fail_after(10.0):  # a hang is a failure
-        return await lane._follow(_any(Fetch(end)))
+        return await lane._follow(_any(fetch))
 
 
 def _any(stand_in: object) -> Any:
@@ -76,6 +94,13 @@ async def test_a_fetch_that_fails_leaves_no_piece_unrecorded_that_came_before() 
     assert record.done == set(range(PIECES))
 
 
-async def test_a_piece_that_is_wrong_ends_the_lane_by_its_own_error() -> None:
+async def test_a_piece_that_is_read_otherwise_than_it_was_checked_is_asked_for_again() -> None:
+    record = Record(wrong=1)
+    assert await follow(record, Finished())
+    assert record.done == set(range(PIECES))
+    assert record.lied_to
+
+
+async def test_a_piece_that_stays_wrong_ends_the_lane_by_its_own_error() -> None:
     with pytest.raises(VerificationFailed):
-        await follow(Record(wrong=1), Finished())
+        await follow(Record(wrong=1), Finished(), mends=False)

@@ -247,6 +247,22 @@ def test_with_nothing_left_to_lose_a_silent_honest_peer_is_waited_for_longer() -
     assert not it.bars(1.0 + PATIENT_SILENCE_S).aside
 
 
+def test_with_nothing_left_to_lose_a_second_chance_ends_with_the_first_bad_piece_and_comes_again_after_a_silence() -> (
+    None
+):
+    it = large("10.0.0.1", "10.0.0.2", "10.0.0.3")
+    it._evidence.audited("10.0.0.1", True)
+    it.audited(WASTE)
+    it.tick(PATIENT_SILENCE_S + 1.0)
+    assert not it.bars(PATIENT_SILENCE_S + 1.0).aside
+    it.failed(16 * MIB, PATIENT_SILENCE_S + 2.0)
+    assert it.bars(PATIENT_SILENCE_S + 2.0).aside == {"10.0.0.2", "10.0.0.3"}
+    it.tick(2 * PATIENT_SILENCE_S + 1.0)
+    assert it.bars(2 * PATIENT_SILENCE_S + 1.0).aside
+    it.tick(2 * PATIENT_SILENCE_S + 3.0)
+    assert not it.bars(2 * PATIENT_SILENCE_S + 3.0).aside
+
+
 def test_a_crowd_that_has_sent_nothing_yet_gets_time_before_more_is_risked() -> None:
     it = defence(*(f"10.0.0.{i}" for i in range(5)))
     it.tick(FIRST_S - 0.1)

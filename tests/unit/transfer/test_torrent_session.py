@@ -14,6 +14,7 @@ from hali.model.errors import Failed
 from hali.model.ids import InfoHashes
 from hali.model.units import BLOCK, MIB
 from hali.transfer import alerts
+from hali.transfer.events import PieceDone, StartedOver
 from hali.transfer.fetching import Fetch
 from hali.transfer.guard import RETURN_S
 from hali.transfer.magnet import Magnet
@@ -177,7 +178,9 @@ async def test_of_pieces_that_libtorrent_throws_away_only_those_are_fetched_agai
     await one._recheck()
 
     assert one._done == {0, 2}
-    assert not one._outbox  # nothing was wrong …
+    told_again = {event.index for event in one._outbox if isinstance(event, PieceDone)}
+    assert told_again == {0, 2}  # no event of a wrong piece: nothing was wrong …
+    assert {type(event) for event in one._outbox} == {StartedOver, PieceDone}
     assert one._guard.evidence.trusted == {ASIDE}  # … so that it is nobody's fault
 
     sample.path.unlink()
