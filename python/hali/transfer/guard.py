@@ -66,6 +66,7 @@ class Guard:
         self._audit = Audit(host, self._audited, self._judged, read)
         self._vouched = 0
         self._holding = False
+        self._expects = False  # who was there and known to be honest when the torrent was removed: he suffices
         self._purge = False  # blocks of strangers lie in unfinished pieces, and others suffice from now on
 
     # ---- the torrent
@@ -88,6 +89,8 @@ class Guard:
         if self._purge:
             self._purge = False
             self.defence.audit_ends(now)
+        if self._expects:
+            self.defence.expect(now)
         self.evidence.torrent_is_new()
         self._orders = ANYTHING
         if self.window is not None:
@@ -97,6 +100,7 @@ class Guard:
     def detach(self) -> None:
         """The torrent is about to be removed."""
         self._handle = None
+        self._expects = self.defence.is_lean
 
     def close(self) -> None:
         """The fetch is over: nobody is asked or barred for its sake any more."""
@@ -353,7 +357,8 @@ class Guard:
         limit = self.defence.window()
         if self.window is not None:
             self._hold(limit == 0)
-            self._prioritise(self.window.resize(limit, self.evidence.touched, self._short_piece()))
+            apart = self.defence.tries_others(now, patient=self.patient)
+            self._prioritise(self.window.resize(limit, self.evidence.touched, self._short_piece(), apart=apart))
 
     def _hold(self, on: bool) -> None:
         """Who asks for nothing would lose the peers that only give."""

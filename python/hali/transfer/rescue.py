@@ -23,6 +23,7 @@ LEARNING = 0.4  # the part of it that is spent on finding out who lies; the rest
 SILENCE_S = 2.0  # without a byte from the honest ones before others are let in again
 PATIENT_SILENCE_S = 15.0  # … once nothing is left to try those others with
 SECOND_CHANCE_S = 10.0  # for the others, then
+LEAN = 32 * MIB  # of pieces that are open to the honest ones while they are alone
 EXPECTED_S = 10.0  # for peers known to be honest to connect, before strangers are tried in their place
 TIME_OUT_S = 3.0  # a peer sits out that keeps pieces and does not send them; an honest one may be out for 5 s
 IDLE_S = (
@@ -160,11 +161,13 @@ class Defence:
         waiting = not self.hostile and self.cautious and self._active <= self._began
         idle_s, slow_s = (FIRST_S, FIRST_S) if waiting else (IDLE_S, SLOW_S)
         if now - self._active > idle_s or now - self._verdict > slow_s:
-            self._extra = self._extra + 1 if self.hostile else min(2 * self._extra + self._grown, MOST)
+            watched = self.hostile and not (self.is_lean and now >= self._others_until)
+            self._extra = self._extra + 1 if watched else min(2 * self._extra + self._grown, MOST)
         self._sitting_out = {h: t for h, t in self._sitting_out.items() if t > now}
         silence = PATIENT_SILENCE_S if self.exhausted else SILENCE_S
         if self.is_lean and now - self._heard > silence:
             self._others_until, self._heard = now + SECOND_CHANCE_S, now
+            self._active, self._extra = now, 0
 
     def held_up(self, holders: list[Holder], now: float) -> None:
         """Nothing is decided for long: those who hold pieces without sending them sit out, if there is anybody else."""
@@ -229,16 +232,25 @@ class Defence:
         if self.is_auditing:
             return 0
         if not evidence.strangers or len(evidence.present) == 1:
-            return None
+            # Those of whom good is known go on alone: if they fall silent, others can be let in on other pieces.
+            return max(FREE, LEAN // max(1, self._piece)) + self._extra if self.is_lean else None
         grown = 1 if self._untried and self.cautious else self._grown
         return max(1, min(grown, self._allowance // max(1, self._piece))) + self._extra
+
+    def tries_others(self, now: float, *, patient: bool = False) -> bool:
+        """Whether the honest ones are silent, so that others have their second chance."""
+        return self.is_lean and not self._shuts_out(now, patient)
+
+    def _shuts_out(self, now: float, patient: bool) -> bool:
+        """Whether only the honest ones are talked to."""
+        expecting = self.hostile and now < self._expecting_until
+        return (self.is_lean and now >= self._others_until) or expecting or (patient and self.exhausted)
 
     def bars(self, now: float, *, patient: bool = False) -> Bars:
         """Whom not to talk to. `patient`: there is another way to get the file, so strangers are not worth more than the budget."""
         evidence = self._evidence
         aside = frozenset(self._sitting_out)
-        expecting = self.hostile and now < self._expecting_until
-        if (self.is_lean and now >= self._others_until) or expecting or (patient and self.exhausted):
+        if self._shuts_out(now, patient):
             aside |= frozenset(evidence.seen) - evidence.honest
         crowded = {n for n, count in self._networks.items() if count >= SWARM_OF_ONE}
         if not self._honest_present:  # somebody new is needed, wherever he lives

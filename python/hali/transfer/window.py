@@ -24,10 +24,13 @@ class Window:
         self._open: set[int] | None = None
         self._closed: list[int] = []  # a heap; may hold pieces that are done or left out by now
         self._levels: dict[int, int] = {}  # other priorities than the default, while all are open
+        self._apart = False
+        self._spared: set[int] = set()  # pieces of which the ones have sent something that the others are not to spoil
 
     def restart(self) -> Priorities:
         """What a torrent that was just added has to be told."""
         self._levels.clear()
+        self._spared.clear()
         if self._open is None:
             return dict.fromkeys(self.left_out, 0)
         return {i: DEFAULT if i in self._open else 0 for i in range(self._pieces) if i not in self._done}
@@ -67,14 +70,21 @@ class Window:
         self._levels = wanted
         return {i: wanted.get(i, DEFAULT) for i in changed if self._wanted(i)}
 
-    def resize(self, limit: int | None, touched: Touched, first: int | None = None) -> Priorities:
-        """Open `limit` pieces (None: all), `first` among them if it is missing, and those that one peer is at; else in order."""
+    def resize(
+        self, limit: int | None, touched: Touched, first: int | None = None, *, apart: bool = False
+    ) -> Priorities:
+        """Open `limit` pieces (None: all), `first` among them if it is missing, and those that one peer is at; else in order.
+
+        `apart`: others are let in, who get other pieces than those that are open, as long as there are such.
+        """
         if limit is None:
             return self._open_all()
         changes = self._limit() if self._open is None else {}
         assert self._open is not None
         self._open = {i for i in self._open if self._wanted(i)}
-        if first is not None and self._wanted(first) and first not in self._open:
+        if apart != self._apart:
+            changes |= self._part(apart)
+        if first is not None and self._wanted(first) and first not in self._open | self._spared:
             self._open.add(first)
             changes[first] = DEFAULT
         for index in self._surplus(limit, touched, first):
@@ -110,6 +120,7 @@ class Window:
             return {}
         changes = {i: DEFAULT for i in range(self._pieces) if self._wanted(i) and i not in self._open}
         self._open, self._closed = None, []
+        self._apart, self._spared = False, set()
         return changes
 
     def _limit(self) -> Priorities:
@@ -126,10 +137,29 @@ class Window:
             heapq.heappush(self._closed, index)
         return surplus
 
-    def _next(self) -> int | None:
+    def _part(self, apart: bool) -> Priorities:
+        """Close all: what the ones are at is spared, what the others were at comes again in its turn."""
         assert self._open is not None
-        while self._closed:
+        closed, self._open = self._open, set()
+        for index in closed:
+            heapq.heappush(self._closed, index)
+        self._apart, self._spared = apart, set(closed) if apart else set()
+        return dict.fromkeys(closed, 0)
+
+    def _next(self) -> int | None:
+        """The first closed one that is not spared, else the last of those: of them the least has come."""
+        assert self._open is not None
+        found, spared = None, list[int]()
+        while self._closed and found is None:
             index = heapq.heappop(self._closed)
-            if self._wanted(index) and index not in self._open:
-                return index
-        return None
+            if not self._wanted(index) or index in self._open:
+                continue
+            if index in self._spared:
+                spared.append(index)
+            else:
+                found = index
+        if found is None and spared:
+            found = spared.pop()
+        for index in spared:
+            heapq.heappush(self._closed, index)
+        return found

@@ -77,3 +77,20 @@ def test_a_connection_to_ourselves_leaves_everything_open_from_the_second_on(
         assert it.window is not None and it.window.is_limited is (time in strangers)
         it.left(host, False, 1.0, peer_id=Heard.peer_id)
         assert not it.window.is_limited
+
+
+def test_who_was_there_and_honest_when_the_torrent_was_removed_is_waited_for_without_strangers(tmp_path: Path) -> None:
+    heard: Any = Heard()
+    it = Guard(
+        heard, heard, ("10.0.0.9",), patient=False, caught=lambda _: None, welcome=lambda _: None, read=lambda _: b""
+    )
+    it.attach(heard, 0.0)
+    it.begin(make(tmp_path, 4 * MIB, MIB).metainfo, set(), 0.0)
+    it.evidence.failed(0, 64)
+    it.arrived(("10.0.0.1", 1), 0.0)
+    for now, honest_is_there in ((100.0, False), (200.0, True)):
+        if honest_is_there:
+            it.arrived(("10.0.0.9", 1), now)
+        it.detach()
+        it.attach(heard, now)
+        assert ("10.0.0.1" in it.defence.bars(now).aside) == honest_is_there

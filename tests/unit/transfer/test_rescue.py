@@ -11,6 +11,8 @@ from hali.transfer.rescue import (
     AUDIT_S,
     EXPECTED_S,
     FIRST_S,
+    IDLE_S,
+    LEAN,
     NEWCOMERS_S,
     PATIENT_SILENCE_S,
     SECOND_CHANCE_S,
@@ -261,6 +263,34 @@ def test_with_nothing_left_to_lose_a_second_chance_ends_with_the_first_bad_piece
     assert it.bars(2 * PATIENT_SILENCE_S + 1.0).aside
     it.tick(2 * PATIENT_SILENCE_S + 3.0)
     assert not it.bars(2 * PATIENT_SILENCE_S + 3.0).aside
+
+
+def test_honest_ones_that_go_on_alone_have_some_pieces_open_and_soon_more_if_they_lack_those() -> None:
+    it = large("10.0.0.1", "10.0.0.2", "10.0.0.3")
+    it._evidence.audited("10.0.0.1", True)
+    it._evidence.left("10.0.0.2")
+    it._evidence.left("10.0.0.3")
+    assert it.window() == LEAN // PIECE
+    for tick in range(20):
+        it.heard("10.0.0.1", 1.0 + tick)
+        it.tick(1.0 + tick + IDLE_S + 0.1)
+    assert (it.window() or 0) > 1000
+
+
+def test_others_are_not_tried_while_they_are_shut_out_and_are_watched_when_they_come() -> None:
+    it = large("10.0.0.1", "10.0.0.2", "10.0.0.3")
+    it._evidence.audited("10.0.0.1", True)
+    it.expect(1.0)
+    silent = 1.0 + SILENCE_S + 0.1
+    it.tick(silent)
+    assert it.bars(silent).aside and not it.tries_others(silent)
+    late = 1.0 + EXPECTED_S
+    it.tick(late)
+    assert it.tries_others(late) and not it.bars(late).aside
+    assert it.window() == 1
+    assert it.is_held_up(late)  # perhaps it is libtorrent that stands still
+    it.audited(WASTE)
+    assert it.tries_others(late) and not it.tries_others(late, patient=True)
 
 
 def test_a_crowd_that_has_sent_nothing_yet_gets_time_before_more_is_risked() -> None:

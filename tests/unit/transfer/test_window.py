@@ -107,3 +107,33 @@ def test_nothing_is_open_in_a_window_of_nothing() -> None:
     window.resize(2, {})
     assert opened(priorities, window.resize(0, {1: 1}) | window.restart()) == set()
     assert opened(priorities, window.resize(2, {1: 1})) == {0, 1}
+
+
+def test_others_get_other_pieces_than_those_that_are_open_and_what_they_had_comes_later() -> None:
+    done: set[int] = set()
+    window, priorities = Window(5, done), dict.fromkeys(range(5), DEFAULT)
+    assert opened(priorities, window.resize(2, {})) == {0, 1}
+    assert opened(priorities, window.resize(2, {}, apart=True)) == {2, 3}
+    done.add(2)
+    assert opened(priorities, window.resize(2, {}, apart=True)) - done == {3, 4}
+    assert opened(priorities, window.resize(1, {}, first=1, apart=True)) - done == {3}
+    assert opened(priorities, window.resize(2, {})) - done == {0, 1}
+
+
+def test_with_nothing_else_left_others_get_the_last_of_those_that_are_open() -> None:
+    window, priorities = Window(3, set()), dict.fromkeys(range(3), DEFAULT)
+    window.resize(2, {})
+    assert opened(priorities, window.resize(2, {}, apart=True)) >= {1, 2}
+    window, priorities = Window(3, {2}), dict.fromkeys(range(3), DEFAULT)
+    priorities |= window.resize(2, {})
+    assert opened(priorities, window.resize(1, {}, apart=True)) - {2} == {1}
+    assert opened(priorities, window.resize(2, {}, apart=True)) - {2} == {0, 1}
+    assert opened(priorities, window.resize(None, {})) - {2} == {0, 1}
+
+
+def test_a_torrent_that_was_added_anew_has_nothing_that_others_could_spoil() -> None:
+    window, priorities = Window(3, set()), dict.fromkeys(range(3), DEFAULT)
+    window.resize(1, {})
+    window.resize(1, {}, apart=True)
+    priorities |= window.restart()
+    assert opened(priorities, window.resize(2, {}, apart=True)) == {0, 1}
