@@ -6,10 +6,10 @@ small model fills an open object with keys of its own until the reply is cut.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from hali.engine.schemas import NAMED, VALUES
+from hali.engine.schemas import mapped
 
 _OF_OBJECTS = {
     "properties",
@@ -40,36 +40,14 @@ def _combines(schema: Any) -> bool:
         also = schema.get("allOf")
         if schema.keys() & _TOGETHER or sum(map(bool, speakers)) > 1 or (isinstance(also, list) and len(also) > 1):
             return True
-    return any(map(_combines, _within(schema)))
-
-
-def _within(schema: Any) -> Iterator[Any]:
-    """The schemas directly inside of one, or of a list of them."""
-    if isinstance(schema, list):
-        yield from schema
-    elif isinstance(schema, Mapping):
-        for key, value in schema.items():
-            if key in NAMED and isinstance(value, Mapping):
-                yield from value.values()
-            elif key not in VALUES:
-                yield value
+    inner: list[Any] = []
+    mapped(schema, inner.append)
+    return any(map(_combines, inner))
 
 
 def _closed(schema: Any) -> Any:
-    if isinstance(schema, list):
-        return [_closed(each) for each in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    found = {key: _closed_value(key, value) for key, value in schema.items()}
-    return found | {"additionalProperties": False} if _closes(schema) else found
-
-
-def _closed_value(key: str, value: Any) -> Any:
-    if key in VALUES:
-        return value
-    if key in NAMED and isinstance(value, Mapping):
-        return {name: _closed(each) for name, each in value.items()}
-    return _closed(value)
+    found = mapped(schema, _closed)
+    return found | {"additionalProperties": False} if isinstance(schema, Mapping) and _closes(schema) else found
 
 
 def _closes(schema: Mapping[str, Any]) -> bool:

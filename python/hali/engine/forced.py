@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from hali.engine.schemas import NAMED, VALUES
+from hali.engine.schemas import mapped
 from hali.model.errors import UsageError
 from hali.model.generation import GenerateRequest, Tool
 
@@ -46,18 +47,7 @@ def _call(tool: Tool, place: str) -> dict[str, Any]:
 
 def _moved(schema: Any, place: str) -> Any:
     """References to the schema's own root, where it stands at `place` of another."""
-    if isinstance(schema, list):
-        return [_moved(item, place) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    return {key: _moved_value(key, value, place) for key, value in schema.items()}
-
-
-def _moved_value(key: str, value: Any, place: str) -> Any:
-    if key in VALUES:
-        return value
-    if key in NAMED and isinstance(value, dict):
-        return {name: _moved(each, place) for name, each in value.items()}
-    if key == "$ref" and isinstance(value, str) and (value == "#" or value.startswith("#/")):
-        return place + value[1:]
-    return _moved(value, place)
+    found = mapped(schema, partial(_moved, place=place))
+    if isinstance(found, dict) and isinstance(ref := found.get("$ref"), str) and (ref == "#" or ref.startswith("#/")):
+        found["$ref"] = place + ref[1:]
+    return found

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeGuard
 
 from hali.model.errors import UsageError
 
 # Of schemas by name, and of values that are no schemas though they may look like one.
-NAMED = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
-VALUES = frozenset({"const", "enum", "default", "examples", "example"})
+_NAMED = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
+_VALUES = frozenset({"const", "enum", "default", "examples", "example"})
 
 _ESCAPE = re.compile(r"\\(?:[pPxuU]\{[^}]*\}|x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|[pP].|.)", re.DOTALL)
 _NUL = re.compile(r"\\(?:x00|u0000|U00000000|[xuU]\{0+\})|\0")
@@ -41,33 +41,38 @@ def guided(schema: dict[str, Any] | bool, text: str) -> dict[str, Any]:
     return {**found, "x-guidance": {} if _NEEDS_ESCAPE.search(text) else _PLAIN}
 
 
-def exact(schema: Any) -> Any:
-    """The same schema for llguidance; UsageError for what it cannot count. RecursionError for one that is too deep."""
+def mapped(schema: Any, change: Callable[[Any], Any]) -> Any:
+    """The same schema with `change` made to each schema directly inside of it, or of a list of them: not to names and values."""
     if isinstance(schema, list):
-        return [exact(each) for each in schema]
+        return [change(each) for each in schema]
     if not isinstance(schema, Mapping):
         return schema
+    found: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in _NAMED and isinstance(value, Mapping):
+            found[key] = {name: change(each) for name, each in value.items()}
+        else:
+            found[key] = value if key in _VALUES else change(value)
+    return found
+
+
+def exact(schema: Any) -> Any:
+    """The same schema for llguidance; UsageError for what it cannot count. RecursionError for one that is too deep."""
+    if not isinstance(schema, Mapping):
+        return mapped(schema, exact)
     _check_count(schema)
-    found = {key: _exact_value(key, value) for key, value in _bounded(schema).items()}
+    _check_numbers([schema.get("const"), schema.get("enum")])
+    found = mapped(_bounded(schema), exact)
+    if isinstance(pattern := found.get("pattern"), str):
+        found["pattern"] = guarded(pattern)
+    if isinstance(named := found.get("patternProperties"), Mapping):
+        found["patternProperties"] = {guarded(name): each for name, each in named.items()}
     if found.get("uniqueItems") is False:  # asks for nothing, and llguidance does not know it
         del found["uniqueItems"]
     if (dated := _FORMATS.get(str(found.get("format")))) is not None:
         also = found.get("allOf")
         found["allOf"] = [*(also if isinstance(also, list) else []), {"pattern": dated}]
     return found
-
-
-def _exact_value(key: str, value: Any) -> Any:
-    if key in ("const", "enum"):
-        _check_numbers(value)
-    if key in VALUES:
-        return value
-    if key == "pattern" and isinstance(value, str):
-        return guarded(value)
-    if key in NAMED and isinstance(value, Mapping):
-        names = guarded if key == "patternProperties" else str
-        return {names(name): exact(each) for name, each in value.items()}
-    return exact(value)
 
 
 def _check_numbers(value: Any) -> None:
