@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from hali.model.ids import is_hex
-from hali.wire.lan import Malformed
+from hali.wire.lan import U63, Malformed
 
 MAX_PACKET = 65_507  # all models of a node are in one datagram, so the limit is UDP's own
 MAX_AGE = 30.0  # seconds; and …
@@ -35,7 +35,7 @@ class PacketV1(msgspec.Struct, frozen=True):
 
     v: str
     nid: Annotated[str, Meta(min_length=1, max_length=128)]
-    ts: int
+    ts: U63  # a number without a bound would be more than the clock can be compared with
     models: Annotated[tuple[ModelV1, ...], Meta(max_length=1000)]  # a datagram holds about 260
     p: Annotated[int, Meta(ge=0, le=65535)] = 0
     sig: str = ""

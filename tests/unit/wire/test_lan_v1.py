@@ -52,6 +52,12 @@ def test_a_timestamp_of_0_gets_no_exception() -> None:
         decode(datagram(ts=0), secret=None, now=1001.0)
 
 
+def test_a_time_beyond_all_clocks_is_malformed() -> None:
+    for ts in (10**400, -(10**400)):
+        with pytest.raises(Malformed, match="malformed"):
+            decode(datagram(ts=ts), secret=None, now=1001.0)
+
+
 def test_bad_models_are_left_out_and_bad_v2_hashes_blanked() -> None:
     models = [MODEL | {"ih": "zz"}, MODEL | {"ih2": "zz"}, MODEL | {"id": "a\nb"}]
     packet = decode(datagram(models=models), secret=None, now=1001.0)
