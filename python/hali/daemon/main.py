@@ -11,6 +11,7 @@ import secrets
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import anyio
 import msgspec
@@ -44,6 +45,7 @@ log = logs.get_logger(__name__)
 USAGE = "usage: halid [--version] [--model NAME] [--KEY VALUE ...]   (every configuration key is a flag, see `hali config show`)"
 SWITCHES = ("--ready-report", "--service")
 KEY_BYTES = 32
+NEW_KEY = "remove it: another is made"
 
 
 class Arguments(msgspec.Struct, frozen=True):
@@ -211,12 +213,20 @@ def _api_keys(paths: Paths, loaded: Loaded) -> list[ApiKey]:
         write_secret(paths.api_key, f"hali-{secrets.token_urlsafe(KEY_BYTES)}\n".encode())
     if not paths.api_key.exists():
         return []
+    return [ApiKey("owner", _owner_key(paths.api_key))]
+
+
+def _owner_key(path: Path) -> str:
+    """ConfigError for a file that holds none: an empty key would be everybody's."""
     try:
-        return [ApiKey("owner", paths.api_key.read_text().strip())]
+        key = path.read_text(encoding="ascii").strip()
     except OSError as exc:
-        raise ConfigError(
-            f"{paths.api_key} cannot be read: {exc.strerror}", hint="remove it: another is made"
-        ) from None
+        raise ConfigError(f"{path} cannot be read: {exc.strerror}", hint=NEW_KEY) from None
+    except UnicodeDecodeError:
+        key = ""
+    if not key or not key.isprintable():
+        raise ConfigError(f"{path} holds no key", hint=NEW_KEY)
+    return key
 
 
 def _only_cause(exc: BaseExceptionGroup[BaseException]) -> BaseException:
