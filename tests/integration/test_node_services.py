@@ -22,7 +22,8 @@ from hali.model.units import PIECE
 from hali.runtime.activity import Activity
 from hali.share.incoming import METAINFO, IncomingFile
 from hali.share.job import Job, JobSpec
-from hali.store.models import ModelStore, now_rfc3339
+from hali.store.metadata import now_rfc3339
+from hali.store.models import ModelStore
 from hali.store.partials import PartialMeta, PartialStore
 from hali.transfer import magnet, metainfo
 from hali.transfer.lan import LanAnnouncer, LanOptions

@@ -14,7 +14,7 @@ from hali.model.errors import Refused
 from hali.model.splits import is_projector
 from hali.pipeline.base import ServedModel
 from hali.share.library import Entry, Library
-from hali.store.models import seconds_since_1970
+from hali.store.metadata import seconds_since_1970
 
 
 class LibraryCatalog:

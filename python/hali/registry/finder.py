@@ -12,7 +12,7 @@ from hali.registry.inquiry import Inquiry
 from hali.registry.listing import Candidate, fits, other_model
 from hali.registry.sources import Source
 from hali.share.base import Found, Listing, SearchSort
-from hali.store.models import rfc3339
+from hali.store.metadata import rfc3339
 
 RESULTS = 100  # of one search, as many as a server gives
 CHECKED = 8  # files that one name fits: so many are fetched to see whether they bear it; of more a person chooses first

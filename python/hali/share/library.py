@@ -26,7 +26,8 @@ from hali.share.incoming_model import Arrived
 from hali.share.torrents import torrent_name, torrent_of, webseeds_of
 from hali.share.twins import Twins
 from hali.share.verifying import judge
-from hali.store.models import Metadata, ModelStore, Record, StoredFile, matching, now_rfc3339, the_one
+from hali.store.metadata import now_rfc3339
+from hali.store.models import Metadata, ModelStore, Record, StoredFile, matching, the_one
 from hali.transfer import magnet, metainfo
 from hali.wire import gguf
 from hali.wire.manifest import identity, manifest

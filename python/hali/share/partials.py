@@ -22,7 +22,8 @@ from hali.share.incoming import JOURNAL, METAINFO, IncomingFile
 from hali.share.library import name_file
 from hali.share.torrents import webseed_of
 from hali.store.journal import readdress
-from hali.store.models import now_rfc3339, the_one
+from hali.store.metadata import now_rfc3339
+from hali.store.models import the_one
 from hali.store.partials import PartialMeta, PartialRecord, PartialStore
 from hali.transfer import magnet, metainfo
 from hali.transfer.metainfo import Metainfo

@@ -18,7 +18,7 @@ from hali.runtime.log import get_logger
 from hali.share import leftovers
 from hali.share.library import Entry, Library
 from hali.share.prune import Candidate, choose, shortfall
-from hali.store.models import seconds_since_1970
+from hali.store.metadata import seconds_since_1970
 from hali.store.usage import Usage
 
 log = get_logger(__name__)

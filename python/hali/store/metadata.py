@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import re
+import calendar
+import time
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from hali.model.filenames import unsafe
 from hali.model.ids import is_hex
@@ -13,17 +16,21 @@ from hali.model.names import parse
 from hali.wire.manifest import FileRef, identity
 
 METADATA = "metadata.json"
-_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z\Z", re.ASCII)
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
+_LARGEST = (1 << 63) - 1  # longer numbers can neither be sent nor be computed with as floats
+
+Size = Annotated[int, Meta(ge=0, le=_LARGEST)]
+Nanoseconds = Annotated[int, Meta(ge=-_LARGEST, le=_LARGEST)]  # a file may be older than 1970
 
 
 class StoredFile(msgspec.Struct, frozen=True, omit_defaults=True):
     """One file of a model, as `metadata.json` has it."""
 
     name: str
-    size: int
+    size: Size
     sha256: str
     blake3: str
-    mtime_ns: int
+    mtime_ns: Nanoseconds
     hf_path: str | None = None  # inside `hf_repo`, where that is not its name
 
     @property
@@ -44,12 +51,12 @@ class Metadata(msgspec.Struct, frozen=True, omit_defaults=True):
     infohash_v1: str
     infohash_v2: str
     files: list[str]  # the one that is opened to run the model, then the others
-    size: int  # of all files
+    size: Size  # of all files
     downloaded_at: str  # RFC 3339, UTC
-    mtime_ns: int  # of the file when it was last verified: a difference means it must be verified again
+    mtime_ns: Nanoseconds  # of the file when it was last verified: a difference means it must be verified again
     hf_repo: str | None = None
     hf_revision: str | None = None
-    sources: dict[str, int] = {}  # bytes by kind of source: import, http, webseed, lan, torrent, store
+    sources: dict[str, Size] = {}  # bytes by kind of source: import, http, webseed, lan, torrent, store
     also_torrents: list[str] = []  # v1 (else v2) infohashes of foreign torrents of the same bytes that we seed too
     parts: list[
         StoredFile
@@ -83,7 +90,7 @@ def wrong_fields(meta: Metadata) -> list[str]:
         "files": bool(meta.files) and not any(unsafe(name) or name == METADATA for name in meta.files),
         "parts": _parts_fit(meta),
         "size": meta.size > 0,
-        "downloaded_at": _TIME.match(meta.downloaded_at) is not None,
+        "downloaded_at": _is_time(meta.downloaded_at),
         "hf_repo": (meta.hf_repo or "").isprintable(),
         "hf_revision": (meta.hf_revision or "").isprintable(),
         "sources": all(kind.isprintable() for kind in meta.sources),
@@ -99,3 +106,25 @@ def _parts_fit(meta: Metadata) -> bool:
         return False
     same = [part.name for part in meta.parts] == meta.files and sum(part.size for part in meta.parts) == meta.size
     return same and identity([part.ref for part in meta.parts]) == meta.sha256
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return rfc3339(seconds_since_1970(text)) == text
+    except ValueError:
+        return False
+
+
+def seconds_since_1970(text: str) -> float:
+    """The moment that `now_rfc3339` wrote."""
+    return float(calendar.timegm(time.strptime(text, _TIME)))
+
+
+def now_rfc3339() -> str:
+    """The wall clock, for display only."""
+    return rfc3339(time.time())
+
+
+def rfc3339(seconds: float) -> str:
+    """Unix time as people and metadata write it."""
+    return time.strftime(_TIME, time.gmtime(seconds))

@@ -5,9 +5,7 @@ The folder tree is the only truth: a damaged metadata file harms that model only
 
 from __future__ import annotations
 
-import calendar
 import shutil
-import time
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -288,18 +286,3 @@ def _choice(record: Record) -> str:
     meta = record.meta
     where = f"{meta.hf_repo}/{meta.files[0]}" if meta.hf_repo else meta.files[0]
     return f"{meta.model_id} (sha256 {meta.sha256[:12]}…, {where})"
-
-
-def seconds_since_1970(rfc3339: str) -> float:
-    """The moment that `now_rfc3339` wrote."""
-    return float(calendar.timegm(time.strptime(rfc3339, "%Y-%m-%dT%H:%M:%SZ")))
-
-
-def now_rfc3339() -> str:
-    """The wall clock, for display only."""
-    return rfc3339(time.time())
-
-
-def rfc3339(seconds: float) -> str:
-    """Unix time as people and metadata write it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

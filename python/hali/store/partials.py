@@ -15,6 +15,7 @@ from hali.model.ids import InfoHashes, is_hex
 from hali.model.layers import Layers
 from hali.model.names import parse
 from hali.runtime.log import get_logger
+from hali.store.metadata import Nanoseconds, Size
 from hali.store.models import PARTIAL, PARTIAL_METADATA, Metadata, ModelStore, Record
 
 log = get_logger(__name__)
@@ -27,13 +28,13 @@ class PartialMeta(msgspec.Struct, frozen=True, omit_defaults=True):
 
     model_id: str
     file: str
-    size: int  # of the whole file
+    size: Size  # of the whole file
     layers: list[Layers]  # [start, end), in order
     infohash_v1: str
     infohash_v2: str
     downloaded_at: str  # RFC 3339, UTC
-    mtime_ns: int  # of the file when its pieces were last known to be right
-    pieces: int = 0  # how many these were
+    mtime_ns: Nanoseconds  # of the file when its pieces were last known to be right
+    pieces: Size = 0  # how many these were
     sha256: str | None = None  # of the whole file, or its first 32 digits, as promised: a part cannot prove it
     hf_repo: str | None = None
     hf_revision: str | None = None

@@ -136,7 +136,12 @@ def test_removing_a_model_leaves_no_empty_folders_and_no_neighbour_hurt(store: M
         ("infohash_v2", "ab"),
         ("also_torrents", ["../x"]),
         ("size", 0),
+        ("size", 10**30),
+        ("mtime_ns", 10**30),
+        ("sources", {"http": 10**30}),
         ("downloaded_at", "x"),
+        ("downloaded_at", "2026-13-41T00:00:00Z"),
+        ("downloaded_at", "2026-02-29T00:00:00Z"),
     ],
 )
 def test_metadata_that_hali_would_not_have_written_harms_that_model_only(

@@ -68,6 +68,7 @@ def test_a_part_gives_way_to_a_later_one_of_the_same_torrent_and_not_to_others(s
         {"file": "../x"},
         {"file": ""},
         {"size": 0},
+        {"size": 10**30},
         {"layers": []},
         {"layers": [(2, 2)]},
         {"infohash_v1": "z" * 40},
