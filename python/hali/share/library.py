@@ -146,7 +146,8 @@ class Library:
                 await self.verify(entry)
         except HaliError as exc:
             self._condemn(entry, "missing" if isinstance(exc, NotFound) else "damaged", str(exc))
-            await self._stop_seeding(entry)
+            with anyio.CancelScope(shield=True):
+                await self._stop_seeding(entry)
             self._changed()
         return entry.is_whole
 
@@ -271,24 +272,32 @@ class Library:
         """
         record = entry.record
         record.changed_on_disk()  # raises when a file is gone
-        before = entry.state
-        entry.state, entry.progress = "hashing", 0.0
         torrent = self._torrent_path(record.meta.infohash_v1)
         known = await anyio.Path(torrent).read_bytes() if torrent.exists() else None
+        before = entry.state
+        entry.state, entry.progress = "hashing", 0.0
         try:
             outcome = await self._read_again(entry, known, on_progress)
             async with self._alone(record.meta.sha256):
                 self._check_kept(entry)
-                if isinstance(outcome, HaliError):
-                    await self._give_up(entry, str(outcome), "missing" if isinstance(outcome, NotFound) else "damaged")
-                    raise outcome
-                await self._verified(entry, outcome, known)
+                with anyio.CancelScope(shield=True):  # what was found holds, also when nobody waits for it any more
+                    digests = await self._conclude(entry, outcome, known)
         except HaliError:
             raise
         except BaseException:  # cancelled: nothing was learnt; of two at a time the first gives the state back
             if before != "hashing":
                 entry.state, entry.progress = before, None
             raise
+        return digests
+
+    async def _conclude(
+        self, entry: Entry, outcome: list[FileDigests] | HaliError, torrent: bytes | None
+    ) -> list[FileDigests]:
+        """The digests of a second reading, with all that follows from it; raises what was wrong."""
+        if isinstance(outcome, HaliError):
+            await self._give_up(entry, str(outcome), "missing" if isinstance(outcome, NotFound) else "damaged")
+            raise outcome
+        await self._verified(entry, outcome, torrent)
         return outcome
 
     async def _read_again(
@@ -376,7 +385,8 @@ class Library:
         """Stop seeding and delete the files. Refused when the disk does not let us: then the model is still ours; NotFound: it is not."""
         async with self._alone(entry.record.meta.sha256):
             self._check_kept(entry)
-            await self._remove(entry)
+            with anyio.CancelScope(shield=True):  # half of it would pass for seeded, or come back at the next start
+                await self._remove(entry)
 
     async def _remove(self, entry: Entry) -> None:
         meta = entry.record.meta

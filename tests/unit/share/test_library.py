@@ -11,7 +11,7 @@ import pytest
 
 from hali.daemon.telling import telling_hashing
 from hali.hashing import hash_file
-from hali.model.errors import NotFound
+from hali.model.errors import NotFound, VerificationFailed
 from hali.model.ids import InfoHashes
 from hali.runtime.activity import Activity
 from hali.share.acquire import AcquisitionManager
@@ -150,6 +150,55 @@ async def test_a_file_that_goes_while_it_is_verified_makes_the_model_missing(
     with pytest.raises(NotFound, match="its file is gone"):
         await library.verify(entry)
     assert entry.state == "missing"
+
+
+def cancelling(seeds: Seeds, scope: anyio.CancelScope, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """Who asked hangs up just when the session is told."""
+    told = getattr(seeds, call)
+
+    async def hung_up(*args: Any) -> Any:
+        scope.cancel()
+        await anyio.lowlevel.checkpoint()
+        return await told(*args)
+
+    monkeypatch.setattr(seeds, call, hung_up)
+
+
+async def test_a_verdict_holds_though_who_asked_for_it_hangs_up(
+    library: Library, seeds: Seeds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = await library.adopt(arrived(library, "U-1B-Q4_0.gguf"), Origin())
+    entry.record.path.write_bytes(BYTES.upper())
+    with anyio.CancelScope() as scope:
+        cancelling(seeds, scope, monkeypatch, "remove")
+        with pytest.raises(VerificationFailed):
+            await library.verify(entry)
+    assert (entry.state, seeds.seeded) == ("damaged", [])
+    entry.record.path.write_bytes(BYTES)
+    with anyio.CancelScope() as scope:
+        cancelling(seeds, scope, monkeypatch, "seed")
+        await library.verify(entry)
+    assert (entry.state, len(seeds.seeded)) == ("seeding", 1)
+
+
+async def test_a_model_is_deleted_whole_though_who_asked_for_it_hangs_up(
+    library: Library, seeds: Seeds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = await library.adopt(arrived(library, "U-1B-Q4_0.gguf"), Origin())
+    with anyio.CancelScope() as scope:
+        cancelling(seeds, scope, monkeypatch, "remove")
+        await library.remove(entry)
+    assert (library.entries(), seeds.seeded, folders(library)) == ([], [], [])
+
+
+async def test_a_verification_that_cannot_begin_leaves_the_model_as_it_was(library: Library) -> None:
+    entry = await library.adopt(arrived(library, "U-1B-Q4_0.gguf"), Origin())
+    torrent = library._torrent_path(entry.record.meta.infohash_v1)
+    torrent.unlink()
+    torrent.mkdir()
+    with pytest.raises(IsADirectoryError):
+        await library.verify(entry)
+    assert (entry.state, entry.progress) == ("seeding", None)
 
 
 async def test_a_model_whose_file_is_gone_is_not_said_to_be_seeded(library: Library, seeds: Seeds) -> None:
