@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 
-from hali.config.paths import expanded
+from hali.config.paths import expanded, is_utf8
 from hali.model.errors import UsageError
 from hali.model.urls import origin
 
@@ -19,6 +19,8 @@ def models_folder(text: str) -> None:
         parts = expanded(text).parts
     except UsageError as exc:
         raise UsageError(f"models_dir: {exc.message}", hint=hint) from None
+    if not is_utf8(text):
+        raise UsageError("models_dir is not UTF-8", hint="set it to a path that can be written down")
     if any(len(os.fsencode(part)) > LONGEST_NAME for part in parts):
         raise UsageError(f"models_dir: {text[:80]}…: a name in it is longer than {LONGEST_NAME} bytes", hint=hint)
 

@@ -125,9 +125,10 @@ def _home(text: str) -> Path:
         raise ConfigError(f"HALI_HOME: {exc.message}", hint=exc.hint) from None
 
 
-def _is_utf8(path: Path) -> bool:
+def is_utf8(text: str) -> bool:
+    """False for what Python makes of a file name in another encoding: it can be neither sent nor kept."""
     try:
-        str(path).encode()
+        text.encode()
     except UnicodeEncodeError:
         return False
     return True
@@ -138,7 +139,7 @@ def from_environment(env: Mapping[str, str] | None = None) -> Paths:
     env = os.environ if env is None else env
     home = env.get("HALI_HOME")
     found = Paths(_home(home) if home else Path.home() / ".hali")
-    if not _is_utf8(found.home):
+    if not is_utf8(str(found.home)):
         raise ConfigError("HALI_HOME is not UTF-8", hint="set it to a path that can be written down")
     try:
         found.home.stat()

@@ -36,6 +36,7 @@ from hali.daemon.views import (
 from hali.daemon.watching import ActivityMethods
 from hali.model.errors import UsageError
 from hali.model.layers import parse_layers
+from hali.model.printing import printable
 from hali.model.units import format_duration
 from hali.share.base import SearchSort
 from hali.share.job import JobKind, JobSpec
@@ -173,7 +174,7 @@ class Methods:
         damaged = await anyio.to_thread.run_sync(library.store.unreadable)
         models = [self._described(entry) for entry in library.entries()]
         parts = [self._node.partials.describe(entry) for entry in self._node.partials.entries()]
-        return {"models": models, "partial": parts, "unreadable": [str(path) for path in damaged]}
+        return {"models": models, "partial": parts, "unreadable": [printable(str(path)) for path in damaged]}
 
     async def info(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """One model, with what its header says and who else has it; or the part of one that is here."""

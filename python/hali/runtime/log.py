@@ -109,7 +109,11 @@ def configure(*, debug: bool, directory: Path | None = None, stderr: bool = True
 def _kept_in(path: Path) -> logging.Handler:
     try:
         keep = logging.handlers.RotatingFileHandler(
-            path, maxBytes=MAX_LOG_BYTES, backupCount=OLD_LOGS, encoding="utf-8"
+            path,
+            maxBytes=MAX_LOG_BYTES,
+            backupCount=OLD_LOGS,
+            encoding="utf-8",
+            errors="backslashreplace",  # of file names in other encodings: an escape of JSON too
         )
     except IsADirectoryError:
         raise ConfigError(f"{path} is a folder, and the log has to go there", hint="move it away") from None

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from hali.config.files import fsync_directory, write_atomically
+from hali.config.paths import is_utf8
 from hali.model.errors import AmbiguousName, NotFound, Refused, StoreDamaged
 from hali.model.filenames import safe_name
 from hali.model.ids import InfoHashes, ModelRef, is_hash_prefix
@@ -129,6 +130,8 @@ class ModelStore:
             meta = msgspec.json.decode(path.read_bytes(), type=Metadata)
         except (OSError, msgspec.MsgspecError, RecursionError) as exc:
             raise StoreDamaged(f"{path}: {exc}", hint="`hali add` the model file again") from None
+        if not is_utf8(str(path)):
+            raise StoreDamaged(f"{path}: its name is not UTF-8", hint="rename its folder")
         if wrong := wrong_fields(meta):
             raise StoreDamaged(f"{path}: {', '.join(wrong)} cannot be", hint="`hali add` the model file again")
         return Record(meta, path.parent)

@@ -113,6 +113,7 @@ def test_a_secret_is_masked(tmp_path: Path) -> None:
         ("engine.slots", "0"),
         ("models_dir", "~nobody-of-this-name/x"),
         ("models_dir", "a\0b"),
+        ("models_dir", "/a\udcff"),
         ("models_dir", f"/{'ü' * 128}/x"),
     ],
 )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import anyio
+import msgspec
 import pytest
 
+from hali.daemon.ipc import nobody
 from hali.daemon.methods import Methods
 from hali.daemon.node import Node
 from hali.model.errors import Cancelled
@@ -45,3 +48,14 @@ async def test_cancel_answers_when_the_job_has_stopped_not_before() -> None:
 
     assert job.scope.cancel_called and early == []
     assert answers == [({"cancelled": 1}, True)]
+
+
+async def test_a_record_in_a_folder_of_another_encoding_can_be_told_of() -> None:
+    async def look() -> None:
+        pass
+
+    store = SimpleNamespace(unreadable=lambda: [Path("/models/\udcff/metadata.json")])
+    library = SimpleNamespace(look_for_files=look, store=store, entries=list)
+    node = SimpleNamespace(library=library, partials=SimpleNamespace(entries=list))
+    found = await Methods(cast(Node, node), lambda: None).models({}, nobody)
+    assert msgspec.json.decode(msgspec.json.encode(found))["unreadable"] == ["/models/\\udcff/metadata.json"]

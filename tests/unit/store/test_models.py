@@ -100,6 +100,14 @@ def test_damaged_metadata_harms_that_model_only(store: ModelStore, tmp_path: Pat
         assert store.records() == [fine]
 
 
+def test_a_folder_whose_name_is_not_utf8_harms_no_other_model(store: ModelStore, tmp_path: Path) -> None:
+    moved = place(store, tmp_path, "A-7B.Q4_0.gguf", b"x", "ab")
+    fine = place(store, tmp_path, "B-7B.Q4_0.gguf", b"y", "cd")
+    (store.root / "a").rename(store.root / "a\udcff")
+    assert store.records() == [fine]
+    assert store.unreadable() == [store.root / "a\udcff" / moved.directory.relative_to(store.root / "a") / METADATA]
+
+
 def test_metadata_that_points_outside_its_folder_is_refused(store: ModelStore, tmp_path: Path) -> None:
     record = place(store, tmp_path, "A-7B.Q4_0.gguf", b"x", "ab")
     text = (record.directory / METADATA).read_text().replace("A-7B.Q4_0.gguf", "../../../../etc/passwd")
