@@ -37,7 +37,7 @@ from hali.daemon.watching import ActivityMethods
 from hali.model.errors import UsageError
 from hali.model.layers import parse_layers
 from hali.model.printing import printable
-from hali.model.units import format_duration
+from hali.model.units import LONGEST, format_duration
 from hali.share.base import SearchSort
 from hali.share.job import JobKind, JobSpec
 from hali.share.library import Entry
@@ -45,6 +45,7 @@ from hali.share.queue import Priority
 from hali.share.search import MAX_FOUND
 from hali.share.targets import RepoTarget, parse_target
 
+Seconds = Annotated[float, Meta(gt=0, le=LONGEST)]  # beyond, no clock could tell when they are over
 MAX_TEXT = 200  # of a search; longer than any name on the hub
 
 
@@ -303,7 +304,7 @@ class Methods:
 
     async def pause(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """Stop all transfers, for `seconds` when given."""
-        seconds = field(params, "seconds", Annotated[float, Meta(gt=0)] | None, None)
+        seconds = field(params, "seconds", Seconds | None, None)
         return describe_allowance(await self._node.regulator.pause(seconds))
 
     async def resume(self, params: Params, emit: Emit) -> Mapping[str, Any]:

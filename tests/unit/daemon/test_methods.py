@@ -13,8 +13,10 @@ import pytest
 from hali.daemon.ipc import nobody
 from hali.daemon.methods import Methods
 from hali.daemon.node import Node
-from hali.model.errors import Cancelled
+from hali.model.errors import Cancelled, UsageError
 from hali.share.job import Job, JobSpec
+from hali.transfer.regulator import Allowance
+from hali.transfer.throttle import Caps
 
 pytestmark = pytest.mark.anyio
 
@@ -48,6 +50,21 @@ async def test_cancel_answers_when_the_job_has_stopped_not_before() -> None:
 
     assert job.scope.cancel_called and early == []
     assert answers == [({"cancelled": 1}, True)]
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 1e12, 1e300, "1"])
+async def test_no_pause_lasts_longer_than_a_clock_can_tell(seconds: Any) -> None:
+    paused: list[float] = []
+
+    async def pause(asked: float) -> Any:
+        paused.append(asked)
+        return Allowance(Caps())
+
+    methods = Methods(cast(Node, SimpleNamespace(regulator=SimpleNamespace(pause=pause))), lambda: None)
+    with pytest.raises(UsageError, match="seconds"):
+        await methods.pause({"seconds": seconds}, nobody)
+    await methods.pause({"seconds": 60}, nobody)
+    assert paused == [60]
 
 
 async def test_a_record_in_a_folder_of_another_encoding_can_be_told_of() -> None:
