@@ -113,6 +113,7 @@ class Node:
         self.lan: Watch[LanAnnouncer | None] = Watch(None)
         self.api: Watch[ApiServer | None] = Watch(None)
         self._shared: tuple[Record, ...] = ()
+        self._reloading = anyio.Lock()
         store = ModelStore(paths.models(self.settings.models_dir))
         store.recover()
         self.library = Library(
@@ -329,6 +330,10 @@ class Node:
 
     async def reload(self) -> Reloaded:
         """Read the configuration again and apply the live keys, whatever runs goes on; ConfigError when it cannot be read."""
+        async with self._reloading:  # what was read first must not be applied last
+            return await self._reload()
+
+    async def _reload(self) -> Reloaded:
         fresh = await anyio.to_thread.run_sync(partial(load, self.paths.config, flags=self.loaded.flags))
         changed = [n for n in KEYS if value_of(fresh.settings, n) != value_of(self.settings, n)]
         live = {name: value_of(fresh.settings, name) for name in changed if KEYS[name].live}
