@@ -67,7 +67,8 @@ def test_a_flipped_byte_is_named_by_its_piece_and_the_model_is_given_up(tmp_path
         assert served(a) == [other["model_id"]]
         answer = chat(a, ID)
         assert 400 <= answer.status_code < 500 and "damaged" in answer.json()["error"]["message"]
-        assert "damaged" in a.fails("run", ID, "hi", code=7)
+        for command in (("run", ID, "hi"), ("load", ID), ("bench", ID)):
+            assert f"{ID} is damaged" in a.fails(*command, code=7)
         assert "damaged" in a.fails("handoff", "transmission", ID, code=7)
         until(lambda: ID not in [row["model_id"] for row in b.status()["lan"]], "the neighbour no longer hears of it")
         b.fails("pull", ID, code=3)

@@ -30,6 +30,8 @@ class LibraryCatalog:
     def find(self, name: str) -> ServedModel:
         """The one model `name` means; NotFound, AmbiguousName, Refused when it is damaged or its file is another now."""
         entry = self._library.find(name)
+        if not _is_gguf(entry):
+            raise Refused(f"{entry.record.meta.model_id} is no GGUF file: it can be shared, and not run")
         if not _usable(entry):
             raise Refused(
                 f"{entry.record.meta.model_id} is {entry.state}: {entry.error or 'not verified'}",
@@ -60,7 +62,11 @@ class LibraryCatalog:
 
 
 def _usable(entry: Entry) -> bool:
-    return entry.trusted and entry.record.meta.files[0].lower().endswith(".gguf")
+    return entry.trusted and _is_gguf(entry)
+
+
+def _is_gguf(entry: Entry) -> bool:
+    return entry.record.meta.files[0].lower().endswith(".gguf")
 
 
 def served(entry: Entry) -> ServedModel:

@@ -9,7 +9,6 @@ import msgspec
 from msgspec import Meta
 
 from hali.daemon.benching import Bench, Plan
-from hali.daemon.catalog import served
 from hali.daemon.ipc import Emit, Handler, Params, field
 from hali.daemon.removing import unload
 from hali.daemon.views import describe_engine
@@ -40,11 +39,8 @@ class EngineMethods:
 
     async def load(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """Load one model; `keep_alive` says how long it stays without requests, in seconds."""
-        entry, keep = (
-            self._node.library.find(field(params, "model", str)),
-            field(params, "keep_alive", Seconds | None, None),
-        )
-        model = served(entry)
+        model = self._node.catalog.find(field(params, "model", str))
+        keep = field(params, "keep_alive", Seconds | None, None)
         self._node.usage.used(model.sha256)
         info = await self._node.engines.load(model.engine_name, model.path)
         if keep is not None:
@@ -58,7 +54,7 @@ class EngineMethods:
 
     async def bench(self, params: Params, emit: Emit) -> Mapping[str, Any]:
         """Measure one model through router and engine, telling each result."""
-        model = served(self._node.library.find(field(params, "model", str)))
+        model = self._node.catalog.find(field(params, "model", str))
         plan = Plan(
             prompt=field(params, "prompt", Tokens, 512),
             generate=field(params, "generate", Tokens, 128),
