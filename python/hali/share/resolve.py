@@ -309,8 +309,7 @@ def _is_public(url: str) -> bool:
 def _read_torrent(location: str) -> bytes:
     """A .torrent file; NotFound, UsageError, TransferFailed (too large)."""
     try:
-        # A pipe without a writer would be waited for, by a thread that nothing can cancel.
-        with open(os.open(location, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY), "rb") as file:
+        with open(location, "rb", opener=_at_once) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise UsageError(f"{location} is not a file", hint="give the path of a .torrent file")
             raw = file.read(metainfo.MAX_BYTES + 1)
@@ -319,6 +318,11 @@ def _read_torrent(location: str) -> bytes:
     if len(raw) > metainfo.MAX_BYTES:
         raise TransferFailed(f"{Path(location).name} is too large for a .torrent", retryable=False)
     return raw
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Opened so that a pipe without a writer is not waited for, by a thread that nothing can cancel."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
 def _meant(name: str, offers: Sequence[Offer]) -> list[Offer]:

@@ -162,3 +162,15 @@ async def test_a_torrent_is_a_file_and_nothing_that_has_to_be_waited_for(tmp_pat
         await found.plan(parse_target(str(path)))
     path.write_bytes(listing.torrent)
     assert (await found.plan(parse_target(str(path)))).name == listing.file
+
+
+async def test_a_folder_called_like_a_torrent_leaves_nothing_open(tmp_path: Path) -> None:
+    found = resolver(tmp_path, Lan(), Registry(None))
+    (tmp_path / "x.torrent").mkdir()
+    ask = parse_target(str(tmp_path / "x.torrent"))
+    with pytest.raises(NotFound, match="Is a directory"):  # also starts the thread that reads
+        await found.plan(ask)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(NotFound, match="Is a directory"):
+        await found.plan(ask)
+    assert len(os.listdir("/proc/self/fd")) == len(before)
