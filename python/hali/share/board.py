@@ -14,9 +14,12 @@ import msgspec
 
 from hali.model.errors import Cancelled, HaliError, NotFound, UsageError
 from hali.runtime.channels import Sender
+from hali.runtime.log import get_logger
 from hali.share.job import Job, JobSpec
 from hali.share.queue import Priority, WaitingRoom
 from hali.store.database import Database
+
+log = get_logger(__name__)
 
 # Told of each job that is over, in the transaction (and the thread) that forgets it.
 AtEnd = Callable[[Job, sqlite3.Connection], None]
@@ -95,7 +98,14 @@ class JobBoard:
     def _left_behind(self) -> list[tuple[JobSpec, Priority]]:
         found = []
         for job_id, text, priority in self._database.jobs():
-            spec = msgspec.json.decode(text, type=JobSpec)
+            try:
+                spec = msgspec.json.decode(text, type=JobSpec)
+            except (
+                msgspec.MsgspecError
+            ) as exc:  # damaged, or saved of what was: it must not keep the others from going on
+                log.warning("job.unreadable", job=job_id, error=str(exc))
+                self._database.remove_job(job_id)
+                continue
             if spec.id != job_id:  # of a hali that made ids in another way: it could never be forgotten
                 self._database.add_job(spec.id, spec.kind, text, priority)  # first: a crash between must not lose it
                 self._database.remove_job(job_id)

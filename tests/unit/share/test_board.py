@@ -71,3 +71,11 @@ async def test_a_job_that_could_not_be_written_down_does_not_stand_in_the_way_of
     again: Job = await board.submit(spec)
     assert not again.is_over and board.active() == [again]
     assert [row[0] for row in database.jobs()] == [spec.id]
+
+
+async def test_a_row_that_cannot_be_read_keeps_no_other_job_from_going_on(database: Database, board: JobBoard) -> None:
+    spec = JobSpec("pull", "smollm2")
+    database.add_job("damaged", "pull", '{"kind": "pull", "what"')
+    database.add_job(spec.id, "pull", msgspec.json.encode(spec).decode())
+    assert [job.spec for job in await board.unfinished()] == [spec]
+    assert [job_id for job_id, _, _ in database.jobs()] == [spec.id]
