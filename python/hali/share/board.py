@@ -50,6 +50,7 @@ class JobBoard:
                     await self.prioritise(known, priority)
                 return known
             await known.ended()  # asked for again right after Ctrl-C: a new job goes on where that one stops
+        self._jobs.pop(spec.id, None)  # so that it stands behind those that ended since
         job = self._jobs[spec.id] = self._new(spec, priority or "normal")
         self._forget_old()
         # In a thread: an acknowledged write waits for the disk. Before the work begins: a job that ends at once forgets its row.

@@ -10,7 +10,7 @@ import pytest
 
 from hali.model.errors import NoSpace
 from hali.runtime.channels import Receiver, Sender, mailbox
-from hali.share.board import JobBoard
+from hali.share.board import KEPT, JobBoard
 from hali.share.job import Job, JobSpec
 from hali.share.queue import WaitingRoom
 from hali.store.database import Database
@@ -79,3 +79,14 @@ async def test_a_row_that_cannot_be_read_keeps_no_other_job_from_going_on(databa
     database.add_job(spec.id, "pull", msgspec.json.encode(spec).decode())
     assert [job.spec for job in await board.unfinished()] == [spec]
     assert [job_id for job_id, _, _ in database.jobs()] == [spec.id]
+
+
+async def test_a_job_that_was_asked_for_again_is_remembered_by_its_last_end(board: JobBoard) -> None:
+    again = await board.submit(JobSpec("pull", "again"))
+    again.fail(NoSpace("full"))
+    for number in range(KEPT):
+        (await board.submit(JobSpec("pull", str(number)))).fail(NoSpace("full"))
+    again = await board.submit(JobSpec("pull", "again"))
+    again.fail(NoSpace("full"))
+    (await board.submit(JobSpec("pull", "another"))).fail(NoSpace("full"))
+    assert board.get(again.spec.id) is again
