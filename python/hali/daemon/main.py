@@ -10,7 +10,8 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -171,7 +172,7 @@ async def _serve(node: Node, arguments: Arguments, notifier: Notifier) -> None:
             await group.start(ipc.run)
             assert ipc.address is not None
             if arguments.model is not None:
-                await node.preload(arguments.model)
+                await _unless_stopped(stopping, partial(node.preload, arguments.model))
             with published(node.paths, *ipc.address):
                 log.info("daemon.ready", ipc_port=ipc.address[1])
                 gc.freeze()  # what is there now stays: looking it through again and again was 3 % of a pull's time
@@ -183,6 +184,19 @@ async def _serve(node: Node, arguments: Arguments, notifier: Notifier) -> None:
                 node.told.stopping()
             await notifier.stopping()
             ending.for_sure(node.paths)
+        group.cancel_scope.cancel()
+
+
+async def _unless_stopped(stopping: anyio.Event, work: Callable[[], Awaitable[None]]) -> None:
+    """Do `work`, which may take minutes, and leave it when the end is asked for."""
+    async with anyio.create_task_group() as group:
+
+        async def leave() -> None:
+            await stopping.wait()
+            group.cancel_scope.cancel()
+
+        group.start_soon(leave)
+        await work()
         group.cancel_scope.cancel()
 
 
