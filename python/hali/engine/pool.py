@@ -76,7 +76,7 @@ class EnginePool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._tasks is not None
-        with anyio.CancelScope(shield=True):  # each stop has its own deadline
+        with anyio.CancelScope(shield=True):
             await self.aclose()
         self._tasks.cancel_scope.cancel()
         await self._stack.__aexit__(kind, error, trace)
@@ -222,13 +222,15 @@ class EnginePool:
     # --- stopping
 
     async def _end(self, entry: Entry, drain: bool = False) -> None:
-        entry.stopping = True
-        entry.scope.cancel()
-        await entry.settled.wait()
-        died = not entry.engine.alive
-        await entry.engine.stop(drain=drain)
-        self._tell_gone(entry, died=died)
-        self._forget(entry)
+        """Has its own deadline. Who asked for it may hang up: half an end would hold the memory, and answer nobody."""
+        with anyio.CancelScope(shield=True):
+            entry.stopping = True
+            entry.scope.cancel()
+            await entry.settled.wait()
+            died = not entry.engine.alive
+            await entry.engine.stop(drain=drain)
+            self._tell_gone(entry, died=died)
+            self._forget(entry)
 
     def _forget(self, entry: Entry) -> None:
         self._held.pop(entry, None)

@@ -112,6 +112,22 @@ async def test_who_asked_first_may_give_up_while_others_wait(fakes: list[FakeEng
         assert fakes[0].starts == 1
 
 
+async def test_an_engine_ends_though_who_stops_it_hangs_up(fakes: list[FakeEngine]) -> None:
+    async with pool() as engines:
+        fake = await load(engines, fakes, "m")
+        stop = fake.stop
+        with anyio.CancelScope() as scope:
+
+            async def hung_up(*, drain: bool = False) -> None:
+                scope.cancel()
+                await anyio.lowlevel.checkpoint()
+                await stop(drain=drain)
+
+            fake.stop = hung_up  # type: ignore[method-assign]
+            await engines.stop("m")
+        assert (engines.list(), fake.stops) == ([], 1)
+
+
 async def test_a_machine_that_gives_no_more_processes_costs_the_request_not_the_pool(fakes: list[FakeEngine]) -> None:
     async with pool() as engines:
 
