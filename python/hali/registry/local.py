@@ -49,6 +49,7 @@ class LocalRegistry:
         self._settings, self._identity, self._database, self._records = settings, identity, database, records
         self._torrents = paths.torrents
         self.publisher = Publisher(paths, database)
+        self._changing = anyio.Lock()
         self.outbox = Outbox(database)
         self.finder = RegistryFinder({address.url: self._source(address) for address in addresses})
 
@@ -108,24 +109,34 @@ class LocalRegistry:
     async def rotate(self) -> tuple[str, str]:
         """(old key, new key): the old one names its successor, signed by both, and signs nothing any more."""
         profile = await anyio.to_thread.run_sync(self.publisher.profile)
-        old, new = self.publisher.key, await self._write(self._rotate)
-        await anyio.to_thread.run_sync(self.publisher.finish_change)
+        keys = await self._change(self._rotate)
         if profile:  # profiles belong to a key
             await self.set_profile(profile)
+        return keys
+
+    async def _change(self, close: Callable[[sqlite3.Connection], None]) -> tuple[str, str]:
+        """`close` the present key, and use a new one; (old key, new key).
+
+        One at a time and to its end, also what an earlier try left half done: the next change would throw a new key away that
+        was announced already, and no other can follow it.
+        """
+        with anyio.CancelScope(shield=True):
+            async with self._changing:
+                await anyio.to_thread.run_sync(self.publisher.finish_change)
+                old = self.publisher.key
+                await self._write(close)
+                await anyio.to_thread.run_sync(self.publisher.finish_change)
+                new = self.publisher.key
         return old, new
 
-    def _rotate(self, db: sqlite3.Connection) -> str:
-        envelope, new = self.publisher.rotate(db)
+    def _rotate(self, db: sqlite3.Connection) -> None:
+        envelope, _ = self.publisher.rotate(db)
         for url in self.servers:
             self.outbox.put(db, url, "rotate", self.publisher.key, envelope)
-        return new
 
     async def revoke(self, reason: str | None) -> tuple[str, str]:
         """(revoked key, new key): nothing that the old one signs later is taken; the new one begins without reputation."""
-        old = self.publisher.key
-        await self._write(lambda db: self._revoke(db, reason))
-        await anyio.to_thread.run_sync(self.publisher.finish_change)
-        return old, self.publisher.key
+        return await self._change(lambda db: self._revoke(db, reason))
 
     def _revoke(self, db: sqlite3.Connection, reason: str | None) -> None:
         envelope = self.publisher.revoke(db, reason)
