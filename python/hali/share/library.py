@@ -84,6 +84,7 @@ class Library:
         self._announce = announce
         self._seeds: Seeds | None = None
         self._entries: dict[str, Entry] = {}  # by SHA-256
+        self._noting = anyio.Lock()
         self._locks: dict[str, anyio.Lock] = {}  # by SHA-256; never emptied, as they are few and small
 
     def scan(self) -> None:
@@ -233,11 +234,11 @@ class Library:
     async def _take_in(self, files: Sequence[Arrived], meta: Metadata, model_id: ModelId, origin: Origin) -> Entry:
         torrent = torrent_of(files, webseeds_of(meta))
         hashes = metainfo.parse(torrent).infohashes
-        also = self._keep_foreign(origin.foreign, hashes)
+        also = await self._keep_foreign(origin.foreign, hashes)
         meta = msgspec.structs.replace(
             meta, infohash_v1=hashes.v1 or "", infohash_v2=hashes.v2 or "", also_torrents=also
         )
-        write_atomically(self._torrent_path(meta.infohash_v1), torrent)
+        await self._keep_torrent(meta.infohash_v1, torrent)
         await self._make_way(meta)
         record = await anyio.to_thread.run_sync(partial(self.store.place, files[0].path, model_id, meta))
         entry = Entry(record, "stored")
@@ -256,14 +257,18 @@ class Library:
         if (old.record.meta.files, old.record.meta.model_id) != (meta.files, meta.model_id):
             await anyio.to_thread.run_sync(partial(self.store.remove, old.record))
 
-    def _keep_foreign(self, foreign: bytes | None, ours: InfoHashes) -> list[str]:
+    async def _keep_torrent(self, infohash: str, torrent: bytes) -> None:
+        """In a thread, as all that waits for the disk: behind gigabytes that others write a sync takes seconds."""
+        await anyio.to_thread.run_sync(write_atomically, self._torrent_path(infohash), torrent)
+
+    async def _keep_foreign(self, foreign: bytes | None, ours: InfoHashes) -> list[str]:
         if foreign is None:
             return []
         theirs = metainfo.parse(foreign).infohashes
         if theirs == ours:
             return []
         name = theirs.v1 or theirs.best
-        write_atomically(self._torrent_path(name), foreign)
+        await self._keep_torrent(name, foreign)
         return [name]
 
     async def verify(self, entry: Entry, on_progress: Callable[[int], None] | None = None) -> list[FileDigests]:
@@ -336,8 +341,8 @@ class Library:
         record = entry.record
         if torrent is None:
             torrent = await anyio.to_thread.run_sync(_rebuilt, record, digests)
-            write_atomically(self._torrent_path(record.meta.infohash_v1), torrent)
-        self._note(entry, [(record.directory / name).stat().st_mtime_ns for name in record.meta.files])
+            await self._keep_torrent(record.meta.infohash_v1, torrent)
+        await self._note(entry, [(record.directory / name).stat().st_mtime_ns for name in record.meta.files])
         entry.state, entry.progress, entry.error = "stored", None, None
         log.info("library.verified", model=record.meta.model_id)
         await self._seed(entry, torrent)
@@ -352,8 +357,9 @@ class Library:
         """The file is not what it was: neither seeded nor served, also by later lives of the daemon, until it is verified."""
         log.error("library.damaged", model=entry.record.meta.model_id, reason=reason)
         self._condemn(entry, state, reason)
-        self._note(entry, [0] * len(entry.record.meta.files))  # no file's time: the next start verifies it
-        await self._stop_seeding(entry)
+        with anyio.CancelScope(shield=True):
+            await self._note(entry, [0] * len(entry.record.meta.files))  # no file's time: the next start verifies it
+            await self._stop_seeding(entry)
         self._changed()
 
     def _condemn(self, entry: Entry, state: Literal["damaged", "missing"], reason: str) -> None:
@@ -364,14 +370,15 @@ class Library:
             name = entry.record.meta.model_id
             self._activity.tell("model.damaged", f"{name} is {state} and not shared any more: {reason}", model=name)
 
-    def _note(self, entry: Entry, times: Sequence[int]) -> None:
+    async def _note(self, entry: Entry, times: Sequence[int]) -> None:
         """Remember the files' times with the verdict on them. Where nothing can be written, the next start verifies again."""
         meta = entry.record.meta.verified_at(times)
         if meta == entry.record.meta:
             return
         entry.record = Record(meta, entry.record.directory)
         try:
-            self.store.update(entry.record)
+            async with self._noting:  # the last verdict is the last one written
+                await anyio.to_thread.run_sync(self.store.update, entry.record)
         except OSError as exc:
             log.warning("library.not_noted", model=entry.record.meta.model_id, error=str(exc))
 

@@ -180,7 +180,7 @@ class Partials:
     async def keep(self, plan: Plan, layers: Layers, torrent: Metainfo, *, sha256: str | None) -> PartialEntry:
         """The download of `plan` has all that `layers` need: seed it as a partial model. VerificationFailed: not what the torrent says."""
         directory = self._store.incoming(plan.key)
-        write_atomically(directory / METAINFO, torrent.raw)
+        await anyio.to_thread.run_sync(write_atomically, directory / METAINFO, torrent.raw)
         await _readdress(directory / JOURNAL, None, torrent.infohashes.best)
         meta = await self._meta(plan, layers, torrent, sha256)
         try:

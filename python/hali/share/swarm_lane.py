@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import anyio
 import anyio.abc
+import anyio.to_thread
 import msgspec
 
 from hali.config.files import write_atomically
@@ -209,7 +210,7 @@ class SwarmLane:
         """The magnet's torrent is known; False when others have begun the file already."""
         metainfo = parse(raw)
         await self._prepare(metainfo)
-        write_atomically(self._intake.directory / METAINFO, raw)
+        await anyio.to_thread.run_sync(write_atomically, self._intake.directory / METAINFO, raw)
         if self._shared or not metainfo.is_single_file:  # libtorrent would put several files into a folder of theirs
             return False
         self._intake.joined(fetch)

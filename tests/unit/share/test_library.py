@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from hali.share.acquire import AcquisitionManager
 from hali.share.incoming_model import Arrived
 from hali.share.library import Entry, Library, Origin
 from hali.store.models import ModelStore
+from hali.transfer import metainfo
 
 pytestmark = pytest.mark.anyio
 
@@ -199,6 +202,25 @@ async def test_a_verification_that_cannot_begin_leaves_the_model_as_it_was(libra
     with pytest.raises(IsADirectoryError):
         await library.verify(entry)
     assert (entry.state, entry.progress) == ("seeding", None)
+
+
+async def test_the_event_loop_waits_for_no_disk(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited, sync = set[int](), os.fsync
+
+    def noted(fd: int) -> None:
+        waited.add(threading.get_ident())
+        sync(fd)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    file = arrived(library, "U-1B-Q4_0.gguf")
+    foreign = metainfo.build(file[0].digests, "theirs.gguf")
+    entry = await library.adopt(file, Origin(foreign=foreign))
+    os.utime(entry.record.path, ns=(1, 1))
+    library._torrent_path(entry.record.meta.infohash_v1).unlink()
+    await library.verify(entry)
+    await library.damaged(entry.record.infohashes, "cannot be read")
+    assert waited and threading.get_ident() not in waited
+    assert (entry.state, entry.record.meta.mtime_ns) == ("damaged", 0)
 
 
 async def test_a_model_whose_file_is_gone_is_not_said_to_be_seeded(library: Library, seeds: Seeds) -> None:
