@@ -16,6 +16,7 @@ from hali.model.errors import HaliError
 from hali.model.ids import InfoHashes
 from hali.runtime.log import get_logger
 from hali.transfer import alerts, params
+from hali.transfer.auditing import MOST
 from hali.transfer.bundle import names_of
 from hali.transfer.events import (
     FetchEvent,
@@ -320,7 +321,8 @@ class Fetch:
             case alerts.BlocksSent(piece=piece, host=host, blocks=blocks):
                 self._guard.sent(piece, host, blocks, now)
             case alerts.PeerConnected(host=host, port=port):
-                self._peers.setdefault((host, port))
+                if len(self._peers) < MOST:  # who dials in has another port each time
+                    self._peers.setdefault((host, port))
                 self._guard.arrived((host, port), now)
             case alerts.PeerGone(host=host, caught=caught, peer_id=peer_id):
                 self._guard.left(host, caught, now, peer_id)

@@ -14,6 +14,7 @@ from hali.model.errors import Failed
 from hali.model.ids import InfoHashes
 from hali.model.units import BLOCK, MIB
 from hali.transfer import alerts
+from hali.transfer.auditing import MOST
 from hali.transfer.events import PieceDone, StartedOver
 from hali.transfer.fetching import Fetch
 from hali.transfer.guard import RETURN_S
@@ -234,3 +235,11 @@ async def test_pieces_left_out_before_the_metadata_came_keep_the_connections_aft
     assert told.settings["close_redundant_connections"] is False  # before anything was asked for
     running._take(alerts.Snapshot("downloading", False, None, 0.0, 0, 1, 1, 0, 0, 1, 0, None))
     assert told.settings["close_redundant_connections"] is True
+
+
+async def test_a_peer_that_dials_in_again_and_again_takes_no_more_memory(session: TorrentSession) -> None:
+    fetch = session.fetch(Magnet(InfoHashes(v1="0" * 40)), Path("/nowhere"), peers=[("10.0.0.1", 6881)])
+    for port in range(10_000, 10_000 + 2 * MOST):
+        fetch._on_alert(alerts.PeerConnected("10.0.0.2", port))
+        fetch._on_alert(alerts.PeerGone("10.0.0.2", caught=False))
+    assert len(fetch._peers) == MOST and next(iter(fetch._peers)) == ("10.0.0.1", 6881)
