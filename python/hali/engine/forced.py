@@ -22,7 +22,10 @@ def forced_schema(request: GenerateRequest, *, exact: bool = True) -> dict[str, 
     if not tools:
         what = "a tool" if request.tool_name is None else f"the tool {request.tool_name!r}"
         raise UsageError(f"{what} must be called, and the request has none such", code="tool_choice")
-    return _any_of(tools if exact else [Tool(tool.name, parameters={"type": "object"}) for tool in tools])
+    try:
+        return _any_of(tools if exact else [Tool(tool.name, parameters={"type": "object"}) for tool in tools])
+    except RecursionError:
+        raise UsageError("the parameters of a tool are nested too deeply", code="schema") from None
 
 
 def _any_of(tools: Sequence[Tool]) -> dict[str, Any]:

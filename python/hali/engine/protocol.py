@@ -104,6 +104,8 @@ def pack_request(session: bytes, request: GenerateRequest | Query) -> bytearray:
     except OverflowError:  # JSON has longer numbers than MessagePack
         where = next(name for name in request.__struct_fields__ if not _fits(getattr(request, name)))
         raise UsageError(f"{where}: a whole number in it takes more than 64 bits", code="request") from None
+    except RecursionError:
+        raise UsageError("the request is nested too deeply", code="request") from None
 
 
 def _fits(value: object) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from hali.engine.forced import forced_schema
+from hali.model.errors import UsageError
 from hali.model.generation import GenerateRequest, Tool
 
 
@@ -31,3 +32,11 @@ def test_references_lead_into_the_tools_own_schema_also_under_names_that_are_key
 
 def test_an_anchor_is_no_place() -> None:
     assert arguments({"properties": {"a": {"$ref": "#here"}}})["properties"]["a"] == {"$ref": "#here"}
+
+
+def test_parameters_that_are_nested_too_deeply_are_refused() -> None:
+    schema: dict[str, Any] = {}
+    for _ in range(2000):
+        schema = {"properties": {"a": schema}}
+    with pytest.raises(UsageError, match="nested too deeply"):
+        arguments(schema)

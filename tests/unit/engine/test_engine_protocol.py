@@ -113,3 +113,11 @@ def test_an_answer_larger_than_an_answer_may_be_is_not_sent() -> None:
     with pytest.raises(UsageError) as caught:
         protocol.pack_answer(S, Text("x" * (protocol.MAX_ANSWER + 1)))
     assert caught.value.code == "too_large"
+
+
+def test_a_request_that_is_nested_too_deeply_is_refused() -> None:
+    schema: dict[str, object] = {}
+    for _ in range(2000):
+        schema = {"properties": {"a": schema}}
+    with pytest.raises(UsageError, match="nested too deeply"):
+        protocol.pack_request(S, GenerateRequest(prompt="x", tools=(Tool("f", parameters=schema),)))
