@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator
 
-from hali.model.errors import Cancelled, EngineUnavailable, HaliError, Overloaded
+from hali.model.errors import Cancelled, EngineFailed, EngineUnavailable, HaliError, Overloaded
 from hali.model.generation import Answer, Query
 
 MAX_QUERIES = 256  # as many as requests that may wait; each has its texts in memory
@@ -55,6 +56,8 @@ class Answering:
                 self._answered(session, answer)
         except HaliError as error:
             self._failed(session, error)
+        except Exception as bug:  # it costs this query, and not the replies of others
+            self._failed(session, broken(bug))
 
     def cancel(self, session: bytes) -> None:
         """Nobody waits for it any more; it ends by failure, as the daemon counts. An unknown one has just ended, or is none."""
@@ -67,3 +70,9 @@ class Answering:
             del self._steps[session]
             why = "the model was stopped before the answer was there"
             self._failed(session, EngineUnavailable(why, details={"retry_after_s": 1}))
+
+
+def broken(bug: Exception) -> EngineFailed:
+    """What a client is told of a bug; the log of the engine has the rest."""
+    traceback.print_exception(bug)
+    return EngineFailed("the request failed inside the engine", code="internal")

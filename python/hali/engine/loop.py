@@ -9,6 +9,7 @@ import msgspec
 
 from hali.engine import schedule as plan
 from hali.engine.ahead import LookAhead
+from hali.engine.answering import broken
 from hali.engine.backend import ABORTED, NO_SLOT, Model
 from hali.engine.chat import Prompter
 from hali.engine.chunk import Chunk
@@ -76,6 +77,10 @@ class Loop:
             self._room.waiting.append(self._opening.session(ident, request))
         except HaliError as error:
             self._fail(ident, error)
+        except (
+            Exception
+        ) as bug:  # of a request that nothing was computed for: it costs that, and not the replies of others
+            self._fail(ident, broken(bug))
 
     def cancel(self, ident: bytes) -> None:
         """End a session that nobody waits for and give back all it holds. An unknown one has just ended."""

@@ -52,6 +52,14 @@ def test_what_needs_one_step_is_answered_at_once_beside_longer_ones() -> None:
     assert rig.ended[1:] == [(b"long", "3")]
 
 
+def test_a_bug_in_one_query_costs_no_other() -> None:
+    rig = Rig()
+    rig.open(b"long", 3)
+    rig.queries.open(b"broken", Tokenize("no number"))
+    rig.run()
+    assert rig.ended == [(b"broken", "internal"), (b"long", "3")]
+
+
 def test_an_answer_that_cannot_be_sent_fails_its_query_and_no_other() -> None:
     rig = Rig()
     rig.open(b"a", 9)

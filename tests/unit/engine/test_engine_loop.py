@@ -159,6 +159,17 @@ def _fake_sampler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeSampler, "alive", 0)
 
 
+def test_a_bug_in_the_opening_of_one_request_costs_no_other(capfd: pytest.CaptureFixture[str]) -> None:
+    rig = Rig(FakeModel())
+    rig.open(b"a", 5, max_tokens=2)
+    rig.loop.open(b"b", GenerateRequest(prompt="no number"))  # which is one in this test's own prompter
+    rig.run()
+    assert rig.text(b"a") == "AA"
+    assert isinstance(rig.errors[b"b"], EngineFailed) and rig.errors[b"b"].code == "internal"
+    assert "no number" in capfd.readouterr().err
+    assert rig.nothing_held()
+
+
 def test_alone_the_shapes_are_chunks_of_the_batch_then_single_tokens() -> None:
     rig = Rig(FakeModel(n_ctx=100))
     rig.open(b"a", 70, max_tokens=3)
