@@ -110,6 +110,14 @@ def test_a_terminal_shows_what_is_typed_again_after_sigterm_in_the_middle_of_a_r
         assert " echo " in terminal.text
 
 
+def test_a_job_in_the_background_of_a_terminal_is_not_stopped_for_its_settings(tmp_path: Path) -> None:
+    code = "from hali.cli.prompting import no_echo\nwith no_echo(): print('went on')"
+    shell = f"set -m; {shlex.quote(sys.executable)} -c {shlex.quote(code)} & wait $!; echo ended with $?"
+    with node(tmp_path) as one, Terminal(one, "sh", "-c", shell) as terminal:
+        assert terminal.end() == 0
+        assert terminal.text.split("\n") == ["went on", "ended with 0", ""]
+
+
 @pytest.mark.model
 def test_commands_change_a_chat_and_prompts_come_back_in_the_next_one(seeder: TestNode, tmp_path: Path) -> None:
     saved = tmp_path / "chat.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -44,10 +45,18 @@ def _noticing_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+def in_foreground() -> bool:
+    """False for a job in the background of its terminal (`&`, Ctrl-Z and `bg`): the kernel stops one that changes its settings."""
+    try:
+        return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+    except OSError:  # not the terminal of this session, so it stops nobody
+        return True
+
+
 @contextlib.contextmanager
 def no_echo() -> Iterator[None]:
     """What is typed while a reply is written is not shown in the middle of it; it is there at the next prompt. Undone by SIGTERM too."""
-    if not sys.stdin.isatty():
+    if not sys.stdin.isatty() or not in_foreground():
         yield
         return
     import termios
@@ -60,4 +69,5 @@ def no_echo() -> Iterator[None]:
             termios.tcsetattr(terminal, termios.TCSANOW, silent)
             yield
         finally:
-            termios.tcsetattr(terminal, termios.TCSANOW, before)
+            if in_foreground():  # else it is the shell's again, which has set it as it wants it
+                termios.tcsetattr(terminal, termios.TCSANOW, before)

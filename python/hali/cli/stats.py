@@ -15,7 +15,7 @@ from hali.cli.apps import new_app
 from hali.cli.dashboard import open_dashboard
 from hali.cli.live import live
 from hali.cli.output import Output, current
-from hali.cli.prompting import no_echo
+from hali.cli.prompting import in_foreground, no_echo
 from hali.cli.stats_screen import SPARK, report, screen
 from hali.daemon.client import DaemonClient
 from hali.model.errors import ExitCode, UsageError
@@ -49,7 +49,7 @@ def stats(
         return
     try:
         with control.needed(out) as client:
-            if sys.stdout.isatty() and out.animated and not once:
+            if sys.stdout.isatty() and out.animated and in_foreground() and not once:
                 _watch(out, client)
             else:
                 _print(out, client, watch=watch)
