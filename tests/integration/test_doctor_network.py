@@ -79,3 +79,10 @@ def test_a_bittorrent_port_that_a_firewall_drops(a: TestNode) -> None:
         pytest.skip(f"NOT TESTED: this kernel has no packet filter: {done.stderr}")
     follow(a, only(a, healthy, "torrent.reachable"))
     healthy_again(a)
+
+
+def test_an_address_of_a_link_that_is_not_connected_needs_no_port(a: TestNode) -> None:
+    # As Docker's bridge while no container runs.
+    assert a.shell("ip link set dev lan1 down").returncode == 0
+    a.ok("daemon", "restart", "--detach")
+    healthy_again(a)

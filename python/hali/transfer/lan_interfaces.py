@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 _SIOCGIFCONF, _SIOCGIFFLAGS, _SIOCGIFNETMASK = 0x8912, 0x8913, 0x891B
-_IFF_UP, _IFF_BROADCAST, _IFF_LOOPBACK, _IFF_MULTICAST = 0x1, 0x2, 0x8, 0x1000
+_IFF_UP, _IFF_BROADCAST, _IFF_LOOPBACK, _IFF_RUNNING, _IFF_MULTICAST = 0x1, 0x2, 0x8, 0x40, 0x1000
 _IFA_F_TENTATIVE = 0x40
 _IFREQ = 40  # bytes of struct ifreq on 64-bit Linux
 _MAX_INTERFACES = 128
@@ -71,6 +71,11 @@ def interfaces() -> tuple[Interface, ...]:
         if usable and (name in v4 or name in v6):
             found.append(_interface(index, name, v4.get(name, []), v6.get(name, [])))
     return tuple(found[:_MAX_INTERFACES])
+
+
+def is_connected(interface: Interface) -> bool:
+    """False without a cable, a radio or, of a bridge, a member: libtorrent listens there as soon as there is one."""
+    return bool(_flags(interface.name) & _IFF_RUNNING)
 
 
 def links_without_multicast() -> list[str]:

@@ -62,9 +62,10 @@ def torrent(context: Context) -> Finding:
     port = status["torrent_port"] if status is not None else None
     if status is None or not port:
         return skipped("no daemon listens")
-    from hali.transfer.lan_interfaces import interfaces
+    from hali.transfer.lan_interfaces import interfaces, is_connected
 
-    addresses = ["127.0.0.1", *(a for each in interfaces() if each.name != "lo" for a in each.v4[:1])]
+    links = [each for each in interfaces() if each.name != "lo" and is_connected(each)]
+    addresses = ["127.0.0.1", *(a for each in links for a in each.v4[:1])]
     for host in addresses:
         if error := _connect(host, port):
             closed = f"port {port} cannot be reached over {host}: {os.strerror(error)}"
