@@ -86,3 +86,9 @@ def test_an_address_of_a_link_that_is_not_connected_needs_no_port(a: TestNode) -
     assert a.shell("ip link set dev lan1 down").returncode == 0
     a.ok("daemon", "restart", "--detach")
     healthy_again(a)
+
+
+def test_a_machine_without_a_network_is_not_told_to_open_its_firewall(a: TestNode) -> None:
+    assert a.shell("ip link delete lan0").returncode == 0
+    found = examine(a)
+    assert (found["lan.multicast"]["status"], found["torrent.reachable"]["status"]) == ("skip", "ok")

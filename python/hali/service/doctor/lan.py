@@ -24,10 +24,9 @@ def multicast(context: Context) -> Finding:
     if cut := links_without_multicast():
         commands = [f"ip link set dev {name} multicast on" for name in cut]
         return failed(f"multicast is switched off on {', '.join(cut)}", " && ".join(map(as_root, commands)))
-    every = interfaces()
-    found = [each for each in every if each.name != "lo"] or list(every)
+    found = [each for each in interfaces() if each.name != "lo"]  # Linux has no IPv6 multicast over that one
     if not found:
-        return skipped("no network interface is up")
+        return skipped("no network interface but that of this machine itself is up")
     heard = hear_ourselves(context.settings.lan.port, found)
     wanted = {(each.name, family) for each in found for family, have in (("4", each.v4), ("6", each.v6)) if have}
     return judge_multicast(wanted, heard, context.settings.lan.port)
