@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 from pathlib import Path
 
 import psutil
 
 from hali.model.errors import ExitCode
-from tests.nodes import node, until
+from tests.nodes import WAIT_S, node, until
 
 
 def test_a_daemon_that_is_killed_is_back_after_the_first_wait_and_ends_when_it_is_asked_to(tmp_path: Path) -> None:
@@ -34,3 +35,15 @@ def test_settings_that_became_wrong_end_it_with_code_78(tmp_path: Path) -> None:
         os.kill(a.pid(), signal.SIGKILL)
         _, err = process.communicate(timeout=60)
         assert process.returncode == ExitCode.CONFIG and "config.toml" in err
+
+
+def test_ctrl_c_while_the_daemon_is_still_being_imported_ends_it_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "anyio.py").write_text("import signal\nprint('importing', flush=True)\nsignal.pause()\n")
+    with node(tmp_path / "a") as a:
+        a.env["PYTHONPATH"] = os.pathsep.join([str(tmp_path), *a.env.get("PYTHONPATH", "").split(os.pathsep)])
+        process = a.start_hali("daemon", "run")
+        assert process.stdout is not None
+        assert select.select([process.stdout], [], [], WAIT_S)[0] and process.stdout.readline() == "importing\n"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=WAIT_S) == ("", "")
+        assert process.returncode == ExitCode.INTERRUPTED
