@@ -146,13 +146,19 @@ def test_each_block_of_a_page_runs_as_it_is_written(name: str, machines: tuple[T
     assert left == {}
 
 
-def test_each_command_of_the_readme_succeeds(machines: tuple[TestNode, TestNode]) -> None:
+def test_each_command_of_the_readme_succeeds_and_has_its_columns(machines: tuple[TestNode, TestNode]) -> None:
     transcripts = [block for block in blocks(PAGES["README.md"]) if block.is_run]
     assert transcripts
     for number, block in enumerate(transcripts):
         there = machines[number > 0]  # the first one is about the machine that has a file, the others about another one
-        for line in block.typed if block.kind == "" else [block.text]:
-            run(block, there, Path(there.env["HOME"]), line)
+        typed = block.typed if block.kind == "" else [block.text]
+        printed = "".join(run(block, there, Path(there.env["HOME"]), line) for line in typed)
+        assert headings(block.text) <= headings(printed)
+
+
+def headings(text: str) -> set[str]:
+    """The heads of its tables, however wide they are."""
+    return {" ".join(line.split()) for line in text.splitlines() if line.isupper()}
 
 
 def test_what_is_not_run_is_excepted_with_a_reason() -> None:
