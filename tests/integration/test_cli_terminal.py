@@ -90,6 +90,16 @@ def test_ctrl_c_between_two_waits_for_a_key_is_noticed_without_another_key(tmp_p
         assert prompt.end() == 0
 
 
+def test_a_prompt_is_read_as_utf_8_in_a_locale_that_knows_no_letters(tmp_path: Path) -> None:
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    code = "from hali.cli.prompting import read_prompt; print(ascii(read_prompt()))"
+    with node(tmp_path) as one, Terminal(one, sys.executable, "-c", code, **locale) as prompt:
+        prompt.until(">>> ")
+        prompt.type("Zoë\n")
+        assert prompt.end() == 0
+        assert r"'Zo\xeb'" in prompt.text
+
+
 QUIET = """
 import os, signal
 from hali.cli.prompting import no_echo

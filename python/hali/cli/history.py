@@ -23,7 +23,8 @@ def kept(file: Path) -> Iterator[None]:
         return
     readline.clear_history()
     for line in read(file):
-        readline.add_history(line)
+        with contextlib.suppress(UnicodeEncodeError):  # this locale (`LC_ALL=C`) has no such letters
+            readline.add_history(line)
     before = readline.get_current_history_length()
     try:
         yield
@@ -48,4 +49,6 @@ def add(file: Path, lines: list[str]) -> None:
     """Append, also to what another chat wrote meanwhile, and keep the last `MOST`."""
     new = [line for line in lines if len(line) <= LONGEST and "\n" not in line]
     if new:
-        write_secret(file, "".join(f"{line}\n" for line in [*read(file), *new][-MOST:]).encode("utf-8", "replace"))
+        write_secret(
+            file, "".join(f"{line}\n" for line in [*read(file), *new][-MOST:]).encode("utf-8", "surrogateescape")
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -17,13 +18,20 @@ NOTICED_S = 0.1  # the longest that Ctrl-C can go unnoticed at the prompt
 def read_prompt() -> str:
     """One prompt; several lines between triple quotes. EOFError at the end of input."""
     with _noticing_ctrl_c():
-        said = input(">>> ").strip()
+        said = _line(">>> ").strip()
         if not said.startswith(FENCE):
             return said
         lines = [said.removeprefix(FENCE)]
         while not lines[-1].rstrip().endswith(FENCE):
-            lines.append(input("... "))
+            lines.append(_line("... "))
     return "\n".join(lines).rstrip().removesuffix(FENCE).strip()
+
+
+def _line(prompt: str) -> str:
+    """What was typed, taken for UTF-8 in a locale that knows no letters (`LC_ALL=C`); bytes that are no text become question marks."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # which `input` minds
+    return input(prompt).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 @contextlib.contextmanager
