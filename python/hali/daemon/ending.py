@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from hali.config import last_exit
 from hali.config.paths import Paths
-from hali.model.errors import ExitCode, Failed, HaliError
+from hali.model.errors import ExitCode, Failed, HaliError, NoSpace, Refused, system_error
 from hali.runtime.log import get_logger
 from hali.runtime.processes import boot_id
 
@@ -28,14 +28,19 @@ def on_record(paths: Paths) -> Iterator[None]:
         _keep(paths, exc)
         raise
     except Exception as exc:  # a bug, or a disk that failed: one line for whoever started us, the rest is in the log
-        log.error("daemon.bug", exc=exc)
-        error = Failed(
-            f"internal error: {type(exc).__name__}: {exc}", code="internal", hint="the log has the traceback"
-        )
+        error = _told(exc)
         _keep(paths, error)
         raise error from exc
     finally:
         last_exit.end(paths)
+
+
+def _told(exc: Exception) -> HaliError:
+    """A disk that is full or must not be written is for the user to mend, wherever it was met; the rest is for us."""
+    if isinstance(exc, OSError) and isinstance(refused := system_error(exc), NoSpace | Refused):
+        return refused
+    log.error("daemon.bug", exc=exc)
+    return Failed(f"internal error: {type(exc).__name__}: {exc}", code="internal", hint="the log has the traceback")
 
 
 def at_once(paths: Paths) -> None:

@@ -5,6 +5,7 @@ Built on the standard library's `logging`, so that messages of libraries land in
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import logging.handlers
@@ -92,7 +93,8 @@ def configure(*, debug: bool, directory: Path | None = None, stderr: bool = True
     root = logging.getLogger()
     for handler in root.handlers[:]:
         root.removeHandler(handler)
-        handler.close()
+        with contextlib.suppress(OSError):  # on a full disk: of lines that are lost, see `_Kept`
+            handler.close()
     root.setLevel(logging.DEBUG if debug else logging.INFO)
     # Libraries that log every request at INFO would drown ours.
     for chatty in ("httpx", "httpcore", "uvicorn.access", "huggingface_hub", "asyncio"):
@@ -106,9 +108,25 @@ def configure(*, debug: bool, directory: Path | None = None, stderr: bool = True
         root.addHandler(people)
 
 
+class _Kept(logging.handlers.RotatingFileHandler):
+    """A line that cannot be written is lost, which is told once: `logging` would print a traceback for each of them."""
+
+    lost = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Of the exception that is being handled."""
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self.lost:
+            self.lost = True
+            with contextlib.suppress(OSError):  # that is a file of the same disk
+                print(f"hali: {self.baseFilename}: {error.strerror}", file=sys.stderr, flush=True)
+
+
 def _kept_in(path: Path) -> logging.Handler:
     try:
-        keep = logging.handlers.RotatingFileHandler(
+        keep = _Kept(
             path,
             maxBytes=MAX_LOG_BYTES,
             backupCount=OLD_LOGS,
