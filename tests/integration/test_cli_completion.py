@@ -117,9 +117,9 @@ def test_it_is_installed_where_the_shells_look_and_says_what_else_they_need(owne
     assert owner.fails("completion", "tcsh", code=2).startswith("hali: no completion for 'tcsh'")
 
 
-def test_zsh_finds_the_installed_function_by_itself(owner: TestNode, tmp_path: Path) -> None:
+def test_zsh_finds_the_installed_function_by_the_line_that_is_told(owner: TestNode, tmp_path: Path) -> None:
     zsh = shell("zsh")
-    owner.env |= {"XDG_DATA_HOME": str(tmp_path / "data")}
-    owner.ok("completion", "zsh", "--install")
-    setup = f"fpath=({tmp_path}/data/zsh/site-functions $fpath); autoload -Uz compinit; compinit -u -D"
+    owner.env |= {"XDG_DATA_HOME": str(tmp_path / "my data")}
+    line = owner.ok("completion", "zsh", "--install")["next"].split("`")[1]
+    setup = f"{line}; autoload -Uz compinit; compinit -u -D"
     assert tab(owner, [zsh, "-f", "-i"], setup, "info smo") == f"info {ID}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -58,7 +59,7 @@ def installed_at(shell: str, env: Mapping[str, str], home: Path) -> Path:
 
 def _also_needed(shell: str, path: Path) -> str:
     if shell == "bash":
-        return f"New shells have it with the package bash-completion; without it add `source {path}` to ~/.bashrc."
+        return f"New shells have it with the package bash-completion; without it add `source {quote(str(path))}` to ~/.bashrc."
     if shell == "zsh":
-        return f"Add `fpath=({path.parent} $fpath)` to ~/.zshrc, above compinit, unless it is there."
+        return f"Add `fpath=({quote(str(path.parent))} $fpath)` to ~/.zshrc, above compinit, unless it is there."
     return "New shells have it."
