@@ -58,6 +58,8 @@ def response_format(text: str) -> dict[str, Any]:
 
 
 def _read(file: str) -> bytes:
+    if not file:  # which a path takes for the current folder
+        raise UsageError("name a file")
     try:
         return expanded(file).read_bytes()
     except FileNotFoundError:

@@ -144,6 +144,11 @@ def test_an_image_goes_before_its_question_as_a_data_url(commands: Commands, tmp
     assert content_of("what is it?", ()) == "what is it?"
 
 
+def test_an_image_without_a_name_is_asked_for(commands: Commands) -> None:
+    with pytest.raises(UsageError, match="name a file"):
+        commands.run("/image")
+
+
 def test_what_is_no_image_or_too_large_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("GIF? no")
     (tmp_path / "large").write_bytes(PNG + bytes(MAX_IMAGE))
