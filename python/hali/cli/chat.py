@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from hali.model.errors import EngineFailed, Failed, HaliError, NotFound, Overloaded, Refused, UsageError
+from hali.model.errors import EngineFailed, Failed, HaliError, NotFound, NotRunning, Overloaded, Refused, UsageError
 
 CONNECT_S = 10.0  # to a daemon of this machine
 READ_S = 600.0  # loading a large model from a cold disk can take minutes before the first byte of the answer
@@ -154,6 +154,8 @@ def _stream(url: str, headers: Mapping[str, str], body: Mapping[str, Any]) -> Ge
         if response.status != 200:
             raise _error(response.status, response.read())
         yield from _parse(response)
+    except ConnectionRefusedError:
+        raise NotRunning(f"no daemon answers at {url} any more", hint="`hali daemon start`, then ask again") from None
     except (OSError, http.client.HTTPException) as exc:
         raise Failed(
             f"the connection to the daemon broke: {exc or type(exc).__name__}", hint="see `hali logs`"

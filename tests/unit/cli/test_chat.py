@@ -17,7 +17,7 @@ from hali.cli.chat import ChatClient, Thought
 from hali.cli.conversation import converse, show
 from hali.cli.output import Output
 from hali.cli.screen import DIM, PLAIN
-from hali.model.errors import EngineFailed, Failed, NotFound, Overloaded
+from hali.model.errors import EngineFailed, Failed, NotFound, NotRunning, Overloaded
 from tests.waiting import WAIT_S
 
 
@@ -148,9 +148,10 @@ def test_the_key_is_sent_when_there_is_one(server: str, tmp_path: Path) -> None:
     assert Canned.seen[0]["key"] == "Bearer hali-secret"
 
 
-def test_no_server_is_said_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(Failed, match="the connection to the daemon broke"):
+def test_a_daemon_that_is_gone_is_told_with_the_command_that_starts_one(tmp_path: Path) -> None:
+    with pytest.raises(NotRunning, match="no daemon answers at http") as told:
         list(client("http://127.0.0.1:1", tmp_path).say("hello"))
+    assert "`hali daemon start`" in str(told.value.hint)
 
 
 def test_thoughts_are_told_apart_shown_dimmed_and_not_sent_again(
