@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -73,6 +74,11 @@ def test_a_prompt_that_is_empty_and_a_model_that_is_not_here_are_told_apart(owne
     assert missing.stderr.startswith("hali: no model 'nosuch' in the store — ")
     assert "`hali pull nosuch`" in missing.stderr
     assert missing.stderr.count("\n") == 1
+
+
+def test_a_prompt_without_an_end_is_refused_and_not_read_to_its_end(owner: TestNode) -> None:
+    done = owner.shell(f"ulimit -v 2000000; yes | {shlex.quote(sys.executable)} -m hali.cli run smollm2")
+    assert (done.returncode, done.stderr) == (2, "hali: the prompt is larger than 8.4 MB — give a shorter one\n")
 
 
 def test_a_prompt_of_bytes_that_are_no_text_is_still_a_prompt(owner: TestNode) -> None:

@@ -21,6 +21,7 @@ BY_STATUS: dict[int, type[HaliError]] = {
     401: Refused,
     403: Refused,
     404: NotFound,
+    413: UsageError,
     429: Overloaded,
     503: Overloaded,
 }

@@ -17,7 +17,7 @@ from hali.cli.chat import ChatClient, Thought
 from hali.cli.conversation import converse, show
 from hali.cli.output import Output
 from hali.cli.screen import DIM, PLAIN
-from hali.model.errors import EngineFailed, Failed, NotFound, NotRunning, Overloaded
+from hali.model.errors import EngineFailed, Failed, NotFound, NotRunning, Overloaded, UsageError
 from tests.waiting import WAIT_S
 
 
@@ -131,7 +131,9 @@ def test_a_stream_that_ends_without_its_end_is_an_error(server: str, tmp_path: P
         list(client(server, tmp_path).say("hello"))
 
 
-@pytest.mark.parametrize(("status", "kind"), [(404, NotFound), (429, Overloaded), (500, EngineFailed)])
+@pytest.mark.parametrize(
+    ("status", "kind"), [(404, NotFound), (413, UsageError), (429, Overloaded), (500, EngineFailed)]
+)
 def test_an_error_of_the_api_keeps_its_words(status: int, kind: type[Exception], server: str, tmp_path: Path) -> None:
     Canned.replies = [(status, b'{"error": {"message": "no such thing"}}'), (status, b"<html>")]
     chat = client(server, tmp_path)
