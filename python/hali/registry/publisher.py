@@ -35,7 +35,7 @@ class Publisher:
         self._path = paths.publisher_key
         self._next = self._path.with_name(f"{self._path.name}.next")
         self._database = database
-        self._finish_change()
+        self.finish_change()
         self.identity = load_or_create(self._path)
 
     @property
@@ -85,8 +85,8 @@ class Publisher:
 
     def closings(self) -> list[bytes]:
         """Envelopes of all rotations and revocations of this node's keys, oldest first."""
-        text = self._database.get_state(CLOSINGS)
-        return [] if text is None else [each.encode() for each in msgspec.json.decode(text, type=list[str])]
+        with self._database.reading() as db:
+            return _closings(db)
 
     def seal_signed(self, db: sqlite3.Connection, kind: type[Any], **fields: Any) -> bytes:
         """A document of `kind` with publisher, sequence and time filled in."""
@@ -94,6 +94,7 @@ class Publisher:
 
     def _signed(self, db: sqlite3.Connection) -> dict[str, Any]:
         """The common fields. The sequence is at least the clock, so that a lost database does not begin below what was used."""
+        self._change_over(db)  # a closed key must sign nothing more, not even in the moment before `finish_change`
         now = int(time.time())
         sequence = max(now, int(read_state(db, SEQUENCE) or 0) + 1)
         write_state(db, SEQUENCE, str(sequence))
@@ -105,20 +106,20 @@ class Publisher:
     # ---- the change of the key: new key on disk, then the signed document in the database, then the rename
 
     def rotate(self, db: sqlite3.Connection) -> tuple[bytes, str]:
-        """(the rotation, the new key): written, but in force only when `finish_change` was called after the commit."""
-        self._next.unlink(missing_ok=True)
+        """(the rotation, the new key): written, but in force only after the commit, with `finish_change` or the next signature."""
+        fields = self._signed(db)
         successor = load_or_create(self._next)
-        document = Rotation(**self._signed(db), successor=successor.public_key.hex())
+        document = Rotation(**fields, successor=successor.public_key.hex())
         envelope = seal(document, self.identity, successor)
         self._keep_closing(db, envelope)
         return envelope, successor.public_key.hex()
 
     def revoke(self, db: sqlite3.Connection, reason: str | None) -> bytes:
         """The revocation of the present key; a new key, unknown to all, takes its place with `finish_change`."""
-        self._next.unlink(missing_ok=True)
+        fields = self._signed(db)
         load_or_create(self._next)
         try:
-            document = msgspec.convert({"type": "revocation", **self._signed(db), "reason": reason}, Revocation)
+            document = msgspec.convert({"type": "revocation", **fields, "reason": reason}, Revocation)
         except msgspec.ValidationError as exc:
             raise UsageError(f"the revocation cannot be signed: {exc}") from None
         envelope = self._seal(document)
@@ -131,15 +132,19 @@ class Publisher:
         write_state(db, CLOSINGS, msgspec.json.encode([*known, envelope.decode()]).decode())
 
     def finish_change(self) -> None:
-        """Use the new key from now on."""
-        self._finish_change()
-        self.identity = load_or_create(self._path)
+        """Use the new key from now on, also after a crash."""
+        if self._next.exists():
+            with self._database.reading() as db:
+                self._change_over(db)
 
-    def _finish_change(self) -> None:
-        """Also after a crash: the database tells whether the present key was closed; if not, the new one was never announced."""
+    def _change_over(self, db: sqlite3.Connection) -> None:
+        """Within the database's lock, as all that touches the keys: the new key of another change must not be taken for this one's.
+
+        The database tells whether the present key was closed; if not, the new one was never announced.
+        """
         if not self._next.exists():
             return
-        closings = self.closings()
+        closings = _closings(db)
         last = closing_of(closings[-1]) if closings else None
         present = load_or_create(self._path).public_key.hex() if self._path.exists() else None
         if last is not None and present in (None, last.publisher):
@@ -149,6 +154,11 @@ class Publisher:
         else:
             self._next.unlink()
         fsync_directory(self._path.parent)
+        self.identity = load_or_create(self._path)
+
+
+def _closings(db: sqlite3.Connection) -> list[bytes]:
+    return [each.encode() for each in msgspec.json.decode(read_state(db, CLOSINGS) or "[]", type=list[str])]
 
 
 def closing_of(envelope: bytes) -> Closing:

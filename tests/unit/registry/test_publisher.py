@@ -85,6 +85,21 @@ def test_a_crash_before_the_commit_leaves_the_old_key_and_after_it_the_new_one(p
     place.database.close()
 
 
+def test_who_signs_before_a_change_of_the_key_is_finished_signs_with_the_new_one(place: Home) -> None:
+    publisher = place.publisher()
+    with place.database.transaction() as db:
+        _, second = publisher.rotate(db)
+    with place.database.transaction() as db:  # two rotations at once: nobody has called `finish_change` yet
+        envelope, third = publisher.rotate(db)
+    assert unseal(envelope, Rotation).publisher == second  # else two keys would be the successor of one
+    with place.database.transaction() as db:
+        assert unseal(publisher.sign_profile(db, {"display_name": "A"}), Profile).publisher == third
+    publisher.finish_change()
+    publisher.finish_change()
+    assert publisher.key == third == place.publisher().key
+    place.database.close()
+
+
 def test_a_revoked_key_is_replaced_by_one_that_it_does_not_name(place: Home) -> None:
     publisher = place.publisher()
     old = publisher.key
