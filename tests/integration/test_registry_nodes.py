@@ -234,11 +234,18 @@ def test_a_static_folder_serves_another_node_and_no_older_index_is_believed(
     a.fails("registry", "index", "", code=2)  # of an unset variable, say: not the folder that one happens to be in
     again = a.ok("registry", "index", str(folder))
     assert again["sequence"] > made["sequence"]
+    newest = (folder / "index.json").read_bytes()
+    (folder / "index.json").write_bytes(
+        before
+    )  # as a reader has it who asked for it while the folder was written again
     pinned = {"registry_url": f"file://{folder}#ed25519:{made['key']}", "hf_endpoint": hub, "lan_enabled": "off"}
     with node(tmp_path / "d", **pinned) as d:
         pulled = d.ok("pull", "listed")
         assert pulled["sha256"] == a.call("info", model=ID)["sha256"]
         assert pulled["registry"]["trust"] is None
+        d.call("rm", model="listed")
+        (folder / "index.json").write_bytes(newest)
+        assert d.pull("listed")["sha256"] == pulled["sha256"]
         d.call("rm", model="listed")
         (folder / "index.json").write_bytes(before)
         assert "older" in d.fails("pull", "listed", code=5)

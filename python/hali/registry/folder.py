@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from hali.config.files import write_atomically
-from hali.model.errors import NoSpace, ProtocolError, Refused, UsageError, VerificationFailed
+from hali.model.errors import HaliError, NoSpace, ProtocolError, Refused, UsageError, VerificationFailed
 from hali.registry.documents import Index, IndexEntry, Manifest, Rotation
 from hali.registry.publisher import closing_of
 from hali.registry.signing import unseal
@@ -66,6 +66,22 @@ def entry_of(item: Item) -> IndexEntry:
         manifest_sha256=hashlib.sha256(item.manifest).hexdigest(),
         torrent_sha256=hashlib.sha256(item.torrent).hexdigest(),
     )
+
+
+def kept(folder: Path, fresh: Manifest) -> bytes | None:
+    """The envelope in `folder` that says the same of the model by the same key, if there is one.
+
+    It stays as it is: readers that hold the index of a moment ago, or whose index is all that a full disk let us write, know it by
+    its SHA-256.
+    """
+    try:
+        with (folder / manifest_path(fresh.infohash_v2)).open("rb") as file:
+            envelope = file.read(MAX_MANIFEST)
+        found = unseal(envelope, Manifest)
+    except (OSError, HaliError):  # none, or a damaged one: it is written anew
+        return None
+    same = msgspec.structs.replace(fresh, sequence=found.sequence, time=found.time)
+    return envelope if found == same else None
 
 
 def manifest_path(infohash: str) -> str:

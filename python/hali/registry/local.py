@@ -20,7 +20,7 @@ from hali.model.errors import HaliError, NotFound, TransferFailed, UsageError, V
 from hali.registry import folder as folders
 from hali.registry import head, telemetry
 from hali.registry.delivery import RegistryOutbox
-from hali.registry.documents import Index
+from hali.registry.documents import Index, Manifest
 from hali.registry.finder import RegistryFinder
 from hali.registry.outbox import Outbox
 from hali.registry.publisher import Publisher
@@ -153,7 +153,9 @@ class LocalRegistry:
         with self._database.transaction() as db:
             for meta in (record.meta for record in records):
                 try:
-                    items.append(folders.Item(self.publisher.manifest(db, meta), self._torrent(meta)))
+                    fresh = self.publisher.manifest(db, meta)
+                    envelope = folders.kept(directory, unseal(fresh, Manifest)) or fresh
+                    items.append(folders.Item(envelope, self._torrent(meta)))
                 except (NotFound, UsageError) as exc:
                     left_out.append({"model_id": meta.model_id, "reason": exc.message})
             entries = [folders.entry_of(item) for item in items]

@@ -12,9 +12,9 @@ import pytest
 from hali.config.registries import parse
 from hali.model.errors import HaliError, NotFound, UsageError
 from hali.registry import folder
-from hali.registry.documents import Index
+from hali.registry.documents import Index, Manifest
 from hali.registry.folder import Item, Seen
-from hali.registry.signing import seal
+from hali.registry.signing import seal, unseal
 from hali.registry.sources import FolderSource
 from hali.store.database import Database
 from tests.fakes.scripted_http import Reply, ScriptedServer
@@ -86,6 +86,22 @@ async def test_a_folder_lists_what_was_written(
         assert (found.model_id, found.trust, found.torrent) == ("m1:1m:base:q8_0", None, other.torrent)
     with pytest.raises(NotFound):
         await source.listing("0" * 64)
+
+
+def test_a_manifest_stays_as_long_as_its_publisher_says_the_same(
+    root: Path, alice: Author, bob: Author, model: Model
+) -> None:
+    def says(author: Author, model_id: str = "m0:1m:base:q8_0") -> bytes | None:
+        return folder.kept(root, unseal(author.manifest(model, model_id=model_id), Manifest))
+
+    assert says(alice) is None
+    write(root, alice, model)
+    place = root / folder.manifest_path(model.infohash)
+    assert says(alice) == place.read_bytes()
+    assert says(alice, "other:1m:base:q8_0") is None
+    assert says(bob) is None
+    place.write_bytes(place.read_bytes().replace(b"m0:1m", b"m1:1m"))
+    assert says(alice, "m1:1m:base:q8_0") is None
 
 
 async def test_a_place_where_no_folder_can_be_is_told_with_what_to_do(root: Path, alice: Author, model: Model) -> None:
