@@ -12,7 +12,7 @@ import random
 import msgspec
 import pytest
 
-from hali.transfer.lan_inbox import Inbox
+from hali.transfer.lan_inbox import Inbox, Us
 from hali.transfer.lan_index import LanIndex
 from hali.wire.lan import Kind, Want, WantKind
 from tests.fakes.lan_node import LINK, WALL, FakeNode, model
@@ -67,7 +67,7 @@ def mutant(draw: random.Random, seeds: list[bytes]) -> bytes:
 @pytest.mark.parametrize("secret", [None, SECRET])
 def test_mutants_are_dropped_and_harm_nothing(secret: bytes | None) -> None:
     draw, seeds, index = random.Random(SEED), corpus(), LanIndex()
-    inbox = Inbox(index, b"", secret)
+    inbox = Inbox(index, Us(b""), secret)
     inbox.reach = LINK
     originals, now, tried = set(seeds), 0.0, 0
     for number in range(ROUNDS // 2):
@@ -86,7 +86,7 @@ def test_mutants_are_dropped_and_harm_nothing(secret: bytes | None) -> None:
 def test_the_unchanged_packets_are_understood() -> None:
     """Otherwise the mutants would prove nothing."""
     for node, secret in ((FakeNode(1), None), (FakeNode(2, secret=SECRET), SECRET)):
-        inbox = Inbox(LanIndex(), b"", secret)
+        inbox = Inbox(LanIndex(), Us(b""), secret)
         inbox.reach = LINK
         for datagram in packets(node):
             inbox.receive(datagram, node.address, 5000, now=0.0, wall=WALL)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from hali.transfer.lan_inbox import Inbox
+from hali.transfer.lan_inbox import Inbox, Us
 from hali.transfer.lan_index import LanIndex
 from hali.transfer.lan_view import MODEL_TTL
 from hali.wire.lan import Kind
@@ -23,7 +23,7 @@ NODES = 4
 def test_in_whatever_order_packets_come_accepted_sequences_only_grow(order: list[int]) -> None:
     node, index = FakeNode(), LanIndex()
     datagrams = [node.datagram(models=(model(number),)) for number in range(15)]
-    inbox, accepted, now = Inbox(index, b"", None), [], 0.0
+    inbox, accepted, now = Inbox(index, Us(b""), None), [], 0.0
     for number in order:
         now += 1.0
         before = inbox.accepted["announce"]
@@ -41,7 +41,7 @@ class Neighbourhood(RuleBasedStateMachine):
         super().__init__()
         self.now, self.round = 0.0, 0
         self.index = LanIndex()
-        self.inbox = Inbox(self.index, b"", None)
+        self.inbox = Inbox(self.index, Us(b""), None)
         self.inbox.reach = LINK
         self.nodes = [FakeNode(seed + 1, f"10.0.0.{seed + 1}") for seed in range(NODES)]
         self.session = [0] * NODES

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 # Where the reason is most likely one of our own configuration, and what to do about it.
-HINTS = {"mac": "other nodes have another lan.hmac_shared_secret, or lan.hmac_enabled is not the same on all"}
+HINTS = {
+    "mac": "other nodes have another lan.hmac_shared_secret, or lan.hmac_enabled is not the same on all",
+    "same_key": "another node has this one's key, see `hali doctor`",
+}
 
 
 def describe_drops(traffic: Mapping[str, Any] | None) -> str | None:

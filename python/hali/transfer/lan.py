@@ -21,7 +21,7 @@ from hali.runtime.channels import Watch
 from hali.runtime.log import get_logger
 from hali.transfer.lan_answers import Answers
 from hali.transfer.lan_catalogue import Catalogue
-from hali.transfer.lan_inbox import Inbox, Page, Question, Stale
+from hali.transfer.lan_inbox import Inbox, Page, Question, Stale, Us
 from hali.transfer.lan_index import LanIndex
 from hali.transfer.lan_match import wants_for
 from hali.transfer.lan_net import receive
@@ -68,7 +68,8 @@ class LanAnnouncer:
         self._bt_port = bt_port
         self._speaker = Speaker(signer, options.secret)
         self._index = LanIndex(self._on_change)
-        self._inbox = Inbox(self._index, self._speaker.node_id, options.secret, v1=options.v1)
+        us = Us(self._speaker.node_id, self._speaker.session, self._speaker.epoch)
+        self._inbox = Inbox(self._index, us, options.secret, v1=options.v1)
         self._answers = Answers(self._speaker, self._index, self._nonce, self._announce_by)
         self._catalogue = Catalogue()
         self._outbox: Outbox | None = None  # while it runs

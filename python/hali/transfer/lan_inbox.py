@@ -11,6 +11,7 @@
 | `unproven` | is of an unknown node and not of this time |
 | `total_rate` | would be one signature too many to check |
 | `signature` | is not by the owner of its key |
+| `same_key` | is of another node that has our key: one of the two data directories is a copy |
 | `node_rate` | is one too many from its node |
 | `v1` | is of version 1, which is switched off |
 """
@@ -39,8 +40,17 @@ TOTAL_RATE = 500.0
 MAX_BUCKETS = 2048
 NONCE_LIFE = 10.0  # seconds; answers come within 250 ms, but a paced answer of a busy node may wait
 MAX_NONCES = 256
+SETTLED = 5  # seconds after which no network brings back what our last session said
 
 Source = tuple[str, int]
+
+
+class Us(msgspec.Struct, frozen=True):
+    """What our own packets say of themselves; `epoch` is when the session began, in milliseconds since 1970."""
+
+    node_id: bytes
+    session: bytes = b""
+    epoch: int = 0
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -95,12 +105,12 @@ class Inbox:
     addresses are near.
     """
 
-    def __init__(self, index: LanIndex, me: bytes, secret: bytes | None, *, v1: bool = True) -> None:
+    def __init__(self, index: LanIndex, us: Us, secret: bytes | None, *, v1: bool = True) -> None:
         self.drops: Counter[str] = Counter()
         self.accepted: Counter[str] = Counter()
         self.ignored: Counter[str] = Counter()
         self.reach = Reach()
-        self._index, self._me, self._secret, self._v1 = index, me, secret, v1
+        self._index, self._us, self._secret, self._v1 = index, us, secret, v1
         self._sources = Buckets(SOURCE_RATE, SOURCE_BURST)
         self._nodes = Buckets(NODE_RATE, NODE_BURST)
         self._total = Buckets(TOTAL_RATE, TOTAL_RATE)
@@ -131,7 +141,8 @@ class Inbox:
                 self._receive_v1(datagram, host, now=now, wall=wall)
                 return None
             received = decode(datagram, self._secret)
-            if received.node_id == self._me:
+            if received.node_id == self._us.node_id:
+                self._check_ours(received, now)
                 self.ignored["own"] += 1
                 return None
             return self._receive_v2(received, datagram, (host, port), now=now, wall=wall, unicast=unicast)
@@ -175,8 +186,15 @@ class Inbox:
         if packet.kind == Kind.QUERY and not unicast and not self.reach.is_on_link(host):
             raise Malformed("network")  # else somebody beyond a router could make this link talk
 
+    def _check_ours(self, received: Received, now: float) -> None:
+        """What our key signs in another session, since ours began, is not ours."""
+        packet = received.packet
+        if packet.session != self._us.session and packet.time > self._us.epoch // 1000 + SETTLED:
+            self._check_signature(received, now)
+            raise Malformed("same_key")
+
     def _asks_for_me(self, packet: Packet) -> bool:
-        return any(want.kind == WantKind.NODE and want.value == self._me for want in packet.wants)
+        return any(want.kind == WantKind.NODE and want.value == self._us.node_id for want in packet.wants)
 
     def _check_signature(self, received: Received, now: float) -> None:
         known = self._index.session_of(received.node_id) == received.packet.session

@@ -53,8 +53,8 @@ class Speaker:
     def __init__(self, signer: Signer, secret: bytes | None) -> None:
         self._signer = signer
         self._secret = secret
-        self._session = os.urandom(16)
-        self._epoch = time.time_ns() // 1_000_000
+        self.session = os.urandom(16)
+        self.epoch = time.time_ns() // 1_000_000
         self._sequence = 0
         self._round = 0
         self._widest: tuple[bytes, ...] = ()
@@ -115,8 +115,8 @@ class Speaker:
         return Packet(
             kind=kind,
             key=self._signer.public_key,
-            session=self._session,
-            epoch=self._epoch,
+            session=self.session,
+            epoch=self.epoch,
             sequence=self._sequence,
             time=0,
             port=self.port,

@@ -10,6 +10,7 @@ import pytest
 from hali.config.last_exit import LastExit
 from hali.config.paths import Paths
 from hali.service.doctor import extensions
+from hali.service.doctor.configured import permissions
 from hali.service.doctor.context import Context, Daemon
 from hali.service.doctor.daemon import judge_crashes, judge_unit, services
 from hali.service.doctor.finding import Finding
@@ -158,6 +159,15 @@ def test_another_secret_fails_where_nobody_else_is_heard() -> None:
     assert "ab" * 32 not in found.detail
     off = judge_secret(context(), strange=2, known=0).fix
     assert off == "hali config set lan.hmac_enabled true && hali config set lan.hmac_shared_secret -"
+
+
+def test_a_node_with_the_same_key_is_told_with_the_command_that_makes_another_one(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    for dropped, verdict in (({}, "ok"), ({"mac": 3}, "ok"), ({"same_key": 4}, "fail")):
+        heard = Daemon(7, {"pid": 7, "lan_traffic": {"dropped": dropped}})
+        found = permissions(Context(Paths(tmp_path), {}, heard))
+        assert found.status == verdict
+    assert found.fix == f"mv {tmp_path}/identity.key {tmp_path}/identity.key.copied && hali daemon restart"
 
 
 # ---- daemon

@@ -11,7 +11,7 @@ import pytest
 
 from hali.transfer import lan_crowd
 from hali.transfer.lan_crowd import MAX_MODELS, MAX_NODES, NEWCOMERS, Crowd, Limits
-from hali.transfer.lan_inbox import Inbox
+from hali.transfer.lan_inbox import Inbox, Us
 from hali.transfer.lan_index import LanIndex
 from tests.fakes.lan_node import LINK, WALL, FakeNode, model
 
@@ -48,7 +48,7 @@ class Flooded:
 
     def __init__(self, crowd: Crowd | None = None) -> None:
         self.index = LanIndex(crowd=crowd)
-        self.inbox = Inbox(self.index, b"m" * 32, None)
+        self.inbox = Inbox(self.index, Us(b"m" * 32), None)
         self.inbox.reach = LINK
         self.now = 0.0
         self.honest = FakeNode(1, HONEST)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from hali.transfer import lan_inbox
-from hali.transfer.lan_inbox import Buckets, Inbox, Page, Question, Stale
+from hali.transfer.lan_inbox import Buckets, Inbox, Page, Question, Stale, Us
 from hali.transfer.lan_index import FRESH, LanIndex
 from hali.transfer.lan_interfaces import Reach
 from hali.wire.canonical import MAC, signing_input
@@ -24,7 +24,7 @@ class Desk:
 
     def __init__(self, secret: bytes | None = None) -> None:
         self.index = LanIndex()
-        self.inbox = Inbox(self.index, b"m" * 32, secret)
+        self.inbox = Inbox(self.index, Us(b"m" * 32), secret)
         self.inbox.reach = LINK
         self.now = 100.0
 
@@ -127,9 +127,28 @@ def test_the_mac_is_checked_before_what_it_covers_is_read() -> None:
 def test_our_own_multicast_is_no_drop() -> None:
     node = FakeNode()
     index = LanIndex()
-    inbox = Inbox(index, node.id, None)
+    inbox = Inbox(index, Us(node.id, b"S" * 16, int(WALL * 1000)), None)
     inbox.receive(node.datagram(models=(model(),)), node.address, 1, now=0.0, wall=WALL)
     assert (index.models, inbox.drops, inbox.ignored) == (0, {}, {"own": 1})
+
+
+def test_what_another_node_signs_with_our_key_is_counted_apart() -> None:
+    ours = FakeNode()
+    inbox = Inbox(LanIndex(), Us(ours.id, b"S" * 16, int(WALL * 1000)), None)
+    inbox.reach = LINK
+
+    def hear(datagram: bytes) -> tuple[int, dict[str, int]]:
+        inbox.receive(datagram, ours.address, 1, now=0.0, wall=WALL)
+        return inbox.ignored["own"], dict(inbox.drops)
+
+    # The last words of our session before this one may come back late.
+    assert hear(ours.datagram(session=b"T" * 16, time=int(WALL) + lan_inbox.SETTLED)) == (1, {})
+    assert hear(ours.datagram(time=int(WALL) + 100)) == (2, {})
+    copied = ours.datagram(session=b"T" * 16, time=int(WALL) + lan_inbox.SETTLED + 1)
+    assert hear(copied) == (2, {"same_key": 1})
+    forged = bytearray(copied)
+    forged[-10] ^= 1  # in the signature
+    assert hear(bytes(forged)) == (2, {"same_key": 1, "signature": 1})
 
 
 def test_a_node_that_talks_too_fast_is_cut_to_its_rate() -> None:
@@ -231,7 +250,7 @@ def test_version_1_is_read_without_a_secret_and_not_with_one() -> None:
 
 
 def test_version_1_can_be_switched_off() -> None:
-    inbox = Inbox(LanIndex(), b"m" * 32, None, v1=False)
+    inbox = Inbox(LanIndex(), Us(b"m" * 32), None, v1=False)
     inbox.receive(v1(), "192.0.2.7", 1, now=0.0, wall=WALL)
     assert inbox.drops == {"v1": 1}
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from hali.model.ids import InfoHashes
-from hali.transfer.lan_inbox import Inbox
+from hali.transfer.lan_inbox import Inbox, Us
 from hali.transfer.lan_index import LanIndex
 from hali.transfer.lan_outbox import PACE, LanOptions
 from hali.transfer.lan_packets import LanModel, Speaker, to_wire
@@ -41,7 +41,7 @@ def test_an_announcement_names_all_models_and_grows_in_sequence_and_round() -> N
 
 def test_a_catalogue_of_1000_models_is_told_within_a_turn_and_taken_whole() -> None:
     talk, index = speaker(), LanIndex()
-    inbox, now = Inbox(index, b"", None), 0.0
+    inbox, now = Inbox(index, Us(b""), None), 0.0
     long_names = [f"some-longer-name-{n}:70b:instruct:iq4_xs" for n in range(1000)]
     ours = [
         LanModel(name, f"{n:064x}"[::-1], InfoHashes(v1="cd" * 20, v2=f"{n:064x}"), 10**9 + n)

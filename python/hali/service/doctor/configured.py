@@ -72,7 +72,7 @@ def permissions(context: Context) -> Finding:
     if steps:
         wide = [home] * (len(steps) - bool(exposed)) + exposed
         return failed(f"others may read {', '.join(f'{p} ({_mode(p):04o})' for p in wide)}", " && ".join(steps))
-    return _keys(context) or passed(f"{home} (0700), {len(present)} private files (0600)")
+    return _keys(context) or _copied(context) or passed(f"{home} (0700), {len(present)} private files (0600)")
 
 
 def _keys(context: Context) -> Finding | None:
@@ -87,6 +87,20 @@ def _keys(context: Context) -> Finding | None:
                 command = f"mv {quoted(path)} {quoted(aside)} && {context.daemon_command('restart')}"
                 return failed(f"{exc.message}; restore it from a backup, or let hali make a new one", command)
     return None
+
+
+def _copied(context: Context) -> Finding | None:
+    """Does another node sign with our key? The daemon counts what it hears of it."""
+    traffic = (context.daemon.status or {}).get("lan_traffic")
+    count = traffic["dropped"].get("same_key", 0) if traffic else 0
+    if not count:
+        return None
+    path = context.paths.identity
+    command = (
+        f"mv {quoted(path)} {quoted(path.with_name(f'{path.name}.copied'))} && {context.daemon_command('restart')}"
+    )
+    told = f"another node on the LAN has this node's key ({count} packets), so neither hears the other"
+    return failed(f"{told}: one data directory is a copy of the other; one of the two needs a key of its own", command)
 
 
 def _mode(path: Path) -> int:
