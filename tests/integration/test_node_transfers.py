@@ -14,7 +14,10 @@ import pytest
 
 from hali.model.errors import HaliError
 from hali.model.units import MIB
+from hali.transfer.metainfo import parse
+from tests.fakes import plain_client
 from tests.fakes.hf_server import FakeHub
+from tests.fakes.torrents import magnet_of, torrent_of
 from tests.nodes import TestNode, node, pair, random_file, sha256_of, until
 
 SLOW = 200_000  # bytes per second and connection: half a minute for 6 MiB; every test lifts it at its end
@@ -88,6 +91,19 @@ def test_pulls_at_one_time_do_not_count_on_the_same_room(tmp_path: Path) -> None
         a.call("drop", job=first)
         hub.faults.rate = None
         assert a.ok("pull", "o/Two")["state"] == "seeding"
+
+
+def test_a_magnet_is_held_to_the_quota_as_soon_as_its_size_is_known(tmp_path: Path) -> None:
+    file = random_file(tmp_path / "theirs" / NAMES[0], 12)
+    torrent = parse(torrent_of(file, MIB))
+    with (
+        node(tmp_path / "a", lan_enabled="off", storage_quota_gb="0.01") as a,
+        plain_client.seeder(torrent.raw, file.parent) as theirs,
+    ):
+        a.start()
+        told = a.fails("pull", magnet_of(torrent, theirs.peer), code=6, told_before=True)
+        assert told.startswith(f"hali: {file.name} needs 12.6 MB, 10.0 MB of the quota of 10.0 MB are left")
+        assert not theirs.served()
 
 
 # ---- the end of one of several

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from hali.share.board import JobBoard
 from hali.share.importing import bring_in, examine, sources_of
 from hali.share.incoming import JOURNALS, io_error
 from hali.share.incoming_model import Arrived, IncomingModel, Wanted
-from hali.share.intake import Disagreement
+from hali.share.intake import Admit, Disagreement
 from hali.share.job import Job, Progress
 from hali.share.job_telling import JobTeller
 from hali.share.library import Entry, Library, Origin
@@ -187,17 +187,20 @@ class AcquisitionManager:
         layers = parse_layers(spec.layers) if spec.layers is not None else None
         mmproj = spec.mmproj if layers is None else False
         plan = await self._resolver.plan(target, allow_untrusted=spec.allow_untrusted, mmproj=mmproj)
-        with self._room_on_disk(plan) if layers is None else nullcontext():
-            return await self._fetch(job, plan, layers)
+        with ExitStack() as room:
+            admit = partial(self._keep_room, room, plan)
+            if plan.size is not None and layers is None:
+                admit(plan.size)
+            return await self._fetch(job, plan, layers, admit)
 
-    def _room_on_disk(self, plan: Plan) -> AbstractContextManager[None]:
-        """NoSpace above the quota, as far as the size is known."""
-        if plan.size is None or self._resolver.stored_by(plan) is not None:
-            return nullcontext()
+    def _keep_room(self, room: ExitStack, plan: Plan, size: int) -> None:
+        """NoSpace above the quota; else the bytes are kept for this pull as long as `room` is open."""
+        if self._resolver.stored_by(plan) is not None:
+            return
         file = (plan.ref.sha256 if plan.ref else plan.sha256_prefix or plan.key)[:32]
-        return self._space.coming(plan.name, plan.size, file, plan.ref.sha256 if plan.ref else None)
+        room.enter_context(self._space.coming(plan.name, size, file, plan.ref.sha256 if plan.ref else None))
 
-    async def _fetch(self, job: Job, plan: Plan, layers: Layers | None) -> dict[str, Any]:
+    async def _fetch(self, job: Job, plan: Plan, layers: Layers | None, admit: Admit) -> dict[str, Any]:
         progress = Progress("connecting", plan.name, total=plan.ref.size if plan.ref else None)
         queued = partial(job.update, msgspec.structs.replace(progress, state="queued"))
         async with self._one_at_a_time(plan, queued):
@@ -209,7 +212,7 @@ class AcquisitionManager:
                 async with self._partials.lent(plan, whole=layers is None):
                     if layers is not None:
                         return await self._pull_part(job, plan, layers)
-                    return await self._puller.pull(job, plan)
+                    return await self._puller.pull(job, plan, None if plan.size is not None else admit)
 
     async def _pull_part(self, job: Job, plan: Plan, layers: Layers) -> dict[str, Any]:
         part = Part(layers, partial(self._space.admit, plan.name))

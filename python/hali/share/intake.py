@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,8 @@ from hali.transfer.fetching import Fetch
 from hali.transfer.metainfo import Metainfo
 from hali.transfer.piece_check import PieceCheck
 
+Admit = Callable[[int], None]  # told how many bytes will come; NoSpace
+
 
 class Disagreement(VerificationFailed):
     """The repository and the torrent that was offered for its file differ; only the SHA-256 of the whole tells who is right."""
@@ -41,6 +43,7 @@ class Intake:
         pinned: Sequence[Wanted] = (),
         part: Part | None = None,
         tally: Tally | None = None,
+        admit: Admit | None = None,
     ) -> None:
         self.directory, self.part = directory, part
         self.tally = tally or Tally()
@@ -53,6 +56,7 @@ class Intake:
         self.came = 0  # bytes in this life
         self.lied_to = False  # a piece came that was wrong
         self.complete = anyio.Event()
+        self._admit = admit
         self._incoming: IncomingModel | None = None
         self._map = PieceMap(())  # of the torrent
         self._check: PieceCheck | None = None
@@ -79,7 +83,9 @@ class Intake:
         return self._incoming is not None
 
     async def open(self, files: Sequence[Wanted], *, tag: str | None = None, torrent_piece: int = PIECE) -> None:
-        """Go on with what is there, or begin anew. Once only."""
+        """Go on with what is there, or begin anew. Once only. NoSpace also where there is no room for it."""
+        if self._admit is not None:
+            self._admit(sum(file.length for file in files))
         self._incoming = await IncomingModel.open(
             self.directory,
             files,

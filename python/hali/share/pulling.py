@@ -19,7 +19,7 @@ from hali.runtime.channels import Watch
 from hali.runtime.log import get_logger
 from hali.share.download import Download, Rate
 from hali.share.incoming_model import Arrived, Wanted
-from hali.share.intake import Disagreement, Intake
+from hali.share.intake import Admit, Disagreement, Intake
 from hali.share.job import Job, JobState, Progress
 from hali.share.library import Library, Origin
 from hali.share.part import Part
@@ -75,10 +75,13 @@ class Puller:
         self._open_source, self._open_web_seed = open_source, open_web_seed
         self._streaming, self._connections, self._tally = streaming, connections, tally
 
-    async def pull(self, job: Job, plan: Plan) -> dict[str, Any]:
-        """Fetch, check and adopt. When repository and swarm together give a wrong file, each is tried alone: one may be right."""
+    async def pull(self, job: Job, plan: Plan, admit: Admit | None = None) -> dict[str, Any]:
+        """Fetch, check and adopt. When repository and swarm together give a wrong file, each is tried alone: one may be right.
+
+        `admit` is told how many bytes it will be where only the torrent's metadata tells that.
+        """
         try:
-            return await self._again_if_overwritten(job, plan)
+            return await self._again_if_overwritten(job, plan, admit)
         except VerificationFailed as exc:
             if plan.ref is None:
                 raise
@@ -99,13 +102,13 @@ class Puller:
             raise failure
         return await self._attempt(job, plan, "swarm")
 
-    async def _again_if_overwritten(self, job: Job, plan: Plan) -> dict[str, Any]:
+    async def _again_if_overwritten(self, job: Job, plan: Plan, admit: Admit | None) -> dict[str, Any]:
         for _ in range(OVERWRITTEN_TIMES):
             try:
-                return await self._attempt(job, plan, "all")
+                return await self._attempt(job, plan, "all", admit)
             except Overwritten as exc:
                 log.warning("pull.overwritten", model=plan.name, error=str(exc))
-        return await self._attempt(job, plan, "all")
+        return await self._attempt(job, plan, "all", admit)
 
     async def pull_part(self, job: Job, plan: Plan, part: Part) -> tuple[Metainfo, int]:
         """Fetch the pieces of `part`, each checked by the torrent's hashes, into the folder of `plan`; the torrent, and bytes that came."""
@@ -127,8 +130,8 @@ class Puller:
         finally:
             intake.close()
 
-    async def _attempt(self, job: Job, plan: Plan, sources: Sources) -> dict[str, Any]:
-        intake = self._intake(plan)
+    async def _attempt(self, job: Job, plan: Plan, sources: Sources, admit: Admit | None = None) -> dict[str, Any]:
+        intake = self._intake(plan, admit=admit)
         download = Download(plan.name, intake, lambda rate: _report(job, plan.name, intake, rate))
         try:
             if plan.ref is not None:
@@ -160,9 +163,11 @@ class Puller:
                 await intake.deliver(index, data, SourceKind.STORE)
                 _report(job, plan.name, intake, Rate())
 
-    def _intake(self, plan: Plan, part: Part | None = None) -> Intake:
+    def _intake(self, plan: Plan, part: Part | None = None, admit: Admit | None = None) -> Intake:
         directory = self._library.store.incoming(plan.key)
-        return Intake(directory, streaming=self._streaming, pinned=plan.wanted, part=part, tally=self._tally)
+        return Intake(
+            directory, streaming=self._streaming, pinned=plan.wanted, part=part, tally=self._tally, admit=admit
+        )
 
     async def _forget(self, plan: Plan, wrong: Collection[str], *, only_swarm: bool) -> bool:
         """Believe nothing of these files, or nothing that peers brought of them; False when that was nothing.
