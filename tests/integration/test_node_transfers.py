@@ -18,7 +18,7 @@ from hali.transfer.metainfo import parse
 from tests.fakes import plain_client
 from tests.fakes.hf_server import FakeHub
 from tests.fakes.torrents import magnet_of, torrent_of
-from tests.nodes import TestNode, node, pair, random_file, sha256_of, until
+from tests.nodes import TestNode, flip, node, pair, random_file, sha256_of, until
 
 SLOW = 200_000  # bytes per second and connection: half a minute for 6 MiB; every test lifts it at its end
 NAMES = ("One-1B-Q8_0.gguf", "Two-1B-Q8_0.gguf", "Three-1B-Q8_0.gguf", "Four-1B-Q8_0.gguf")
@@ -104,6 +104,20 @@ def test_a_magnet_is_held_to_the_quota_as_soon_as_its_size_is_known(tmp_path: Pa
         told = a.fails("pull", magnet_of(torrent, theirs.peer), code=6, told_before=True)
         assert told.startswith(f"hali: {file.name} needs 12.6 MB, 10.0 MB of the quota of 10.0 MB are left")
         assert not theirs.served()
+
+
+@pytest.mark.parametrize("by", ["name", "magnet", "torrent"])
+def test_a_damaged_model_that_comes_again_takes_no_more_room_than_it_has(by: str, tmp_path: Path) -> None:
+    with pair(tmp_path, storage_quota_gb="0.01") as (a, b):
+        added = a.add(random_file(tmp_path / NAMES[0], 6))
+        path = Path(b.pull(added["sha256"])["path"])
+        flip(path, 1000)
+        b.fails("verify", added["model_id"], code=5)
+        b.hears(added["model_id"])
+        torrent = a.paths.torrents / f"{added['infohash_v1']}.torrent"
+        what = {"name": added["model_id"], "magnet": added["magnet"], "torrent": str(torrent)}[by]
+        assert b.ok("pull", what)["state"] == "seeding"
+        assert sha256_of(path) == added["sha256"]
 
 
 # ---- the end of one of several

@@ -195,10 +195,12 @@ class AcquisitionManager:
 
     def _keep_room(self, room: ExitStack, plan: Plan, size: int) -> None:
         """NoSpace above the quota; else the bytes are kept for this pull as long as `room` is open."""
-        if self._resolver.stored_by(plan) is not None:
+        known = self._resolver.known_by(plan)
+        if any(entry.is_whole for entry in known):
             return
         file = (plan.ref.sha256 if plan.ref else plan.sha256_prefix or plan.key)[:32]
-        room.enter_context(self._space.coming(plan.name, size, file, plan.ref.sha256 if plan.ref else None))
+        gives_way = known[0].record.meta.sha256 if known else None
+        room.enter_context(self._space.coming(plan.name, size, file, gives_way))
 
     async def _fetch(self, job: Job, plan: Plan, layers: Layers | None, admit: Admit) -> dict[str, Any]:
         progress = Progress("connecting", plan.name, total=plan.ref.size if plan.ref else None)

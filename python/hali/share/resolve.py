@@ -106,12 +106,16 @@ class Resolver:
 
     def stored_by(self, plan: Plan) -> Entry | None:
         """The model that `plan` would fetch, if it has come meanwhile; a damaged one is fetched again."""
+        return next((entry for entry in self.known_by(plan) if entry.is_whole), None)
+
+    def known_by(self, plan: Plan) -> list[Entry]:
+        """The model that `plan` would fetch, whole or not, if it is in the store; one, but for hashes that a stranger made up."""
+        found = []
         for entry in self._library.entries():
             meta = entry.record.meta
-            names = {meta.sha256, meta.sha256[:32], *meta.torrents}
-            if names & plan.identities and entry.is_whole:
-                return entry
-        return None
+            if {meta.sha256, meta.sha256[:32], *meta.torrents} & plan.identities:
+                found.append(entry)
+        return found
 
     def _by_repo(self, target: RepoTarget, mmproj: bool) -> Entry | None:
         """Only an exact choice is answered without asking the hub: a file, or a quant of which there is one here."""
