@@ -14,7 +14,7 @@ import msgspec
 from hali.config.files import write_atomically
 from hali.hashing import PieceHasher, StreamHasher, hash_file_async, padded_sha1_of
 from hali.model.digests import FileDigests, PieceDigests
-from hali.model.errors import HaliError, NotFound, Refused, VerificationFailed
+from hali.model.errors import HaliError, NotFound, ProtocolError, Refused, VerificationFailed
 from hali.model.ids import InfoHashes
 from hali.model.names import UNKNOWN, ModelId, derive
 from hali.model.splits import main_first
@@ -201,10 +201,10 @@ class Library:
 
     async def _seed_unchanged(self, entry: Entry) -> bool:
         """False when the file must be verified first."""
-        torrent = self._torrent_path(entry.record.meta.infohash_v1)
-        if entry.record.changed_on_disk() or not torrent.exists():
+        torrent = None if entry.record.changed_on_disk() else await self._torrent_of(entry.record)
+        if torrent is None:
             return False
-        await self._seed(entry, await anyio.Path(torrent).read_bytes())
+        await self._seed(entry, torrent)
         return True
 
     async def _seed(self, entry: Entry, torrent: bytes) -> None:
@@ -277,8 +277,7 @@ class Library:
         """
         record = entry.record
         record.changed_on_disk()  # raises when a file is gone
-        torrent = self._torrent_path(record.meta.infohash_v1)
-        known = await anyio.Path(torrent).read_bytes() if torrent.exists() else None
+        known = await self._torrent_of(record)
         before = entry.state
         entry.state, entry.progress = "hashing", 0.0
         try:
@@ -425,6 +424,14 @@ class Library:
         found = {"path": str(entry.record.path), "state": entry.state, "magnet": self.magnet(entry.record)}
         twin = self.twins.magnet(entry.record.meta.sha256, torrent_name(entry.record.meta.files))
         return fields | found | {"magnet_v1": twin, "error": entry.error}
+
+    async def _torrent_of(self, record: Record) -> bytes | None:
+        """Ours; None where it is lost or damaged, which says nothing of the model: verifying makes it anew from the files."""
+        try:
+            torrent = await anyio.Path(self._torrent_path(record.meta.infohash_v1)).read_bytes()
+            return torrent if metainfo.parse(torrent).infohashes == record.infohashes else None
+        except (FileNotFoundError, ProtocolError):
+            return None
 
     def _torrent_path(self, infohash: str) -> Path:
         return self._torrents / f"{infohash}.torrent"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,29 @@ async def test_of_two_imports_of_the_same_bytes_at_once_the_second_finds_the_fir
         for name in ("U-1B-Q4_0.gguf", "Other-2B-Q8_0.gguf"):
             group.start_soon(take_in, name)
     assert [is_new for _, is_new in found] == [True, False] and found[0][0] is found[1][0]
+
+
+@pytest.mark.parametrize("harm", ["lost", "empty", "cut", "flipped", "another's"])
+async def test_a_torrent_that_is_lost_or_damaged_is_made_anew_and_the_model_stays_sound(
+    harm: str, library: Library, seeds: Seeds
+) -> None:
+    entry = await library.adopt(arrived(library, "U-1B-Q4_0.gguf"), Origin())
+    (path,) = library._torrents.iterdir()
+    good = path.read_bytes()
+    where = good.index(b"6:pieces20:") + 15
+    harmed = {
+        "lost": None,
+        "empty": b"",
+        "cut": good[:-20],
+        "flipped": good[:where] + bytes([good[where] ^ 1]) + good[where + 1 :],
+        "another's": metainfo.build(hash_file(entry.record.path), "Other-1B-Q4_0.gguf"),
+    }[harm]
+    path.unlink() if harmed is None else path.write_bytes(harmed)
+    for work in (partial(library.seed_all, seeds), partial(library.verify, entry)):
+        await work()
+        assert (entry.state, entry.trusted, entry.error) == ("seeding", True, None)
+        assert path.read_bytes() == good
+        path.unlink() if harmed is None else path.write_bytes(harmed)
 
 
 async def test_a_model_that_is_deleted_while_it_is_verified_is_not_found(
