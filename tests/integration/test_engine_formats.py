@@ -34,6 +34,7 @@ from hali.model.generation import (
     ReplyFormat,
     SamplingParams,
 )
+from tests.fakes import tiny_models
 from tests.schemas import random_schema
 from tests.vocabulary import Vocabulary
 
@@ -100,6 +101,26 @@ def test_whatever_is_drawn_under_a_schema_is_an_instance(
     for seed in seeds:
         schema = random_schema(random.Random(seed))
         fits(drawn(vocabulary, made(formats, schema=schema), seed), schema)
+
+
+@pytest.fixture
+def sentencepiece(tmp_path: Path) -> Iterator[Vocabulary]:
+    """One that puts a space in front of every text."""
+    found = Vocabulary(tiny_models.llama().write(tmp_path / "tiny.gguf"))
+    assert found.piece(found.tokenize("{")[0]) == b" "
+    yield found
+    found.close()
+
+
+def test_a_vocabulary_that_puts_a_space_in_front_of_texts_keeps_to_schemas_and_grammars(
+    sentencepiece: Vocabulary,
+) -> None:
+    formats = Formats(sentencepiece)
+    for seed in range(25):
+        schema = random_schema(random.Random(seed))
+        fits(drawn(sentencepiece, made(formats, schema=schema), seed), schema)
+    forced = 'root ::= "{\\"the hell\\": " [0-9] "}"'
+    assert drawn(sentencepiece, made(formats, grammar=forced), 1).startswith('{"the hell": ')
 
 
 def _replies(path: Path, seeds: range) -> dict[int, list[GenerationEvent]]:

@@ -28,6 +28,7 @@ WHITESPACE = r"( |\n {0,20})"
 # (llguidance follows them by recursion; 500 are harmless).
 _RISKY = re.compile(r'"(pattern|patternProperties|allOf|format|multipleOf|\$dynamicRef)"')
 _SMALL = 8 * 1024
+_APART = "\x02"  # a token of its own in every vocabulary that has one for each byte: no word begins with it
 _CACHED = 8  # compiled formats, 100 MB each at worst: as many states as a second makes
 _LIMITS = llguidance.LLParserLimits(
     max_grammar_size=100_000,
@@ -67,8 +68,22 @@ class _Words(llguidance.TokenizerWrapper):
         self.is_tokenizer_wrapper = True
 
     def __call__(self, text: bytes | str) -> list[int]:
+        """Tokens whose bytes are those of `text`: what can only come so is taken from them."""
         words = text if isinstance(text, str) else text.decode("utf-8", "replace")
+        tokens = self._split(words)
+        return tokens if self._spelled(tokens) == words.encode() else self._unspaced(words)
+
+    def _unspaced(self, words: str) -> list[int]:
+        """SentencePiece's vocabularies put a space in front of a text: what stands behind another byte has none."""
+        tokens = self._split(_APART + words)
+        begins = [at + 1 for at, token in enumerate(tokens) if self.tokens[token] == _APART.encode()]
+        return tokens[begins[0] :] if begins else self._split(words)
+
+    def _split(self, words: str) -> list[int]:
         return self._model.tokenize(words, add_special=False, parse_special=False)
+
+    def _spelled(self, tokens: list[int]) -> bytes:
+        return b"".join(self.tokens[token] for token in tokens)
 
 
 def _is_special(model: Vocabulary, token: int) -> bool:
