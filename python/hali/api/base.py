@@ -42,7 +42,13 @@ class Router(Protocol):
         """Chunks, then `Done`, or a `HaliError`; closing the generator cancels."""
 
     async def ask(
-        self, model: str | ServedModel, query: Query, *, key: str | None = None, weight: float = 1.0
+        self,
+        model: str | ServedModel,
+        query: Query,
+        *,
+        key: str | None = None,
+        deadline: float | None = None,
+        weight: float = 1.0,
     ) -> Answer:
         """The answer to a query that generates nothing, or a `HaliError`."""
 

@@ -12,7 +12,7 @@ from hali.api.base import Router
 from hali.api.budget import Bill, Budget, Limits
 from hali.api.metrics import Metrics
 from hali.api.timing import Exchange, Generation, current
-from hali.model.errors import HaliError
+from hali.model.errors import EngineFailed, HaliError
 from hali.model.generation import (
     Answer,
     Embed,
@@ -75,20 +75,31 @@ class MeteredRouter:
         self._metrics.generated(generation, None if exchange is None else exchange.began)
 
     async def ask(
-        self, model: str | ServedModel, query: Query, *, key: str | None = None, weight: float = 1.0
+        self,
+        model: str | ServedModel,
+        query: Query,
+        *,
+        key: str | None = None,
+        deadline: float | None = None,
+        weight: float = 1.0,
     ) -> Answer:
         """As the inner one; what computes (`Embed`, `Rerank`) is charged with its prompt."""
+        exchange = current()
+        if exchange is not None and deadline is None:
+            deadline = exchange.deadline
         if not isinstance(query, Embed | Rerank):
-            return await self._inner.ask(model, query, key=key, weight=weight)
+            return await self._inner.ask(model, query, key=key, deadline=deadline, weight=weight)
         guess, used = expected(query), 0
-        bill, generation = self._begin(current(), guess)
+        bill, generation = self._begin(exchange, guess)
         try:
             with tracing(generation.trace):
-                answer = await self._inner.ask(model, query, key=key, weight=weight)
+                answer = await self._inner.ask(model, query, key=key, deadline=deadline, weight=weight)
             used = answer.prompt_tokens if isinstance(answer, Embeddings | Scores) else guess
             return answer
-        except anyio.get_cancelled_exc_class():
-            used = guess if generation.trace.reached else 0  # whoever leaves meanwhile pays for what was to be computed
+        except (anyio.get_cancelled_exc_class(), EngineFailed) as end:
+            # Whoever leaves meanwhile, or gave too little time, pays for what was to be computed.
+            given_up = not isinstance(end, EngineFailed) or end.code == "engine_timeout"
+            used = guess if given_up and generation.trace.reached else 0
             raise
         finally:
             bill.settle(used, time.monotonic())

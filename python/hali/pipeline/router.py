@@ -140,16 +140,26 @@ class InferenceRouter:
             )
 
     async def ask(
-        self, model: str | ServedModel, query: Query, *, key: str | None = None, weight: float = 1.0
+        self,
+        model: str | ServedModel,
+        query: Query,
+        *,
+        key: str | None = None,
+        deadline: float | None = None,
+        weight: float = 1.0,
     ) -> Answer:
-        """The answer to a query. One that computes (`Embed`, `Rerank`) takes its turn like a generation."""
+        """The answer to a query, by `deadline` (loop time). One that computes (`Embed`, `Rerank`) takes its turn like a generation."""
         served = self._catalog.find(model) if isinstance(model, str) else model
+        latest = float("inf") if deadline is None else deadline
         if not isinstance(query, Embed | Rerank):
-            return await self._engines.ask(served.engine_name, served.path, query)
-        turn_by = anyio.current_time() + self.limits.queue_wait_s
+            return await self._answer(served, query, latest)
+        turn_by = min(latest, anyio.current_time() + self.limits.queue_wait_s)
         async with self._admission.permit(served.sha256, key=key or "", weight=weight, deadline=turn_by):
-            with _Limit(anyio.current_time() + self.limits.first_event_s):
-                answer = await self._engines.ask(served.engine_name, served.path, query)
+            return await self._answer(served, query, latest)
+
+    async def _answer(self, served: ServedModel, query: Query, deadline: float) -> Answer:
+        with _Limit(anyio.current_time() + self.limits.first_event_s, deadline):
+            answer = await self._engines.ask(served.engine_name, served.path, query)
         return answer
 
     async def _serve(self, session: _Session) -> None:

@@ -103,7 +103,7 @@ class ScriptedRouter:
         finally:
             self.running -= 1
 
-    async def ask(self, model: str | ServedModel, query: Query, *, key=None, weight=1.0) -> Answer:
+    async def ask(self, model: str | ServedModel, query: Query, *, key=None, deadline=None, weight=1.0) -> Answer:
         await anyio.lowlevel.checkpoint()
         self.queries.append((model if isinstance(model, str) else model.id, query))
         self.keys.append((key, weight))

@@ -14,6 +14,7 @@ from hali.api.budget import Limits
 from hali.api.keys import KeyRing
 from hali.api.openai_replies import AT_ONCE
 from hali.api.scopes import ALL, INFERENCE, NEEDED, OPEN, SCOPES, needed
+from hali.model.errors import EngineFailed
 from hali.model.generation import Chunk, Done, Embed, Embeddings, Usage
 from hali.runtime.trace import traced
 from tests.unit.api.conftest import DONE, TINY, leave
@@ -263,6 +264,45 @@ async def test_a_deadline_reaches_the_router_as_loop_time(deps, client_of, route
     for wrong in ("", "-1", "1.5", "soon", "9" * 10):
         assert (await client.post(CHAT, json=ASK, headers={"x-hali-deadline-ms": wrong})).status_code == 400
     assert len(seen) == 2
+
+
+async def test_a_deadline_holds_for_questions_too(deps, client_of, router) -> None:
+    seen, plain = [], router.ask
+
+    async def ask(*args, deadline=None, **options):
+        seen.append(deadline)
+        return await plain(*args, **options)
+
+    router.ask = ask
+    client, before = client_of(deps), anyio.current_time()
+    for path, body in {
+        "/v1/embeddings": {"model": TINY.id, "input": "text"},
+        "/api/embed": {"model": TINY.id, "input": "text"},
+        "/v1/rerank": {"model": TINY.id, "query": "text", "documents": ["text"]},
+        "/tokenize": {"model": TINY.id, "content": "text"},
+        "/v1/messages/count_tokens": {"model": TINY.id, "messages": ASK["messages"]},
+    }.items():
+        assert (await client.post(path, json=body, headers={"x-hali-deadline-ms": "60000"})).status_code == 200, path
+        assert before + 60 <= seen.pop() <= anyio.current_time() + 60, path
+
+
+@pytest.mark.parametrize("reached", [False, True])
+async def test_who_gives_a_question_too_little_time_pays_for_it_once_it_is_computed(
+    limited, client_of, router, clock, reached
+) -> None:
+    deps = limited(Limits(tokens_per_minute=100))
+
+    async def late(*_, **__):
+        if reached:
+            traced().engine_began()
+        raise EngineFailed("the reply was not there", code="engine_timeout", retryable=True)
+
+    router.ask = late
+    answer = await client_of(deps).post(
+        "/v1/embeddings", json={"model": TINY.id, "input": "a" * 400}, headers=of("ann")
+    )
+    assert answer.status_code == 503
+    assert deps.ring.budget(deps.keys[0]).tokens.level(clock.now) == (0 if reached else 100)
 
 
 def test_what_computes_is_what_is_counted() -> None:

@@ -10,7 +10,7 @@ import anyio.lowlevel
 import pytest
 
 from hali.model.errors import EngineCrashed, EngineFailed, HaliError, ModelLoadFailed, NotFound, Overloaded, UsageError
-from hali.model.generation import Chunk, Embed, GenerateRequest
+from hali.model.generation import Chunk, Embed, GenerateRequest, Tokenize
 from hali.pipeline.router import InferenceRouter, RouterLimits
 from hali.wire.http import status_of
 from tests.waiting import until
@@ -250,6 +250,18 @@ async def test_an_engine_that_leaves_a_question_unanswered_says_when_to_come_bac
         with pytest.raises(EngineFailed) as failed:
             await router.ask("tiny", Embed(("a",)))
         assert failed.value.details["retry_after_s"] >= 1
+
+
+@pytest.mark.parametrize("query", [Embed(("a",)), Tokenize("a")], ids=["computed", "looked up"])
+async def test_a_question_is_given_up_by_the_deadline_that_its_request_set(catalog, engines, monkeypatch, query):
+    async def never(*_):
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(engines, "ask", never, raising=False)
+    async with running(InferenceRouter(catalog, engines)) as router:
+        with pytest.raises(EngineFailed, match="by the deadline that the request set"):
+            await router.ask("tiny", query, deadline=anyio.current_time() + 0.02)
+        assert router.stats().running == 0
 
 
 async def test_the_end_of_the_service_refuses_the_waiting_and_ends_the_running(catalog, engines):
