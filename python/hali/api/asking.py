@@ -52,6 +52,12 @@ def share_of(request: Request) -> tuple[str | None, float]:
     return (key.owner, key.weight) if key else (None, 1.0)
 
 
+def key_of(request: Request) -> str | None:
+    """Which key came with the request: whose responses it may see."""
+    key: ApiKey | None = getattr(request.state, KEY)
+    return None if key is None else key.ident
+
+
 def generated(request: Request, model: ServedModel, asked: GenerateRequest) -> AsyncGenerator[GenerationEvent, None]:
     """The router's events of one generation."""
     owner, weight = share_of(request)

@@ -19,15 +19,21 @@ SECRET_BYTES = 32
 class ApiKey(msgspec.Struct, frozen=True):
     """Who owns a key, what it opens, the owner's weight in the queue and limits; None = not even those all others have.
 
-    `secret` is empty where only its digest is kept.
+    `secret` is empty where only its `digest` is kept.
     """
 
     owner: str
     secret: str = ""
+    digest: bytes = b""
     weight: float = 1.0
     scopes: frozenset[scopes.Scope] = scopes.ALL
     limits: Limits | None = None
     expires_at: float | None = None  # seconds since 1970
+
+    @property
+    def ident(self) -> str:
+        """What no other key has: its owner's name may be given to another one when it is revoked."""
+        return (self.digest or digest_of(self.secret.encode())).hex()
 
     def __repr__(self) -> str:
         return f"ApiKey(owner={self.owner!r})"  # the secret must not reach a log by way of a repr

@@ -1,4 +1,4 @@
-"""Responses that can be fetched later: in memory, bounded, each readable by the owner whose key made it and nobody else."""
+"""Responses that can be fetched later: in memory, bounded, each readable with the key that made it and no other."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class StoreLimits(msgspec.Struct, frozen=True):
 class Stored:
     """A response, its conversation before it, and (in the background) the job that makes it."""
 
-    owner: str | None
+    owner: str | None  # which key made it
     writer: ResponseWriter
     items: tuple[Item, ...]
     job: Job | None = None

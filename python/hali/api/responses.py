@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hali.api.asking import answered as answered_by
-from hali.api.asking import deps_of, share_of
+from hali.api.asking import deps_of, key_of
 from hali.api.base import ApiDeps
 from hali.api.bodies import read_json
 from hali.api.endings import unfinished
@@ -42,7 +42,7 @@ async def create(request: Request) -> Response:
     asked = response_request(body, items)
     model = deps.catalog.find(body.model)
     writer = ResponseWriter(response_head(body, model.id))
-    stored = Stored(share_of(request)[0], writer, items)
+    stored = Stored(key_of(request), writer, items)
     events = generations(request, model, [asked])
     if body.background:
         return _in_background(deps, stored, events, stream=bool(body.stream))
@@ -85,7 +85,7 @@ def _before(request: Request, body: ResponsesRequest) -> tuple[Item, ...]:
         return ()
     deps = deps_of(request)
     try:
-        previous = deps.responses.get(body.previous_response_id, share_of(request)[0])
+        previous = deps.responses.get(body.previous_response_id, key_of(request))
     except NotFound as missing:
         where = {"param": "previous_response_id"}
         raise UsageError(str(missing), code="previous_response_not_found", details=where) from None
@@ -167,7 +167,7 @@ async def delete(request: Request) -> Response:
     """Forget a response."""
     deps = deps_of(request)
     name = request.path_params["response_id"]
-    deps.responses.delete(name, share_of(request)[0])
+    deps.responses.delete(name, key_of(request))
     return json_response({"id": name, "object": "response", "deleted": True})
 
 
@@ -191,7 +191,7 @@ async def input_items(request: Request) -> Response:
 
 def _stored(request: Request) -> Stored:
     deps = deps_of(request)
-    return deps.responses.get(request.path_params["response_id"], share_of(request)[0])
+    return deps.responses.get(request.path_params["response_id"], key_of(request))
 
 
 def _number(request: Request, name: str, default: int, *, least: int, most: int = 2**31) -> int:

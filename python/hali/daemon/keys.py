@@ -88,7 +88,7 @@ def as_api_key(key: KeyRecord) -> ApiKey:
     """As the HTTP API knows it. Scopes of a newer hali are none here."""
     held = frozenset(scope for scope in SCOPES if scope in key.scopes)
     limits = Limits(requests_per_minute=key.rpm, tokens_per_minute=key.tpm, tokens_per_day=key.tpd)
-    return ApiKey(key.name, weight=key.weight, scopes=held, limits=limits, expires_at=key.expires_at)
+    return ApiKey(key.name, digest=key.digest, weight=key.weight, scopes=held, limits=limits, expires_at=key.expires_at)
 
 
 def fill(ring: KeyRing, keys: Iterable[KeyRecord]) -> None:

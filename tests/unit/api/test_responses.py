@@ -8,6 +8,8 @@ import dataclasses
 import pytest
 
 from hali.api import ApiKey, ApiLimits
+from hali.api.keys import digest_of
+from hali.daemon.keys import fill
 from hali.model.errors import EngineCrashed, Overloaded, UsageError
 from hali.model.generation import (
     MEDIA,
@@ -22,6 +24,7 @@ from hali.model.generation import (
     ToolCalled,
     Usage,
 )
+from hali.store.api_keys import KeyRecord
 from tests.fakes.pictures import png
 from tests.unit.api.sse import named_events_of
 
@@ -361,6 +364,19 @@ async def test_one_key_cannot_touch_the_responses_of_another(deps, client_of):
         goes_on = {**HI, "previous_response_id": name}
         assert (await client.post(PATH, json=goes_on, headers=other)).status_code == 400
     assert (await client.get(f"{PATH}/{name}", headers=ann)).status_code == 200
+
+
+async def test_a_later_key_of_the_same_name_cannot_see_the_responses_of_a_revoked_one(deps, client_of):
+    client = client_of(deps)
+    records = [
+        KeyRecord("ann", digest_of(secret), ("inference",), 1, None, None, None, 0, None) for secret in (b"1", b"2")
+    ]
+    fill(deps.ring, records[:1])
+    name = (await client.post(PATH, json=HI, headers={"x-api-key": "1"})).json()["id"]
+    assert (await client.get(f"{PATH}/{name}", headers={"x-api-key": "1"})).status_code == 200
+    deps.ring.drop("ann")
+    fill(deps.ring, records[1:])
+    assert (await client.get(f"{PATH}/{name}", headers={"x-api-key": "2"})).status_code == 404
 
 
 async def test_the_input_is_listed_page_by_page(client):
