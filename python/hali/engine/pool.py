@@ -19,7 +19,7 @@ import msgspec
 from hali.engine.entry import EngineStatus, Entry
 from hali.engine.fitting import Fitted, fitted
 from hali.engine.options import EngineOptions
-from hali.engine.process import EngineProcess
+from hali.engine.process import RESTART_S, EngineProcess
 from hali.model.errors import Cancelled, EngineFailed, HaliError, NotFound, NotRunning, Overloaded
 from hali.model.generation import Answer, EngineInfo, GenerateRequest, GenerationEvent, Query
 from hali.runtime.activity import Activity
@@ -163,7 +163,13 @@ class EnginePool:
 
     async def _start(self, entry: Entry, options: EngineOptions) -> None:
         # Unless it gets to the end.
-        entry.error = Cancelled(f"the engine of {entry.model_id} was stopped while it loaded")
+        entry.error = Cancelled(
+            "the model was stopped while it was loaded",
+            hint="the next request starts it again",
+            code="engine_stopped",
+            retryable=True,
+            details={"retry_after_s": RESTART_S},
+        )
         try:
             with entry.scope:
                 async with self._room:

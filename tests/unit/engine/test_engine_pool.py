@@ -17,6 +17,7 @@ from hali.model.activity import ActivityEvent
 from hali.model.errors import Cancelled, EngineCrashed, EngineFailed, ModelLoadFailed, NotFound, Overloaded
 from hali.model.generation import Chunk, Done, EngineInfo, GenerateRequest, GenerationEvent, Usage
 from hali.runtime.activity import Activity
+from hali.wire.http import status_of
 from tests.waiting import until
 
 REQUEST = GenerateRequest(prompt="x")
@@ -305,8 +306,9 @@ async def test_stop_ends_a_loading_engine_and_who_waits_for_it_hears_so(fakes: l
     async with pool() as engines:
 
         async def ask() -> None:
-            with pytest.raises(Cancelled):
+            with pytest.raises(Cancelled) as told:
                 await engines.load("m", Path("m"))
+            assert status_of(told.value) == 503 and told.value.details["retry_after_s"] >= 1
 
         async with anyio.create_task_group() as group:
             group.start_soon(ask)
