@@ -166,6 +166,8 @@ def test_each_reply_of_the_model_to_two_hundred_random_schemas_is_an_instance(sm
     ("schema", "yes", "no"),
     [
         (True, ['{"a": [1, "b"]}', "null"], ["a"]),
+        ({"type": "string", "format": "path"}, ['"/a/b"'], ["1"]),
+        ({"properties": {"format": {"const": "path"}}}, ['{"format":"path"}'], ['{"format":"x"}']),
         ({"type": "string", "format": "date-time"}, ['"2024-02-29T10:00:00Z"'], ['"2024-02-30"', '"now"']),
         ({"type": "string", "minLength": 2, "maxLength": 3}, ['"日本"', '"abc"'], ['"a"', '"abcd"']),
         ({"type": "integer", "exclusiveMinimum": 9, "maximum": 12}, ["10", "12"], ["9", "13", "1e1"]),
@@ -215,7 +217,7 @@ def _nested(deep: int) -> dict[str, Any]:
         ({"$ref": "#/$defs/none"}, "none"),
         ({"$ref": "http://192.0.2.1/schema"}, "192.0.2.1"),
         ({"type": "string", "pattern": "("}, "unclosed"),
-        ({"type": "string", "format": "colour"}, "colour"),
+        ({"type": "string", "format": "uri-template"}, "uri-template"),
         ({"type": "integer", "minimum": 3, "maximum": 2}, "minimum"),
         ({"oneOf": [{"type": "string"}, {"type": "string", "maxLength": 1}]}, "oneOf"),
         ({"$ref": "#"}, "NoExtension"),

@@ -28,6 +28,14 @@ _TIME = "[0-9]{2}:[0-9]{2}:[0-5]"
 # llguidance lets the 29th of February come in every year, and a 60th second in every minute.
 _FORMATS = {"date": f"^{_DATE}$", "date-time": f"^{_DATE}[Tt]{_TIME}", "time": f"^{_TIME}"}
 
+# JSON Schema 2020-12, 7.3. Any other name is a remark (Pydantic's "path", OpenAPI's "password") to which a reply can only be true.
+_DEFINED = frozenset(
+    {
+        *("date-time", "date", "time", "duration", "email", "idn-email", "hostname", "idn-hostname", "ipv4", "ipv6"),
+        *("uri", "uri-reference", "iri", "iri-reference", "uuid", "uri-template", "regex"),
+        *("json-pointer", "relative-json-pointer"),
+    }
+)
 
 # Names of properties that a schema does not list are, for llguidance, all that are spelled differently: "\u0061" for "a" too.
 # Without this escape each string has one spelling; what needs it is no printable text.
@@ -69,6 +77,8 @@ def exact(schema: Any) -> Any:
         found["patternProperties"] = {guarded(name): each for name, each in named.items()}
     if found.get("uniqueItems") is False:  # asks for nothing, and llguidance does not know it
         del found["uniqueItems"]
+    if isinstance(found.get("format"), str) and found["format"] not in _DEFINED:
+        del found["format"]
     if (dated := _FORMATS.get(str(found.get("format")))) is not None:
         also = found.get("allOf")
         found["allOf"] = [*(also if isinstance(also, list) else []), {"pattern": dated}]
