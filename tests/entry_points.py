@@ -426,6 +426,7 @@ TABLE: dict[str, Row] = {
         "hali.store.metadata.wrong_fields", f"{ENTRY}::test_metadata_names_no_file_outside_its_folder"
     ),
     "writes hali.share.resolve": Row("ours: a .torrent that the user names is opened, and only read"),
+    "writes hali.share.space": _STORE,
     "writes hali.share.swarm_lane": _STORE,
     "writes hali.store.journal": _STORE,
     "writes hali.store.models": _STORE,
@@ -514,7 +515,9 @@ def _leaves(command: apps.Found) -> Iterator[apps.Found]:
 
 def _modules() -> Iterator[str]:
     for path in sorted(SOURCE.rglob("*.py")):
-        calls = {ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
+        tree = ast.walk(ast.parse(path.read_text()))
+        # Also what is called by another: in a thread, by `partial`.
+        calls = {ast.unparse(each) for node in tree if isinstance(node, ast.Call) for each in (node.func, *node.args)}
         names = calls | {call.rpartition(".")[2] for call in calls if "." in call}
         module = ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts)
         yield from (f"{kind} {module}" for kind, known in KINDS.items() if names & known)

@@ -24,11 +24,11 @@ class ApiKey(msgspec.Struct, frozen=True):
 
     owner: str
     secret: str = ""
-    digest: bytes = b""
     weight: float = 1.0
     scopes: frozenset[scopes.Scope] = scopes.ALL
     limits: Limits | None = None
     expires_at: float | None = None  # seconds since 1970
+    digest: bytes = b""
 
     @property
     def ident(self) -> str:
