@@ -117,8 +117,7 @@ class LocalRegistry:
     async def _change(self, close: Callable[[sqlite3.Connection], None]) -> tuple[str, str]:
         """`close` the present key, and use a new one; (old key, new key).
 
-        One at a time and to its end, also what an earlier try left half done: the next change would throw a new key away that
-        was announced already, and no other can follow it.
+        One at a time and to its end, also what an earlier try left half done: both keys are those of this change.
         """
         with anyio.CancelScope(shield=True):
             async with self._changing:
