@@ -136,5 +136,20 @@ async def test_a_call_that_has_to_be_made_is_made_without_a_schema_that_no_gramm
         await engine.stop()
 
 
+async def test_a_schema_that_no_grammar_says_frees_no_other_tools_arguments(smollm2: Path) -> None:
+    tags = {"type": "object", "properties": {"tags": {"type": "array", "uniqueItems": True}}}
+    loose, strict = Tool("set_tags", "Sets tags.", tags), msgspec.structs.replace(TIME, strict=True)
+    asked = msgspec.structs.replace(ASKED, tools=(TIME, loose), tool_choice="required")
+    engine = EngineProcess("smollm2")
+    await engine.start(smollm2)
+    try:
+        for tools in ((TIME, loose), (loose, strict)):
+            called, _ = await _reply(engine, msgspec.structs.replace(asked, tools=tools))
+            assert isinstance(called, ToolCalled) and called.call.name == TIME.name
+            assert json.loads(called.call.arguments)["zone"] in ("UTC", "CET")
+    finally:
+        await engine.stop()
+
+
 def _text(events: list[GenerationEvent]) -> str:
     return "".join(event.text for event in events if isinstance(event, Chunk))

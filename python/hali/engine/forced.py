@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,21 +11,26 @@ from hali.model.errors import UsageError
 from hali.model.generation import GenerateRequest, Tool
 
 
-def forced_schema(request: GenerateRequest, *, exact: bool = True) -> dict[str, Any] | None:
+def forced_schema(request: GenerateRequest, *, free: Collection[str] = ()) -> dict[str, Any] | None:
     """Of `{"name": …, "arguments": …}` for tool_choice "required"; None for other choices. UsageError without such a tool.
 
-    Not `exact`: the arguments are any object, for schemas that a grammar cannot say.
+    The arguments of the tools `free` are any object, for schemas that a grammar cannot say.
     """
     if request.tool_choice != "required":
         return None
-    tools = [tool for tool in request.tools if request.tool_name in (None, tool.name)]
+    tools = callable_tools(request)
     if not tools:
         what = "a tool" if request.tool_name is None else f"the tool {request.tool_name!r}"
         raise UsageError(f"{what} must be called, and the request has none such", code="tool_choice")
     try:
-        return _any_of(tools if exact else [Tool(tool.name, parameters={"type": "object"}) for tool in tools])
+        return _any_of([Tool(tool.name, parameters={"type": "object"}) if tool.name in free else tool for tool in tools])
     except RecursionError:
         raise UsageError("the parameters of a tool are nested too deeply", code="schema") from None
+
+
+def callable_tools(request: GenerateRequest) -> list[Tool]:
+    """Those of which one must be called."""
+    return [tool for tool in request.tools if request.tool_name in (None, tool.name)]
 
 
 def _any_of(tools: Sequence[Tool]) -> dict[str, Any]:

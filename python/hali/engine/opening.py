@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
+
 import msgspec
 
 from hali.engine.backend import Model
 from hali.engine.chat import Prompt, Prompter
 from hali.engine.constraint import Formats
-from hali.engine.forced import forced_schema
+from hali.engine.forced import callable_tools, forced_schema
 from hali.engine.sampling import Sampler
 from hali.engine.session import MAX_STOP_BYTES, Session
 from hali.model.errors import UsageError
-from hali.model.generation import MAX_STOPS, GenerateRequest, ReplyFormat, SamplingParams
+from hali.model.generation import MAX_STOPS, GenerateRequest, ReplyFormat, SamplingParams, Tool
+
+TRIES_S = 1.0  # for the schemas of all tools; others wait meanwhile
 
 
 class Opening:
@@ -45,13 +49,10 @@ class Opening:
         try:
             sampler = self._sampler(request, prompt, prompt.format)
         except UsageError as error:
-            if (
-                error.code != "schema"
-                or request.tool_choice != "required"
-                or any(tool.strict for tool in request.tools)
-            ):
+            if error.code != "schema" or request.tool_choice != "required":
                 raise
-            sampler = self._sampler(request, prompt, ReplyFormat(schema=forced_schema(request, exact=False)))
+            free = self._free(request, error)
+            sampler = self._sampler(request, prompt, ReplyFormat(schema=forced_schema(request, free=free)))
         return Session(
             ident,
             prompt.tokens,
@@ -62,6 +63,22 @@ class Opening:
             reader=prompt.dialect.reader(),
             pictures=prompt.pictures,
         )
+
+    def _free(self, request: GenerateRequest, why: UsageError) -> set[str]:
+        """The tools whose schemas no grammar can say, though not one that is strict; all others if only together none can."""
+        tools, until = callable_tools(request), time.monotonic() + TRIES_S
+        unsaid = [tool for tool in tools if time.monotonic() > until or not self._can_be_said(request, tool)]
+        if any(tool.strict for tool in unsaid or tools):
+            raise why
+        return {tool.name for tool in unsaid or tools}
+
+    def _can_be_said(self, request: GenerateRequest, tool: Tool) -> bool:
+        alone = msgspec.structs.replace(request, tools=(tool,), tool_name=None)
+        try:
+            self._formats.constraint(ReplyFormat(schema=forced_schema(alone)))
+        except UsageError:
+            return False
+        return True
 
     def _sampler(self, request: GenerateRequest, prompt: Prompt, form: ReplyFormat | None) -> Sampler:
         asked = msgspec.structs.replace(request, format=form)  # a forced call is a format too
