@@ -172,6 +172,19 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: a small disk needs root")
+def test_a_full_disk_of_models_that_have_another_name_is_not_to_be_pruned(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk") as disk, doctored(tmp_path, models_dir=str(disk / "models")) as a:
+        a.start()
+        healthy = examine(a)
+        a.add(random_file(disk / "a.gguf", 100))
+        rest = os.statvfs(disk)
+        with (disk / "foreign").open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, rest.f_bavail * rest.f_frsize)
+        fix = only(a, {**healthy, "models.files": {"status": "ok"}}, "disk.space")
+        assert fix == f"du -xhd 2 {disk}/models | sort -h | tail -n 20"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: a small disk needs root")
 def test_a_disk_that_is_mounted_for_reading_only(tmp_path: Path) -> None:
     with mounted(tmp_path / "disk") as disk, doctored(tmp_path, models_dir=str(disk / "models")) as a:
         a.start()

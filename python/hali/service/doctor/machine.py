@@ -172,7 +172,7 @@ def _disk(context: Context, path: Path) -> Finding:
 
 
 def judge_disk(path: Path, found: Disk, *, models: int) -> Finding:
-    """Pure: is the disk of `path` full? `models` are the bytes of our own that could go."""
+    """Pure: is the disk of `path` full? `models` are the bytes of our own that could be had back."""
     free = f"{path}: {format_bytes(found.free)} of {format_bytes(found.total)} free"
     if 0 <= found.inodes < FEW_INODES:
         return failed(f"{path}: {found.inodes} free inodes", f"find {quoted(path)} -xdev -type f | wc -l")
@@ -189,13 +189,15 @@ def _make_room(path: Path, missing: int, models: int) -> str:
 
 
 def _size_of(models: Path) -> int:
+    """Of files that have no other name, an import or export, which would keep their bytes on the disk."""
     total = 0
     for folder, _, names in os.walk(models):
         for name in names:
             try:
-                total += os.lstat(os.path.join(folder, name)).st_size
+                found = os.lstat(os.path.join(folder, name))
             except OSError:
                 continue  # gone meanwhile
+            total += found.st_size if found.st_nlink == 1 else 0
     return total
 
 
