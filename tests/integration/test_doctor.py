@@ -223,6 +223,19 @@ def test_a_model_whose_folder_is_gone(running: TestNode, tmp_path: Path, looks: 
     assert running.ok("list") == []
 
 
+def test_a_model_that_is_there_again_is_not_to_be_removed(running: TestNode, tmp_path: Path) -> None:
+    """As on a disk that was not mounted for a while."""
+    healthy = examine(running)
+    model = running.add(random_file(tmp_path / "a.gguf", 1), copy=True)
+    models = Path(model["path"]).parents[3]
+    models.rename(tmp_path / "away")
+    assert examine(running)["models.files"]["status"] == "fail"
+    (tmp_path / "away").rename(models)
+    follow(running, only(running, {**healthy, "models.files": {"status": "ok"}}, "models.files"))
+    healthy_again(running)
+    assert [row["state"] for row in running.ok("list")] == ["seeding"]
+
+
 @pytest.mark.skipif(FAKETIME is None, reason="NOT TESTED: a clock that is off needs libfaketime")
 def test_a_clock_that_is_behind(running: TestNode, tmp_path: Path) -> None:
     """Only the doctor lives in the past; the stand-in for `timedatectl` ends that, as the real one would for the machine."""

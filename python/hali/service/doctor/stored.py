@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from hali.model.errors import ConfigError, HaliError
@@ -61,7 +62,7 @@ def _open(context: Context) -> sqlite3.Connection:
 
 def models(context: Context) -> Finding:
     """Is every model as it was verified, by size and time of its files? --deep reads them and compares their SHA-256."""
-    if not context.models.exists():
+    if not context.models.exists() and not context.daemon.bad:
         return skipped("the store is empty")
     from hali.store.models import ModelStore
 
@@ -72,9 +73,7 @@ def models(context: Context) -> Finding:
         files = [each for each in first.parent.iterdir() if each.suffix == ".gguf"]
         told = f"{len(unreadable)} records of models cannot be read: {first}"
         return failed(told, f"mv {quoted(first)} {quoted(first.with_name('metadata.damaged'))}{_add_again(files)}")
-    known = {
-        row["sha256"]: _Wrong(row["model_id"], row["error"], f"rm --yes {row['sha256']}") for row in context.daemon.bad
-    }
+    known = {row["sha256"]: _known_to_the_daemon(row) for row in context.daemon.bad}
     others = [record for record in records if record.meta.sha256 not in known]
     try:
         wrong = [*known.values(), *(bad for r in others if (bad := _wrong_with(r, deep=context.deep)) is not None)]
@@ -97,6 +96,13 @@ class _Wrong(NamedTuple):
     name: str
     reason: str
     command: str  # of hali, that mends it
+
+
+def _known_to_the_daemon(row: dict[str, Any]) -> _Wrong:
+    """A row of `hali list`. What was missing may be there again, with the disk that it lies on: to remove it then would lose it."""
+    back = row["state"] == "missing" and Path(row["path"]).exists()
+    told = "its file was gone and is there again" if back else row["error"]
+    return _Wrong(row["model_id"], told, f"{'verify' if back else 'rm --yes'} {row['sha256']}")
 
 
 def _wrong_with(record: Any, *, deep: bool) -> _Wrong | None:
