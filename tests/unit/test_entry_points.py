@@ -199,7 +199,7 @@ def test_metadata_names_no_file_outside_its_folder(store: ModelStore, name: str)
 def test_words_of_a_gguf_header_become_no_path(store: ModelStore, name: str) -> None:
     for model in (derive(name), derive("x.gguf", size_label=name, quant_hint=name)):
         assert model == derive_again(model)
-        directory = store._directory_for(model, meta())
+        directory = store._directory_for(model, meta(), store.root)
         assert directory.resolve().is_relative_to(store.root) and len(directory.relative_to(store.root).parts) == 3
 
 

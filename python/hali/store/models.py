@@ -88,6 +88,14 @@ def _has_other_names(path: Path) -> bool:
         return False
 
 
+def _is_same(one: Path, other: Path) -> bool:
+    """True for two names of one file."""
+    try:
+        return one.samefile(other)
+    except OSError:  # one is not there
+        return False
+
+
 def _own_bytes(path: Path) -> int:
     try:
         found = path.stat()
@@ -141,7 +149,7 @@ class ModelStore:
 
         The same model again replaces its old record; another one of the same id gets a folder of its own.
         """
-        directory = self._inside(self._directory_for(model_id, meta))
+        directory = self._inside(self._directory_for(model_id, meta, source.parent))
         directory.mkdir(parents=True, exist_ok=True)
         return placing.place(source.parent, directory, meta.files, meta, partial(self._finish, directory, meta))
 
@@ -174,10 +182,14 @@ class ModelStore:
         log.info("store.recovered", model=meta.model_id, sha256=meta.sha256)
         self.discard_incoming(folder.name)
 
-    def _directory_for(self, model_id: ModelId, meta: Metadata) -> Path:
+    def _directory_for(self, model_id: ModelId, meta: Metadata, source: Path) -> Path:
         plain = self.root / model_id.base / f"{model_id.size}-{model_id.variant}" / model_id.quant
         metadata = plain / METADATA
-        if not metadata.exists() or self._read_sha(metadata) == meta.sha256:
+        if not metadata.exists():
+            return plain
+        known = self._read_sha(metadata)
+        # The files beside a record that cannot be read were added again, as its error says: they stay where they are.
+        if known == meta.sha256 or (known is None and all(_is_same(source / f, plain / f) for f in meta.files)):
             return plain
         return plain.with_name(f"{model_id.quant}-{meta.sha256[:8]}")
 

@@ -108,6 +108,21 @@ def test_a_folder_whose_name_is_not_utf8_harms_no_other_model(store: ModelStore,
     assert store.unreadable() == [store.root / "a\udcff" / moved.directory.relative_to(store.root / "a") / METADATA]
 
 
+def test_a_file_beside_damaged_metadata_that_is_added_again_stays_where_it_is(
+    store: ModelStore, tmp_path: Path
+) -> None:
+    broken = place(store, tmp_path, "A-7B.Q4_0.gguf", b"x", "ab")
+    (broken.directory / METADATA).write_bytes(b"{")
+    # Another file of that name and size is another model: the one here may be the only copy of it.
+    other = place(store, tmp_path, "A-7B.Q4_0.gguf", b"y", "cd")
+    assert (other.directory.name, store.unreadable()) == ("q4_0-cdcdcdcd", [broken.directory / METADATA])
+    linked = tmp_path / "A-7B.Q4_0.gguf"
+    linked.hardlink_to(broken.path)
+    again = store.place(linked, derive(linked.name), broken.meta)
+    assert (again, store.unreadable()) == (broken, [])
+    assert again.path.read_bytes() == b"x"
+
+
 def test_metadata_that_points_outside_its_folder_is_refused(store: ModelStore, tmp_path: Path) -> None:
     record = place(store, tmp_path, "A-7B.Q4_0.gguf", b"x", "ab")
     text = (record.directory / METADATA).read_text().replace("A-7B.Q4_0.gguf", "../../../../etc/passwd")
