@@ -320,9 +320,10 @@ class Intake:
 
     @property
     def done(self) -> int:
-        """Bytes on record, and those at hand of pieces that are not whole yet: these are lost when the pull is stopped."""
+        """Wanted bytes on record, and those at hand of pieces that are not whole yet: these are lost when the pull is stopped."""
         model = self.incoming
-        done = model.done_bytes
+        wanted = model.have & self.part.wanted if self.part is not None else ()
+        done = model.done_bytes if self.part is None else sum(map(model.map.size, wanted))
         for index, count in self._coming.items():
             if not model.has(index):  # of a torrent's smaller pieces, those that are on record are counted already
                 known = (i for i in self._pieces_in(index) if model.has_torrent_piece(i))

@@ -10,6 +10,7 @@ from hali.model.sources import PieceSource, SourceKind
 from hali.model.units import MIB, PIECE
 from hali.share.incoming_model import Wanted
 from hali.share.intake import Intake
+from hali.share.part import Part
 from hali.share.tally import Tally
 
 pytestmark = pytest.mark.anyio
@@ -48,5 +49,19 @@ async def test_what_peers_brought_of_a_piece_that_comes_by_http_too_counts_once(
             assert intake.done == 8 * MIB
             intake.coming(0, 8 * MIB)
             assert intake.done == 11 * MIB
+    finally:
+        intake.close()
+
+
+async def test_of_a_part_only_what_is_wanted_is_counted(tmp_path: Path) -> None:
+    """Else the pieces of layers that were here before made more than all of it."""
+    intake = await _opened(tmp_path, 3 * PIECE)
+    try:
+        for index in (1, 2):
+            await intake.deliver(index, memoryview(bytes(PIECE)), SourceKind.HTTP)
+        assert (intake.done, intake.total) == (2 * PIECE, 3 * PIECE)
+        intake.part = Part((0, 1))
+        intake.part.wanted = frozenset({0, 1})
+        assert (intake.done, intake.total) == (PIECE, 2 * PIECE)
     finally:
         intake.close()
