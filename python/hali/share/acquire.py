@@ -275,7 +275,8 @@ class AcquisitionManager:
             arrived = await incoming.finish(lambda done: anyio.from_thread.run_sync(job.update, update(done=done)))
             last_byte = anyio.current_time()
             entry, is_new = await self._adopt(arrived, Origin(sources={"import": incoming.length}))
-        await self._library.discard(directory.name)
+        with anyio.CancelScope(shield=True):  # it is in the store: who cancels now is too late
+            await self._library.discard(directory.name)
         if not is_new:
             return self._describe(entry, from_store=True)
         job.update(Progress("seeding", entry.record.meta.model_id, incoming.length, incoming.length))

@@ -266,7 +266,7 @@ class Puller:
         # From here on it is a matter of milliseconds, and half of it would be worse.
         with anyio.CancelScope(shield=True):
             entry = await self._library.adopt(arrived, _origin(plan, intake, sources))
-        await self._library.discard(plan.key)
+            await self._library.discard(plan.key)
         after = anyio.current_time() - last_byte
         job.update(Progress("seeding", entry.record.meta.model_id, incoming.length, incoming.length, sources=sources))
         told = {"from_store": False, "seeding_after_s": round(after, 4), "came": intake.came}

@@ -19,6 +19,7 @@ from hali.model.ids import InfoHashes
 from hali.runtime.activity import Activity
 from hali.share.acquire import AcquisitionManager
 from hali.share.incoming_model import Arrived
+from hali.share.job import Job, JobSpec
 from hali.share.library import Entry, Library, Origin
 from hali.store.models import ModelStore
 from hali.transfer import metainfo
@@ -93,9 +94,9 @@ async def test_the_same_bytes_taken_in_twice_at_once_are_one_model_in_one_folder
     assert entry.record.path.read_bytes() == BYTES
 
 
-async def test_of_two_imports_of_the_same_bytes_at_once_the_second_finds_the_first(library: Library) -> None:
+def importer(library: Library) -> AcquisitionManager:
     none: Any = None
-    manager = AcquisitionManager(
+    return AcquisitionManager(
         board=none,
         queue=none,
         library=library,
@@ -108,6 +109,27 @@ async def test_of_two_imports_of_the_same_bytes_at_once_the_second_finds_the_fir
         space=none,
         activity=Activity(),
     )
+
+
+async def test_an_import_that_is_cancelled_when_it_is_in_the_store_is_done(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "U-1B-Q4_0.gguf").write_bytes(BYTES)
+    job, adopt = Job(JobSpec("add", str(tmp_path / "U-1B-Q4_0.gguf"))), library.adopt
+
+    async def cancelled_meanwhile(files: list[Arrived], origin: Origin) -> Entry:
+        job.scope.cancel()
+        return await adopt(files, origin)
+
+    monkeypatch.setattr(library, "adopt", cancelled_meanwhile)
+    with job.scope:
+        job.finish(await importer(library)._add(job))
+    assert job.outcome()["state"] == "seeding"
+    assert not list((library.store.root / ".incoming").iterdir())
+
+
+async def test_of_two_imports_of_the_same_bytes_at_once_the_second_finds_the_first(library: Library) -> None:
+    manager = importer(library)
     found: list[tuple[Entry, bool]] = []
 
     async def take_in(name: str) -> None:
