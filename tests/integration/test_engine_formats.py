@@ -232,6 +232,14 @@ def test_a_schema_that_cannot_be_had_is_refused_with_the_reason(formats: Formats
     assert caught.value.code == "schema"
 
 
+def test_a_schema_that_is_too_long_is_refused_before_it_is_rewritten(
+    formats: Formats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "closed", lambda _: pytest.fail("rewritten"))
+    with pytest.raises(UsageError, match="bytes"):
+        formats.constraint(ReplyFormat(schema={"anyOf": [{}] * module.MAX_SCHEMA_BYTES}))
+
+
 def test_a_schema_and_a_grammar_together_are_refused(formats: Formats) -> None:
     with pytest.raises(UsageError, match="not both"):
         formats.constraint(ReplyFormat(schema=True, grammar='root ::= "a"'))

@@ -204,12 +204,16 @@ def _schema_text(schema: dict[str, Any] | bool | None) -> str:
     if schema is False:
         raise UsageError("the schema cannot be used: nothing is an instance of `false`", code="schema")
     try:
-        text = msgspec.json.encode(schema).decode()
-        text = msgspec.json.encode(guided(closed(schema or {}), text)).decode()
+        text = _written(schema)  # first: to rewrite a schema of megabytes takes up to half a minute
+        return _written(guided(closed(schema or {}), text))
     except RecursionError:
         raise UsageError("the schema cannot be used: it is nested too deeply", code="schema") from None
     except (msgspec.MsgspecError, ValueError) as error:
         raise UsageError(f"the schema cannot be written as JSON: {error}", code="schema") from None
+
+
+def _written(schema: dict[str, Any] | bool | None) -> str:
+    text = msgspec.json.encode(schema).decode()
     if len(text) > MAX_SCHEMA_BYTES:
         raise UsageError(f"the schema has {len(text)} bytes, at most {MAX_SCHEMA_BYTES}", code="schema")
     return text
