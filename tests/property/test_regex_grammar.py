@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hali.api.regex_grammar import grammar_of
+from hali.api.regex_grammar import MAX_LENGTH, grammar_of
 
 CHARS = "ab0_-^].$ {\n\u00e9\u8a69"
 letters = st.sampled_from(CHARS).map(re.escape)
@@ -101,8 +101,10 @@ def test_what_is_special_only_at_some_places_is_understood_there(pattern) -> Non
             r"[a-\d]",
             r"[\D]",
             "(" * 40 + "a" + ")" * 40,
+            "a" * (MAX_LENGTH + 1),
         ),
     ],
+    ids=lambda pattern: pattern[:20],
 )
 def test_what_a_grammar_cannot_say_is_refused(pattern) -> None:
     with pytest.raises(ValueError):

@@ -12,6 +12,7 @@ from hali.api.regex_grammar import grammar_of, spelled
 from hali.model.generation import ReplyFormat
 
 Schema = dict[str, Any] | bool
+MAX_CHOICES = 128 * 1024  # characters of all texts, and the number of them: engines take no longer grammar
 _ANY_OBJECT: dict[str, Any] = {"type": "object"}
 
 
@@ -102,6 +103,8 @@ def _structured(asked: StructuredOutputs, prefix: str) -> Iterator[tuple[str, Re
     if asked.choice is not None:
         if not asked.choice:
             raise invalid(f"{prefix}choice", "is empty: nothing could be answered")
+        if len(asked.choice) + sum(map(len, asked.choice)) > MAX_CHOICES:
+            raise invalid(f"{prefix}choice", f"is too long: at most {MAX_CHOICES} characters in all")
         yield f"{prefix}choice", ReplyFormat(grammar=one_of(asked.choice))
     if asked.grammar:
         yield f"{prefix}grammar", ReplyFormat(grammar=asked.grammar)

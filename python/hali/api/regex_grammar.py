@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import re
 
+MAX_LENGTH = 32 * 1024  # characters: each becomes up to 13 of a grammar, of which engines take 128 KiB
 MAX_DEPTH = 32  # groups in groups: they are read by recursion
 _CLASSES = {"d": "0-9", "w": r"A-Za-z0-9\x5F", "s": r"\x20\t\n\r\x0B\x0C"}  # of ASCII
 _CONTROLS = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "a": "\a", "0": "\0"}
 _HEX = {"x": 2, "u": 4, "U": 8}  # digits after the escape
 _COUNT = re.compile(r"\{(\d{1,5})(?:(,)(\d{0,5}))?\}")
 _GROUP = re.compile(r"\((?:\?:|\?P?<[A-Za-z_]\w*>)?(?!\?)", re.ASCII)
+_END = re.compile(r"\$(?=\||\Z)")
 
 
 def grammar_of(pattern: str) -> str:
     """A grammar of the texts that `pattern` matches as a whole; `ValueError` that says what of it there is no rule for."""
+    if len(pattern) > MAX_LENGTH:
+        raise ValueError(f"more than {MAX_LENGTH} characters")
     reader = _Reader(pattern)
     body = reader.alternatives(depth=0)
     if reader.rest:
@@ -61,7 +65,7 @@ class _Reader:
             self._at += 1
         items = []
         while self._peek() not in ("", "|", ")"):
-            if depth == 0 and re.match(r"\$(?:\||$)", self.rest):
+            if depth == 0 and _END.match(self._pattern, self._at):
                 self._at += 1
                 break
             items.append(self._item(depth) + self._repetition())

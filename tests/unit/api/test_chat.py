@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from hali.api import build_app
+from hali.api.openai_format import MAX_CHOICES
 from hali.model.errors import (
     Cancelled,
     EngineCrashed,
@@ -213,6 +214,7 @@ async def test_what_would_change_the_answer_and_cannot_be_done_is_refused(client
         ({"messages": HELLO["messages"]}, "model"),
         ({**HELLO, "guided_choice": []}, "guided_choice"),
         ({**HELLO, "structured_outputs": {"choice": []}}, "structured_outputs.choice"),
+        ({**HELLO, "guided_choice": ["a" * MAX_CHOICES]}, "guided_choice"),
         (
             {**HELLO, "messages": [{"role": "user", "content": [{"type": "text"}]}]},
             "messages[0].content[0].text",
