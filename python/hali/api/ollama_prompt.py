@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -95,24 +96,46 @@ def _turns(messages: list[ChatMessage]) -> Iterator[Message]:
 
     One that follows no such call is taken too, as by Ollama, which asks for no order.
     """
-    open_calls: list[ToolCall] = []
+    open_calls = _OpenCalls(())
     for index, message in enumerate(messages):
         where = f"messages[{index}]"
         if message.role == "tool":
             yield _answer(message, open_calls, where, f"call_{index}")
             continue
         calls = tuple(_call(call, f"call_{index}_{n}") for n, call in enumerate(message.tool_calls or ()))
-        open_calls = list(calls) or open_calls
+        open_calls = _OpenCalls(calls) if calls else open_calls
         turn = _with_images(message.role, message.content or "", message.images, where)
         yield msgspec.structs.replace(turn, tool_calls=calls, reasoning=message.thinking)
 
 
-def _answer(message: ChatMessage, open_calls: list[ToolCall], where: str, number: str) -> Message:
-    by_id = [call for call in open_calls if call.id == message.tool_call_id]
-    by_name = [call for call in open_calls if call.name == message.tool_name]
-    found = next(iter(by_id or by_name or open_calls), None)
-    if found is not None:
-        open_calls.remove(found)
+class _OpenCalls:
+    """Calls that await their answers. One is found without a look at the others: a body has room for 200,000."""
+
+    def __init__(self, calls: Sequence[ToolCall]) -> None:
+        self._calls = calls
+        self._answered: set[int] = set()
+        self._places: defaultdict[tuple[str, str | None], deque[int]] = defaultdict(deque)
+        for place, call in enumerate(calls):
+            for key in _keys(call.id, call.name):
+                self._places[key].append(place)
+
+    def take(self, ident: str | None, name: str | None) -> ToolCall | None:
+        """The first one of this id, else of this name, else of all."""
+        for key in _keys(ident, name):
+            places = self._places.get(key, deque())
+            while places:
+                if (place := places.popleft()) not in self._answered:
+                    self._answered.add(place)
+                    return self._calls[place]
+        return None
+
+
+def _keys(ident: str | None, name: str | None) -> tuple[tuple[str, str | None], ...]:
+    return ("id", ident), ("name", name), ("any", None)
+
+
+def _answer(message: ChatMessage, open_calls: _OpenCalls, where: str, number: str) -> Message:
+    found = open_calls.take(message.tool_call_id, message.tool_name)
     name, call = (found.name, found.id) if found else (message.tool_name or "", message.tool_call_id or number)
     turn = _with_images("tool", message.content or "", message.images, where)
     return msgspec.structs.replace(turn, name=name, tool_call_id=call)

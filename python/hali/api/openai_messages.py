@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -66,15 +66,18 @@ def messages_of(sent: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> tupl
     if not sent:
         raise invalid("messages", "at least one is needed")
     made: list[Message] = []
+    called: dict[str, str] = {}  # function → id of its last call so far
     for index, message in enumerate(sent):
-        made.append(_message(message, f"messages[{index}]", made))
+        made.append(_message(message, index, called))
+        called |= {call.name: call.id for call in made[-1].tool_calls}
     return unmistakable(made, tools=tools)
 
 
-def _message(sent: ChatMessage, where: str, before: Sequence[Message]) -> Message:
+def _message(sent: ChatMessage, index: int, called: Mapping[str, str]) -> Message:
+    where = f"messages[{index}]"
     if (role := ROLES.get(sent.role)) is None:
         raise invalid(f"{where}.role", f"{sent.role[:40]!r} is not one of {', '.join(ROLES)}")
-    calls = _calls(sent, where, len(before))
+    calls = _calls(sent, where, index)
     if calls and role != "assistant":
         raise invalid(f"{where}.tool_calls", "only an assistant calls tools")
     text, images = content_of(sent.content, f"{where}.content", optional=bool(calls))
@@ -83,7 +86,7 @@ def _message(sent: ChatMessage, where: str, before: Sequence[Message]) -> Messag
         content=text,
         name=sent.name,
         tool_calls=calls,
-        tool_call_id=_answered(sent, where, before),
+        tool_call_id=_answered(sent, where, called),
         reasoning=sent.reasoning_content or sent.reasoning,
         images=images,
     )
@@ -137,13 +140,12 @@ def tool_call(call_id: str, name: str, arguments: str, where: str) -> ToolCall:
     return ToolCall(id=call_id, name=name, arguments=arguments.strip() or "{}")
 
 
-def _answered(sent: ChatMessage, where: str, before: Sequence[Message]) -> str | None:
+def _answered(sent: ChatMessage, where: str, called: Mapping[str, str]) -> str | None:
     """The id of the call that a tool's message answers."""
     if sent.role == "tool" and not sent.tool_call_id:
         raise invalid(f"{where}.tool_call_id", "says which call this answers, and is missing")
     if sent.role != "function":
         return sent.tool_call_id if sent.role == "tool" else None
-    made = [call.id for message in before for call in message.tool_calls if call.name == sent.name]
-    if not made:
+    if (call := called.get(sent.name or "")) is None:
         raise invalid(f"{where}.name", "no function of this name was called before")
-    return made[-1]
+    return call
