@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from itertools import combinations
+from itertools import combinations, groupby
+from operator import itemgetter
 from typing import Any
 
 from hali.model.generation import Message, Tool, ToolCall
@@ -157,13 +158,11 @@ def fold_system(turns: list[Turn]) -> list[Turn]:
 def spell_tools(turns: list[Turn], tools: Sequence[dict[str, Any]]) -> list[Turn]:
     """Tools in the system turn, calls and results as text, all as Hermes models have it."""
     spelled: list[Turn] = []
-    for turn in turns:
-        plain = _without_calls(turn)
-        before = spelled[-1] if spelled else None
-        if before is not None and plain["role"] == before["role"] == "user":  # templates want the roles to alternate
-            spelled[-1] = {**before, "content": f"{before['content']}\n{plain['content']}"}
-        else:
-            spelled.append(plain)
+    for role, group in groupby(map(_without_calls, turns), itemgetter("role")):
+        alike = list(group)
+        if role == "user":  # templates want the roles to alternate
+            alike = [{**alike[0], "content": "\n".join(turn["content"] for turn in alike)}]
+        spelled += alike
     return _with_help(spelled, tools) if tools else spelled
 
 
