@@ -23,7 +23,9 @@ def forced_schema(request: GenerateRequest, *, free: Collection[str] = ()) -> di
         what = "a tool" if request.tool_name is None else f"the tool {request.tool_name!r}"
         raise UsageError(f"{what} must be called, and the request has none such", code="tool_choice")
     try:
-        return _any_of([Tool(tool.name, parameters={"type": "object"}) if tool.name in free else tool for tool in tools])
+        return _any_of(
+            [Tool(tool.name, parameters={"type": "object"}) if tool.name in free else tool for tool in tools]
+        )
     except RecursionError:
         raise UsageError("the parameters of a tool are nested too deeply", code="schema") from None
 
