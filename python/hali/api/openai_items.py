@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -11,6 +11,7 @@ from hali.api.media import unmistakable
 from hali.api.openai_messages import SPEAKERS, Part, content_of, tool_call
 from hali.api.openai_reply import new_id
 from hali.api.refusals import invalid, unsupported
+from hali.model.errors import NotFound
 from hali.model.generation import Message, Tool, ToolCall
 
 _PREFIX = {"message": "msg_", "reasoning": "rs_", "function_call": "fc_", "function_call_output": "fco_"}
@@ -31,20 +32,52 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True):
     output: str | list[Part] | None = None
 
 
-def items_of(sent: str | list[Item] | None, before: Iterable[Item] = ()) -> tuple[Item, ...]:
+def references(sent: str | list[Item] | None) -> frozenset[str]:
+    """The ids of the kept items that are meant."""
+    items = () if isinstance(sent, str) else sent or ()
+    return frozenset(item.id for item in items if item.id and _refers(item))
+
+
+def items_of(
+    sent: str | list[Item] | None, before: Iterable[Item] = (), kept: Mapping[str, Item] | None = None
+) -> tuple[Item, ...]:
     """The items with what clients may leave out: type, id, status, and parts instead of a text.
 
-    An id that another item has, also one of those `before`, is replaced: pages of items go on after an id.
+    References stand for the items in `kept`. An id that another item has, also one of those `before`, is replaced: pages of
+    items go on after an id.
     """
     if isinstance(sent, str):
         sent = [Item(role="user", content=sent)]
     made: list[Item] = []
     taken = {item.id for item in before}
     for index, item in enumerate(sent or ()):
-        own = msgspec.structs.replace(item, id=None) if item.id in taken else item
-        made.append(_complete(own, f"input[{index}]"))
+        where = f"input[{index}]"
+        if _refers(item):
+            made.append(_referred(item.id, taken, kept or {}, where))
+        else:
+            own = msgspec.structs.replace(item, id=None) if item.id in taken else item
+            made.append(_complete(own, where))
         taken.add(made[-1].id)
     return tuple(made)
+
+
+def _refers(item: Item) -> bool:
+    """OpenAI lets a reference leave out its type."""
+    return item.type == "item_reference" or (item.type is None and item.role is None and item.id is not None)
+
+
+def _referred(ident: str | None, taken: Collection[str | None], kept: Mapping[str, Item], where: str) -> Item:
+    if not ident:
+        raise invalid(f"{where}.id", "says which item is meant, and is missing")
+    if ident in taken:  # as OpenAI; else a short body could repeat a long item without end
+        raise invalid(f"{where}.id", f"the item {ident[:80]!r} is in this conversation already")
+    if ident not in kept:
+        raise NotFound(
+            f"{where}.id: there is no item {ident[:80]!r}: only those of responses that are kept (`store`) can be referred to",
+            code="item_not_found",
+            details={"param": f"{where}.id"},
+        )
+    return kept[ident]
 
 
 def _complete(item: Item, where: str) -> Item:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from hali.api.openai_items import Item
+from hali.api.openai_items import Item, answered
 from hali.api.openai_response_writer import ResponseWriter
 from hali.api.response_jobs import Job
 from hali.model.errors import NotFound, Overloaded
@@ -60,6 +60,16 @@ class ResponseStore:
         if found is None or found.owner != owner:
             raise NotFound(f"there is no response {name[:80]!r}", code="response_not_found")
         return found
+
+    def items(self, wanted: Collection[str], owner: str | None) -> dict[str, Item]:
+        """Those of the `wanted` items, by id, that responses of the same key were asked with or have put out."""
+        if not wanted:
+            return {}
+        self._forget_old()
+        own = [each for each in self._kept.values() if each.owner == owner]
+        said = answered([item for each in own for item in each.writer.response["output"] if item["id"] in wanted])
+        asked = (item for each in own for item in each.items)
+        return {item.id: item for item in (*asked, *said) if item.id is not None and item.id in wanted}
 
     def admit(self, stored: Stored) -> None:
         """From now on it is found, and it will be made; `Overloaded` if what is being made leaves no room for it."""

@@ -16,7 +16,7 @@ from hali.api.base import ApiDeps
 from hali.api.bodies import read_json
 from hali.api.endings import unfinished
 from hali.api.openai_answers import answer, generations
-from hali.api.openai_items import Item, answered, as_objects, items_of
+from hali.api.openai_items import Item, answered, as_objects, items_of, references
 from hali.api.openai_replies import Indexed
 from hali.api.openai_response_shapes import InputTokenCount, ItemPage, ResponseDeleted, ResponseObject
 from hali.api.openai_response_writer import ResponseWriter
@@ -67,14 +67,16 @@ async def count_input(request: Request) -> Response:
 
 def _conversation(request: Request, body: ResponsesRequest) -> tuple[Item, ...]:
     """What is to be answered. With all before it, it is no longer than one request could be: each kept one has all of it."""
+    deps = deps_of(request)
     before = _before(request, body)
-    items = (*before, *items_of(body.input, before))
-    most = deps_of(request).limits.body_bytes
-    if before and len(msgspec.json.encode(items)) > most:
+    kept = deps.responses.items(references(body.input), key_of(request))
+    items = (*before, *items_of(body.input, before, kept))
+    most = deps.limits.body_bytes
+    if (before or kept) and len(msgspec.json.encode(items)) > most:
         raise UsageError(
-            f"the conversation has become longer than {most} bytes: begin a new one, without previous_response_id",
+            f"the conversation has become longer than {most} bytes: begin a new one, without what was kept of this",
             code="body_too_large",
-            details={"param": "previous_response_id"},
+            details={"param": "previous_response_id" if before else "input"},
         )
     return items
 

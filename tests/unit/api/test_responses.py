@@ -130,7 +130,8 @@ async def test_every_field_reaches_the_engine(client, router):
         ({"input": [{"role": "tool", "content": "x"}]}, "input[0].role"),
         ({"input": [{"role": "user"}]}, "input[0].content"),
         ({"input": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": [IMAGE]}]}, "input[1].content"),
-        ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].type"),
+        ({"input": [{"type": "item_reference"}]}, "input[0].id"),
+        ({"input": [{"type": "web_search_call", "id": "x"}]}, "input[0].type"),
         ({"input": [{"type": "function_call", "name": "f"}]}, "input[0]"),
         ({"input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "1"}]}, "input[0].arguments"),
         ({"input": [{"type": "function_call_output", "output": "x"}]}, "input[0].call_id"),
@@ -316,6 +317,54 @@ async def test_a_conversation_grows_no_longer_than_a_request_may_be(deps, client
     first = await made(client, input="x" * 2500)
     response = await client.post(PATH, json={**HI, "input": "y" * 2500, "previous_response_id": first["id"]})
     assert (response.status_code, response.json()["error"]["param"]) == (413, "previous_response_id")
+
+
+async def test_kept_items_are_referred_to_by_their_ids_as_the_ai_sdk_does(client, router):
+    router.script = [
+        Chunk("Hm", 1, reasoning=True),
+        Chunk("Wait.", 1),
+        ToolCalled(0, CALL, 5),
+        Done("tool_calls", USAGE),
+    ]
+    asked = {"type": "message", "id": "msg_mine", "role": "user", "content": "weather?"}
+    output = (await made(client, input=[asked], tools=[WEATHER]))["output"]
+    meant = [
+        {"type": "item_reference", "id": "msg_mine"},
+        *({"id": item["id"]} for item in output),
+    ]  # as OpenAI's types
+    result = {"type": "function_call_output", "call_id": "call_1", "output": "rain"}
+    second = await made(client, input=[*meant, result])
+    assert router.asked[1][1].messages == (
+        Message("user", "weather?"),
+        Message("assistant", "Wait.", tool_calls=(CALL,), reasoning="Hm"),
+        Message("tool", "rain", tool_call_id="call_1"),
+    )
+    listed = (await client.get(f"{PATH}/{second['id']}/input_items?order=asc")).json()["data"]
+    assert [item["id"] for item in listed[:-1]] == ["msg_mine", *(item["id"] for item in output)]
+
+
+async def test_an_item_that_is_not_kept_or_is_there_already_cannot_be_referred_to(deps, client_of):
+    client = client_of(dataclasses.replace(deps, keys=(ApiKey("ann", "sk-ann"),)))
+    first, unkept = await made(client), await made(client, store=False)
+
+    async def refused(item: dict, key: str = "other", **fields: object) -> tuple[int, str]:
+        items = [{"role": "user", "content": "x"}, {"type": "item_reference", "id": item["id"]}]
+        headers = {"authorization": f"Bearer {key}"}
+        response = await client.post(PATH, json={**HI, "input": items, **fields}, headers=headers)
+        return response.status_code, response.json()["error"]["param"]
+
+    assert await refused(unkept["output"][0]) == (404, "input[1].id")
+    assert await refused(first["output"][0], key="sk-ann") == (404, "input[1].id")
+    assert await refused(first["output"][0], previous_response_id=first["id"]) == (400, "input[1].id")
+
+
+async def test_a_conversation_of_kept_items_is_no_longer_than_a_request_may_be(deps, client_of):
+    client = client_of(dataclasses.replace(deps, limits=ApiLimits(body_bytes=4000)))
+    items = [{"role": "user", "id": f"msg_{letter}", "content": letter * 2500} for letter in "ab"]
+    for item in items:
+        await made(client, input=[item])
+    response = await client.post(PATH, json={**HI, "input": [{"id": item["id"]} for item in items]})
+    assert (response.status_code, response.json()["error"]["param"]) == (413, "input")
 
 
 async def test_the_tokens_of_an_input_are_counted_with_what_it_goes_on_from(client, router):
