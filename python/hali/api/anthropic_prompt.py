@@ -32,6 +32,7 @@ from hali.api.anthropic_request import (
 )
 from hali.api.media import image_of, unmistakable, with_images
 from hali.api.refusals import invalid, unsupported
+from hali.api.tool_schemas import object_schema
 from hali.model.generation import GenerateRequest, Message, ReplyFormat, SamplingParams, Tool, ToolCall
 
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
@@ -120,7 +121,7 @@ def _tools(specs: Iterable[ToolSpec]) -> Iterator[Tool]:
             )
         if spec.input_schema is None:
             raise invalid(f"tools[{index}].input_schema", "is missing")
-        yield Tool(spec.name, spec.description, spec.input_schema)
+        yield Tool(spec.name, spec.description, object_schema(spec.input_schema, f"tools[{index}].input_schema"))
 
 
 # ---- turns

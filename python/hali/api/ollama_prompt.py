@@ -11,6 +11,7 @@ import msgspec
 from hali.api.media import image_of, unmistakable, with_images
 from hali.api.ollama_request import ChatBody, ChatMessage, GenerateBody, Generation, Options, ToolSpec
 from hali.api.refusals import invalid, unsupported
+from hali.api.tool_schemas import object_schema
 from hali.model.generation import MAX_STOPS, GenerateRequest, Message, ReplyFormat, SamplingParams, Tool, ToolCall
 
 # Ollama's api/types.go, DefaultOptions: what its clients count on when they send nothing.
@@ -24,7 +25,7 @@ _REFUSED = {
 
 def chat_request(body: ChatBody) -> GenerateRequest:
     """What the engine is asked by POST /api/chat; `UsageError` naming the field."""
-    tools = tuple(map(_tool, body.tools or ()))
+    tools = tuple(_tool(spec, f"tools[{index}]") for index, spec in enumerate(body.tools or ()))
     messages = unmistakable(_turns(body.messages or []), tools=tools)
     last = messages[-1] if messages else None
     goes_on = last is not None and last.role == "assistant" and bool(last.content.strip()) and not last.tool_calls
@@ -152,8 +153,9 @@ def _with_images(role: str, text: str, images: list[str] | None, where: str) -> 
     return Message(role, content, images=files)
 
 
-def _tool(spec: ToolSpec) -> Tool:
+def _tool(spec: ToolSpec, where: str) -> Tool:
     if spec.type not in (None, "function"):
         raise unsupported("tools", f"tools of type {spec.type[:80]!r} are not supported")
     function = spec.function
-    return Tool(function.name, function.description, function.parameters or {})
+    parameters = object_schema(function.parameters, f"{where}.function.parameters")
+    return Tool(function.name, function.description, parameters)

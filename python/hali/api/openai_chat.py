@@ -133,7 +133,8 @@ def _tool_use(body: ChatRequest) -> ToolUse:
         return tool_use(body.tools, body.tool_choice, body.parallel_tool_calls)
     if body.tools:
         raise invalid("functions", "cannot be combined with tools, their new form")
-    tools = declared(tuple(map(function, body.functions or ())), "functions")
+    sent = enumerate(body.functions or ())
+    tools = declared(tuple(function(each, f"functions[{index}]") for index, each in sent), "functions")
     if isinstance(body.function_call, FunctionName):
         return must_call(tools, body.function_call.name, "function_call", parallel=False)
     if body.function_call not in (None, "auto", "none"):

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from hali.api.refusals import invalid, unsupported
+from hali.api.tool_schemas import object_schema
 from hali.model.generation import Tool, ToolChoice
 
 _NAME = re.compile(r"[\w.-]{1,64}", re.ASCII)  # OpenAI's rule, and the dots that MCP servers use
@@ -92,9 +93,10 @@ def declared(tools: tuple[Tool, ...], where: str) -> tuple[Tool, ...]:
     return tools
 
 
-def function(spec: Function) -> Tool:
-    """A tool for the engine."""
-    return Tool(spec.name, spec.description, spec.parameters or {}, strict=bool(spec.strict))
+def function(spec: Function, where: str) -> Tool:
+    """A tool for the engine; `UsageError` for parameters that are no object's."""
+    parameters = object_schema(spec.parameters, f"{where}.parameters")
+    return Tool(spec.name, spec.description, parameters, strict=bool(spec.strict))
 
 
 def must_call(tools: tuple[Tool, ...], name: str, where: str, parallel: bool) -> ToolUse:
@@ -108,10 +110,10 @@ def _tool(spec: ToolSpec, where: str) -> Tool:
     if spec.type != "function":
         raise unsupported(f"{where}.type", f"{spec.type[:40]!r} is not supported, only function")
     if spec.function is not None:
-        return function(spec.function)
+        return function(spec.function, f"{where}.function")
     if spec.name is None:
         raise invalid(where, "name is missing")
-    return function(Function(spec.name, spec.description, spec.parameters, spec.strict))
+    return function(Function(spec.name, spec.description, spec.parameters, spec.strict), where)
 
 
 def _chosen(tools: tuple[Tool, ...], choice: str | Choice | None, parallel: bool) -> ToolUse:

@@ -46,7 +46,7 @@ def _call(tool: Tool, place: str) -> dict[str, Any]:
         "type": "object",
         "additionalProperties": False,
     }  # a function without any is called with none
-    parameters = _moved(schema, f"{place}/properties/arguments")
+    parameters = {"type": "object", **_moved(schema, f"{place}/properties/arguments")}  # which some clients leave out
     return {
         "type": "object",
         "properties": {"name": {"const": tool.name}, "arguments": parameters},

@@ -58,6 +58,33 @@ async def test_more_stop_strings_than_the_engine_takes_are_refused_before_it_is_
 DESCRIBED = {"name": "t", "description": f"says {MEDIA}"}
 NESTED = {"tools": [{"type": "function", "function": {**DESCRIBED, "parameters": {"type": "object"}}}]}
 FLAT = {"tools": [{"type": "function", **DESCRIBED, "parameters": {"type": "object"}}]}
+PARAMETERS = {
+    "/v1/chat/completions": ("tools[0].function.parameters", lambda schema: _tools(schema, nested=True)),
+    "/v1/responses": ("tools[0].parameters", lambda schema: _tools(schema, nested=False)),
+    "/v1/messages": ("tools[0].input_schema", lambda schema: {"tools": [{"name": "t", "input_schema": schema}]}),
+    "/api/chat": ("tools[0].function.parameters", lambda schema: _tools(schema, nested=True)),
+}
+
+
+def _tools(schema: object, *, nested: bool) -> dict[str, object]:
+    function = {"name": "t", "parameters": schema}
+    return {"tools": [{"type": "function", "function": function} if nested else {"type": "function", **function}]}
+
+
+@pytest.mark.parametrize("path", PARAMETERS)
+async def test_parameters_of_a_tool_are_those_of_an_object(client, router, path):
+    where, of_schema = PARAMETERS[path]
+    body = {"model": MODEL, **ASKS[path][0]}
+    for schema in ({"type": "string"}, {"type": ["object", "null"]}, {"type": None}):
+        reply = await client.post(path, json={**body, **of_schema(schema)})
+        assert reply.status_code == 400 and where in reply.text, reply.text
+    for schema in ([], True, "object"):
+        assert (await client.post(path, json={**body, **of_schema(schema)})).status_code == 400
+    assert router.asked == []
+    for schema in ({}, {"type": "object"}, {"properties": {}, "additionalProperties": False}):
+        assert (await client.post(path, json={**body, **of_schema(schema)})).status_code == 200
+
+
 DATA = base64.b64encode(png(2, 2)).decode()
 URL = f"data:image/png;base64,{DATA}"
 SEEN = {

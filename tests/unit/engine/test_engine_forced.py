@@ -20,7 +20,7 @@ def arguments(parameters: dict[str, Any]) -> Any:
 
 @pytest.mark.parametrize("keyword", ["const", "default"])
 def test_what_only_looks_like_a_reference_stays_as_it_is(keyword: str) -> None:
-    schema = {"properties": {"a": {keyword: {"$ref": "#/y"}}, "b": {"enum": [{"$ref": "#/y"}]}}}
+    schema = {"type": "object", "properties": {"a": {keyword: {"$ref": "#/y"}}, "b": {"enum": [{"$ref": "#/y"}]}}}
     assert arguments(schema) == schema
 
 
@@ -28,6 +28,10 @@ def test_references_lead_into_the_tools_own_schema_also_under_names_that_are_key
     moved = arguments({"$defs": {"enum": {"$ref": "#/$defs/b"}, "b": {}}, "properties": {"const": {"$ref": "#"}}})
     assert moved["$defs"]["enum"] == {"$ref": "#/properties/arguments/$defs/b"}
     assert moved["properties"]["const"] == {"$ref": "#/properties/arguments"}
+
+
+def test_arguments_are_an_object_also_where_the_schema_does_not_say_so() -> None:
+    assert arguments({"properties": {}}) == {"type": "object", "properties": {}}
 
 
 def test_an_anchor_is_no_place() -> None:
