@@ -120,6 +120,11 @@ class ReplyReader:
         return self._count > 0
 
     @property
+    def answering(self) -> bool:
+        """What comes now belongs to the answer: it is no thought, and no call or what stands around one."""
+        return not self._split.thinking and not self.called
+
+    @property
     def over(self) -> bool:
         """The one call that was wanted has come."""
         return self.called and not self._parallel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -11,7 +12,7 @@ import msgspec
 from hali.engine.output import ReplyReader
 from hali.engine.schedule import Work
 from hali.engine.speculate import Guesser, HitRate
-from hali.engine.telling import Bundle, Drawn, Untold
+from hali.engine.telling import Bundle, Drawn, Untold, append
 from hali.engine.text import InsideCharacter, TextStream
 from hali.model.generation import (
     Chunk,
@@ -19,6 +20,7 @@ from hali.model.generation import (
     FinishReason,
     GenerationEvent,
     SamplingParams,
+    TokenLogprob,
     ToolCalled,
     Usage,
 )
@@ -221,8 +223,18 @@ class Session:
             found[at] = msgspec.structs.replace(told, logprobs=logprobs)
         return [*found]
 
+    def _textless(self) -> tuple[TokenLogprob, ...]:
+        """At the end, logprobs of tokens of the answer that made no text: parts of a character, special ones. None of a stop string."""
+        if self._reader is not None and not self._reader.answering:
+            return ()
+        final = self._text.passed if self._text.stopped else sys.maxsize
+        return self._untold.take(final, 0 if self._reader is None else self._reader.answer_at)
+
     def _close(self, text: str, reason: FinishReason, tokens: int = 0) -> list[GenerationEvent]:
         events = self._events(text, tokens, last=True)
+        if rest := self._textless():
+            count, self._unreported = self._unreported, 0
+            append(events, Chunk("", count, logprobs=rest))
         if self._reader is not None and self._reader.called and reason == "stop":
             reason = "tool_calls"
         stop = self._text.stop if self._text.stop in self._stops else None  # those of the format are its own affair

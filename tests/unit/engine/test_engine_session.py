@@ -131,6 +131,17 @@ def test_logprobs_go_out_with_the_text_of_their_tokens() -> None:
     assert isinstance(one.accept(3, b"END", False)[-1], Done), "and none for what the stop string swallowed"
 
 
+def test_logprobs_of_tokens_that_became_no_text_go_out_at_the_end() -> None:
+    logprobs = [TokenLogprob(Candidate(token, b"", -1.0)) for token in range(4)]
+    cut = session(sampler=NoSampler(*map(Drawn, logprobs)), max_tokens=3)
+    events = [event for piece in (b"a", b"\x80", b"") for event in cut.accept(0, piece, False)]
+    assert events[:-1] == [Chunk("a", 1, logprobs=(logprobs[0],)), Chunk("", 2, logprobs=tuple(logprobs[1:3]))]
+    stopped = session(sampler=NoSampler(*map(Drawn, logprobs)), stop=("END",))
+    events = [event for piece in (b"a", b"\xe2", b"EN", b"D") for event in stopped.accept(0, piece, False)]
+    told = [logprob for event in events[:-1] if isinstance(event, Chunk) for logprob in event.logprobs]
+    assert told == logprobs[:2], "and none for what the stop string swallowed"
+
+
 def test_usage_tells_the_wait_before_the_first_row_and_what_was_not_computed() -> None:
     one = session()
     one.begin()
