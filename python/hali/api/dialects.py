@@ -27,6 +27,7 @@ _LLAMA_TYPES = {
     429: "rate_limit_error",
     503: "unavailable_error",
 }
+REQUEST_ID = "jsonrpc_id"  # in the details of an error: of the JSON-RPC request that failed
 _JSONRPC_INVALID, _JSONRPC_INTERNAL = -32600, -32603
 
 
@@ -89,10 +90,10 @@ class McpDetail(msgspec.Struct, frozen=True):
 
 
 class McpError(msgspec.Struct, frozen=True):
-    """A JSON-RPC error that answers no request in particular, as the request may not have been read."""
+    """A JSON-RPC error; without `id` where the request was not read, or has none that could be told."""
 
     error: McpDetail
-    id: None = None
+    id: int | str | None = None
     jsonrpc: str = "2.0"
 
 
@@ -112,8 +113,9 @@ def llama_body(error: HaliError) -> LlamaError:
 
 
 def mcp_body(error: HaliError) -> McpError:
-    """JSON-RPC 2.0, section 5.1."""
-    return McpError(McpDetail(_JSONRPC_INTERNAL if status_of(error) >= 500 else _JSONRPC_INVALID, told(error)))
+    """JSON-RPC 2.0, sections 5 and 5.1."""
+    code = _JSONRPC_INTERNAL if status_of(error) >= 500 else _JSONRPC_INVALID
+    return McpError(McpDetail(code, told(error)), error.details.get(REQUEST_ID))
 
 
 def _kind(error: HaliError, of_status: dict[int, str], internal: str) -> str:

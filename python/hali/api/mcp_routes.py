@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import ModuleType
 
 import anyio.to_thread
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from hali.api.asking import deps_of
-from hali.api.dialects import McpError
+from hali.api.dialects import REQUEST_ID, McpError
 from hali.api.mcp_local import LocalToolbox
 from hali.api.replies import while_connected
 from hali.api.routes import Endpoint
-from hali.model.errors import Failed
+from hali.model.errors import Failed, HaliError
 from hali.wire.http import read_body
 
 
@@ -34,7 +37,8 @@ async def mcp(request: Request) -> Response:
     """One message of an MCP client. There is no GET (nothing is sent unasked) and no DELETE (there is no session)."""
     limit = deps_of(request).limits.body_bytes
     body = await read_body(request.headers.get("content-length", "0"), request.stream(), limit)
-    sdk = await anyio.to_thread.run_sync(load_sdk)
+    with _naming(body):
+        sdk = await anyio.to_thread.run_sync(load_sdk)
     return _Answer(request, body, sdk, limit)
 
 
@@ -52,7 +56,25 @@ class _Answer(Response):
         async def work() -> None:
             await self._sdk.answer_http(toolbox, scope, replayed, send, limit=self._limit)
 
-        await while_connected(receive, deps_of(self._request).replies, work)
+        with _naming(self._body):
+            await while_connected(receive, deps_of(self._request).replies, work)
+
+
+class _Numbered(msgspec.Struct):
+    """What is looked for in a JSON-RPC request."""
+
+    id: int | str | None = None
+
+
+@contextmanager
+def _naming(body: bytes) -> Iterator[None]:
+    """Errors tell which request failed: by it a client knows what to give up."""
+    try:
+        yield
+    except HaliError as error:
+        with suppress(msgspec.MsgspecError, UnicodeDecodeError):  # a batch, or no JSON: nothing to name
+            error.details[REQUEST_ID] = msgspec.json.decode(body, type=_Numbered).id
+        raise
 
 
 def _replayed(body: bytes) -> Receive:

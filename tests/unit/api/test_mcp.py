@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio
+import anyio.lowlevel
+import httpx
 import httpx2
 import pytest
 from mcp import MCPError
@@ -125,6 +127,25 @@ async def test_a_client_that_leaves_ends_the_generation(deps, router):
     body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": chat}
     await leave(deps, router, body, "/mcp")
     assert len(router.asked) == 1 and router.running == 0
+
+
+@pytest.mark.parametrize("ident", [7, "seven"])
+async def test_a_request_that_is_given_up_as_the_daemon_stops_is_told_by_its_id(deps, client, router, ident):
+    router.script = [anyio.Event()]
+    chat = {"name": "chat", "arguments": {"model": "acme/tiny", "prompt": "x"}}
+    body = {"jsonrpc": "2.0", "id": ident, "method": "tools/call", "params": chat}
+    answers: list[httpx.Response] = []
+
+    async def ask() -> None:
+        answers.append(await client.post("/mcp", json=body, headers=POST))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(ask)
+        while not router.running:
+            await anyio.lowlevel.checkpoint()
+        deps.replies.cut()
+    (reply,) = answers
+    assert (reply.status_code, reply.json()["id"]) == (503, ident)
 
 
 async def test_the_owner_of_the_key_asks(deps, router):
