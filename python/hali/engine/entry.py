@@ -13,7 +13,7 @@ import anyio
 import msgspec
 
 from hali.engine.options import EngineStats
-from hali.engine.process import EngineProcess
+from hali.engine.process import EngineProcess, shown
 from hali.model.errors import HaliError
 from hali.model.generation import EngineInfo
 
@@ -55,8 +55,8 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """The model's; engines are called id@sha256 (ServedModel.engine_name)."""
-        return self.model_id.partition("@")[0]
+        """The model's."""
+        return shown(self.model_id)
 
     @property
     def usable(self) -> bool:

@@ -19,7 +19,7 @@ import msgspec
 from hali.engine.entry import EngineStatus, Entry
 from hali.engine.fitting import Fitted, fitted
 from hali.engine.options import EngineOptions
-from hali.engine.process import RESTART_S, EngineProcess
+from hali.engine.process import RESTART_S, EngineProcess, shown
 from hali.model.errors import Cancelled, EngineFailed, HaliError, NotFound, NotRunning, Overloaded
 from hali.model.generation import Answer, EngineInfo, GenerateRequest, GenerationEvent, Query
 from hali.runtime.activity import Activity
@@ -128,7 +128,7 @@ class EnginePool:
     def _known(self, model_id: str) -> Entry:
         entry = self._entries.get(model_id)
         if entry is None or not entry.shown:
-            raise NotFound(f"no engine runs for {model_id}")
+            raise NotFound(f"no engine runs for {shown(model_id)}")
         return entry
 
     async def stop(self, model_id: str, *, drain: bool = False) -> None:
@@ -183,7 +183,7 @@ class EnginePool:
         except (
             Exception
         ) as bug:  # no process or socket to be had, or a bug: it costs this start, not the pool and its daemon
-            entry.error = EngineFailed(f"the engine of {entry.model_id} could not be started: {bug}")
+            entry.error = EngineFailed(f"the engine of {entry.name} could not be started: {bug}")
             log.error("engine.start_broken", model=entry.model_id, exc=bug)
         finally:
             if entry.error is not None:

@@ -36,6 +36,11 @@ KILL_S = 5.0  # from SIGKILL to the exit; longer only in uninterruptible disk sl
 RESTART_S = 1  # told to clients of one that crashed: the next request starts it again
 
 
+def shown(engine: str) -> str:
+    """What people call the model of an engine: engines are called id@sha256 (ServedModel.engine_name)."""
+    return engine.partition("@")[0]
+
+
 class EngineProcess:
     """One worker process for one model. `start` once; after `stop` or a crash make a new object."""
 
@@ -100,7 +105,7 @@ class EngineProcess:
     async def _checked(self, path: Path, options: EngineOptions) -> EngineOptions:
         """The options to start with: a projector that must not be loaded costs the images, not the texts."""
         if self._child is not None:
-            raise UsageError(f"the engine of {self.model_id} was already started")
+            raise UsageError(f"the engine of {shown(self.model_id)} was already started")
         if problems := options.problems():
             raise UsageError(f"engine options: {'; '.join(problems)}")
         if importlib.util.find_spec("llama_cpp") is None:
@@ -290,11 +295,13 @@ class EngineProcess:
 
     def _crash(self) -> HaliError:
         if self._child is None:
-            return EngineCrashed(f"the engine of {self.model_id} is not running")
+            return EngineCrashed(f"the engine of {shown(self.model_id)} is not running")
         if self._stopping:
-            return EngineCrashed(f"the engine of {self.model_id} was stopped", details={"retry_after_s": RESTART_S})
+            return EngineCrashed(
+                f"the engine of {shown(self.model_id)} was stopped", details={"retry_after_s": RESTART_S}
+            )
         return EngineCrashed(
-            f"the engine of {self.model_id} {self._child.how_it_ended()}",
+            f"the engine of {shown(self.model_id)} {self._child.how_it_ended()}",
             hint="the next request starts it again",
             details={**self._evidence(), "retry_after_s": RESTART_S},
         )

@@ -323,6 +323,14 @@ async def test_stopping_what_does_not_run_is_not_found(fakes: list[FakeEngine]) 
             await engines.stop("m")
 
 
+async def test_what_people_are_told_names_the_model_not_its_engine(fakes: list[FakeEngine]) -> None:
+    with pytest.raises(EngineCrashed, match="the engine of tiny:1b is not running"):
+        await anext(EngineProcess("tiny:1b@abababababab").generate(REQUEST))
+    async with pool() as engines:
+        with pytest.raises(NotFound, match=r"no engine runs for tiny:1b\Z"):
+            await engines.stop("tiny:1b@abababababab")
+
+
 async def test_leaving_the_pool_stops_all_also_after_an_error(fakes: list[FakeEngine]) -> None:
     async def owner() -> None:
         async with pool() as engines:
