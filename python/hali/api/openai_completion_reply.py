@@ -94,7 +94,7 @@ class Offsets:
 
     def __init__(self, start: int) -> None:
         self._at = start
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._decoder = codecs.getincrementaldecoder("utf-8")("ignore")  # as the text is made
 
     def of(self, token: bytes) -> int:
         """Where the next token begins."""

@@ -164,3 +164,11 @@ async def test_of_prompts_that_fail_together_one_is_told(client, router, count, 
     response = await client.post(PATH, json={**ONCE, "prompt": ["a"] * count, "stream": stream})
     assert (response.status_code, response.json()["error"]["code"]) == (400, "context_length_exceeded")
     assert router.running == 0
+
+
+async def test_bytes_that_are_no_text_take_no_place_in_it(client, router):
+    pieces = [b"\x80", b"a", b"\xe2", b"b"]
+    logprobs = tuple(TokenLogprob(Candidate(number, piece, -0.5)) for number, piece in enumerate(pieces))
+    router.script = [Chunk("ab", 4, logprobs=logprobs), Done("stop", Usage(4, 4, 0.1, 0.2))]
+    (choice,) = (await client.post(PATH, json={**ONCE, "logprobs": 0})).json()["choices"]
+    assert choice["logprobs"]["text_offset"] == [0, 0, 1, 1]
