@@ -59,6 +59,7 @@ class ChatMessage(msgspec.Struct):
     function_call: FunctionCalled | None = None
     reasoning_content: str | None = None  # DeepSeek's and vLLM's name of what was thought
     reasoning: str | None = None
+    refusal: str | None = None  # what an assistant said in place of an answer
 
 
 def messages_of(sent: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> tuple[Message, ...]:
@@ -80,14 +81,17 @@ def _message(sent: ChatMessage, index: int, called: Mapping[str, str]) -> Messag
     calls = _calls(sent, where, index)
     if calls and role != "assistant":
         raise invalid(f"{where}.tool_calls", "only an assistant calls tools")
-    text, images = content_of(sent.content, f"{where}.content", optional=bool(calls))
+    reasoning = sent.reasoning_content or sent.reasoning
+    # A reply that was refused, or cut while the model thought, is sent back without content: that is how clients got it.
+    silent = bool(calls) or (role == "assistant" and bool(sent.refusal or reasoning))
+    text, images = content_of(sent.content, f"{where}.content", optional=silent)
     return Message(
         role=role,
-        content=text,
+        content=text or (sent.refusal if role == "assistant" else None) or "",
         name=sent.name,
         tool_calls=calls,
         tool_call_id=_answered(sent, where, called),
-        reasoning=sent.reasoning_content or sent.reasoning,
+        reasoning=reasoning,
         images=images,
     )
 

@@ -386,3 +386,19 @@ async def test_replies_that_are_cut_end_with_an_explicit_error(deps, client, rou
     assert (whole.status_code, whole.json()["error"]["code"]) == (503, "overloaded")
     assert "stopping" in events_of(streamed)[-1]["error"]["message"]
     assert len(deps.replies) == 0
+
+
+async def test_a_turn_that_was_refused_or_only_thought_can_be_sent_back_as_it_came(client, router):
+    turns = [
+        {"role": "assistant", "content": None, "refusal": "I will not."},
+        {"role": "user", "content": "please", "refusal": None},
+        {"role": "assistant", "content": None, "refusal": None, "reasoning_content": "Hm"},
+        {"role": "user", "content": "go on"},
+    ]
+    response = await client.post(PATH, json={**HELLO, "messages": turns})
+    assert response.status_code == 200, response.text
+    said = [(message.content, message.reasoning) for message in router.asked[0][1].messages]
+    assert said == [("I will not.", None), ("please", None), ("", "Hm"), ("go on", None)]
+    for empty in ({"role": "assistant", "content": None}, {"role": "user", "content": None, "refusal": "x"}):
+        response = await client.post(PATH, json={**HELLO, "messages": [empty]})
+        assert (response.status_code, response.json()["error"]["param"]) == (400, "messages[0].content")
