@@ -6,22 +6,22 @@ import base64
 import json
 from typing import Any
 
-from hali.config.paths import expanded
-from hali.model.errors import NotFound, Refused, UsageError
+from hali.cli.given import contents
+from hali.model.errors import UsageError
+from hali.model.units import MIB
 from hali.wire.images import check_picture
 
 MAX_IMAGE = 5_500_000  # bytes, also of all images of a prompt: as base64 the API's limit of 8 MiB for a body
+MAX_FORM = 8 * MIB  # which that limit is for a schema
 
 
 def image_url(file: str) -> str:
     """The `data:` URL of an image file; UsageError for what the API would not take for one."""
-    data = _read(file)
+    data = contents(file, MAX_IMAGE)
     try:
         kind = check_picture(data)
     except UsageError as wrong:
         raise UsageError(f"{file}: {wrong.message}", hint="convert it first: a PNG of a few million pixels") from None
-    if len(data) > MAX_IMAGE:
-        raise UsageError(f"{file} is larger than {MAX_IMAGE / 1e6:.1f} MB", hint="make it smaller first")
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
@@ -47,7 +47,7 @@ def response_format(text: str) -> dict[str, Any]:
     if text == "json":
         return {"type": "json_object"}
     try:
-        schema = json.loads(_read(text))
+        schema = json.loads(contents(text, MAX_FORM))
     except ValueError as exc:
         raise UsageError(
             f"{text} is no JSON: {exc}", hint="--format takes `json` or a file with a JSON schema"
@@ -55,14 +55,3 @@ def response_format(text: str) -> dict[str, Any]:
     if not isinstance(schema, dict | bool):
         raise UsageError(f"{text} is no JSON schema: it is no object")
     return {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema}}
-
-
-def _read(file: str) -> bytes:
-    if not file:  # which a path takes for the current folder
-        raise UsageError("name a file")
-    try:
-        return expanded(file).read_bytes()
-    except FileNotFoundError:
-        raise NotFound(f"there is no file {file}") from None
-    except OSError as exc:
-        raise Refused(f"cannot read {file}: {exc}") from None

@@ -7,19 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from hali.cli.chat import ChatClient
+from hali.cli.given import contents
 from hali.config.files import write_secret
 from hali.config.paths import expanded
-from hali.model.errors import NotFound, Refused, UsageError
+from hali.model.errors import Refused, UsageError
+from hali.model.units import MIB
 
 MARK = "hali_chat"  # what such a file has, and no other: only these are written over
 VERSION = 1
+MAX_CHAT = 64 * MIB  # of what the API takes (8 MiB) several times as much; with spaces and what was said since
 
 
 def save(chat: ChatClient, file: str) -> None:
     """Write the chat; UsageError when something else is there."""
     path = _path(file)
     if path.exists():
-        _read(path)
+        _read(file)
     told = {
         MARK: VERSION,
         "model": chat.model,
@@ -35,7 +38,7 @@ def save(chat: ChatClient, file: str) -> None:
 
 def load(chat: ChatClient, file: str) -> None:
     """Go on where the saved chat ended, with the model of this one."""
-    told = _read(_path(file))
+    told = _read(file)
     system, messages = told.get("system"), told.get("messages")
     if not isinstance(system, str | None) or not isinstance(messages, list) or not all(map(_is_turn, messages)):
         raise UsageError(f"{file} is damaged: it holds no chat")
@@ -53,15 +56,12 @@ def _path(file: str) -> Path:
     return expanded(file)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(file: str) -> dict[str, Any]:
+    data = contents(file, MAX_CHAT)
     try:
-        told = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise NotFound(f"there is no file {path}") from None
-    except OSError as exc:
-        raise Refused(f"cannot read {path}: {exc.strerror}") from None
+        told = json.loads(data)
     except ValueError:
         told = None
     if not isinstance(told, dict) or told.get(MARK) != VERSION:
-        raise UsageError(f"{path} is no chat that hali saved")
+        raise UsageError(f"{file} is no chat that hali saved")
     return told

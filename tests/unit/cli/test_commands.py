@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +18,7 @@ from hali.cli.commands import Commands
 from hali.cli.history import LONGEST, MOST, add, read
 from hali.cli.main import main
 from hali.model.errors import NotFound, UsageError
+from hali.model.units import MIB
 from tests.fakes.pictures import png, png_of
 
 PNG = png(2, 2)
@@ -159,6 +164,38 @@ def test_what_is_no_image_or_too_large_is_refused(tmp_path: Path) -> None:
             image_url(str(tmp_path / name))
     with pytest.raises(NotFound):
         image_url(str(tmp_path / "nothing"))
+
+
+def read_from_a_pipe(read: Callable[[str], object], data: bytes) -> object:
+    """What `read` makes of `/dev/fd/N`, as a shell writes `<(…)`."""
+    reading, writing = os.pipe()
+
+    def write() -> None:
+        with contextlib.suppress(BrokenPipeError), os.fdopen(writing, "wb") as pipe:
+            pipe.write(data)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        return read(f"/dev/fd/{reading}")
+    finally:
+        os.close(reading)
+        writer.join()
+
+
+def test_of_a_pipe_no_more_is_read_than_the_api_takes_and_nothing_of_a_device(commands: Commands) -> None:
+    assert read_from_a_pipe(image_url, PNG) == f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
+    assert read_from_a_pipe(response_format, b"{}")
+    for take, limit in ((image_url, MAX_IMAGE), (response_format, 8 * MIB)):
+        with pytest.raises(UsageError, match="is larger than"):
+            read_from_a_pipe(take, bytes(limit + 1))
+    for device in ("/dev/zero", "/dev/null"):
+        for take in (image_url, response_format):
+            with pytest.raises(UsageError, match=f"{device} is a device"):
+                take(device)
+        for command in ("image", "load", "save"):
+            with pytest.raises(UsageError, match=f"{device} is a device"):
+                commands.run(f"/{command} {device}")
 
 
 def test_images_that_are_too_large_together_are_refused_before_they_are_sent(
