@@ -12,6 +12,9 @@ import msgspec
 from hali.model.errors import ConfigError, Failed, Refused, UsageError, system_error
 
 PRIVATE = 0o700
+LONGEST = (
+    496  # bytes of the data directory: SQLite takes paths of 512, with the names of the database and its journal in it
+)
 
 
 class Paths(msgspec.Struct, frozen=True):
@@ -146,4 +149,7 @@ def from_environment(env: Mapping[str, str] | None = None) -> Paths:
     except OSError as exc:
         if exc.errno in (errno.ENAMETOOLONG, errno.ELOOP):
             raise ConfigError(f"HALI_HOME cannot be a folder: {exc.strerror}", hint="set it to another path") from None
+    if (length := len(os.fsencode(os.path.realpath(found.home)))) > LONGEST:  # as SQLite counts it, without links
+        told = f"HALI_HOME has {length} bytes, and the database takes {LONGEST} at most"
+        raise ConfigError(told, hint="set it to a shorter path")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from hali.config.identity import load_or_create, verify
 from hali.config.paths import Paths, from_environment
 from hali.model.errors import ConfigError
+from hali.store.database import Database
 
 
 def test_an_identity_is_made_once_private_and_signs(tmp_path: Path) -> None:
@@ -54,6 +56,21 @@ def test_a_home_that_no_folder_can_be_is_told_and_one_that_is_not_there_yet_is_n
         with pytest.raises(ConfigError, match="HALI_HOME cannot be a folder"):
             from_environment({"HALI_HOME": str(tmp_path / wrong)})
     assert from_environment({"HALI_HOME": str(tmp_path / "new" / "one")}).home == tmp_path / "new" / "one"
+
+
+def test_a_home_is_as_long_as_the_database_can_be_opened_in(tmp_path: Path) -> None:
+    def of_length(length: int) -> Path:
+        root = tmp_path.resolve()
+        parts = "/x" * ((length - len(os.fsencode(root))) // 2)
+        return Path(f"{root}{parts}{'x' * (length - len(os.fsencode(root)) - len(parts))}")
+
+    paths = from_environment({"HALI_HOME": str(of_length(496))})
+    paths.create()
+    Database(paths.database).close()
+    (tmp_path / "link").symlink_to(of_length(497))
+    for home in (of_length(497), tmp_path / "link"):
+        with pytest.raises(ConfigError, match="HALI_HOME has 497 bytes, and the database takes 496 at most"):
+            from_environment({"HALI_HOME": str(home)})
 
 
 def test_a_data_directory_that_cannot_be_made_is_one_clear_error(tmp_path: Path) -> None:
