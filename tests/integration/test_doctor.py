@@ -392,6 +392,16 @@ def test_a_broken_page_of_the_database(running: TestNode) -> None:
     healthy_again(running)
 
 
+def test_a_folder_in_the_place_of_the_database(a: TestNode) -> None:
+    a.paths.create()
+    healthy = examine(a)
+    (a.paths.home / "hali.db" / "x").mkdir(parents=True)
+    follow(a, only(a, healthy, "database.integrity"))
+    a.start()
+    healthy_again(a)
+    assert (a.paths.home / "hali.db.aside" / "x").is_dir()
+
+
 def test_nothing_secret_is_in_the_report(tmp_path: Path) -> None:
     with doctored(tmp_path, api_require_key="on", handoff_qbittorrent_password="hunter2") as a:
         lan = secrets.token_hex(32)

@@ -25,6 +25,10 @@ def database(context: Context) -> Finding:
         return skipped("not made yet")
     stop = f"{context.daemon_command('stop')} && " if context.daemon.running else ""
     start = f" && {context.daemon_command('start')}" if context.daemon.running else ""
+    if path.is_dir():
+        return failed(
+            f"{path} is a folder", f"{stop}mv {quoted(path)} {quoted(path.with_name('hali.db.aside'))}{start}"
+        )
     repair = f"{stop}hali doctor --repair database{start}"
     try:
         with closing(_open(context)) as db:
@@ -129,7 +133,7 @@ def _damaged(record: Any) -> Iterator[str]:
 
 def outbox(context: Context) -> Finding:
     """Does what was signed and counted reach the registries?"""
-    if not context.paths.database.exists():
+    if not context.paths.database.is_file():
         return passed("empty")
     try:
         with closing(_open(context)) as db:
