@@ -185,6 +185,22 @@ def test_a_full_disk_of_models_that_have_another_name_is_not_to_be_pruned(tmp_pa
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: a small disk needs root")
+def test_a_full_disk_of_pinned_models_is_not_to_be_pruned(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk") as disk, doctored(tmp_path, models_dir=str(disk / "models")) as a:
+        a.start()
+        healthy = examine(a)
+        model = a.add(random_file(tmp_path / "a.gguf", 100), copy=True)
+        rest = os.statvfs(disk)
+        with (disk / "foreign").open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, rest.f_bavail * rest.f_frsize)
+        a.ok("pin", model["sha256"])
+        fix = only(a, {**healthy, "models.files": {"status": "ok"}}, "disk.space")
+        assert fix == f"du -xhd 2 {disk}/models | sort -h | tail -n 20"
+        a.ok("unpin", model["sha256"])
+        follow(a, only(a, {**healthy, "models.files": {"status": "ok"}}, "disk.space"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: a small disk needs root")
 def test_a_disk_that_is_mounted_for_reading_only(tmp_path: Path) -> None:
     with mounted(tmp_path / "disk") as disk, doctored(tmp_path, models_dir=str(disk / "models")) as a:
         a.start()

@@ -101,6 +101,16 @@ def test_pruning_is_named_only_where_it_makes_enough_room() -> None:
     assert judge_disk(Path("/d"), full, models=5 * GIB).fix == f"hali prune --yes --quota {GIB / 1e9:.6f}"
 
 
+def test_pruning_is_not_named_where_pinned_models_have_the_room() -> None:
+    full = Disk(1000 * GIB, 0, -1)
+    found = judge_disk(Path("/d"), full, models=9 * GIB, pinned=6 * GIB)
+    assert (
+        found.fix == "du -xhd 2 /d | sort -h | tail -n 20" and "pinned models have 6.4 GB: `hali unpin`" in found.detail
+    )
+    found = judge_disk(Path("/d"), full, models=9 * GIB, pinned=5 * GIB)
+    assert found.fix == f"hali prune --yes --quota {5 * GIB / 1e9:.6f}" and "pinned" not in found.detail
+
+
 def test_a_disk_without_inodes_is_full() -> None:
     assert judge_disk(Path("/d"), Disk(1000 * GIB, 900 * GIB, 3), models=0).status == "fail"
     assert judge_disk(Path("/d"), Disk(1000 * GIB, 900 * GIB, -1), models=0).status == "ok"

@@ -168,24 +168,36 @@ def _disk(context: Context, path: Path) -> Finding:
         return failed(f"{path} cannot be written", f"sudo {command}")
     inodes = found.f_favail if found.f_files else -1
     state = Disk(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize, inodes)
-    return judge_disk(path, state, models=_size_of(context.models))
+    return judge_disk(path, state, models=_size_of(context.models), pinned=_pinned(context))
 
 
-def judge_disk(path: Path, found: Disk, *, models: int) -> Finding:
-    """Pure: is the disk of `path` full? `models` are the bytes of our own that could be had back."""
+def judge_disk(path: Path, found: Disk, *, models: int, pinned: int = 0) -> Finding:
+    """Pure: is the disk of `path` full? `models` are the bytes of our own that could be had back, all but `pinned` ones by pruning."""
     free = f"{path}: {format_bytes(found.free)} of {format_bytes(found.total)} free"
     if 0 <= found.inodes < FEW_INODES:
         return failed(f"{path}: {found.inodes} free inodes", f"find {quoted(path)} -xdev -type f | wc -l")
     enough = max(RESERVE, min(SCARCE, round(SCARCE_SHARE * found.total)))
     if found.free < max(RESERVE, min(FULL, round(FULL_SHARE * found.total))):
-        return failed(free, _make_room(path, enough - found.free, models))
-    return warned(free, _make_room(path, enough - found.free, models)) if found.free < enough else passed(free)
+        return failed(*_make_room(free, path, enough - found.free, models, pinned))
+    return warned(*_make_room(free, path, enough - found.free, models, pinned)) if found.free < enough else passed(free)
 
 
-def _make_room(path: Path, missing: int, models: int) -> str:
-    if models < missing:  # what fills it is not ours
-        return f"du -xhd 2 {quoted(path)} | sort -h | tail -n 20"
-    return f"hali prune --yes --quota {(models - missing) / 1e9:.6f}"
+def _make_room(free: str, path: Path, missing: int, models: int, pinned: int) -> tuple[str, str]:
+    """What is told, and what shows or makes room."""
+    if models >= missing > models - pinned:
+        free += f", pinned models have {format_bytes(pinned)}: `hali unpin` lets `hali prune` take them"
+    if models - pinned < missing:  # what fills it is not ours, or to be kept
+        return free, f"du -xhd 2 {quoted(path)} | sort -h | tail -n 20"
+    return free, f"hali prune --yes --quota {(models - missing) / 1e9:.6f}"
+
+
+def _pinned(context: Context) -> int:
+    from hali.store.models import ModelStore
+    from hali.store.usage import UNUSED, read_usage
+
+    uses = read_usage(context.paths.database)
+    records = ModelStore(context.models).records()
+    return sum(_size_of(record.directory) for record in records if uses.get(record.meta.sha256, UNUSED).pinned)
 
 
 def _size_of(models: Path) -> int:
