@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.doctors import examine, follow, healthy_again, only, with_command
+from tests.doctors import examine, follow, healthy_again, only, statuses, with_command
 from tests.net.netns import ip, own_name, remove
-from tests.nodes import TestNode, node, until
+from tests.nodes import TestNode, node, random_file, until
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("ip") is None,
@@ -92,3 +93,22 @@ def test_a_machine_without_a_network_is_not_told_to_open_its_firewall(a: TestNod
     assert a.shell("ip link delete lan0").returncode == 0
     found = examine(a)
     assert (found["lan.multicast"]["status"], found["torrent.reachable"]["status"]) == ("skip", "ok")
+
+
+def test_a_loopback_interface_that_is_down(a: TestNode, tmp_path: Path) -> None:
+    healthy = examine(a)
+    assert a.shell("ip link set lo down").returncode == 0
+    told = "the loopback interface is down, so no program can reach the daemon"
+    assert told in a.fails("add", str(random_file(tmp_path / "a.gguf", 1)), code=1)
+    found = examine(a)
+    assert found["ports.free"]["detail"] == told
+    follow(a, found["ports.free"]["fix"])
+    assert statuses(examine(a)) == statuses(healthy)
+
+
+def test_a_daemon_where_loopback_is_down_ends_at_once(a: TestNode) -> None:
+    a.ok("daemon", "stop")
+    assert a.shell("ip link set lo down").returncode == 0
+    done = a.shell(f"{sys.executable} -m hali.daemon.main")
+    assert done.returncode == 1
+    assert "halid: the loopback interface is down" in done.stderr

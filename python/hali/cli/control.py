@@ -17,6 +17,7 @@ from hali.config.paths import Paths, from_environment
 from hali.daemon.address import AlreadyRunning, is_locked
 from hali.daemon.client import DaemonClient
 from hali.model.errors import ExitCode, Failed, HaliError, NoSpace, NotRunning, Refused, from_wire
+from hali.runtime import loopback
 from hali.runtime.processes import boot_id, is_alive
 
 START_S = 30.0  # a cold disk and a large store included; an ordinary start takes well under a second
@@ -69,6 +70,7 @@ def start(paths: Paths, *, flags: Sequence[str] = (), detach: bool = False) -> D
 
     When another command starts one at the same moment, that one is taken; one that is just ending is waited for.
     """
+    loopback.need()
     paths.create()
     deadline = time.monotonic() + START_S
     while True:

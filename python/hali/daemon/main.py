@@ -38,6 +38,7 @@ from hali.daemon.node import Node
 from hali.daemon.terminal import wait_for_terminal_end
 from hali.model.errors import ConfigError, ExitCode, HaliError, UsageError, system_error
 from hali.runtime import log as logs
+from hali.runtime import loopback
 from hali.runtime.groups import first_error
 from hali.runtime.notify import Notifier
 from hali.runtime.processes import allow_many_files
@@ -125,6 +126,7 @@ def _main(argv: Sequence[str]) -> int:
             logs.configure(debug=False, directory=paths.logs, stderr=False)
             loaded = load(paths.config, flags=arguments.flags)
             logs.configure(debug=loaded.settings.debug, directory=paths.logs, stderr=to_terminal)
+            loopback.need()
             try:
                 options = {"loop_factory": watched_loop}
                 return anyio.run(_daemon, paths, loaded, arguments, backend="asyncio", backend_options=options)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import msgspec
 
 from hali.config.schema import Settings
+from hali.runtime import loopback
 from hali.service.doctor.context import Context, as_root
 from hali.service.doctor.finding import Finding, failed, passed
 from hali.service.doctor.proc import Holder, Protocol, holder_of_port
@@ -34,6 +35,8 @@ class Found(msgspec.Struct, frozen=True):
 
 def ports(context: Context) -> Finding:
     """May the daemon listen where the settings say, or does it already?"""
+    if not loopback.is_up():
+        return failed(loopback.DOWN, as_root(loopback.BRING_UP))
     looked = [(wanted, _look(wanted)) for wanted in wanted_ports(context.settings)]
     findings = [judge(context, wanted, found) for wanted, found in looked]
     worst = next((finding for finding in findings if finding.status == "fail"), None)
