@@ -386,6 +386,17 @@ def test_a_daemon_that_hangs(running: TestNode) -> None:
     assert running.pid() != pid
 
 
+@pytest.mark.parametrize("file", ["daemon.token", "daemon.addr"])
+def test_a_daemon_that_nobody_can_ask_is_ended_in_order(running: TestNode, file: str) -> None:
+    healthy = examine(running)
+    running.paths.home.joinpath(file).unlink()
+    found = examine(running)
+    assert f"{file} is gone" in found["daemon.address"]["detail"]
+    follow(running, str(found["daemon.address"]["fix"]))
+    assert statuses(examine(running)) == statuses(healthy)
+    assert len(running.events("daemon.stopped")) == 1
+
+
 def test_a_broken_page_of_the_database(running: TestNode) -> None:
     running.stop()
     path = running.paths.database

@@ -30,6 +30,9 @@ def address(context: Context) -> Finding:
         told = (
             f"a daemon (PID {daemon.pid or 'unknown'}) holds {context.paths.home} and does not answer: {daemon.error}"
         )
+        lost = [each for each in (path, context.paths.token) if not each.exists()]
+        if len(lost) == 1:  # nobody can ask it, and it may be as well as ever: `stop` ends it in order
+            return failed(f"{told}: {lost[0]} is gone", "hali daemon restart")
         end = f"kill -9 {daemon.pid}" if daemon.pid else f"fuser -k {quoted(context.paths.lock)}"
         return failed(told, f"{end} && hali daemon start")
     if path.exists():
