@@ -216,6 +216,8 @@ def test_a_mistyped_flag_does_not_cost_the_daemon_that_runs(tmp_path: Path) -> N
         again = one.hali("daemon", "start", "--lan-enabled", "false")
         assert "already running" in again.stdout
         assert "--lan-enabled false had no effect" in again.stderr
+        for wrong in ("--nonsense", "--lan-port=many"):
+            one.fails("daemon", "start", wrong, code=2)
         assert one.pid() == before
         one.ok("daemon", "restart", "--lan-enabled", "false")
         assert one.pid() != before

@@ -42,6 +42,7 @@ def start(ctx: typer.Context, detach: Detach = False) -> None:
     out = current(ctx)
     client, started = control.ensure(flags=ctx.args, detach=detach)
     if ctx.args and not started:
+        _check(ctx.args)
         out.note(f"It runs already, so {' '.join(ctx.args)} had no effect; `hali daemon restart` takes the same flags.")
     with client:
         status = client.call("status")
@@ -79,7 +80,7 @@ def restart(ctx: typer.Context, detach: Detach = False) -> None:
 
 
 def _check(flags: list[str]) -> None:
-    """A daemon that runs shall not end for a mistyped flag or a broken file: its successor would not start."""
+    """UsageError or ConfigError for what a daemon would not start with: one that runs shall not end for that, and it is a slip anyway."""
     from hali.config import load as config
 
     path = from_environment().config
