@@ -110,6 +110,18 @@ def test_a_variable_that_no_setting_takes(a: TestNode) -> None:
     follow(a, f"{fix} && hali doctor")
 
 
+def test_a_variable_that_nothing_reads(a: TestNode) -> None:
+    a.set(max_uplaod_mbps="8")
+    told = "nothing reads the environment variable HALI_MAX_UPLAOD_MBPS: did you mean HALI_MAX_UPLOAD_MBPS?"
+    done = a.hali("daemon", "start")
+    assert (done.returncode, done.stderr) == (0, f"hali: {told}\n")
+    assert a.events("config.unknown_variable")[0]["variable"] == "HALI_MAX_UPLAOD_MBPS"
+    assert a.hali("daemon", "start").stderr == ""
+    found = examine(a)["config.parse"]
+    assert (found["status"], found["detail"]) == ("warn", told)
+    follow(a, f"{found['fix']} && hali doctor")
+
+
 def test_a_key_that_others_may_read(running: TestNode) -> None:
     healthy = examine(running)
     running.paths.identity.chmod(0o644)

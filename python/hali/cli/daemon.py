@@ -41,6 +41,8 @@ def start(ctx: typer.Context, detach: Detach = False) -> None:
     """
     out = current(ctx)
     client, started = control.ensure(flags=ctx.args, detach=detach)
+    if started:
+        _warn_of_variables(out)
     if ctx.args and not started:
         _check(ctx.args)
         out.note(f"It runs already, so {' '.join(ctx.args)} had no effect; `hali daemon restart` takes the same flags.")
@@ -77,6 +79,13 @@ def restart(ctx: typer.Context, detach: Detach = False) -> None:
     _check(ctx.args)
     control.stop()
     start(ctx, detach)
+
+
+def _warn_of_variables(out: Output) -> None:
+    from hali.config.load import unknown_variables  # all keys with it, which `daemon status` does without
+
+    for told in unknown_variables(os.environ).values():
+        out.warn(told)
 
 
 def _check(flags: list[str]) -> None:

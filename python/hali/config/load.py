@@ -17,6 +17,9 @@ from hali.config.schema import KEYS, Key, Settings, value_of
 from hali.model.errors import ConfigError, UsageError
 
 Source = Literal["default", "file", "env", "flag"]
+PREFIX = "HALI_"
+VARIABLES = ("HALI_HOME", "HALI_HASH_BACKEND")  # that are no keys
+FOREIGN = ("HALI_TEST_", "HALI_BUILD_", "HALI_LONG")  # of hali's own tests and builds
 _BOOLS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
@@ -109,6 +112,17 @@ def resolve(
     for name, text in (flags or {}).items():
         values[name], sources[name] = parse_text(find_key(name), text), "flag"
     return Loaded(msgspec.convert(_nest(values), Settings), sources, dict(flags or {}))
+
+
+def unknown_variables(env: Mapping[str, str]) -> dict[str, str]:
+    """Variables that look like ours and that nothing reads, each with what is to be told of it."""
+    known = {key.env for key in KEYS.values()} | set(VARIABLES)
+    found = {name for name in env if name.startswith(PREFIX) and not name.startswith(FOREIGN)} - known
+    return {name: _unread(name, difflib.get_close_matches(name, known, n=1, cutoff=0.8)) for name in sorted(found)}
+
+
+def _unread(name: str, near: list[str]) -> str:
+    return f"nothing reads the environment variable {name}{f': did you mean {near[0]}?' if near else ''}"
 
 
 def variable_of(key: Key, env: Mapping[str, str]) -> str | None:

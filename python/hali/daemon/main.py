@@ -26,7 +26,7 @@ from hali.api.binding import Bind
 from hali.config import identity
 from hali.config.credentials import API_KEY, credential
 from hali.config.files import write_secret
-from hali.config.load import Loaded, find_key, load
+from hali.config.load import Loaded, find_key, load, unknown_variables
 from hali.config.paths import Paths, from_environment
 from hali.config.schema import KEYS
 from hali.daemon import ending
@@ -126,6 +126,8 @@ def _main(argv: Sequence[str]) -> int:
             logs.configure(debug=False, directory=paths.logs, stderr=False)
             loaded = load(paths.config, flags=arguments.flags)
             logs.configure(debug=loaded.settings.debug, directory=paths.logs, stderr=to_terminal)
+            for variable, told in unknown_variables(os.environ).items():
+                log.warning("config.unknown_variable", variable=variable, error=told)
             loopback.need()
             try:
                 options = {"loop_factory": watched_loop}

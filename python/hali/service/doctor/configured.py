@@ -7,10 +7,11 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from hali.config.load import unknown_variables
 from hali.config.mending import Fault
 from hali.model.errors import HaliError
 from hali.service.doctor.context import Context, quoted
-from hali.service.doctor.finding import Finding, failed, passed, skipped
+from hali.service.doctor.finding import Finding, failed, passed, skipped, warned
 
 SHOWN = 3  # faults named in one line; the rest is counted
 
@@ -28,6 +29,8 @@ def config(context: Context) -> Finding:
         return _faulty(path, context.faults)
     if (trouble := _contradiction(context)) is not None:
         return trouble
+    if unread := unknown_variables(context.env):
+        return warned("; ".join(unread.values()), f"unset {' '.join(unread)}")
     count = sum(source != "default" for source in context.loaded.sources.values())
     return passed(f"{path if path.exists() else 'no file'}, {count} settings differ from their defaults")
 
