@@ -130,6 +130,17 @@ def test_a_key_that_others_may_read(running: TestNode) -> None:
     healthy_again(running)
 
 
+@pytest.mark.parametrize("setting", [{"api_require_key": "on"}, {"daemon_listen_addr": "0.0.0.0"}])
+def test_a_key_that_is_gone(a: TestNode, setting: dict[str, str]) -> None:
+    a.set(**setting)
+    a.start()
+    healthy = examine(a)
+    a.paths.api_key.unlink()
+    follow(a, only(a, healthy, "keys.permissions"))
+    assert a.paths.api_key.exists()
+    healthy_again(a)
+
+
 def test_a_port_that_another_program_has(running: TestNode) -> None:
     a = running
     a.stop()

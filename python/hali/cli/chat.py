@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -153,7 +154,7 @@ def _stream(url: str, headers: Mapping[str, str], body: Mapping[str, Any]) -> Ge
         connection.request("POST", "/v1/chat/completions", json.dumps(body), dict(headers))
         response = connection.getresponse()
         if response.status != 200:
-            raise _error(response.status, response.read())
+            raise _error(response.status, response.read(), known="authorization" in headers)
         yield from _parse(response)
     except ConnectionRefusedError:
         raise NotRunning(f"no daemon answers at {url} any more", hint="`hali daemon start`, then ask again") from None
@@ -179,7 +180,10 @@ def _parse(response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
     raise Failed("the reply ended too early", hint="see `hali logs`")
 
 
-def _error(status: int, body: bytes) -> HaliError:
+def _error(status: int, body: bytes, *, known: bool) -> HaliError:
+    """`known`: a key was sent."""
+    if status == HTTPStatus.UNAUTHORIZED and not known:
+        return Refused("a key is required, and api.key is gone", hint="`hali doctor` tells how to get a new one")
     kind = BY_STATUS.get(status, EngineFailed)
     try:
         message = json.loads(body)["error"]["message"]

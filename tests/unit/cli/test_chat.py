@@ -17,7 +17,7 @@ from hali.cli.chat import ChatClient, Thought
 from hali.cli.conversation import converse, show
 from hali.cli.output import Output
 from hali.cli.screen import DIM, PLAIN
-from hali.model.errors import EngineFailed, Failed, NotFound, NotRunning, Overloaded, UsageError
+from hali.model.errors import EngineFailed, Failed, NotFound, NotRunning, Overloaded, Refused, UsageError
 from tests.waiting import WAIT_S
 
 
@@ -148,6 +148,16 @@ def test_the_key_is_sent_when_there_is_one(server: str, tmp_path: Path) -> None:
     Canned.replies = [(200, events("a"))]
     list(client(server, tmp_path).say("hello"))
     assert Canned.seen[0]["key"] == "Bearer hali-secret"
+
+
+def test_a_key_that_is_gone_is_told_with_who_knows_how_to_get_one(server: str, tmp_path: Path) -> None:
+    Canned.replies = [(401, json.dumps({"error": {"message": "a valid API key is required"}}).encode())] * 2
+    with pytest.raises(Refused, match=r"api\.key is gone") as caught:
+        list(client(server, tmp_path).say("?"))
+    assert caught.value.hint == "`hali doctor` tells how to get a new one"
+    (tmp_path / "api.key").write_text("wrong")
+    with pytest.raises(Refused, match="a valid API key is required"):
+        list(client(server, tmp_path).say("?"))
 
 
 def test_a_daemon_that_is_gone_is_told_with_the_command_that_starts_one(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from hali.config.checks import listen_address
 from hali.config.load import unknown_variables
 from hali.config.mending import Fault
 from hali.model.errors import HaliError
@@ -75,7 +76,12 @@ def permissions(context: Context) -> Finding:
     if steps:
         wide = [home] * (len(steps) - bool(exposed)) + exposed
         return failed(f"others may read {', '.join(f'{p} ({_mode(p):04o})' for p in wide)}", " && ".join(steps))
-    return _keys(context) or _copied(context) or passed(f"{home} (0700), {len(present)} private files (0600)")
+    return (
+        _keys(context)
+        or _copied(context)
+        or _gone(context)
+        or passed(f"{home} (0700), {len(present)} private files (0600)")
+    )
 
 
 def _keys(context: Context) -> Finding | None:
@@ -104,6 +110,16 @@ def _copied(context: Context) -> Finding | None:
     )
     told = f"another node on the LAN has this node's key ({count} packets), so neither hears the other"
     return failed(f"{told}: one data directory is a copy of the other; one of the two needs a key of its own", command)
+
+
+def _gone(context: Context) -> Finding | None:
+    """Is the key there that the daemon asks for? One that a service manager handed over is in no file of ours."""
+    settings, status = context.settings, context.daemon.status
+    asked = settings.api.require_key or not listen_address(settings.daemon_listen_addr).is_loopback
+    if not asked or status is None or status.get("service") or context.paths.api_key.exists():
+        return None
+    told = f"{context.paths.api_key} is gone, the key that the daemon asks of everybody: the next start makes a new one"
+    return failed(told, context.daemon_command("restart"))
 
 
 def _mode(path: Path) -> int:
