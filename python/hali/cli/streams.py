@@ -11,31 +11,46 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 
-class _Messages(io.FileIO):
+class _Whole(io.FileIO):
+    """Writes all of what it is given, so that no buffer is needed: one would write again what Ctrl-C interrupted behind the write."""
+
+    def _write_all(self, data: ReadableBuffer) -> None:
+        rest = memoryview(data)
+        while rest:
+            written = super().write(rest)
+            if written is None:  # somebody set it to never wait
+                import errno  # `hali --version` does without
+
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            rest = rest[written:]
+
+
+class _Messages(_Whole):
     """Standard error: what cannot be written is lost, and that is all."""
 
     def write(self, data: ReadableBuffer, /) -> int:
         try:
-            return super().write(data)
+            self._write_all(data)
         except OSError:
-            return len(memoryview(data))
+            pass
+        return len(memoryview(data))
 
 
-class _Results(io.FileIO):
+class _Results(_Whole):
     """Standard output: what cannot be written is lost and told once, while the command goes on to its end."""
 
     lost = False
 
     def write(self, data: ReadableBuffer, /) -> int:
         try:
-            return super().write(data)
+            self._write_all(data)
         except BrokenPipeError:  # its reader has what it wanted, see `main`
             raise
         except OSError as exc:
             if not self.lost:
                 self.lost = True
                 print(f"hali: cannot write to standard output: {exc.strerror}", file=sys.stderr, flush=True)
-            return len(memoryview(data))
+        return len(memoryview(data))
 
 
 def mend() -> None:
@@ -54,12 +69,11 @@ def mend() -> None:
         sys.stderr = _over(sys.stderr, _Messages)
 
 
-def _over(stream: object, kind: type[io.FileIO]) -> io.TextIOWrapper:
+def _over(stream: object, kind: type[_Whole]) -> io.TextIOWrapper:
     """The same stream with another way of writing. A terminal that cannot show a dash gets a question mark, not a traceback."""
     assert isinstance(stream, io.TextIOWrapper)
-    raw = kind(stream.fileno(), "w", closefd=False)
     return io.TextIOWrapper(
-        io.BufferedWriter(raw),
+        kind(stream.fileno(), "w", closefd=False),  # the text has a buffer of its own
         encoding=stream.encoding,
         errors="replace",
         line_buffering=stream.line_buffering,
@@ -74,5 +88,5 @@ def ended(code: int) -> int:
     except BrokenPipeError:
         # The reader (head, less) has what it wanted; Python must not complain about it at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    raw = getattr(sys.stdout, "buffer", None)
     return 1 if code == 0 and isinstance(raw, _Results) and raw.lost else code
