@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -50,8 +51,10 @@ def listen(address: str) -> socket.socket:
         sock.listen(BACKLOG)
     except OSError as exc:
         sock.close()
-        kind = PortInUse if exc.errno == 98 else ConfigError  # EADDRINUSE
-        raise kind(f"cannot listen on {address}: {exc.strerror}", hint="choose another with --listen") from None
+        told, hint = f"cannot listen on {address}: {exc.strerror}", "choose another with --listen"
+        if exc.errno == errno.EADDRINUSE:
+            raise PortInUse(told, hint=hint, chosen=True) from None
+        raise ConfigError(told, hint=hint) from None
     return sock
 
 

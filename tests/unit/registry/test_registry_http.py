@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Any
 
 import anyio
 import pytest
 import uvicorn
 
+from hali.model.errors import ExitCode, HaliError
 from hali.registry.bounds import Bounds
 from hali.registry.http import protocol
 from hali.registry.server import listen
@@ -58,6 +59,13 @@ async def talk(port: int, *parts: bytes, wait: float = 0.0) -> bytes:
 
 
 HEAD = b"POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 2\r\n\r\n"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "192.0.2.1"])
+def test_where_the_registry_cannot_listen_a_restart_does_not_help(host: str) -> None:
+    with closing(listen("127.0.0.1:0")) as taken, pytest.raises(HaliError, match="cannot listen on") as caught:
+        listen(f"{host}:{taken.getsockname()[1]}")
+    assert caught.value.exit_code is ExitCode.CONFIG
 
 
 async def test_an_ordinary_request_is_answered() -> None:
