@@ -153,6 +153,13 @@ def test_a_bad_config_file_is_one_line_and_exit_code_78(wrong: str, tmp_path: Pa
         a.start()
 
 
+def test_a_limit_of_open_files_that_is_too_low_is_one_line(tmp_path: Path) -> None:
+    with node(tmp_path / "a", within=("prlimit", "--nofile=100:100")) as a:
+        told = "100 files may be open at once, and the daemon needs 128 — raise the limit"
+        assert told in a.fails("daemon", "start", code=78)
+        assert a.ok("list") == []
+
+
 def test_a_taken_torrent_port_is_one_line_that_names_it(tmp_path: Path) -> None:
     with socket.create_server(("0.0.0.0", 0)) as other, node(tmp_path / "a") as a:
         port = other.getsockname()[1]

@@ -115,7 +115,6 @@ def _main(argv: Sequence[str]) -> int:
     to_terminal = not any(switch in argv for switch in SWITCHES)
     if sys.stderr is not None:  # closed by whoever started us
         faulthandler.enable()  # of a crash in native code nothing else tells where
-    allow_many_files()
     try:
         arguments = parse_arguments(argv)
         paths = from_environment()
@@ -124,6 +123,7 @@ def _main(argv: Sequence[str]) -> int:
             withdraw(paths)
             # Before the settings are known, so that the log keeps why they are wrong.
             logs.configure(debug=False, directory=paths.logs, stderr=False)
+            allow_many_files()
             loaded = load(paths.config, flags=arguments.flags)
             logs.configure(debug=loaded.settings.debug, directory=paths.logs, stderr=to_terminal)
             for variable, told in unknown_variables(os.environ).items():

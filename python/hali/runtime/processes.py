@@ -6,8 +6,11 @@ import os
 import resource
 from pathlib import Path
 
+from hali.model.errors import ConfigError
+
 # Soft limits are 1,024 by custom, for the sake of select(). The API alone takes up to 1,040 connections; peers and files come on top.
 FILES = 16_384
+FEWEST = 128  # an idle daemon has some 40 open; below that a few peers or clients already end in errors
 
 
 def is_alive(pid: int) -> bool:
@@ -34,8 +37,11 @@ def boot_id() -> str:
 
 
 def allow_many_files() -> None:
-    """Raise this process's limit of open files as far as the system lets it, up to `FILES`; never lowers it."""
+    """Raise this process's limit of open files as far as the system lets it, up to `FILES`; ConfigError below `FEWEST`."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if hard != resource.RLIM_INFINITY and hard < FEWEST:
+        told = f"{hard} files may be open at once, and the daemon needs {FEWEST}"
+        raise ConfigError(told, hint="raise the limit: `ulimit -n 4096` where that is allowed, LimitNOFILE= of a unit")
