@@ -317,7 +317,9 @@ TABLE: dict[str, Row] = {
     "writes hali.store.repair": Row("ours: fixed names in the data directory"),
     "writes hali.cli.completion": _OPERATOR,
     "writes hali.service.plan": Row("ours: the description of a service, in the folder of the service manager"),
-    "connects hali.runtime.loopback": Row("ours: asks the kernel for the flags of an interface, and connects to nothing"),
+    "connects hali.runtime.loopback": Row(
+        "ours: asks the kernel for the flags of an interface, and connects to nothing"
+    ),
     "connects hali.runtime.notify": Row("ours: the service manager that started us names its socket"),
     "writes hali.engine.trial": Row("ours: the null device"),
     "writes hali.export.folder": Row(

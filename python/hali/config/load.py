@@ -19,7 +19,7 @@ from hali.model.errors import ConfigError, UsageError
 Source = Literal["default", "file", "env", "flag"]
 PREFIX = "HALI_"
 VARIABLES = ("HALI_HOME", "HALI_HASH_BACKEND")  # that are no keys
-FOREIGN = ("HALI_TEST_", "HALI_BUILD_", "HALI_LONG")  # of hali's own tests and builds
+FOREIGN = ("HALI_TEST_", "HALI_BUILD_", "HALI_BENCH", "HALI_LONG", "HALI_SANITIZED")  # of hali's own tests and builds
 _BOOLS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
