@@ -82,6 +82,7 @@ def _sampling(options: Options) -> SamplingParams:
     return SamplingParams(
         **{
             **given,
+            "top_k": max(given["top_k"], 0),
             "seed": None if options.seed is None or options.seed < 0 else options.seed,
             "max_tokens": limit if limit is not None and limit > 0 else None,
             "stop": tuple(stop for stop in stops if stop),

@@ -11,7 +11,6 @@ Probability = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 _LAST = 2**31 - 1
 Small = Annotated[int, Meta(ge=-_LAST - 1, le=_LAST)] | Annotated[float, Meta(ge=-_LAST - 1, le=_LAST)]
-Natural = Annotated[int, Meta(ge=0, le=_LAST)] | Annotated[float, Meta(ge=0, le=_LAST)]
 
 
 class Options(msgspec.Struct):
@@ -21,7 +20,7 @@ class Options(msgspec.Struct):
     """
 
     temperature: Annotated[float, Meta(ge=0, le=10)] | None = None
-    top_k: Natural | None = None
+    top_k: Small | None = None  # 0 and below = off
     top_p: Probability | None = None
     min_p: Probability | None = None
     typical_p: Probability | None = None

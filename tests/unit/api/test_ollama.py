@@ -110,6 +110,12 @@ async def test_options_become_sampling_with_ollamas_defaults(client, router):
     assert (sampling.seed, sampling.max_tokens, sampling.stop) == (None, None, ("b",))
 
 
+@pytest.mark.parametrize("off", [0, -1, -1.0])
+async def test_top_k_of_0_and_below_is_off_as_with_ollama(client, router, off):
+    await chat(client, options={"top_k": off})
+    assert router.asked[-1][1].sampling.top_k == 0
+
+
 async def test_a_whole_number_may_be_written_as_a_float(client, router):
     await chat(client, options={"top_k": 5.0, "seed": 3.0, "num_predict": 8.0, "repeat_last_n": -1.0, "mirostat": 1.0})
     sampling = router.asked[-1][1].sampling
@@ -224,7 +230,7 @@ async def test_a_prompt_is_a_turn_and_a_raw_one_is_itself(client, router):
         (chat, {"options": {"num_predict": 0}}, "num_predict"),
         (chat, {"options": {"temperature": -1}}, "options.temperature"),
         (chat, {"options": {"top_k": 2.5}}, "`top_k` is a whole number, not 2.5"),
-        (chat, {"options": {"top_k": -1.0}}, "options.top_k"),
+        (chat, {"options": {"repeat_last_n": -2.0}}, "options.repeat_last_n"),
         (chat, {"options": {"seed": 1e10}}, "options.seed"),
         (chat, {"messages": [said("x", "robot")]}, "role"),
         (chat, {"messages": [said("x", images=["%"])]}, "not base64"),
