@@ -39,6 +39,11 @@ class HarmonyReader:
         """See Splitter: messages have no one place where the answer begins."""
         return 0
 
+    @property
+    def answering(self) -> bool:
+        """See Splitter."""
+        return self._channel != "analysis" and not self._in_header
+
     def push(self, text: str) -> list[tuple[str, bool] | Call]:
         """What is decided by now."""
         self._held += text

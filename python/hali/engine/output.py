@@ -52,6 +52,10 @@ class Splitter(Protocol):
     def answer_at(self) -> int:
         """Where the answer begins, in bytes of the text; 0 where it is not known (yet)."""
 
+    @property
+    def answering(self) -> bool:
+        """Whether the answer has begun, as far as is known."""
+
     def push(self, text: str) -> list[Part]:
         """What is decided by now."""
 
@@ -75,6 +79,11 @@ class MarkSplitter:
     def answer_at(self) -> int:
         """See Splitter."""
         return 0 if self._thoughts is None else self._thoughts.answer_at or 0
+
+    @property
+    def answering(self) -> bool:
+        """See Splitter."""
+        return self._thoughts is None or self._thoughts.answer_at is not None
 
     def push(self, text: str) -> list[Part]:
         """See Splitter."""
@@ -121,8 +130,8 @@ class ReplyReader:
 
     @property
     def answering(self) -> bool:
-        """What comes now belongs to the answer: it is no thought, and no call or what stands around one."""
-        return not self._split.thinking and not self.called
+        """What comes now belongs to the answer: it is no thought or the end of one, and no call or what stands around it."""
+        return self._split.answering and not self.called
 
     @property
     def over(self) -> bool:

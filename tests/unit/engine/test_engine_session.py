@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from hali.engine.output import Dialect, ReplyReader
+from hali.engine.reasoning import Marks
 from hali.engine.schedule import Work
 from hali.engine.session import Session
 from hali.engine.telling import Drawn
@@ -24,7 +28,9 @@ class NoSampler:
         return None
 
 
-def session(n_ctx: int = 100, sampler: NoSampler | None = None, **sampling: Any) -> Session:
+def session(
+    n_ctx: int = 100, sampler: NoSampler | None = None, reader: ReplyReader | None = None, **sampling: Any
+) -> Session:
     times = iter(range(100))
     return Session(
         b"s" * 16,
@@ -33,6 +39,7 @@ def session(n_ctx: int = 100, sampler: NoSampler | None = None, **sampling: Any)
         stops=("<eos>",),
         n_ctx=n_ctx,
         sampler=sampler or NoSampler(),
+        reader=reader,
         clock=lambda: float(next(times)),
     )
 
@@ -140,6 +147,16 @@ def test_logprobs_of_tokens_that_became_no_text_go_out_at_the_end() -> None:
     events = [event for piece in (b"a", b"\xe2", b"EN", b"D") for event in stopped.accept(0, piece, False)]
     told = [logprob for event in events[:-1] if isinstance(event, Chunk) for logprob in event.logprobs]
     assert told == logprobs[:2], "and none for what the stop string swallowed"
+
+
+@pytest.mark.parametrize(("end", "told"), [(b"</think>", 0), (b"</think>a", 1)])
+def test_the_end_of_thoughts_is_no_token_of_an_answer_that_did_not_come(end: bytes, told: int) -> None:
+    logprobs = [TokenLogprob(Candidate(token, b"", -1.0)) for token in range(3)]
+    reader = Dialect(marks=Marks("<think>", "</think>"), inside=True).reader()
+    one = session(sampler=NoSampler(*map(Drawn, logprobs)), reader=reader, max_tokens=2)
+    events = [event for piece in (b"hm", end) for event in one.accept(0, piece, False)]
+    answer = [event for event in events if isinstance(event, Chunk) and not event.reasoning]
+    assert sum(len(event.logprobs) for event in answer) == told
 
 
 def test_usage_tells_the_wait_before_the_first_row_and_what_was_not_computed() -> None:
