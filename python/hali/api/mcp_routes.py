@@ -13,11 +13,12 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from hali.api.asking import deps_of
+from hali.api.bodies import decode
 from hali.api.dialects import REQUEST_ID, McpError
 from hali.api.mcp_local import LocalToolbox
 from hali.api.replies import while_connected
 from hali.api.routes import Endpoint
-from hali.model.errors import Failed, HaliError
+from hali.model.errors import Failed, HaliError, UsageError
 from hali.wire.http import read_body
 
 
@@ -72,8 +73,8 @@ def _naming(body: bytes) -> Iterator[None]:
     try:
         yield
     except HaliError as error:
-        with suppress(msgspec.MsgspecError, UnicodeDecodeError):  # a batch, or no JSON: nothing to name
-            error.details[REQUEST_ID] = msgspec.json.decode(body, type=_Numbered).id
+        with suppress(UsageError):  # a batch, or no JSON: nothing to name
+            error.details[REQUEST_ID] = decode(body, _Numbered).id
         raise
 
 

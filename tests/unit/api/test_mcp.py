@@ -179,5 +179,7 @@ async def test_without_the_sdk_it_is_said_how_to_get_it(client, monkeypatch):
     monkeypatch.delitem(sys.modules, "hali.api.mcp_server", raising=False)
     monkeypatch.delattr("hali.api.mcp_server", raising=False)
     monkeypatch.setitem(sys.modules, "mcp.server.lowlevel.server", None)
-    reply = await client.post("/mcp", json={}, headers=POST)
-    assert reply.status_code == 501 and "hali[mcp]" in reply.json()["error"]["message"]
+    for body in (b"{}", b"[]", b"\xff", b'{"id": "\\ud83e"}', b'{"a":' + b"[" * 5000 + b"]" * 5000 + b"}"):
+        reply = await client.post("/mcp", content=body, headers=POST)
+        assert reply.status_code == 501 and "hali[mcp]" in reply.json()["error"]["message"]
+        assert reply.json()["id"] is None
