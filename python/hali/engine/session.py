@@ -90,6 +90,7 @@ class Session:
         self._stops, self._min_tokens = sampling.stop, sampling.min_tokens
         self._text = TextStream((*sampling.stop, *stops))
         self._untold = Untold()
+        self._begins = 0  # see _answer_at
         self._clock, self._began = clock, clock()
         self._computed: float | None = None  # when its first row was
         self._first: float | None = None  # when the first token came
@@ -214,7 +215,7 @@ class Session:
     def _counted(self, found: list[Chunk | ToolCalled]) -> list[GenerationEvent]:
         count, self._unreported = self._unreported, 0
         found[0] = msgspec.structs.replace(found[0], tokens=count)
-        answer_at = 0 if self._reader is None else self._reader.answer_at
+        answer_at = self._answer_at
         # Also those of a call's tokens, which have no place in it.
         logprobs = self._untold.take(self._text.passed, answer_at)
         of_answer = (at for at, event in enumerate(found) if isinstance(event, Chunk) and not event.reasoning)
@@ -228,7 +229,14 @@ class Session:
         if self._reader is not None and not self._reader.answering:
             return ()
         final = self._text.passed if self._text.stopped else sys.maxsize
-        return self._untold.take(final, 0 if self._reader is None else self._reader.answer_at)
+        return self._untold.take(final, self._answer_at)
+
+    @property
+    def _answer_at(self) -> int:
+        """Where the answer begins, in bytes of tokens; 0 where it is not known (yet). The reader counts those of the text."""
+        if self._begins == 0 and self._reader is not None and self._reader.answer_at:
+            self._begins = self._reader.answer_at + self._text.dropped
+        return self._begins
 
     def _close(self, text: str, reason: FinishReason, tokens: int = 0) -> list[GenerationEvent]:
         events = self._events(text, tokens, last=True)

@@ -69,6 +69,7 @@ class TextStream:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="ignore")
         self.stop: str | None = None
         self.passed = 0
+        self._told = 0  # bytes of text
 
     @property
     def stopped(self) -> bool:
@@ -81,13 +82,23 @@ class TextStream:
         self.passed += len(free)
         if stop is not None:
             self.stop = stop.decode()
-        return self._decoder.decode(free, self.stopped)
+        return self._decoded(free, self.stopped)
 
     def finish(self) -> str:
         """The rest, at the end of the stream; the start of a character that never became whole is dropped."""
         free = self._matcher.flush()
         self.passed += len(free)
-        return self._decoder.decode(free, True)
+        return self._decoded(free, True)
+
+    @property
+    def dropped(self) -> int:
+        """How many of the bytes that passed are no text."""
+        return self.passed - self._told - len(self._decoder.getstate()[0])
+
+    def _decoded(self, data: bytes, final: bool) -> str:
+        text = self._decoder.decode(data, final)
+        self._told += len(text.encode())
+        return text
 
 
 class InsideCharacter:

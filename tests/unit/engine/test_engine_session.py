@@ -159,6 +159,14 @@ def test_the_end_of_thoughts_is_no_token_of_an_answer_that_did_not_come(end: byt
     assert sum(len(event.logprobs) for event in answer) == told
 
 
+def test_bytes_that_are_no_text_do_not_put_the_end_of_thoughts_into_the_answer() -> None:
+    logprobs = [TokenLogprob(Candidate(token, b"", -1.0)) for token in range(4)]
+    reader = Dialect(marks=Marks("<think>", "</think>"), inside=True).reader()
+    one = session(sampler=NoSampler(*map(Drawn, logprobs)), reader=reader)
+    events = [event for piece in (b"hm", b"\x80\x80", b"</think>", b"a") for event in one.accept(0, piece, False)]
+    assert events[-1] == Chunk("a", 3, logprobs=(logprobs[3],))
+
+
 def test_usage_tells_the_wait_before_the_first_row_and_what_was_not_computed() -> None:
     one = session()
     one.begin()
