@@ -16,8 +16,10 @@ from typing import Any
 import httpx
 import pytest
 
+from hali._version import __version__
 from hali.config.schema import Settings
 from hali.daemon.address import is_locked
+from hali.model.errors import Failed
 from tests.nodes import TestNode, node, pair, random_file, until
 
 PUBLIC = b'{"method": "status", "id": 1}\n'
@@ -72,6 +74,16 @@ def test_without_the_token_there_is_nothing_but_a_refusal(token: object, running
         assert (answer["id"], answer["ok"], answer["error"]["code"]) == (5, False, "refused")
         assert answer.keys() == {"id", "ok", "error"}
     assert_lives_on(running, pid)
+
+
+def test_a_daemon_that_another_version_started_is_named_where_it_lacks_a_method(running: TestNode) -> None:
+    assert running.status()["version"] == __version__
+    with (
+        running.client() as client,
+        pytest.raises(Failed, match="'of_a_newer_hali': it is of another version") as caught,
+    ):
+        client.call("of_a_newer_hali")
+    assert caught.value.hint == "`hali daemon restart` starts that of this one"
 
 
 def test_a_wrong_method_and_wrong_parameters_are_named(running: TestNode) -> None:

@@ -123,8 +123,8 @@ def run(ctx: typer.Context) -> None:
 def status(ctx: typer.Context) -> None:
     """What the daemon shares and what the LAN offers. Exit code 4 when it does not run.
 
-    With --json: `pid`, `uptime`, `uptime_s`, `home`, `node_id`, `torrent_port`, `http` (URL of the API), `service` (whether a manager
-    keeps it running), the fields of `hali pause`, `seeding` (`model_id`, `status`, `peers`, `magnet`, `sha256`, `infohash_v1`,
+    With --json: `pid`, `version`, `uptime`, `uptime_s`, `home`, `node_id`, `torrent_port`, `http` (URL of the API), `service` (whether a
+    manager keeps it running), the fields of `hali pause`, `seeding` (`model_id`, `status`, `peers`, `magnet`, `sha256`, `infohash_v1`,
     `infohash_v2`, `progress`, `error`), `lan` (`model_id`, `peers`, `infohash`, `sha256_prefix`), `lan_traffic` (`packets_in`,
     `packets_out`, `send_failed`, `accepted` by kind, `ignored`, `dropped` by reason, `nodes`, `models`, `evicted_nodes`,
     `refused_models`, `degraded`; null without LAN), `jobs` (pulls and imports under way), `services`, `last_exit` (null, or why the

@@ -11,7 +11,7 @@ from typing import Any
 from hali.config import last_exit
 from hali.config.paths import Paths
 from hali.daemon.address import is_locked
-from hali.model.errors import NotRunning, ProtocolError, UsageError, from_wire
+from hali.model.errors import Failed, HaliError, NotRunning, ProtocolError, UsageError, from_wire
 
 UNREACHED = "see `hali logs` or `hali daemon restart`"
 CONNECT_S = 3.0
@@ -62,7 +62,7 @@ class DaemonClient:
                     yield "event", message["event"]
                     continue
                 if not message.get("ok"):
-                    raise from_wire(message.get("error") or {})
+                    raise _told(method, from_wire(message.get("error") or {}))
                 yield "result", {k: v for k, v in message.items() if k not in ("id", "ok")}
                 return
         except TimeoutError:
@@ -101,6 +101,14 @@ class DaemonClient:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _told(method: str, error: HaliError) -> HaliError:
+    """The daemon's error; a method that it does not know is a sign that it was started by another version of hali."""
+    if error.code != "unknown_method":
+        return error
+    told = f"the daemon that runs does not know {method!r}: it is of another version of hali"
+    return Failed(told, hint="`hali daemon restart` starts that of this one", code=error.code)
 
 
 def _sendable(text: str) -> None:

@@ -12,6 +12,7 @@ import anyio.to_thread
 import msgspec
 from msgspec import Meta
 
+from hali._version import __version__
 from hali.daemon.choices import Choices
 from hali.daemon.engines import EngineMethods
 from hali.daemon.ipc import Emit, Handler, Params, field
@@ -108,6 +109,7 @@ class Methods:
         peers = await self._peers()
         return {
             "pid": os.getpid(),
+            "version": __version__,
             "uptime": format_duration(uptime),
             "uptime_s": round(uptime, 3),
             "home": str(node.paths.home),

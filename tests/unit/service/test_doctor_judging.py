@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from hali._version import __version__
 from hali.config.last_exit import LastExit
 from hali.config.paths import Paths
 from hali.service.doctor import extensions
 from hali.service.doctor.configured import permissions
 from hali.service.doctor.context import Context, Daemon
-from hali.service.doctor.daemon import judge_crashes, judge_unit, services
+from hali.service.doctor.daemon import address, judge_crashes, judge_unit, services
 from hali.service.doctor.finding import Finding
 from hali.service.doctor.lan import judge_multicast, judge_secret
 from hali.service.doctor.machine import Disk, Moment, judge_clock, judge_disk
@@ -114,6 +115,18 @@ def test_pruning_is_not_named_where_pinned_models_have_the_room() -> None:
 def test_a_disk_without_inodes_is_full() -> None:
     assert judge_disk(Path("/d"), Disk(1000 * GIB, 900 * GIB, 3), models=0).status == "fail"
     assert judge_disk(Path("/d"), Disk(1000 * GIB, 900 * GIB, -1), models=0).status == "ok"
+
+
+# ---- daemon
+
+
+def test_a_daemon_of_another_version_is_to_be_restarted() -> None:
+    found = address(context(Daemon(7, {"pid": 7, "http": None, "version": "0.0.9"})))
+    assert (found.status, found.fix) == ("warn", "hali daemon restart")
+    assert f"PID 7 is hali 0.0.9 and this is {__version__}" in found.detail
+    found = address(context(Daemon(7, {"pid": 7, "http": None, "version": "0.0.9", "service": True})))
+    assert found.fix == "hali service restart"
+    assert address(context(Daemon(7, {"pid": 7, "http": None, "version": __version__}))).status == "ok"
 
 
 # ---- ports

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from hali._version import __version__
 from hali.config.last_exit import LastExit, latest, read
 from hali.runtime.processes import boot_id
 from hali.service.doctor.context import Context, first_installed, quoted
@@ -25,6 +26,9 @@ def address(context: Context) -> Finding:
     """Does a daemon answer where `daemon.addr` says, or is there neither?"""
     daemon, path = context.daemon, context.paths.address
     if daemon.status is not None:
+        if (version := daemon.status.get("version", __version__)) != __version__:
+            told = f"PID {daemon.pid} is hali {version} and this is {__version__}: it was started before the change"
+            return warned(told, context.daemon_command("restart"))
         return passed(f"PID {daemon.pid} answers, {daemon.status['http'] or 'without an HTTP API'}")
     if daemon.running:
         told = (
