@@ -162,3 +162,26 @@ def test_a_node_that_asks_for_a_key_is_given_one_for_this_tab_alone(tabs: Tabs, 
     assert json.loads(page.evaluate("JSON.stringify({...sessionStorage})")) == {"hali-key": key}
     assert page.evaluate("document.cookie + JSON.stringify({...localStorage})") == "{}"
     page.close()
+
+
+def test_what_no_key_can_be_is_not_sent_and_a_key_of_the_command_in_the_question_opens_the_page(
+    tabs: Tabs, alone: TestNode
+) -> None:
+    alone.stop()
+    alone.set(api_require_key="on")
+    alone.start()
+    tabs.forgiven += ["status of 401"]
+    page = tabs.open(alone, "system")
+    dialog = page.get_by_role("dialog", name="This node asks for a key")
+    field = dialog.get_by_label("API key")
+    for impossible in ("sk-cut…", "two words", "   "):
+        field.fill(impossible)
+        dialog.get_by_role("button", name="Continue").click()
+        expect(field).to_have_value(impossible)  # a browser can send no header with it: the page would try for ever
+        expect(field).to_have_js_property("validity.valid", False)
+    command = dialog.locator("code", has_text="hali keys create").inner_text()
+    key = alone.ok(*command.replace("NAME", "page").split()[1:])["key"]
+    field.fill(f" {key} ")
+    dialog.get_by_role("button", name="Continue").click()
+    expect(page.locator("#status")).to_have_text("Connected")
+    page.close()

@@ -43,11 +43,16 @@ export async function chosen(title, text, options, preset = null) {
   return group.querySelector("input:checked")?.value ?? null;
 }
 
+// The dashboard shows and changes everything, so its key needs every scope (api/scopes.py).
+const MAKES_KEY = "hali keys create NAME --scope inference --scope models --scope manage --scope metrics";
+
 // An API key, or null.
 export async function askKey(reason) {
   const input = h("input", { type: "password", autocomplete: "off", required: true, spellcheck: false });
+  input.pattern = "\\s*[\\x21-\\x7e]+\\s*"; // no header can have more, and a request with it would fail in the browser, again and again
+  input.title = "A key has neither spaces nor letters beyond ASCII.";
   const field = h("label", { class: "field" }, h("span", { text: "API key" }), input);
-  const text = `${reason}. \`hali keys create\` makes a key; this page keeps it until its tab is closed.`;
+  const text = `${reason}. \`${MAKES_KEY}\` makes a key for it; this page keeps it until its tab is closed.`;
   const answer = await ask("This node asks for a key", text, [field], [cancel(), submit("Continue")]);
   return answer === "yes" ? input.value.trim() || null : null;
 }
