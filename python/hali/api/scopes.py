@@ -74,6 +74,6 @@ def check_held(held: frozenset[Scope], wanted: frozenset[Scope]) -> None:
     """`Refused` (403) when `held` lacks one of `wanted`."""
     missing = wanted - held
     if missing:
-        names = ", ".join(sorted(missing))
-        hint = f"`hali keys create NAME {' '.join(f'--scope {name}' for name in sorted(missing))}` makes one that may"
-        raise Refused(f"this key has no scope {names}", hint=hint, code="insufficient_scope")
+        enough = " ".join(f"--scope {name}" for name in SCOPES if name in held | wanted)
+        hint = f"`hali keys create NAME {enough}` makes one that may"
+        raise Refused(f"this key has no scope {', '.join(sorted(missing))}", hint=hint, code="insufficient_scope")

@@ -98,6 +98,8 @@ async def test_a_key_that_may_not_do_everything_opens_no_dashboard(deps, client_
     client = client_of(dataclasses.replace(deps, require_key=True, keys=keys))
     refused = await client.post(path, json={}, headers={"authorization": "Bearer sk-bob"})
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "insufficient_scope")
+    enough = "--scope inference --scope models --scope manage --scope metrics"  # with what bob's lacked alone it would be refused again
+    assert refused.json()["error"]["hint"] == f"`hali keys create NAME {enough}` makes one that may"
 
 
 # ---- buttons
