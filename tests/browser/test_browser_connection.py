@@ -185,3 +185,20 @@ def test_what_no_key_can_be_is_not_sent_and_a_key_of_the_command_in_the_question
     dialog.get_by_role("button", name="Continue").click()
     expect(page.locator("#status")).to_have_text("Connected")
     page.close()
+
+
+def test_a_key_that_is_given_for_a_button_connects_the_page_too(tabs: Tabs, alone: TestNode) -> None:
+    alone.stop()
+    alone.set(api_require_key="on")
+    alone.start()
+    tabs.forgiven += ["status of 401", "status of 400"]
+    page = tabs.open(alone, "overview")
+    dialog = page.get_by_role("dialog", name="This node asks for a key")
+    dialog.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("button", name="Try now")).to_be_visible()
+    page.get_by_label("Name, repository or magnet link").fill("magnet:?nothing")
+    page.get_by_role("button", name="Pull", exact=True).click()
+    dialog.get_by_label("API key").fill(alone.paths.api_key.read_text().strip())
+    dialog.get_by_role("button", name="Continue").click()
+    expect(page.locator("#status")).to_have_text("Connected")
+    page.close()

@@ -22,10 +22,12 @@ export class ApiError extends Error {
 }
 
 let askForKey = async () => null;
+let tellOfKey = () => {};
 
-// `ask(reason)` resolves to a key, or null when the person gave none.
-export function onKeyNeeded(ask) {
+// `ask(reason)` resolves to a key, or null when the person gave none; `given()` is told when there is another one.
+export function onKeyNeeded(ask, given) {
   askForKey = ask;
+  tellOfKey = given;
 }
 
 let key = stored();
@@ -74,8 +76,10 @@ async function newKey(used, reason) {
   if (headers().authorization !== used) return true; // somebody else got one meanwhile
   asking ??= askForKey(reason).finally(() => (asking = null));
   const given = await asking;
-  if (given) keep(given);
-  return Boolean(given);
+  if (!given) return false;
+  keep(given);
+  tellOfKey();
+  return true;
 }
 
 // `body` as JSON to `path`; the response.

@@ -98,7 +98,7 @@ state.subscribe((changed) => {
   tell(state.fresh);
   offer(state.fresh);
 });
-onKeyNeeded(askKey);
+onKeyNeeded(askKey, () => socket.now()); // which does not ask by itself once somebody declined
 const socket = new Socket(ticket, (message) => state.apply(message), (now) => state.connected(now));
 addEventListener("hashchange", () => go());
 document.getElementById("skip").addEventListener("click", (event) => {
