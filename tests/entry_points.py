@@ -272,7 +272,6 @@ TABLE: dict[str, Row] = {
     "route POST /mcp": _OFFERED,
     # ---- what is decoded
     "decodes hali.api.bodies": _SERVED,
-    "decodes hali.api.mcp_routes": _SERVED,
     "decodes hali.api.mcp_tools": _OFFERED,
     "decodes hali.api.origins": Row(
         "hali.api.gate.Gate", f"{GATE}::test_strangers_get_403_on_every_route_and_cause_nothing"
