@@ -37,9 +37,8 @@ DEADLINE = b"x-hali-deadline-ms"  # by when the whole reply must be there, count
 CONTROL = frozenset(
     {"/", "/health", "/health/ready", "/metrics", "/v1/models"}
 )  # cheap, and what one asks when hali seems stuck
-TIMING = (
-    b"x-hali-timing"  # asks for the comment at the end of a stream; unasked, clients that know no comments might choke
-)
+# Asks for the comment at the end of a stream; unasked, clients that know no comments might choke.
+TIMING = b"x-hali-timing"
 _WHOLE_URL = re.compile(rb"https?://([^/]*)(/.*)?", re.IGNORECASE | re.DOTALL)
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 

@@ -36,10 +36,8 @@ def read(paths: Paths) -> LastExit | None:
     """The last abnormal end on record; None when there was none, or the file is not readable as one."""
     try:
         return msgspec.json.decode(paths.last_exit.read_bytes(), type=LastExit)
-    except (
-        OSError,
-        msgspec.DecodeError,
-    ):  # it is only a help for people: a broken one must not keep a daemon from starting
+    except (OSError, msgspec.DecodeError):
+        # It is only a help for people: a broken one must not keep a daemon from starting.
         return None
 
 

@@ -12,9 +12,8 @@ import msgspec
 from hali.model.errors import ConfigError, Failed, Refused, UsageError, system_error
 
 PRIVATE = 0o700
-LONGEST = (
-    496  # bytes of the data directory: SQLite takes paths of 512, with the names of the database and its journal in it
-)
+# Bytes of the data directory: SQLite takes paths of 512, with the names of the database and its journal in it.
+LONGEST = 496
 
 
 class Paths(msgspec.Struct, frozen=True):

@@ -19,9 +19,8 @@ from hali.wire.gguf import GgufLayout, Tensor
 F32 = 4
 KV_WIDTH: dict[KvType, float] = {"f32": 4, "f16": 2, "bf16": 2, "q8_0": 34 / 32, "q4_0": 18 / 32}  # bytes of an element
 CELL_STEP = 256  # llama.cpp rounds the cells of a KV cache up to a multiple (GGML_PAD in llama-context.cpp)
-HEAD = (
-    64  # elements of a head where the header does not say: the smallest in use, so that scores are not underestimated
-)
+# Elements of a head where the header does not say: the smallest in use, so that scores are not underestimated.
+HEAD = 64
 STATES = 128  # of Mamba 2 as it is trained
 CACHE = 1 << 30  # of kept beginnings, and never more than a full KV cache (retained.py)
 PROCESS = 80 * MIB  # of a worker without a model: Python, llama.cpp's code, the vocabulary's strings

@@ -77,9 +77,8 @@ class Loop:
             self._room.waiting.append(self._opening.session(ident, request))
         except HaliError as error:
             self._fail(ident, error)
-        except (
-            Exception
-        ) as bug:  # of a request that nothing was computed for: it costs that, and not the replies of others
+        except Exception as bug:
+            # Of a request that nothing was computed for: it costs that, and not the replies of others.
             self._fail(ident, broken(bug))
 
     def cancel(self, ident: bytes) -> None:

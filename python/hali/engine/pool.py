@@ -180,9 +180,8 @@ class EnginePool:
         except HaliError as error:
             entry.error = error
             log.warning("engine.start_failed", model=entry.model_id, error=str(error))
-        except (
-            Exception
-        ) as bug:  # no process or socket to be had, or a bug: it costs this start, not the pool and its daemon
+        except Exception as bug:
+            # No process or socket to be had, or a bug: it costs this start, not the pool and its daemon.
             entry.error = EngineFailed(f"the engine of {entry.name} could not be started: {bug}")
             log.error("engine.start_broken", model=entry.model_id, exc=bug)
         finally:

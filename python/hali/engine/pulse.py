@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 QUIET_S = 10.0  # without any frame before it is asked: a batch of a large model on a slow CPU takes that long
-ANSWER_S = (
-    20.0  # for the answer, which a thread of its own gives in milliseconds unless the process is stopped or swapped out
-)
+# For the answer, which a thread of its own gives in milliseconds unless the process is stopped or swapped out.
+ANSWER_S = 20.0
 SILENCE_S = 600.0  # of the work itself, though it answers: 512 rows of a 70 B model on a slow CPU take less
 
 Verdict = Literal["fine", "ask", "hung", "silent"]

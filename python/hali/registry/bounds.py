@@ -24,9 +24,8 @@ class Bounds(msgspec.Struct, frozen=True):
     torrent_body: int = MAX_BYTES * 4 // 3 + 64 * 1024  # the largest .torrent in base64, its head, and its signature
     torrents: int = 16  # bodies of that size at once: with what is made of them, 1 GB at most
     head: int = 16 * 1024  # request line and headers
-    request_s: float = (
-        15.0  # from the first byte, or connecting, to the end of the body; a torrent of 1 MB needs 0.6 Mbit/s
-    )
+    # From the first byte, or connecting, to the end of the body; a torrent of 1 MB needs 0.6 Mbit/s.
+    request_s: float = 15.0
     write_s: float = 30.0  # for a reader that lags to take what is buffered
     connections: int = 1024  # in all …
     per_address: int = 32  # … and from one address

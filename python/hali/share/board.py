@@ -101,9 +101,8 @@ class JobBoard:
         for job_id, text, priority in self._database.jobs():
             try:
                 spec = msgspec.json.decode(text, type=JobSpec)
-            except (
-                msgspec.MsgspecError
-            ) as exc:  # damaged, or saved of what was: it must not keep the others from going on
+            except msgspec.MsgspecError as exc:
+                # Damaged, or saved of what was: it must not keep the others from going on.
                 log.warning("job.unreadable", job=job_id, error=str(exc))
                 self._database.remove_job(job_id)
                 continue

@@ -91,9 +91,8 @@ class IncomingFile:
         self.torrent_piece = torrent_piece  # what the journal's torrent pieces count
         self.journal = journal
         self.hasher = PieceHasher(length)
-        self.hashed = (
-            0  # pieces hashed in this life, for the log: none that an earlier one had finished may be among them
-        )
+        # Pieces hashed in this life, for the log: none that an earlier one had finished may be among them.
+        self.hashed = 0
         self.rechecked = 0  # pieces read again after a power cut
         flags = os.O_RDWR | os.O_CREAT if writable else os.O_RDONLY
         self._fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)

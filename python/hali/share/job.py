@@ -51,9 +51,8 @@ class Progress(msgspec.Struct, frozen=True):
     rate: float | None = None  # bytes a second
     peers: int | None = None
     sources: dict[str, int] = {}  # bytes so far by kind of source
-    waits_s: float | None = (
-        None  # until a server that asked for it (Retry-After) is asked again, where nothing comes meanwhile
-    )
+    # Until a server that asked for it (Retry-After) is asked again, where nothing comes meanwhile.
+    waits_s: float | None = None
 
 
 class Job:

@@ -36,9 +36,8 @@ class Header(msgspec.Struct, frozen=True):
     boot: str
     name: str = ""  # the file beside the journal whose bytes it speaks of
     sha256: str | None = None  # pinned, when known
-    tag: str | None = (
-        None  # what else must be equal: infohash of the torrent whose pieces `T` counts, or the time of an imported file
-    )
+    # What else must be equal: infohash of the torrent whose pieces `T` counts, or the time of an imported file.
+    tag: str | None = None
 
 
 class Journal:

@@ -95,9 +95,8 @@ def read_usage(path: Path) -> dict[str, Use]:
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
             return _read(db)
-    except (
-        sqlite3.DatabaseError
-    ):  # of an older hali, or damaged: the next daemon says so; a list of models need not fail
+    except sqlite3.DatabaseError:
+        # Of an older hali, or damaged: the next daemon says so; a list of models need not fail.
         return {}
 
 

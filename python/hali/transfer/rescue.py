@@ -26,9 +26,8 @@ SECOND_CHANCE_S = 10.0  # for the others, then
 LEAN = 32 * MIB  # of pieces that are open to the honest ones while they are alone
 EXPECTED_S = 10.0  # for peers known to be honest to connect, before strangers are tried in their place
 TIME_OUT_S = 3.0  # a peer sits out that keeps pieces and does not send them; an honest one may be out for 5 s
-IDLE_S = (
-    0.4  # without a block from anyone, before one more piece is opened: those that are open may be nobody's any more
-)
+# Without a block from anyone, before one more piece is opened: those that are open may be nobody's any more.
+IDLE_S = 0.4
 FIRST_S = 10.0  # … before the first block from a crowd, whose members have to come, look around and let us in
 SLOW_S = 3.0  # without a piece done or failed, before one more is opened: who has them may be slow
 HELD_UP_S = 3.0  # … before those who hold pieces have to let go of them
@@ -38,9 +37,8 @@ LARGE = (
 AUDITABLE = PROOF * BLOCK  # a piece with which to ask proves as much as pieces that pass
 AGAIN = 1 / 16  # of the budget: so much more must come in vain before peers are asked again
 AUDIT_S = 30.0  # at most, in which nothing is asked for, so that nothing more comes in vain before the first are known
-NEWCOMERS_S = (
-    2.0  # … while nobody can be asked: peers are found within seconds, and a bad piece of 16 MiB comes in less
-)
+# … while nobody can be asked: peers are found within seconds, and a bad piece of 16 MiB comes in less.
+NEWCOMERS_S = 2.0
 SLOW_RATE = 64 * 1024  # bytes per second; below it a piece of 16 MiB takes over four minutes
 SWARM_OF_ONE = 8  # guilty addresses of one network after which the rest of it is taken for the same attacker's
 

@@ -20,9 +20,8 @@ from hali.transfer.events import Traffic
 from hali.transfer.rate_limit import RateLimiter
 from hali.transfer.session import TorrentSession
 
-TICK_S = (
-    0.25  # four times within the second in which an idle share must have moved; a tick costs libtorrent microseconds
-)
+# Four times within the second in which an idle share must have moved; a tick costs libtorrent microseconds.
+TICK_S = 0.25
 HEADROOM = 1.05  # of what HTTP uses: it must be able to show that it wants more; below the 5 % that may be lost
 LEAST = 0.01  # of the cap, for HTTP that uses next to nothing: without room to ask for more it would flutter
 CHANGE = 0.01  # of the cap; smaller steps are noise, not worth a call of `apply_settings`
