@@ -225,7 +225,9 @@ class IncomingFile:
             if is_right is None:
                 if not differing.isdisjoint(self.pieces_around(index)):
                     yield index
-            elif not is_right(index, self._pread(*piece_span(index, self.length, self.torrent_piece))):
+                continue
+            offset, size = piece_span(index, self.length, self.torrent_piece)
+            if not is_right(index, os.pread(self._fd, size, offset)):
                 yield index
 
     def pieces_around(self, torrent_piece: int) -> range:
@@ -374,12 +376,6 @@ class IncomingFile:
         while view:
             written = os.pwrite(self._fd, view, offset)
             view, offset = view[written:], offset + written
-
-    def _pread(self, offset: int, size: int) -> bytes:
-        found = b""
-        while len(found) < size and (more := os.pread(self._fd, size - len(found), offset + len(found))):
-            found += more
-        return found
 
     async def _thread(self, work: Callable[[], T]) -> T:
         try:

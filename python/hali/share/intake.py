@@ -54,7 +54,7 @@ class Intake:
         self.metainfo: Metainfo | None = None  # of the torrent, once known
         self.lan_hosts: set[str] = set()
         self.came = 0  # bytes in this life
-        self.lied_to = False  # a piece came that was wrong
+        self.lied_to = False  # a piece came that was wrong, or the torrent was added anew for one
         self.complete = anyio.Event()
         self._admit = admit
         self._incoming: IncomingModel | None = None
