@@ -6,13 +6,11 @@ import base64
 import json
 from typing import Any
 
-from hali.cli.given import contents
+from hali.cli.given import MAX_BODY, contents
 from hali.model.errors import UsageError
-from hali.model.units import MIB
 from hali.wire.images import check_picture
 
 MAX_IMAGE = 5_500_000  # bytes, also of all images of a prompt: as base64 the API's limit of 8 MiB for a body
-MAX_FORM = 8 * MIB  # which that limit is for a schema
 
 
 def image_url(file: str) -> str:
@@ -47,7 +45,7 @@ def response_format(text: str) -> dict[str, Any]:
     if text == "json":
         return {"type": "json_object"}
     try:
-        schema = json.loads(contents(text, MAX_FORM))
+        schema = json.loads(contents(text, MAX_BODY))
     except ValueError as exc:
         raise UsageError(
             f"{text} is no JSON: {exc}", hint="--format takes `json` or a file with a JSON schema"

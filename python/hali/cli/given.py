@@ -1,4 +1,4 @@
-"""Files that somebody names for a chat, read no further than they can be of use."""
+"""What somebody gives a chat, read no further than it can be of use."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import stat
 
 from hali.config.paths import expanded
 from hali.model.errors import NotFound, Refused, UsageError
-from hali.model.units import format_bytes
+from hali.model.units import MIB, format_bytes
+
+MAX_BODY = 8 * MIB  # of a request, as the API takes it
 
 
 def contents(file: str, limit: int) -> bytes:

@@ -13,16 +13,16 @@ from hali.cli.attachments import content_of, response_format, with_image
 from hali.cli.chat import ChatClient, Content
 from hali.cli.choosing import with_choice
 from hali.cli.conversation import converse, show
+from hali.cli.given import MAX_BODY
 from hali.cli.history import kept
 from hali.cli.output import Output, current
 from hali.cli.store import whole
 from hali.config.paths import from_environment
 from hali.daemon.client import DaemonClient
 from hali.model.errors import Cancelled, NotFound, UsageError
-from hali.model.units import MIB, format_bytes
+from hali.model.units import format_bytes
 
 app = new_app()
-MAX_PROMPT = 8 * MIB  # what the API takes of a body; of `yes | hali run MODEL` no more is read
 
 
 @app.command()
@@ -97,9 +97,9 @@ def _find(client: DaemonClient, name: str) -> str:
 
 def _text(prompt: str) -> str:
     """The prompt as text; bytes that are no UTF-8 become question marks. UsageError when there is nothing in it, or too much."""
-    raw = sys.stdin.buffer.read(MAX_PROMPT + 1) if prompt == "-" else prompt.encode("utf-8", "surrogateescape")
-    if len(raw) > MAX_PROMPT:
-        raise UsageError(f"the prompt is larger than {format_bytes(MAX_PROMPT)}", hint="give a shorter one")
+    raw = sys.stdin.buffer.read(MAX_BODY + 1) if prompt == "-" else prompt.encode("utf-8", "surrogateescape")
+    if len(raw) > MAX_BODY:
+        raise UsageError(f"the prompt is larger than {format_bytes(MAX_BODY)}", hint="give a shorter one")
     text = raw.decode("utf-8", "replace").strip()
     if not text:
         raise UsageError("the prompt is empty")
